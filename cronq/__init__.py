@@ -1,0 +1,41 @@
+"""cronq: distributed cron and a task queue on Redis and RQ.
+
+    from cronq import job, Cronq, current_run
+
+Importing this package costs no Redis and no RQ: those come with the first thing that needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cronq.errors import CronqError
+from cronq.registry import REGISTRY, job
+from cronq.run import CurrentRun, current_run
+
+if TYPE_CHECKING:
+    from cronq.app import Cronq
+    from cronq.child import perform
+    from cronq.lock import Lock
+    from cronq.worker import Worker
+
+__all__ = ["Cronq", "CronqError", "CurrentRun", "Lock", "Worker", "current_run", "job", "perform"]
+__version__ = "0.1.0"
+
+#: Where the names that need Redis or RQ live; imported when first asked for.
+_LAZY = {"Cronq": "cronq.app", "Lock": "cronq.lock", "Worker": "cronq.worker", "perform": "cronq.child"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'cronq' has no attribute {name!r}")
+
+
+def _default_enqueuer() -> Any:
+    """The application of the environment, for `.enqueue()` of a decorated function."""
+    return importlib.import_module("cronq.app").default_app()
+
+
+REGISTRY.enqueuer = _default_enqueuer

@@ -1,0 +1,5 @@
+"""`python -m cronq`."""
+
+from cronq.cli import main
+
+main()

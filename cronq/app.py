@@ -1,0 +1,346 @@
+"""The composition root: builds everything from one Config. Every verb of the command line is a method here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cache, cached_property
+from typing import Any
+
+from redis import Redis
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from cronq.beat import Beat, Chore
+from cronq.changes import Changes
+from cronq.checks import require_fit
+from cronq.claim import Claimer
+from cronq.clock import ServerClock, boot_s
+from cronq.config import Config, person
+from cronq.connection import own_client
+from cronq.definitions import Definitions, SyncReport
+from cronq.due import LATE_S, Pause
+from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
+from cronq.job import make_spec
+from cronq.job_store import JobStore
+from cronq.keys import Keys
+from cronq.lock import Lock
+from cronq.mend import Audit, Mender
+from cronq.registry import REGISTRY, Registry, checked_call_json
+from cronq.run import BAD, Run
+from cronq.run_store import RunStore, Settlement
+from cronq.stored_job import StoredJob
+from cronq.sweep import Sweep
+
+log = logging.getLogger("cronq.beat")
+
+#: How often the server's clock is read again; in between the boot clock carries it on.
+_READ_CLOCK_S = 10.0
+_SWEEP_S = 4.0
+_GUARDIAN_TIMEOUT_S = 2.0
+_AUDIT_S = 5.0
+
+
+class Cronq:
+    """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
+
+    Nothing is sent to Redis before it is needed.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        config: Config | None = None,
+        registry: Registry = REGISTRY,
+        client: Redis | None = None,
+    ) -> None:
+        self.config = config if config is not None else Config.load(url=url)
+        self.registry = registry
+        self._given_client = client
+        self.keys = Keys(self.config.prefix)
+        self.clock = ServerClock()
+        self._clock_read_boot = -1e9
+        self._clock_lock = threading.Lock()
+
+    @classmethod
+    def from_env(cls, *, client: Redis | None = None) -> Cronq:
+        """The application that the environment and the config file describe."""
+        return cls(config=Config.load(), client=client)
+
+    # Parts
+
+    @cached_property
+    def client(self) -> Redis:
+        """The connection pool of this application.
+
+        A command whose connection breaks is tried again within a second. One that gets no answer for five is not:
+        the beat and the worker have to know, say so, and go on in their own rhythm.
+        """
+        if self._given_client is not None:
+            return self._given_client
+        return Redis.from_url(
+            self.config.url,
+            socket_timeout=5,
+            socket_connect_timeout=5,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3, supported_errors=(RedisConnectionError,)),
+        )
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        """The jobs in Redis."""
+        return JobStore(self.client, self.keys, self.config.keep_events)
+
+    @cached_property
+    def runs(self) -> RunStore:
+        """The ledger in Redis."""
+        return RunStore(
+            self.client, self.keys, row_ttl_s=self.config.keep_rows_for, keep_events=self.config.keep_events
+        )
+
+    def guardian_runs(self) -> RunStore:
+        """The ledger through connections of its own that fail within two seconds: a guardian has to go on watching."""
+        client = own_client(self.client, _GUARDIAN_TIMEOUT_S)
+        return RunStore(client, self.keys, row_ttl_s=self.config.keep_rows_for, keep_events=self.config.keep_events)
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """Heartbeats of beats and workers."""
+        return Hosts(self.client, self.keys)
+
+    def claimer(self, by: str) -> Claimer:
+        """Claims in the name of *by*."""
+        return Claimer(
+            self.client, self.keys, by=by, row_ttl_s=self.config.keep_rows_for, keep_events=self.config.keep_events
+        )
+
+    def changes(self, by: str | None = None) -> Changes:
+        """Changes of jobs, in the name of *by* (default: the person at the keyboard)."""
+        return Changes(self.jobs, self.claimer(by or self.who), self.exact_now_s, self.config.keep_rows_for)
+
+    @cached_property
+    def who(self) -> str:
+        """Who uses this application: `ann@host`."""
+        return person(self.config.host)
+
+    def now_s(self) -> float:
+        """Server time, epoch seconds; read from Redis now and then, carried on by the boot clock in between."""
+        with self._clock_lock:
+            if boot_s() - self._clock_read_boot > _READ_CLOCK_S:
+                try:
+                    self._read_clock()
+                except (RedisError, OSError):
+                    if self.clock.offset_s is None:
+                        raise
+            return self.clock.now_s()
+
+    def exact_now_s(self) -> float:
+        """Server time, asked for this moment: an earlier reading may lag by as long as its reply took to arrive."""
+        with self._clock_lock:
+            self._read_clock()
+            return self.clock.now_s()
+
+    def _read_clock(self) -> None:
+        seconds, micros = self.client.time()
+        note = self.clock.observe(seconds + micros / 1e6)
+        if note:
+            log.warning("CLOCK %s", note)
+        self._clock_read_boot = boot_s()
+
+    def lock(self, name: str, ttl: float | None = None) -> Lock:
+        """The lock *name*, as a context manager; jobs with this lock and `exec --name` share it."""
+        return Lock(
+            self.client,
+            name,
+            ttl_s=self.config.lock_ttl if ttl is None else ttl,
+            keys=self.keys,
+            holder={"host": self.config.host, "pid": os.getpid(), "run_id": None},
+        )
+
+    def run_lock(
+        self,
+        name: str,
+        holder: dict[str, Any],
+        on_lost: Callable[[str], None],
+        on_renewed: Callable[[float], None],
+    ) -> Lock:
+        """The lock of a run, for its guardian."""
+        return Lock(
+            self.client,
+            name,
+            ttl_s=self.config.lock_ttl,
+            keys=self.keys,
+            holder=holder,
+            on_lost=on_lost,
+            on_renewed=on_renewed,
+        )
+
+    # Definitions
+
+    def load_jobs(self, modules: Sequence[str] = ()) -> list[DefinitionError]:
+        """Import the job modules (default: those of the config); what is wrong with them."""
+        self.registry.load(modules or self.config.jobs)
+        return self.registry.problems
+
+    def definitions(self, by: str | None = None) -> Definitions:
+        """What this process's code defines, in the name of *by*."""
+        return Definitions(self.registry, self.jobs, self.changes(by))
+
+    def sync(self, modules: Sequence[str] = (), *, remove: bool = True, load: bool = True) -> SyncReport:
+        """Store the jobs that *modules* define; remove stored ones that these modules defined and no longer do.
+
+        A module that cannot be imported keeps its jobs, and a job whose new definition is refused keeps its old one.
+        """
+        modules = list(modules or self.config.jobs)
+        if load:
+            self.load_jobs(modules)
+        return self.definitions().sync(modules, remove=remove, by=self.who)
+
+    def add(self, name: str, **options: Any) -> str:
+        """Store a job that no module defines, usually a command; `created`, `changed` or `same`."""
+        spec = make_spec(name, **options)
+        known = self.jobs.find([name]).get(name)
+        if isinstance(known, StoredJob) and known.origin != "cli":
+            raise DefinitionError(
+                f"this name is taken by the job at {known.source}; choose another", job=name, field="name"
+            )
+        self.jobs.open_epoch()
+        return self.changes().save(spec, source=f"added by {self.who}", origin="cli")
+
+    def remove(self, name: str) -> int:
+        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""
+        return self.changes().remove(name, by=self.who)
+
+    def pause(self, name: str, *, note: str = "", until_s: float | None = None) -> Pause:
+        """Record the ticks of a job as `paused` from now on."""
+        return self.changes().pause(name, by=self.who, note=note, until_s=until_s)
+
+    def resume(self, name: str) -> bool:
+        """Let the ticks of a job run again from now on; whether it was paused."""
+        return self.changes().resume(name)
+
+    # Runs
+
+    def enqueue(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> str:
+        """Queue one run now, beside the schedule; its run id. Without arguments the job's own are used."""
+        given: str | None = None
+        if args or kwargs:
+            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
+        try:
+            spec = self.jobs.get(name).spec
+        except UnknownJob:
+            if name in self.registry.definitions:
+                raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
+            raise
+        if given is not None and spec.command is not None:
+            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
+        return self.claimer(self.who).give(spec, self.now_s(), args_json=given, reason=f"asked for by {self.who}")
+
+    def enqueue_at(self, moment: datetime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Delayed runs are not supported by this version."""
+        raise CronqError(f"job {name!r}: delayed runs are not supported by this version yet")
+
+    def stop(self, name_or_run: str) -> list[str]:
+        """Stop one run, or all open runs of a job: queued ones at once, running ones within two seconds."""
+        run = self.runs.find(name_or_run)
+        if run is not None:
+            runs = [run]
+        else:
+            self.jobs.get(name_or_run)
+            runs = self.runs.rows(self.runs.active([name_or_run])[name_or_run])
+        return [run.run_id for run in runs if run.state != "done" and self._stop_one(run)]
+
+    def _stop_one(self, run: Run) -> bool:
+        if run.state == "running":
+            self.runs.ask_to_stop(run.run_id, self.who)
+            return True
+        settlement = Settlement("stopped", f"{self.who} stopped it before it began")
+        if self.runs.settle(run, settlement, by=self.who, now_s=self.now_s(), expect=run.state):
+            return True
+        latest = self.runs.find(run.run_id)  # a worker was faster
+        if latest is not None and latest.state == "running":
+            self.runs.ask_to_stop(run.run_id, self.who)
+            return True
+        return False
+
+    def history(self, name: str, count: int = 20) -> list[Run]:
+        """The newest rows of a job's ledger, newest first. Raises UnknownJob when there is neither job nor row."""
+        rows = self.runs.history(name, count)
+        if not rows:
+            self.jobs.get(name)
+        return rows
+
+    def status_of(self, job: StoredJob, active: Mapping[str, str], now_s: float) -> str:
+        """`paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
+        pause = job.state.pause
+        if pause is not None and pause.covers(int(now_s)):
+            return "paused"
+        if "running" in active.values():
+            return "running"
+        if job.next_tick is not None and job.next_tick < now_s - LATE_S:
+            return "late"
+        if job.state.streak < 0 or job.state.last_outcome in BAD:
+            return "failing"
+        if active:
+            return "waiting"
+        return "ok" if job.state.last_run else "never"
+
+    def beats(self) -> tuple[list[Heartbeat], float]:
+        """Heartbeats of all beats, and the server's time."""
+        return self.hosts.read("beats")
+
+    def workers(self) -> tuple[list[Heartbeat], float]:
+        """Heartbeats of all workers, and the server's time."""
+        return self.hosts.read("workers")
+
+    # Processes
+
+    def require_fit_redis(self) -> list[str]:
+        """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it."""
+        return require_fit(self.client, allow_eviction=self.config.allow_eviction)
+
+    def beat(self) -> Beat:
+        """A beat, ready to `run`; what `registry` holds by now is stored, and restored should Redis lose it."""
+        beat_id = f"{self.config.host}.{os.getpid()}"
+        definitions = self.definitions(f"beat {beat_id}")
+        sweep = Sweep(self.client, self.keys, self.runs, by=f"beat {beat_id}", lost_after_s=self.config.lost_after)
+        mender = Mender(self.jobs, definitions.changes, definitions.known)
+        beat = Beat(
+            self.jobs,
+            self.claimer(f"beat {beat_id}"),
+            mender,
+            self.clock,
+            renew_epoch=lambda: definitions.renew_epoch(mender, self.now_s()),
+            batch=self.config.batch,
+        )
+        audit = Audit(self.jobs, mender)
+        heart = Heart(self.hosts, "beats", beat_id, self.config.host, lambda: self._facts_of(beat))
+        beat.chores = [
+            Chore("heartbeat", HEARTBEAT_S, heart.beat),
+            Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
+            Chore("audit", _AUDIT_S, audit.once),
+        ]
+        beat.leave = heart.leave
+        return beat
+
+    def _facts_of(self, beat: Beat) -> dict[str, Any]:
+        """What a beat says of itself besides being alive."""
+        offset = self.clock.offset_s
+        return {
+            "clock_offset_s": None if offset is None else round(offset, 3),
+            "won": beat.won,
+            "last_pass": beat.last_pass_s,
+            "holding": self.clock.holding,
+        }
+
+
+@cache
+def default_app() -> Cronq:
+    """The application that `.enqueue()` of a decorated function uses: that of the environment."""
+    return Cronq.from_env()

@@ -1,0 +1,376 @@
+"""The beat: a process that turns due ticks into runs. Any number run at once, none is leader.
+
+A beat keeps no truth in memory: every pass starts from the agenda and the marks in Redis, so a beat that is
+killed, suspended, restarted or doubled changes nothing. It never ends because Redis is away.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from redis import exceptions as redis_errors
+from redis.exceptions import RedisError, ResponseError
+
+from cronq.claim import QUEUED, Answer, Claimer, TickClaim
+from cronq.clock import ServerClock, boot_s, format_duration, iso, rest
+from cronq.due import decide
+from cronq.errors import CronqError
+from cronq.job import JobSpec
+from cronq.job_store import MARK_AHEAD_S, JobStore
+from cronq.mend import Mender
+from cronq.stored_job import DueJob, DueReading
+
+log = logging.getLogger("cronq.beat")
+
+#: The longest a beat sleeps: a job saved meanwhile may be due.
+LOOK_EVERY_S = 1.0
+#: A job that cannot be claimed is looked at again after this, so that it does not crowd out the others.
+_POSTPONE_S = 5.0
+_BACKOFF_S = (0.1, 2.0)
+#: Jobs read in one pass; the rest follow at once in the next.
+_MOST_JOBS = 2000
+_CACHED_SPECS = 20_000
+#: Ticks decided in one pass, more or less: after a long outage the heartbeat has to go out in between.
+_MOST_TICKS = 20_000
+_GENERAL = (
+    redis_errors.OutOfMemoryError, redis_errors.ReadOnlyError, redis_errors.NoPermissionError,
+    redis_errors.ClusterDownError,
+)  # fmt: skip
+
+
+@dataclass
+class Chore:
+    """Something a beat does besides claiming, every so often."""
+
+    name: str
+    every_s: float
+    work: Callable[[float], None]
+    outage: Callable[[], None] = lambda: None
+    due_boot: float = 0.0
+    is_failing: bool = False
+
+
+@dataclass
+class PassResult:
+    """What one pass did."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+    wait_s: float = LOOK_EVERY_S
+
+    def count(self, code: str) -> None:
+        self.codes[code] = self.codes.get(code, 0) + 1
+
+
+class _Sent(NamedTuple):
+    """A batch whose answers are out."""
+
+    answers: Future[list[Answer]]
+    claims: Sequence[TickClaim]
+    token: str
+
+
+class Beat:
+    """Looks at the agenda, decides by `due`, claims in batches, and does the chores."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        claimer: Claimer,
+        mender: Mender,
+        clock: ServerClock,
+        *,
+        renew_epoch: Callable[[], str],
+        chores: Sequence[Chore] = (),
+        batch: int = 250,
+    ) -> None:
+        self.jobs = jobs
+        self.claimer = claimer
+        self.mender = mender
+        self.clock = clock
+        self.renew_epoch = renew_epoch
+        self.chores = list(chores)
+        self.batch = batch
+        self.leave: Callable[[], None] = lambda: None
+        self.epoch = ""
+        self.won = 0
+        self.last_pass_s: float | None = None
+        self._last_s = 0.0
+        self._id = secrets.token_hex(4)
+        self._passes = 0
+        self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
+        self._specs: OrderedDict[str, tuple[str, JobSpec]] = OrderedDict()
+        self._unconfirmed: deque[_Sent] = deque()
+        self._troubles: set[str] = set()
+        self._trouble_since = 0.0
+        self._sender = ThreadPoolExecutor(1, thread_name_prefix="cronq-claim")
+
+    # The loop
+
+    def run(self, stop: threading.Event) -> None:
+        """Pass after pass until *stop* is set; errors are logged once each way and never end it."""
+        wait_s = 0.0
+        backoff_s = _BACKOFF_S[0]
+        while not rest(wait_s, stop):
+            try:
+                wait_s = self.pass_once().wait_s
+                self._do_chores()
+                if not any(chore.is_failing for chore in self.chores):
+                    self._well_again()
+                backoff_s = _BACKOFF_S[0]
+            except (RedisError, OSError) as error:
+                self._troubled(error)
+                wait_s, backoff_s = backoff_s, min(backoff_s * 2, _BACKOFF_S[1])
+            except Exception:  # a bug here must not silence every job
+                log.exception("a pass failed; going on")
+                wait_s = LOOK_EVERY_S
+        self._sender.shutdown(wait=False, cancel_futures=True)
+        try:
+            self.leave()
+        except (RedisError, OSError) as error:
+            log.warning("left without saying good-bye to Redis: %s", error)
+
+    def pass_once(self, now_s: float | None = None) -> PassResult:
+        """Claim everything that is due; *now_s* replaces the server's time in tests."""
+        result = PassResult()
+        try:
+            reading = self.jobs.read_due(_MOST_JOBS, now_s)
+            self._check_clock(reading)
+            if self.clock.holding:
+                return result
+            if reading.epoch != self.epoch or not reading.epoch:
+                self.epoch = self.renew_epoch()
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            moved = self.mender.mend("", "a key that all jobs share has a wrong type", self._last_s)
+            return PassResult(wait_s=0.0 if moved else LOOK_EVERY_S)
+        self._last_s = reading.now_s
+        self._confirm(result)
+        self._passes += 1
+        nexts: list[float] = [] if reading.next_score is None else [reading.next_score]
+        self._claim_all(reading, result, nexts)
+        self.last_pass_s = reading.now_s
+        if len(reading.due) == _MOST_JOBS:
+            result.wait_s = 0.0
+        elif nexts:
+            passed = self.clock.now_s() - reading.server_s
+            ahead = min(nexts) - reading.now_s - passed
+            result.wait_s = min(LOOK_EVERY_S, max(0.0, ahead) + self._phase_s)
+        return result
+
+    def _check_clock(self, reading: DueReading) -> None:
+        note = self.clock.observe(reading.server_s)
+        if note:
+            log.warning("CLOCK %s", note)
+
+    # Deciding
+
+    def _claim_all(self, reading: DueReading, result: PassResult, nexts: list[float]) -> None:
+        """Decide and claim, the next batch being decided while Redis works on the last one."""
+        sent: deque[_Sent] = deque()
+        try:
+            for claims in self._batches(reading, nexts):
+                token = f"{self._id}-{self._passes}-{claims[0].spec.name}-{claims[0].decision.tick}"
+                sent.append(_Sent(self._sender.submit(self._send, claims, token, reading.now_s), claims, token))
+                if len(sent) > 1:
+                    self._take(sent, reading, result)
+            while sent:
+                self._take(sent, reading, result)
+        except (RedisError, OSError):
+            self._unconfirmed += sent
+            raise
+
+    def _batches(self, reading: DueReading, nexts: list[float]) -> Iterator[list[TickClaim]]:
+        claims: list[TickClaim] = []
+        specs = self._specs_of(reading.due)
+        made = 0
+        for due in reading.due:
+            if made >= _MOST_TICKS:
+                nexts.append(0.0)  # the rest follows at once, after the chores
+                break
+            decided = self._decided(due, specs.get(due.name), reading, nexts)
+            made += len(decided)
+            claims += decided
+            while len(claims) >= self.batch:
+                yield claims[: self.batch]
+                claims = claims[self.batch :]
+        if claims:
+            yield claims
+
+    def _decided(self, due: DueJob, spec: JobSpec | None, reading: DueReading, nexts: list[float]) -> list[TickClaim]:
+        if spec is None or due.damaged or due.mark is None:
+            self._mend(due.name, "its definition or state is missing or cannot be read", reading)
+            return []
+        if due.mark > reading.now_s + MARK_AHEAD_S:
+            self._mend(due.name, "its mark is in the future", reading)
+            return []
+        try:
+            decisions = decide(spec, due.mark, due.pause, reading.now_s)
+        except CronqError as error:
+            self._mend(due.name, str(error), reading)
+            return []
+        if not decisions:
+            following = spec.schedule.next_after(due.mark) if spec.schedule is not None else None
+            self.jobs.reschedule(due.name, following)
+            return []
+        last = decisions[-1].next_tick
+        if last is not None:
+            nexts.append(last)
+        return [TickClaim(spec, due.version, decision) for decision in decisions]
+
+    def _specs_of(self, due: Sequence[DueJob]) -> dict[str, JobSpec]:
+        """The specs of these jobs; only those that changed since they were last read come from Redis."""
+        found: dict[str, JobSpec] = {}
+        wanted: dict[str, str] = {}
+        for job in due:
+            cached = self._specs.get(job.name)
+            if cached is not None and cached[0] == job.version:
+                found[job.name] = cached[1]
+            elif not job.damaged:
+                wanted[job.name] = job.version
+        if wanted:
+            for name, raw in self.jobs.specs(wanted).items():
+                try:
+                    spec = JobSpec.from_json(raw)
+                except CronqError as error:
+                    log.debug("job %s: %s", name, error)
+                    continue
+                if spec.name != name:
+                    continue
+                found[name] = spec
+                self._specs[name] = (wanted[name], spec)
+            while len(self._specs) > _CACHED_SPECS:
+                self._specs.popitem(last=False)
+        return found
+
+    # Claiming
+
+    def _send(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
+        """One round trip; a batch that Redis refuses as a whole is halved, so that one tick cannot hold up others."""
+        try:
+            return self.claimer.claim_due(claims, token, now_s)
+        except ResponseError as error:
+            if _is_general(error):
+                raise
+            if len(claims) == 1:
+                return [Answer("broken", f"Redis refused it: {error}")]
+            half = len(claims) // 2
+            return [*self._send(claims[:half], token, now_s), *self._send(claims[half:], token, now_s)]
+
+    def _take(self, sent: deque[_Sent], reading: DueReading, result: PassResult) -> None:
+        """The answers to the oldest of the batches *sent*; it stays there when they do not come."""
+        answers = sent[0].answers.result()
+        claims = sent.popleft().claims
+        talkative = len(claims) <= 20
+        if not talkative and answers.count(QUEUED) == len(answers):
+            self.won += len(answers)
+            result.codes["won"] = result.codes.get("won", 0) + len(answers)
+            self.mender.quiet(claim.spec.name for claim in claims)
+            log.info("QUEUED %d due ticks", len(claims))
+            return
+        decided: dict[tuple[str, str], list[tuple[int, str]]] = {}
+        for claim, answer in zip(claims, answers, strict=True):
+            result.count(answer.code)
+            self._note(claim, answer, reading, talkative)
+            if answer.code == "won" and answer.detail != "queued":
+                decided.setdefault((claim.spec.name, answer.detail), []).append((claim.decision.tick, answer.key))
+        for (name, outcome), ticks in decided.items():
+            last, reason = ticks[-1]
+            many = f"{len(ticks)} ticks from {iso(ticks[0][0])} to " if len(ticks) > 1 else ""
+            log.info("%s job=%s tick=%s%s: %s", outcome.upper(), name, many, iso(last), reason)
+        if not talkative:
+            log.info("QUEUED %d of %d due ticks", sum(answer.detail == "queued" for answer in answers), len(claims))
+
+    def _note(self, claim: TickClaim, answer: Answer, reading: DueReading, talkative: bool) -> None:
+        name, tick = claim.spec.name, claim.decision.tick
+        if answer.code in ("won", "mine"):
+            self.won += 1
+            self.mender.quiet([name])
+            if answer.code == "mine":
+                log.info("WON job=%s tick=%s; the first reply was lost", name, iso(tick))
+            elif answer.detail == "queued" and talkative:
+                log.info(
+                    "QUEUED job=%s tick=%s late=%.2fs%s", name, iso(tick), reading.now_s - tick,
+                    f" ({claim.decision.reason})" if claim.decision.trigger == "catchup" else "",
+                )  # fmt: skip
+        elif answer.code == "broken":
+            self._mend(name, answer.detail, reading, answer.key, answer.kind)
+        elif answer.code == "future":
+            log.error("REFUSED job=%s tick=%s is later than the server's time", name, iso(tick))
+        else:
+            log.debug("%s job=%s tick=%s %s", answer.code.upper(), name, iso(tick), answer.detail)
+
+    def _mend(self, name: str, reason: str, reading: DueReading, key: str = "", kind: str = "") -> None:
+        self._specs.pop(name, None)
+        if not self.mender.mend(name, reason, reading.now_s, key, kind):
+            self.jobs.postpone(name, reading.now_s + _POSTPONE_S)
+
+    def _confirm(self, result: PassResult) -> None:
+        """Find out what became of claims whose reply was lost with the connection."""
+        while self._unconfirmed:
+            answers, claims, token = self._unconfirmed[0]
+            wait([answers])  # it may have been the second on its way, and still be
+            held = self.jobs.dedup_holders([(claim.spec.name, claim.decision.tick) for claim in claims])
+            self._unconfirmed.popleft()
+            for claim, holder in zip(claims, held, strict=True):
+                if holder == token:
+                    self.won += 1
+                    result.count("mine")
+                    log.info("WON job=%s tick=%s; the reply was lost", claim.spec.name, iso(claim.decision.tick))
+
+    # Chores and trouble
+
+    def _do_chores(self) -> None:
+        """Each chore for itself: one that fails is tried again every second and keeps no other from its work."""
+        for chore in self.chores:
+            if boot_s() < chore.due_boot:
+                continue
+            chore.due_boot = boot_s() + chore.every_s
+            try:
+                chore.work(self.clock.now_s())
+                chore.is_failing = False
+            except (RedisError, OSError) as error:
+                chore.is_failing = True
+                chore.due_boot = boot_s() + min(chore.every_s, LOOK_EVERY_S)
+                self._troubled(error)
+
+    def _troubled(self, error: Exception) -> None:
+        """Say it once for each kind of trouble until all is well again."""
+        if _is_general(error):
+            for chore in self.chores:
+                chore.outage()
+        what, kind = f"Redis: {type(error).__name__}: {error}", _kind_of(error)
+        if not self._troubles:
+            self._trouble_since = boot_s()
+            log.error("TROUBLE %s; going on trying, ticks will be caught up by their jobs' rule", what)
+        elif kind not in self._troubles:
+            log.error("TROUBLE %s", what)
+        self._troubles.add(kind)
+
+    def _well_again(self) -> None:
+        if self._troubles:
+            log.warning("RECOVERED Redis answers again after %s", format_duration(boot_s() - self._trouble_since))
+            self._troubles.clear()
+
+
+def _is_general(error: Exception) -> bool:
+    """Whether Redis would refuse anything just now: not the fault of one tick."""
+    if not isinstance(error, ResponseError):
+        return True
+    return isinstance(error, _GENERAL) or str(error).split(" ", 1)[0] in ("MISCONF", "BUSY", "NOREPLICAS")
+
+
+def _kind_of(error: Exception) -> str:
+    """What kind of trouble it is: a Redis that is away shows in many ways, a closed connection, a time-out…"""
+    is_away = isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError)
+    if is_away and not isinstance(error, redis_errors.AuthenticationError):
+        return "away"
+    return f"{type(error).__name__} {str(error).split(' ', 1)[0]}"

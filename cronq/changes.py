@@ -1,0 +1,150 @@
+"""Saving, pausing, resuming and removing jobs, so that no tick fires from before the change and none goes unrecorded.
+
+Each change first closes the ticks that are pending at that moment (no beat was alive, say), then moves the
+mark to that same moment. A tick after it is the business of the job as it is then.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from cronq.claim import Claimer, TickClaim
+from cronq.due import Pause, decide
+from cronq.errors import Conflict, CronqError, UnknownJob
+from cronq.job import JobSpec
+from cronq.job_store import JobStore
+from cronq.stored_job import StoredJob
+
+log = logging.getLogger("cronq.jobs")
+
+T = TypeVar("T")
+#: How often a change is tried again when somebody else changed the job in between.
+_TRIES = 8
+
+
+class Changes:
+    """Changes jobs; *now_s* answers server time."""
+
+    def __init__(self, jobs: JobStore, claimer: Claimer, now_s: Callable[[], float], keep_rows_for_s: float) -> None:
+        self.jobs = jobs
+        self.claimer = claimer
+        self.now_s = now_s
+        self.keep_rows_for_s = keep_rows_for_s
+
+    def save(self, spec: JobSpec, *, source: str, origin: str) -> str:
+        """Add or update a job; `created`, `changed` or `same`.
+
+        A changed schedule or catch-up rule begins now; any other change leaves the pending ticks alone, so
+        that a deploy does not cost the catch-up of what fell into it.
+        """
+        return self._retrying(lambda: self._save(spec, source, origin))
+
+    def _save(self, spec: JobSpec, source: str, origin: str) -> str:
+        known = self.jobs.find([spec.name]).get(spec.name)
+        now = int(self.now_s())
+        if isinstance(known, StoredJob) and known.state.mark is not None:
+            if known.spec.when == spec.when:
+                return self.jobs.save(spec, source=source, origin=origin, expected=known.version)
+            known = self._close(known, now, "the job was changed before a beat took it")
+            expected = known.version
+        elif known is None:
+            expected = ""
+        else:  # damaged: whatever was there is replaced
+            expected = self.jobs.version_of(spec.name)
+        following = spec.schedule.next_after(now) if spec.schedule is not None else None
+        return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
+
+    def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
+        """From now on ticks are recorded `paused`, until *until_s* if given."""
+
+        def change() -> Pause:
+            job = self.jobs.get(name)
+            now = self.now_s()
+            pause = Pause(since=now, by=by, note=note, until=until_s)
+            job = self._close(job, int(now), "the job was paused before a beat took it")
+            self.jobs.set_pause(job, pause)
+            return pause
+
+        return self._retrying(change)
+
+    def resume(self, name: str) -> bool:
+        """Ticks from now on run again; whether it was paused. Those of the pause are recorded `paused`."""
+
+        def change() -> bool:
+            job = self.jobs.get(name)
+            if job.state.pause is None:
+                return False
+            now = int(self.now_s())
+            job = self._close(job, now, "the job was resumed only after it")
+            following = job.spec.schedule.next_after(now) if job.spec.schedule is not None else None
+            self.jobs.set_pause(job, None, mark=max(now, job.state.mark or 0), next_tick=following)
+            return True
+
+        return self._retrying(change)
+
+    def remove(self, name: str, *, by: str) -> int:
+        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""
+
+        def change() -> int:
+            now = self.now_s()
+            job = self.jobs.find([name]).get(name)
+            if isinstance(job, StoredJob):
+                try:
+                    self._close(job, int(now), "the job was removed before a beat took it")
+                except Conflict:
+                    raise
+                except CronqError as error:  # damage must not keep a job that somebody wants to be rid of
+                    log.warning("the last ticks of job %s are not recorded: %s", name, error)
+            return self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s)
+
+        return self._retrying(change)
+
+    def _close(self, job: StoredJob, now: int, words: str) -> StoredJob:
+        """Record every pending tick of *job* as it stands; the job as it is then. Raises Conflict."""
+        if job.state.mark is None:
+            return job
+        for _ in range(1000):  # each turn closes up to a thousand ticks
+            decisions = decide(job.spec, job.state.mark, job.state.pause, now)
+            if not decisions:
+                return job
+            claims = [
+                TickClaim(
+                    job.spec,
+                    job.version,
+                    each if each.outcome == "paused" else each._replace(outcome="missed", reason=words),
+                )
+                for each in decisions
+            ]
+            for answer in self.claimer.claim_due(claims, secrets.token_hex(8), self.now_s()):
+                if answer.code in ("stale", "gone"):
+                    raise Conflict(f"job {job.spec.name!r} was changed by somebody else just now; try again")
+                if answer.code == "broken":
+                    raise CronqError(f"job {job.spec.name!r}: {answer.detail}; a beat moves it aside, then try again")
+            job = replace(job, state=replace(job.state, mark=decisions[-1].tick))
+        return job
+
+    def _retrying(self, change: Callable[[], T]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                return change()
+            except Conflict:
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # in step they would meet again and again
+        raise AssertionError("unreachable")
+
+    def restore(self, spec: JobSpec, *, source: str, origin: str) -> str:
+        """Save a job that Redis has lost; one that is there stays as it is."""
+        try:
+            self.jobs.get(spec.name)
+            return "same"
+        except UnknownJob:
+            return self.save(spec, source=source, origin=origin)
+        except CronqError:
+            return self.save(spec, source=source, origin=origin)

@@ -1,0 +1,116 @@
+"""What `cronq check …` finds, in the form monitoring systems read, and what beats and workers insist on at start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis import Redis
+
+from cronq.clock import SKEW_WARN_S, format_duration, wall_s
+from cronq.errors import RedisUnfit
+from cronq.hosts import ALIVE_S, Heartbeat
+from cronq.replies import text
+
+OK, WARNING, CRITICAL, UNKNOWN = range(4)
+_WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+_LEAST_VERSION = (6, 2)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One state, one line; `line` follows the Nagios plugin rules."""
+
+    state: int
+    text: str
+    performance: str = ""
+
+    @property
+    def line(self) -> str:
+        """`CRONQ STATE - text | perfdata`."""
+        tail = f" | {self.performance}" if self.performance else ""
+        return f"CRONQ {_WORDS[self.state]} - {self.text}{tail}"
+
+
+def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Finding]:
+    """What is wrong with this Redis as a place for schedules: CRITICAL would lose or double runs.
+
+    One round trip; needs only INFO, which managed servers allow where CONFIG is forbidden.
+    """
+    info = {text(key): text(value) for key, value in client.info("everything").items() if not isinstance(value, dict)}
+    found = []
+    version = tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2])
+    if version < _LEAST_VERSION:
+        found.append(Finding(CRITICAL, f"Redis {info.get('redis_version')} is too old; cronq needs 6.2 or newer"))
+    if info.get("cluster_enabled") == "1":
+        found.append(Finding(CRITICAL, "this is a Redis Cluster; RQ's keys need a single primary"))
+    if info.get("role", "master") != "master":
+        found.append(Finding(CRITICAL, "this is a replica; connect to the primary (or through Sentinel)"))
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        advice = "set maxmemory-policy noeviction, or allow_eviction (CRONQ_ALLOW_EVICTION=1) to go on all the same"
+        state = WARNING if allow_eviction else CRITICAL
+        found.append(Finding(state, f"maxmemory-policy {policy} lets Redis evict schedules, marks and locks; {advice}"))
+    if info.get("aof_enabled") == "0":
+        found.append(Finding(WARNING, "appendonly is off: a restart of Redis loses what came after its last snapshot"))
+    used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
+    if most and used > 0.8 * most:
+        found.append(
+            Finding(WARNING, f"Redis uses {100 * used // most}% of its maxmemory; at 100% nothing can be queued")
+        )
+    return found
+
+
+def require_fit(client: Redis, *, allow_eviction: bool) -> list[str]:
+    """Warnings about this Redis. Raises RedisUnfit when it would lose or double runs."""
+    found = redis_findings(client, allow_eviction=allow_eviction)
+    for finding in found:
+        if finding.state == CRITICAL:
+            raise RedisUnfit(finding.text)
+    return [finding.text for finding in found]
+
+
+def check_redis(client: Redis, *, allow_eviction: bool = False) -> Finding:
+    """`cronq check redis`."""
+    found = redis_findings(client, allow_eviction=allow_eviction)
+    info = client.info("memory")
+    performance = f"'used_memory'={info['used_memory']}B"
+    if not found:
+        return Finding(OK, "Redis is fit: version, role, eviction and persistence", performance)
+    worst = max(finding.state for finding in found)
+    return Finding(worst, "; ".join(finding.text for finding in found), performance)
+
+
+def check_beat(beats: Sequence[Heartbeat], now_s: float, least: int = 1) -> Finding:
+    """`cronq check beat`: at least *least* beats were heard of lately; fewer than two is no redundancy."""
+    alive = [beat for beat in beats if now_s - beat.seen_at <= ALIVE_S]
+    performance = f"'beats'={len(alive)};;{least}:"
+    if len(alive) < least:
+        last = max((beat.seen_at for beat in beats), default=None)
+        heard = f", the last was heard of {format_duration(now_s - last)} ago" if last is not None else ""
+        return Finding(
+            CRITICAL, f"{len(alive)} beats are alive, {least} needed{heard}; start `cronq beat`", performance
+        )
+    stuck = [beat for beat in alive if now_s - float(beat.facts.get("last_pass") or beat.seen_at) > ALIVE_S]
+    if stuck:
+        return Finding(CRITICAL, f"the beat {stuck[0].id} lives but has made no pass for {ALIVE_S:g} s", performance)
+    if len(alive) == 1:
+        return Finding(WARNING, "only 1 beat is alive: when it dies, ticks wait; run two", performance)
+    return Finding(OK, f"{len(alive)} beats are alive: {', '.join(beat.id for beat in alive)}", performance)
+
+
+def check_clock(client: Redis, beats: Sequence[Heartbeat], now_s: float) -> Finding:
+    """`cronq check clock`: this host's clock, and those of the beats, against the server's."""
+    before = wall_s()
+    seconds, micros = client.time()
+    here = (before + wall_s()) / 2 - (seconds + micros / 1e6)
+    offsets = {"this host": here}
+    for beat in beats:
+        if now_s - beat.seen_at <= ALIVE_S and beat.facts.get("clock_offset_s") is not None:
+            offsets[beat.id] = float(beat.facts["clock_offset_s"])
+    where, worst = max(offsets.items(), key=lambda item: abs(item[1]))
+    performance = f"'offset'={here:.3f}s;-{SKEW_WARN_S:g}:{SKEW_WARN_S:g}"
+    if abs(worst) > SKEW_WARN_S:
+        text_ = f"the clock of {where} differs from Redis by {worst:+.1f} s; ticks are right, its logs are not: use NTP"
+        return Finding(WARNING, text_, performance)
+    return Finding(OK, f"all clocks are within {SKEW_WARN_S:g} s of Redis", performance)

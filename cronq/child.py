@@ -1,0 +1,140 @@
+"""What happens in the process that does the work: a job's function or command, and nothing else of cronq.
+
+The guardian reads the outcome from the result file and the exit status; this module never touches Redis,
+except in `perform`, which a stock RQ worker calls and which has to keep the ledger itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+
+from cronq.config import environment
+from cronq.errors import CronqError
+from cronq.job import JobSpec
+from cronq.registry import REGISTRY
+from cronq.run import CurrentRun, enter_run
+
+#: More of a result or an error than this is cut: one Redis thread serves everybody.
+_MOST_RESULT = 1_000_000
+_MOST_ERROR = 20_000
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+
+
+def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
+    """What the child is told: everything it needs, as JSON."""
+    return {
+        "job": spec.name,
+        "command": list(spec.command) if spec.command is not None else None,
+        "shell": spec.shell,
+        "args": args_json,
+        "run": run.__dict__,
+    }
+
+
+def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
+    """Do the work of one run; the exit code. Leaves `{"value"}` or `{"error", "traceback"}` in the result file."""
+    run = CurrentRun(**order["run"])
+    enter_run(run)
+    if order["command"] is not None:
+        return _exec_command(order, run, result_file)
+    try:
+        function = REGISTRY.function_of(order["job"])
+        args, kwargs = json.loads(order["args"])
+        value = call(function, args, kwargs)
+    except SystemExit as leaving:
+        return _exit_code(leaving, result_file)
+    except BaseException as error:
+        _write(result_file, describe_error(error))
+        return 1
+    _write(result_file, {"value": value})
+    return 0
+
+
+def call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
+    """Call a job's function; a coroutine is run to its end."""
+    value = function(*args, **kwargs)
+    if inspect.iscoroutine(value):
+        return asyncio.run(value)
+    return value
+
+
+def describe_error(error: BaseException) -> dict[str, str]:
+    """One line of what went wrong, and the traceback without cronq's own frames."""
+    lines = traceback.TracebackException.from_exception(error)
+    while lines.stack and os.path.dirname(lines.stack[0].filename) == os.path.dirname(__file__):
+        del lines.stack[0]
+    words = " ".join(str(error).split())
+    one_line = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    if isinstance(error, CronqError):
+        one_line = words
+    return {"error": one_line[:1000], "traceback": "".join(lines.format())[-_MOST_ERROR:]}
+
+
+def _exit_code(leaving: SystemExit, result_file: BinaryIO) -> int:
+    if leaving.code is None or leaving.code == 0:
+        _write(result_file, {"value": None})
+        return 0
+    code = leaving.code if isinstance(leaving.code, int) else 1
+    _write(result_file, {"error": f"sys.exit({leaving.code!r})", "traceback": ""})
+    return code & 0xFF or 1
+
+
+def _exec_command(order: Mapping[str, Any], run: CurrentRun, result_file: BinaryIO) -> int:
+    """Become the command; returns only when that is impossible."""
+    words = command_line(order["command"], shell=order["shell"])
+    env = environment() | run.environment()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execvpe(words[0], words, env)
+    except FileNotFoundError:
+        _write(result_file, {"error": f"no such command: {words[0]}", "traceback": ""})
+        return _NOT_FOUND
+    except OSError as error:
+        _write(result_file, {"error": f"cannot execute {words[0]}: {error.strerror}", "traceback": ""})
+        return _NOT_EXECUTABLE
+
+
+def command_line(command: list[str], *, shell: bool) -> list[str]:
+    """The argument list to execute; a shell only where the job asks for one."""
+    return ["/bin/sh", "-c", command[0]] if shell else command
+
+
+def _write(result_file: BinaryIO, document: dict[str, Any]) -> None:
+    try:
+        raw = json.dumps(document, allow_nan=False).encode()
+    except (TypeError, ValueError):
+        raw = json.dumps({"value": repr(document.get("value"))[:10_000]}).encode()
+    if len(raw) > _MOST_RESULT:
+        raw = json.dumps({"value": f"(a result of {len(raw):,} bytes, not kept)"}).encode()
+    result_file.write(raw)
+    result_file.flush()
+
+
+def read_result(result_file: BinaryIO) -> dict[str, Any]:
+    """What the child left; {} when it left nothing (a command, or ended by a signal)."""
+    result_file.seek(0)
+    raw = result_file.read(_MOST_RESULT + 1)
+    try:
+        document = json.loads(raw) if raw else {}
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def perform(job_name: str, args_json: str) -> Any:
+    """What RQ is told to run. A stock `rq worker` calls it; `cronq.Worker` has a guardian do this instead.
+
+    Finds its run by RQ's current job id and the callable among the jobs of CRONQ_JOBS. Raises RunRefused for a
+    job that needs a guardian, and whatever the job raises; the ledger has the outcome first.
+    """
+    from cronq.plain import perform_plainly
+
+    return perform_plainly(job_name, args_json)

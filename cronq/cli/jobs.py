@@ -1,0 +1,327 @@
+"""The verbs that look at jobs: `list`, `show`, `next`, `explain`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cronq.cli.shared import (
+    as_json,
+    find_job,
+    in_utc,
+    instant_option,
+    left,
+    moment,
+    open_app,
+    places,
+    print_json,
+    print_table,
+    printable,
+    say,
+)
+from cronq.clock import SystemClock, format_duration, iso
+from cronq.errors import CronqError, ScheduleError
+
+if TYPE_CHECKING:
+    from cronq.app import Cronq
+    from cronq.job import JobSpec
+    from cronq.schedule import Schedule
+    from cronq.stored_job import StoredJob
+
+
+def _view(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float) -> dict[str, Any]:
+    """One row of `list --json`."""
+    spec, state = job.spec, job.state
+    return {
+        "name": spec.name,
+        "schedule": str(spec.schedule) if spec.schedule is not None else None,
+        "timezone": spec.tz,
+        "description": spec.description or None,
+        "queue": spec.queue,
+        "status": app.status_of(job, active, now_s),
+        "paused": None if state.pause is None else {
+            "since": iso(int(state.pause.since)),
+            "by": state.pause.by or None,
+            "note": state.pause.note or None,
+            "until": iso(state.pause.until),
+        },
+        "next": iso(job.next_tick),
+        "last": None if state.last_run is None else {
+            "run_id": state.last_run,
+            "tick": iso(state.last_tick),
+            "outcome": state.last_outcome,
+            "ended_at": iso(state.last_ended),
+        },
+        "streak": state.streak,
+    }  # fmt: skip
+
+
+def sound_jobs(app: Cronq) -> list[StoredJob]:
+    """All jobs that can be read, by name; the damaged ones are said on stderr."""
+    from cronq.stored_job import StoredJob
+
+    found = app.jobs.find(app.jobs.names())
+    for name, problem in found.items():
+        if isinstance(problem, CronqError):
+            say(problem if name in str(problem) else f"job {name!r}: {problem}")
+    return [job for job in found.values() if isinstance(job, StoredJob)]
+
+
+@click.command("list")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
+    """All jobs: when next, how they did last, and how they stand."""
+    app = open_app(ctx)
+    jobs = sound_jobs(app)
+    active = app.runs.active([job.spec.name for job in jobs])
+    now_s = app.now_s()
+    if json_:
+        print_json([_view(app, job, active[job.spec.name], now_s) for job in jobs])
+        return 0
+    if not jobs:
+        say("no jobs; store some with `cronq sync MODULE`, `cronq beat MODULE` or `cronq add`")
+        return 0
+    jobs.sort(key=lambda job: (job.next_tick is None, job.next_tick or 0))
+    head = ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
+    print_table(head, [_list_row(app, job, active[job.spec.name], now_s, utc) for job in jobs])
+    if sys.stdout.isatty():
+        _say_who_is_alive(app, len(jobs))
+    return 0
+
+
+def _list_row(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float, utc: bool) -> list[str]:
+    spec, state = job.spec, job.state
+    status = app.status_of(job, active, now_s)
+    words, upcoming = status, job.next_tick
+    if status == "failing" and state.streak < -1:
+        words += f" x{-state.streak}"
+    if status == "paused" and state.pause is not None:
+        upcoming = None
+        if state.pause.until is not None:
+            words += f" until {moment(int(state.pause.until), spec.tz, now_s, force_utc=utc)}"
+        if state.pause.note:
+            words += f": {state.pause.note}"
+    return [
+        moment(upcoming, spec.tz, now_s, force_utc=utc),
+        left(upcoming, now_s),
+        left(state.last_ended, now_s),
+        state.last_outcome or "-",
+        words,
+        spec.name,
+        _schedule_text(spec),
+        spec.description.splitlines()[0] if spec.description else "",
+    ]
+
+
+def _say_who_is_alive(app: Cronq, jobs: int) -> None:
+    """What a person wonders about when nothing happens: which process is missing."""
+    from cronq.hosts import ALIVE_S
+
+    counts = []
+    for word, (found, now_s) in (("beat", app.beats()), ("worker", app.workers())):
+        alive = sum(now_s - each.seen_at <= ALIVE_S for each in found)
+        counts.append(f"{alive} {word}{'' if alive == 1 else 's'}")
+        if not alive:
+            counts[-1] = f"no {word} is alive: start one with `cronq {word}`"
+    say(f"{jobs} job{'' if jobs == 1 else 's'}; {'; '.join(counts)}")
+
+
+@click.command("show")
+@click.argument("name")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
+    """Everything about the job NAME."""
+    app = open_app(ctx)
+    job = find_job(app, name)
+    active = app.runs.active([name])[name]
+    now_s = app.now_s()
+    document = _view(app, job, active, now_s) | {
+        "spec": asdict(job.spec),
+        "source": job.source,
+        "origin": job.origin,
+        "version": job.version,
+        "parents": [],
+        "children": [],
+        "previous_success": iso(job.state.success_tick),
+        "active": active,
+        "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
+    }
+    if json_:
+        print_json(document)
+        return 0
+    for label, value in _facts(job, document, now_s, utc):
+        if value:
+            click.echo(f"{label:<17} {printable(value)}")
+    return 0
+
+
+def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) -> list[tuple[str, str | None]]:
+    """What `show` tells a person: label and words, None where there is nothing to tell."""
+    spec, state = job.spec, job.state
+
+    def when(epoch_s: float | None) -> str | None:
+        return None if epoch_s is None else f"{moment(epoch_s, spec.tz, now_s, force_utc=utc)} ({left(epoch_s, now_s)})"
+
+    last = None if state.last_run is None else f"{state.last_outcome} {left(state.last_ended, now_s)}, {state.last_run}"
+    return [
+        ("name", spec.name),
+        ("description", spec.description),
+        ("runs", spec.function if spec.command is None else _command_text(spec)),
+        ("arguments", None if spec.args_json == "[[],{}]" else spec.args_json),
+        ("schedule", _schedule_text(spec)),
+        ("meaning", document["meaning"]),
+        ("next", when(job.next_tick)),
+        ("status", document["status"]),
+        ("paused", _pause_text(job, now_s, utc)),
+        ("now", ", ".join(f"{state} {run}" for run, state in document["active"].items())),
+        ("last", last),
+        ("previous success", when(state.success_tick)),
+        ("options", _options_text(spec)),
+        ("owner", spec.owner),
+        ("runbook", spec.runbook),
+        ("tags", ", ".join(spec.tags)),
+        ("source", job.source),
+    ]
+
+
+def _pause_text(job: StoredJob, now_s: float, utc: bool) -> str | None:
+    pause, zone = job.state.pause, job.spec.tz
+    if pause is None:
+        return None
+    words = f"since {moment(int(pause.since), zone, now_s, force_utc=utc)}"
+    words += f" by {pause.by}" if pause.by else ""
+    words += f" until {moment(int(pause.until), zone, now_s, force_utc=utc)}" if pause.until is not None else ""
+    return words + (f": {pause.note}" if pause.note else "")
+
+
+def _schedule_text(spec: JobSpec) -> str:
+    if spec.schedule is None:
+        return "(by hand)"
+    return str(spec.schedule) if spec.tz == "UTC" else f"{spec.schedule} {spec.tz}"
+
+
+def _command_text(spec: JobSpec) -> str:
+    assert spec.command is not None
+    return f"/bin/sh -c {shlex.quote(spec.command[0])}" if spec.shell else shlex.join(spec.command)
+
+
+def _options_text(spec: JobSpec) -> str:
+    words = [f"queue={spec.queue}", f"catchup={spec.catchup}", f"window={format_duration(spec.window)}"]
+    words += [f"overlap={spec.overlap}", f"timeout={format_duration(spec.timeout)}"]
+    if spec.lock_name is not None:
+        words.append(f"lock={spec.lock_name}")
+    if spec.ttl is not None:
+        words.append(f"ttl={format_duration(spec.ttl)}")
+    if spec.dst != "debian":
+        words.append(f"dst={spec.dst}")
+    return " ".join(words)
+
+
+@click.command("next")
+@click.argument("name", required=False)
+@click.option("-n", "count", default=None, type=click.IntRange(1, 1000), help="How many (5 of one job, 1 of each).")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def next_command(ctx: click.Context, name: str | None, count: int | None, json_: bool, utc: bool) -> int:
+    """The next ticks of the job NAME, or of all jobs."""
+    app = open_app(ctx)
+    jobs = [find_job(app, name)] if name else sound_jobs(app)
+    now_s = app.now_s()
+    found: list[tuple[int, StoredJob]] = []
+    for job in jobs:
+        after = max(int(now_s), job.state.mark or 0)
+        if job.spec.schedule is not None:
+            found += [(tick, job) for tick in _ticks(job.spec.schedule, after, count or (5 if name else 1))]
+    found.sort(key=lambda pair: (pair[0], pair[1].spec.name))
+    if json_:
+        print_json([{"name": job.spec.name, "tick": iso(tick)} for tick, job in found])
+    elif found:
+        rows = [
+            [
+                moment(tick, job.spec.tz, now_s, force_utc=utc),
+                left(tick, now_s),
+                job.spec.name,
+                "paused" if job.state.pause is not None and job.state.pause.covers(tick) else "",
+            ]
+            for tick, job in found
+        ]
+        print_table(["TICK", "LEFT", "NAME", ""], rows)
+    elif name and jobs[0].spec.schedule is None:
+        say(f"the job {name!r} has no schedule: it runs only by hand, `cronq run {name}`")
+    else:
+        say("no job will ever be due again" if jobs else "no jobs")
+    return 0
+
+
+def _ticks(schedule: Schedule, after: int, count: int) -> list[int]:
+    ticks: list[int] = []
+    while len(ticks) < count:
+        found = schedule.next_after(ticks[-1] if ticks else after)
+        if found is None:
+            break
+        ticks.append(found)
+    return ticks
+
+
+@click.command("explain")
+@click.argument("expression", nargs=-1, required=True)
+@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="IANA name of the zone.")
+@click.option("--dst", default="debian", show_default=True, metavar="RULE", help="debian, skip or both.")
+@click.option("--from", "start", metavar="TIME", help="Count from here (ISO 8601; UTC without an offset).")
+@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many ticks.")
+@click.option("--name", default="", help="The job's name, which H depends on.")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def explain_command(
+    ctx: click.Context, expression: tuple[str, ...], tz: str, dst: str, start: str | None, count: int, name: str,
+    json_: bool, utc: bool,
+) -> int:  # fmt: skip
+    """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis.
+
+    Quote it, because of the stars: cronq explain '30 2 * * *' --tz Europe/Berlin
+    """
+    from cronq.schedule import parse_schedule, warnings
+
+    text = " ".join(expression)
+    try:
+        schedule = parse_schedule(cron=text, tz=tz, dst=dst, seed=name)
+    except ScheduleError as error:
+        if len(expression) > 1 and error.field == "cron":
+            raise ScheduleError(f"{error.problem}; is it quoted? cronq explain '0 7 * * 1-5'", field="cron") from None
+        raise
+    now_s = SystemClock().now_s()
+    begin = instant_option(start, "--from")
+    after = int(now_s if begin is None else begin)
+    ticks, notes = _ticks(schedule, after, count), warnings(schedule, after)
+    if json_:
+        print_json(
+            {
+                "expression": text,
+                "text": schedule.describe(),
+                "timezone": tz,
+                "dst": dst,
+                "next": [iso(tick) for tick in ticks],
+                "warnings": notes,
+            }
+        )
+        return 0
+    click.echo(f"{schedule.describe()}, {tz}")
+    for tick in ticks:
+        click.echo(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
+    for note in notes:
+        click.echo(f"  note: {note}")
+    return 0

@@ -1,0 +1,210 @@
+"""`beat`, `worker`, `run-due`: the processes."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from cronq.cli.shared import open_app, places, say, start_logging
+from cronq.cli.troubles import redis_words
+from cronq.clock import boot_s, rest
+
+if TYPE_CHECKING:
+    from cronq.app import Cronq
+    from cronq.beat import Chore
+    from cronq.definitions import SyncReport
+    from cronq.errors import CronqError
+
+#: Set by `cronq dev`, which has told about the definitions already.
+within_dev = click.option("--within-dev", is_flag=True, hidden=True)
+
+
+def _say_problems(problems: Iterable[CronqError], said: set[str]) -> None:
+    """Each problem once, however often it is found."""
+    for problem in problems:
+        if str(problem) not in said:
+            said.add(str(problem))
+            say(problem)
+
+
+def _say_changes(report: SyncReport) -> None:
+    for words in ("created", "changed", "removed"):
+        names = getattr(report, words)
+        if names:
+            say(f"{words} {', '.join(names)}")
+
+
+def _ready(app: Cronq, stop: threading.Event, log: logging.Logger) -> bool:
+    """Wait until Redis answers, refuse an unfit one; False when told to stop meanwhile."""
+    from redis.exceptions import RedisError
+
+    said = False
+    while not stop.is_set():
+        try:
+            for warning in app.require_fit_redis():
+                log.warning("REDIS %s", warning)
+            offset = app.clock.offset_s if app.now_s() else None
+            if offset is not None and abs(offset) > 2:
+                log.warning("CLOCK this host's clock differs from Redis by %+.1f s; ticks follow Redis", offset)
+            return True
+        except (RedisError, OSError) as error:
+            if not said:
+                words = redis_words(error)
+                log.error("TROUBLE cannot reach Redis at %s: %s; going on trying", app.config.shown_url, words)
+            said = True
+            rest(1.0, stop)  # not stop.wait: a signal handler sets it
+    return False
+
+
+@click.command("beat")
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
+@within_dev
+@places
+@click.pass_context
+def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: bool | None, within_dev: bool) -> int:
+    """Turn due ticks into runs, each exactly once, however many beats run.
+
+    Imports MODULEs once (default: CRONQ_JOBS), stores their jobs, and goes on until SIGTERM. Never ends because
+    Redis is away.
+    """
+    from redis.exceptions import RedisError
+
+    app = open_app(ctx, jobs=modules, allow_eviction=allow_eviction)
+    start_logging(ctx, app.config)
+    log = logging.getLogger("cronq.beat")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    said: set[str] = set()
+    problems = app.load_jobs()
+    if within_dev:
+        said |= {str(problem) for problem in problems}
+    _say_problems(problems, said)
+    if not _ready(app, stop, log):
+        return 0
+    beat = app.beat()
+    try:
+        report = app.sync(remove=False, load=False)
+        _say_problems(report.problems, said)
+        _say_changes(report)
+    except (RedisError, OSError) as error:  # the first pass stores them: their Redis looks new to it
+        log.error("TROUBLE the jobs are not stored yet: %s", redis_words(error))
+    log.info(
+        "START-UP beat of %d jobs from %s on %s", len(app.registry.definitions),
+        ", ".join(app.config.jobs) or "Redis alone", app.config.shown_url,
+    )  # fmt: skip
+    beat.run(stop)
+    return 0
+
+
+@click.command("worker")
+@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
+@click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Defines jobs; else CRONQ_JOBS.")
+@click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="Only 1 in this version.")
+@click.option("--burst", is_flag=True, help="End when the queues are empty.")
+@click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
+@within_dev
+@places
+@click.pass_context
+def worker_command(
+    ctx: click.Context, queues: tuple[str, ...], modules: tuple[str, ...], count: int, burst: bool,
+    allow_eviction: bool | None, within_dev: bool,
+) -> int:  # fmt: skip
+    """Execute runs from QUEUEs (default: `default`), the first one first.
+
+    SIGTERM lets the present run end; a second one ends it.
+    """
+    if count > 1:
+        raise click.UsageError("-n above 1 is not part of this version yet; start several workers")
+    from cronq.worker import Worker, queue_names
+
+    app = open_app(ctx, jobs=modules, allow_eviction=allow_eviction)
+    start_logging(ctx, app.config)
+    log = logging.getLogger("cronq.worker")
+    stop = threading.Event()
+    worker: Worker | None = None
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        if worker is not None:  # made, but its own handlers are not there yet
+            worker.request_stop(number, frame)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, leave)
+    problems = app.load_jobs()
+    if not within_dev:
+        _say_problems(problems, set())
+    if not app.config.jobs:
+        log.warning("MODULES none: only command jobs can run here; %s", _module_hint(queues))
+    if not _ready(app, stop, log):
+        return 0
+    names = queue_names(queues)
+    worker = Worker(names, connection=app.client, app=app)
+    jobs = ", ".join(app.config.jobs) or "no module"
+    log.info("START-UP worker %s of %s on %s: %s", worker.name, jobs, app.config.shown_url, " ".join(names))
+    if stop.is_set():
+        return 0
+    worker.work(burst=burst, logging_level="WARNING")
+    return 0
+
+
+def _module_hint(queues: Sequence[str]) -> str:
+    for name in queues:
+        if Path(f"{name}.py").is_file() or Path(name).is_dir():
+            return f"did you mean -m {name}? As an argument it is a queue"
+    return "name modules with -m MODULE or CRONQ_JOBS"
+
+
+@click.command("run-due")
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@places
+@click.pass_context
+def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
+    """Make one pass of a beat and end: for those who start it from cron, say every minute.
+
+    Stores the jobs of MODULEs first. Workers execute what it queues. Says nothing when all is well. When a run seems
+    lost it stays for CRONQ_LOST_AFTER to make sure, and settles it.
+    """
+    app = open_app(ctx, jobs=modules)
+    start_logging(ctx, app.config, quiet=True)
+    app.require_fit_redis()
+    if app.config.jobs:
+        _say_problems(app.sync(remove=False).problems, set())
+    beat = app.beat()
+    beat.pass_once()
+    for chore in beat.chores:
+        if chore.name != "heartbeat":
+            chore.work(app.now_s())
+        if chore.name == "sweep":
+            _stay_while_runs_seem_lost(app, chore)
+    return 0
+
+
+def _stay_while_runs_seem_lost(app: Cronq, sweep: Chore) -> None:
+    """The sweep settles a vanished run only after it has watched Redis for `lost_after`, and then its job goes on."""
+    begun, never = boot_s(), threading.Event()
+    while _some_seem_lost(app) and boot_s() - begun < app.config.lost_after + 3:
+        rest(0.5, never)
+        sweep.work(app.now_s())
+
+
+def _some_seem_lost(app: Cronq) -> bool:
+    """Whether a running run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""
+    from cronq.keys import RQ_QUEUES, rq_intermediate, rq_queue
+    from cronq.replies import text
+
+    if app.client.zcount(app.keys.running, "-inf", app.now_s() - app.config.lost_after):
+        return True
+    queues = [text(queue).removeprefix(rq_queue("")) for queue in app.client.smembers(RQ_QUEUES)]
+    with app.client.pipeline(transaction=False) as pipe:
+        for queue in queues:
+            pipe.llen(rq_intermediate(queue))
+        return any(pipe.execute())

@@ -1,0 +1,160 @@
+"""The verbs about runs: `run`, `stop`, `history`."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cronq.cli.shared import (
+    as_json,
+    find_job,
+    in_utc,
+    moment,
+    open_app,
+    places,
+    print_json,
+    print_table,
+    say,
+    suggesting,
+)
+from cronq.clock import SystemClock, format_duration
+from cronq.errors import UnknownJob
+
+if TYPE_CHECKING:
+    from cronq.app import Cronq
+    from cronq.run import Run
+
+_POLL_S = 0.1
+_FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
+
+
+@click.command("run")
+@click.argument("name")
+@click.option("--arg", "arguments", multiple=True, metavar="K=V", help="Keyword argument; V is JSON or plain text.")
+@click.option("--wait", is_flag=True, help="Wait for the outcome and pass it on as the exit code.")
+@places
+@click.pass_context
+def run_command(ctx: click.Context, name: str, arguments: tuple[str, ...], wait: bool) -> int:
+    """Queue one run of the job NAME now, beside its schedule, and print its id.
+
+    With --wait the exit code is 0 when it succeeded, 124 when it timed out, what the command or sys.exit said when
+    that failed, else 1. Ctrl-C leaves the run alone.
+    """
+    app = open_app(ctx)
+    spec = find_job(app, name).spec
+    kwargs = dict(_argument(text) for text in arguments)
+    if kwargs and spec.command is not None:
+        raise click.UsageError(f"the job {name!r} is a command and takes no --arg")
+    run_id = app.enqueue(name, (), kwargs)
+    try:
+        click.echo(run_id)
+        _say_if_nobody_serves(app, spec.queue)
+        if not wait:
+            return 0
+        run = _await(app, run_id)
+    except KeyboardInterrupt:
+        say(f"{run_id} goes on without us; `cronq stop {run_id}` ends it")
+        return _INTERRUPTED
+    took = f" after {format_duration(run.duration_s)}" if run.duration_s is not None else ""
+    say(f"{run_id} {run.outcome}{took}" + ("" if run.outcome == "succeeded" else f": {run.reason}"))
+    return _exit_code(run)
+
+
+def _exit_code(run: Run) -> int:
+    if run.outcome == "succeeded":
+        return 0
+    if run.outcome == "timed_out":
+        return _TIMED_OUT
+    return run.exit_code or _FAILED if run.outcome == "failed" else _FAILED
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    key, sign, raw = text.partition("=")
+    if not sign or not key.isidentifier():
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--arg")
+    try:
+        return key, json.loads(raw)
+    except ValueError:
+        return key, raw
+
+
+def _say_if_nobody_serves(app: Cronq, queue: str) -> None:
+    from cronq.hosts import ALIVE_S
+
+    workers, now_s = app.workers()
+    if not any(now_s - each.seen_at <= ALIVE_S and queue in each.facts.get("queues", ()) for each in workers):
+        say(f"no `cronq worker` serves the queue {queue!r} at the moment; the run waits for one")
+
+
+def _await(app: Cronq, run_id: str) -> Run:
+    """Poll until the run is settled."""
+    clock, never = SystemClock(), threading.Event()
+    while True:
+        run = app.runs.get(run_id)
+        if run.outcome is not None:
+            return run
+        clock.wait(_POLL_S, never)
+
+
+@click.command("stop")
+@click.argument("name_or_run", metavar="NAME|RUN")
+@places
+@click.pass_context
+def stop_command(ctx: click.Context, name_or_run: str) -> int:
+    """Stop one run by its id, or all open runs of a job by its name: TERM, the job's grace, then KILL.
+
+    Prints the ids of the runs that are being stopped.
+    """
+    app = open_app(ctx)
+    with suggesting(app, name_or_run):
+        stopped = app.stop(name_or_run)
+    for run_id in stopped:
+        click.echo(run_id)
+    if not stopped:
+        say(f"nothing of {name_or_run} is queued or running")
+    return 0
+
+
+@click.command("history")
+@click.argument("name")
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def history_command(ctx: click.Context, name: str, count: int, json_: bool, utc: bool) -> int:
+    """What became of each tick of the job NAME, newest first, and of its runs by hand."""
+    app = open_app(ctx)
+    with suggesting(app, name):
+        rows = app.history(name, count)
+    if json_:
+        print_json([run.as_json() for run in rows])
+        return 0
+    if not rows:
+        say(f"no tick of {name} has come yet")
+        return 0
+    try:
+        zone = app.jobs.get(name).spec.tz
+    except UnknownJob:  # removed; its history lives on
+        zone = "UTC"
+    now_s = app.now_s()
+    head = ["TICK", "OUTCOME", "LATE", "TOOK", "HOST", "RUN", "REASON"]
+    print_table(head, [_history_row(run, zone, now_s, utc) for run in rows])
+    return 0
+
+
+def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str]:
+    when = run.tick if run.tick is not None else run.queued_at
+    manual = "" if run.tick is not None else " (by hand)"
+    return [
+        moment(when, zone, now_s, force_utc=force_utc) + manual,
+        run.outcome or run.state,
+        format_duration(run.lateness_s) if run.lateness_s is not None else "-",
+        format_duration(run.duration_s) if run.duration_s is not None else "-",
+        run.host or "-",
+        run.run_id,
+        "" if run.outcome in ("succeeded", None) else run.reason or "",
+    ]

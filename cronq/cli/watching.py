@@ -1,0 +1,179 @@
+"""`beats`, `workers`, `check`: who is alive, and whether all is well."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cronq.cli.shared import (
+    as_json,
+    call,
+    open_app,
+    places,
+    print_json,
+    print_table,
+    say,
+    times_are_utc,
+)
+from cronq.cli.troubles import redis_words
+from cronq.clock import format_duration, iso
+
+if TYPE_CHECKING:
+    from cronq.app import Cronq
+    from cronq.checks import Finding
+    from cronq.hosts import Heartbeat
+
+_CHECKS_NOT_BUILT = frozenset(["jobs", "workers", "queue", "groups", "hosts", "file-age", "disk", "load"])
+
+
+def _row(heartbeat: Heartbeat, now_s: float, doing: str | None) -> dict[str, Any]:
+    return {
+        "id": heartbeat.id,
+        "host": heartbeat.host,
+        "pid": heartbeat.pid,
+        "started_at": iso(heartbeat.started_at),
+        "heartbeat_age_s": round(max(0.0, now_s - heartbeat.seen_at), 1),
+        "clock_offset_s": heartbeat.facts.get("clock_offset_s"),
+        "doing": doing,
+    }
+
+
+def _print(rows: list[dict[str, Any]], json_: bool, none: str) -> int:
+    if json_:
+        print_json(rows)
+    elif rows:
+        print_table(["HOST", "PID", "UP SINCE", "HEARD OF", "CLOCK", "DOING"], [_cells(row) for row in rows])
+    else:
+        say(none)
+    return 0
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    from cronq.hosts import ALIVE_S
+
+    age_s, offset_s = row["heartbeat_age_s"], row["clock_offset_s"]
+    return [
+        row["host"],
+        str(row["pid"]),
+        row["started_at"] or "-",
+        f"{format_duration(round(age_s))} ago",
+        "-" if offset_s is None else f"{offset_s:+.2f}s",
+        "silent: dead or cut off" if age_s > ALIVE_S else row["doing"] or "idle",
+    ]
+
+
+@click.command("beats")
+@as_json
+@times_are_utc
+@places
+@click.pass_context
+def beats_command(ctx: click.Context, json_: bool) -> int:
+    """The beats that were heard of in the last hour."""
+    beats, now_s = open_app(ctx).beats()
+    rows = [
+        _row(beat, now_s, "holding: the server's clock jumped" if beat.facts.get("holding") else
+             f"{beat.facts.get('won', 0)} ticks claimed")
+        for beat in beats
+    ]  # fmt: skip
+    return _print(rows, json_, "no beat is alive; start one with `cronq beat MODULE`")
+
+
+@click.command("workers")
+@as_json
+@times_are_utc
+@places
+@click.pass_context
+def workers_command(ctx: click.Context, json_: bool) -> int:
+    """The workers that were heard of in the last hour, and the run each is busy with."""
+    from cronq.keys import rq_worker
+    from cronq.replies import text
+
+    app = open_app(ctx)
+    workers, now_s = app.workers()
+    with app.client.pipeline(transaction=False) as pipe:
+        for worker in workers:
+            pipe.hget(rq_worker(worker.id), "current_job")
+        current = pipe.execute()
+    rows = [
+        _row(worker, now_s, text(run) if run is not None else None) | {"queues": worker.facts.get("queues", [])}
+        for worker, run in zip(workers, current, strict=True)
+    ]
+    return _print(rows, json_, "no worker is alive; start one with `cronq worker -m MODULE`")
+
+
+class _Checks(click.Group):
+    """Monitoring systems read a faulty call as UNKNOWN, exit 3."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        call(ctx)["nagios"] = True
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name in _CHECKS_NOT_BUILT:
+            raise click.UsageError(f"the check {name!r} is not part of this version yet", ctx)
+        if name not in self.commands and not name.startswith("-"):
+            close = difflib.get_close_matches(name, self.commands, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(f"there is no check {name!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group("check", cls=_Checks, subcommand_metavar="WHAT ...")
+@places
+def check_command() -> None:
+    """Checks after the Nagios plugin rules: one line, exit 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."""
+
+
+def _guarded(ctx: click.Context, check: Callable[[Cronq], Finding]) -> int:
+    """Run *check* and print its line; a Redis that does not answer is CRITICAL, never OK."""
+    from redis.exceptions import RedisError
+
+    from cronq.checks import CRITICAL, Finding
+
+    app = open_app(ctx)
+    try:
+        finding = check(app)
+    except (RedisError, OSError) as error:
+        finding = Finding(CRITICAL, f"Redis at {app.config.shown_url} does not answer: {redis_words(error)}")
+    click.echo(finding.line)
+    return finding.state
+
+
+@check_command.command("redis")
+@places
+@click.pass_context
+def check_redis_command(ctx: click.Context) -> int:
+    """Version, role, eviction policy, persistence and memory of Redis."""
+    from cronq.checks import check_redis
+
+    return _guarded(ctx, lambda app: check_redis(app.client, allow_eviction=app.config.allow_eviction))
+
+
+@check_command.command("beat")
+@click.option(
+    "--least", default=1, show_default=True, type=click.IntRange(1), metavar="N",
+    help="CRITICAL below so many beats; 1 alone is a WARNING.",
+)  # fmt: skip
+@places
+@click.pass_context
+def check_beat_command(ctx: click.Context, least: int) -> int:
+    """Whether beats are alive and at work."""
+    from cronq.checks import check_beat
+
+    return _guarded(ctx, lambda app: check_beat(*app.beats(), least))
+
+
+@check_command.command("clock")
+@places
+@click.pass_context
+def check_clock_command(ctx: click.Context) -> int:
+    """Clocks of this host and of the beats against that of Redis."""
+    from cronq.checks import check_clock
+
+    return _guarded(ctx, lambda app: check_clock(app.client, *app.beats()))

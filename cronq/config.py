@@ -1,0 +1,217 @@
+"""Settings, and where each came from. The only module that reads the environment and the config files.
+
+Order: a flag of the command line, then `CRONQ_…` in the environment, then `cronq.toml` or `[tool.cronq]` of
+`pyproject.toml` in the current directory, then the default. Without a URL, a private Redis that `cronq dev` runs
+in the current directory is used.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cronq.clock import format_duration, parse_duration_s
+from cronq.errors import ConfigError
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: Redis URLs under names that other tools set, in falling order.
+URL_NAMES = ("CRONQ_REDIS_URL", "RQ_REDIS_URL", "REDIS_URL")
+#: Where `cronq dev` leaves word of its private Redis, so that `cronq list` beside it finds the same.
+PRIVATE_URL_FILE = ".cronq/url"
+_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one process; durations are seconds."""
+
+    url: str = DEFAULT_URL
+    prefix: str = "cronq"  #: separates installations that share a Redis
+    host_id: str = ""  #: this machine's name in groups and ledgers; empty: its full name
+    jobs: tuple[str, ...] = ()  #: modules that define jobs
+    lock_ttl: float = 30.0
+    lost_after: float = 30.0  #: a run unheard of for so long is lost
+    keep_rows_for: float = 30 * 86400.0  #: life of a row of the ledger
+    keep_events: int = 10_000
+    batch: int = 250  #: ticks claimed per round trip
+    allow_eviction: bool = False  #: go on although Redis may evict keys, and so lose or double runs
+    log_level: str = "info"
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def host(self) -> str:
+        """The name of this machine; looked up once, when first needed, because DNS may be slow."""
+        return self.host_id or socket.getfqdn() or socket.gethostname()
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without its password, for logs and messages."""
+        return hide_password(self.url)
+
+    @classmethod
+    def load(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+        **flags: Any,
+    ) -> Config:
+        """Read all places. Raises ConfigError naming the setting, its place and what is allowed."""
+        environ = os.environ if environ is None else environ
+        from_file, file_name = _read_file(directory or Path.cwd())
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        for item in fields(cls):
+            if item.name == "origins":
+                continue
+            found = _look_up(item.name, flags, environ, from_file, file_name)
+            if found is None:
+                origins[item.name] = "default"
+                continue
+            raw, origin = found
+            values[item.name] = _convert(item.name, raw, item.default, origin)
+            origins[item.name] = origin
+        if "url" not in values:
+            private = _private_url(directory or Path.cwd())
+            if private is not None:
+                values["url"], origins["url"] = private, PRIVATE_URL_FILE
+        config = cls(**values, origins=origins)
+        config._check()
+        return config
+
+    def _check(self) -> None:
+        if not _PREFIX.fullmatch(self.prefix):
+            raise ConfigError(f"prefix {self.prefix!r} (from {self.origin('prefix')}): use 1 to 40 of A-Z a-z 0-9 _ -")
+        for name, least in (("lock_ttl", 2), ("lost_after", 1), ("keep_rows_for", 60)):
+            shown = format_duration(getattr(self, name))
+            if getattr(self, name) < least:
+                raise ConfigError(f"{name} {shown} (from {self.origin(name)}): at least {format_duration(least)}")
+        for name in ("keep_events", "batch"):
+            if not 1 <= getattr(self, name) <= 1_000_000:
+                raise ConfigError(f"{name} {getattr(self, name)} (from {self.origin(name)}): from 1 to 1,000,000")
+        if self.log_level.lower() not in ("debug", "info", "warning", "error"):
+            raise ConfigError(
+                f"log_level {self.log_level!r} (from {self.origin('log_level')}): debug, info, warning or error"
+            )
+        if not self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ConfigError(
+                f"url {self.shown_url!r} (from {self.origin('url')}): starts with redis://, rediss:// or unix://"
+            )
+
+    def origin(self, name: str) -> str:
+        """Where the value of the setting *name* came from."""
+        return self.origins.get(name, "default")
+
+
+def _look_up(
+    name: str, flags: Mapping[str, Any], environ: Mapping[str, str], from_file: Mapping[str, Any], file_name: str
+) -> tuple[Any, str] | None:
+    flag = flags.get(name)
+    if flag is not None and flag != ():
+        return flag, "command line"
+    variables = URL_NAMES if name == "url" else (f"CRONQ_{name.upper()}",)
+    for variable in variables:
+        if environ.get(variable):
+            return environ[variable], f"environment {variable}"
+    if name in from_file:
+        return from_file[name], file_name
+    return None
+
+
+def _read_file(directory: Path) -> tuple[dict[str, Any], str]:
+    for file_name, table in (("cronq.toml", None), ("pyproject.toml", "cronq")):
+        path = directory / file_name
+        if not path.is_file():
+            continue
+        try:
+            document = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file_name}: {error}; mend the file") from None
+        tools = document.get("tool", {})
+        values = document if table is None else tools.get(table) if isinstance(tools, dict) else tools
+        if values is None:
+            continue
+        if not isinstance(values, dict):
+            raise ConfigError(f"{file_name}: [tool.cronq] is not a table; mend the file")
+        known = {item.name for item in fields(Config)} - {"origins"}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"{file_name}: there is no setting {unknown[0]!r}; known are {', '.join(sorted(known))}")
+        return dict(values), file_name
+    return {}, ""
+
+
+def _private_url(directory: Path) -> str | None:
+    """The Redis that a `cronq dev` in this directory has started."""
+    try:
+        return (directory / PRIVATE_URL_FILE).read_text().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _convert(name: str, raw: Any, default: Any, origin: str) -> Any:
+    try:
+        if name == "jobs":
+            words = raw.replace(",", " ").split() if isinstance(raw, str) else raw
+            if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+                raise ValueError("is not a list of module names")
+            return tuple(words)
+        if isinstance(default, bool):
+            return _truth(raw)
+        if isinstance(default, int):
+            return _whole(raw)
+        if isinstance(default, float):
+            return parse_duration_s(raw)
+        if not isinstance(raw, str):
+            raise ValueError("is not text")
+        return raw
+    except (ValueError, TypeError) as error:
+        shown = hide_password(str(raw)) if name == "url" else raw
+        raise ConfigError(f"{name} {shown!r} (from {origin}): {error}") from None
+
+
+def _whole(raw: Any) -> int:
+    if type(raw) is int or (isinstance(raw, str) and raw.strip().isdecimal()):
+        return int(raw)
+    raise ValueError("is not a whole number")
+
+
+def _truth(raw: Any) -> bool:
+    if isinstance(raw, bool):
+        return raw
+    word = str(raw).strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("is neither true nor false")
+
+
+#: `user:password@`; up to the last `@`, so that a password that should have been quoted does not show either.
+_USER_INFO = re.compile(r"^(\s*(?:[a-z+]+://)?[^:@/]*:(?!//)).*@", re.DOTALL | re.IGNORECASE)
+_PASSWORD_FIELD = re.compile(r"([?&]password=)[^&#]*")
+
+
+def hide_password(url: str) -> str:
+    """*url* with `***` in place of its password; secrets must not reach logs or `ps`."""
+    return _PASSWORD_FIELD.sub(r"\1***", _USER_INFO.sub(r"\1***@", url))
+
+
+def person(host: str) -> str:
+    """Who is at the keyboard, for the ledger: `ann@host`."""
+    try:
+        return f"{getpass.getuser()}@{host}"
+    except (OSError, KeyError):
+        return f"uid {os.getuid()}@{host}"
+
+
+def environment() -> dict[str, str]:
+    """A copy of this process's environment, for a command job."""
+    return dict(os.environ)

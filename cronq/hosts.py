@@ -1,0 +1,106 @@
+"""Who is alive: the heartbeats of beats and workers, by server time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from cronq.keys import Keys
+from cronq.replies import text
+
+#: How often a process says that it lives, and how long after its last word it is still taken for alive.
+HEARTBEAT_S = 5.0
+ALIVE_S = 20.0
+#: An entry of a process that vanished without a word is dropped after this.
+_FORGET_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The last word of one process."""
+
+    id: str
+    host: str
+    pid: int
+    started_at: float
+    seen_at: float
+    facts: Mapping[str, Any]
+
+
+class Hosts:
+    """Publishes and reads heartbeats."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def publish(self, kind: str, process_id: str, facts: Mapping[str, Any]) -> None:
+        """Say that the process lives; *kind* is `beats` or `workers`. One command."""
+        self.client.hset(self._key(kind), process_id, json.dumps(dict(facts)))
+
+    def leave(self, kind: str, process_id: str) -> None:
+        """Say good-bye, so that nobody waits for the heartbeat to grow old."""
+        self.client.hdel(self._key(kind), process_id)
+
+    def read(self, kind: str) -> tuple[list[Heartbeat], float]:
+        """All heartbeats, oldest process first, and the server's time; entries older than an hour are dropped."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.hgetall(self._key(kind))
+            pipe.time()
+            found, (seconds, micros) = pipe.execute()
+        now_s = seconds + micros / 1e6
+        beats = []
+        for key, raw in found.items():
+            heartbeat = _heartbeat(text(key), text(raw))
+            if heartbeat is None or now_s - heartbeat.seen_at > _FORGET_S:
+                self.client.hdel(self._key(kind), key)
+            else:
+                beats.append(heartbeat)
+        return sorted(beats, key=lambda beat: beat.started_at), now_s
+
+    def _key(self, kind: str) -> str:
+        return {"beats": self.keys.beats, "workers": self.keys.workers}[kind]
+
+
+class Heart:
+    """The heartbeat of this process: *facts* are asked for anew each time."""
+
+    def __init__(
+        self, hosts: Hosts, kind: str, process_id: str, host: str, facts: Callable[[], Mapping[str, Any]]
+    ) -> None:
+        self.hosts = hosts
+        self.kind = kind
+        self.id = process_id
+        self.host = host
+        self.facts = facts
+        self.started_at: float | None = None
+
+    def beat(self, now_s: float) -> None:
+        """Say that the process lives; *now_s* is server time."""
+        self.started_at = self.started_at if self.started_at is not None else now_s
+        known = {"host": self.host, "pid": os.getpid(), "started_at": self.started_at, "seen_at": now_s}
+        self.hosts.publish(self.kind, self.id, known | dict(self.facts()))
+
+    def leave(self) -> None:
+        """Say good-bye."""
+        self.hosts.leave(self.kind, self.id)
+
+
+def _heartbeat(process_id: str, raw: str) -> Heartbeat | None:
+    try:
+        facts = json.loads(raw)
+        return Heartbeat(
+            id=process_id,
+            host=str(facts["host"]),
+            pid=int(facts["pid"]),
+            started_at=float(facts["started_at"]),
+            seen_at=float(facts["seen_at"]),
+            facts=facts,
+        )
+    except (ValueError, TypeError, KeyError):
+        return None

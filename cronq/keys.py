@@ -1,0 +1,198 @@
+"""Every Redis key cronq touches: its name, type, life and the one module that owns it.
+
+Singular for one thing, plural for a collection. Names of jobs match `[A-Za-z0-9_-]{1,100}`, so `:` is never
+ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
+
+    key                        type    holds                                     owner       life
+    jobs                       SET     names of all jobs                         job_store   permanent
+    job:{name}                 HASH    spec (JSON), version, source, modules     job_store   permanent
+    job:{name}:state           HASH    mark, pause, streak, last outcomes        job_store   permanent
+    job:{name}:template        HASH    an RQ job hash, copied by each claim      job_store   permanent
+    agenda                     ZSET    job name by its next tick                 job_store   permanent
+    epoch                      STRING  random id; its absence means a new Redis  job_store   permanent
+    schema                     STRING  version of this layout                    job_store   permanent
+    job:{name}:runs            ZSET    run ids by tick                           run_store   while the job lives
+    job:{name}:manual          ZSET    run ids without a tick, by creation       run_store   while the job lives
+    job:{name}:active          HASH    run id -> queued, running                 run_store   while the job lives
+    job:{name}:waiting         ZSET    runs that wait for the lock {name}        run_store   while any waits
+    waiting                    SET     locks that runs wait for                  run_store   permanent
+    run:{id}                   HASH    one run: tick, state, outcome, reason …   run_store   `keep` (30 days)
+    dedup:{name}:{tick}        STRING  token of the beat that claimed the tick   claim       window + a day
+    stop:{id}                  STRING  who asked the run to stop                 run_store   a day
+    running                    ZSET    run ids by last heartbeat                 run_store   permanent
+    events                     STREAM  every change of a run or a job, capped    events      permanent
+    beats, workers             HASH    process id -> heartbeat (JSON)            hosts       permanent
+    fence:{lock}               HASH    last fencing token, last holder           lock        permanent
+    lock:{prefix}:{lock}       STRING  python-redis-lock's own layout            lock        the lock's ttl
+    lock-signal:{prefix}:{l}   LIST    python-redis-lock's wake-up               lock        1 s
+    broken:{key}:{time}        any     a key of a wrong type, moved aside        job_store   7 days
+
+`rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: RQ's own names, as its queue, job, registry and execution modules build them.
+RQ_QUEUES = "rq:queues"
+RQ_SUSPENDED = "rq:suspended"
+
+
+def belongs_to_rq(key: str) -> bool:
+    """Whether *key* is RQ's, and so not ours to move or mend."""
+    return key.startswith("rq:")
+
+
+def rq_queue(queue: str) -> str:
+    """LIST of job ids that wait in *queue*."""
+    return f"rq:queue:{queue}"
+
+
+def rq_intermediate(queue: str) -> str:
+    """LIST of job ids popped from *queue* and not yet started."""
+    return f"rq:queue:{queue}:intermediate"
+
+
+def rq_job(run_id: str) -> str:
+    """HASH of one RQ job."""
+    return f"rq:job:{run_id}"
+
+
+def rq_started(queue: str) -> str:
+    """ZSET `job:execution` by expiry: what is being worked on."""
+    return f"rq:wip:{queue}"
+
+
+def rq_finished(queue: str) -> str:
+    """ZSET of job ids by expiry."""
+    return f"rq:finished:{queue}"
+
+
+def rq_failed(queue: str) -> str:
+    """ZSET of job ids by expiry."""
+    return f"rq:failed:{queue}"
+
+
+def rq_canceled(queue: str) -> str:
+    """ZSET of job ids by expiry."""
+    return f"rq:canceled:{queue}"
+
+
+def rq_results(run_id: str) -> str:
+    """STREAM of results of one RQ job."""
+    return f"rq:results:{run_id}"
+
+
+def rq_execution(run_id: str, execution_id: str) -> str:
+    """HASH of one execution of one RQ job."""
+    return f"rq:execution:{run_id}:{execution_id}"
+
+
+def rq_executions(run_id: str) -> str:
+    """ZSET of execution ids of one RQ job."""
+    return f"rq:executions:{run_id}"
+
+
+def rq_worker(name: str) -> str:
+    """HASH of one RQ worker."""
+    return f"rq:worker:{name}"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one installation; *prefix* separates installations that share a Redis."""
+
+    prefix: str = "cronq"
+
+    @property
+    def jobs(self) -> str:
+        return f"{self.prefix}:jobs"
+
+    def job(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}"
+
+    def state(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:state"
+
+    def template(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:template"
+
+    @property
+    def agenda(self) -> str:
+        return f"{self.prefix}:agenda"
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.prefix}:epoch"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.prefix}:schema"
+
+    def runs(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:runs"
+
+    def manual(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:manual"
+
+    def active(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:active"
+
+    def waiting(self, name: str) -> str:
+        """Runs that wait for the lock *name*, which is the job's own name unless it shares another."""
+        return f"{self.prefix}:job:{name}:waiting"
+
+    @property
+    def waiting_locks(self) -> str:
+        return f"{self.prefix}:waiting"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.prefix}:run:{run_id}"
+
+    def dedup(self, name: str, tick: int) -> str:
+        return f"{self.prefix}:dedup:{name}:{tick}"
+
+    def stop(self, run_id: str) -> str:
+        return f"{self.prefix}:stop:{run_id}"
+
+    @property
+    def running(self) -> str:
+        return f"{self.prefix}:running"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}:events"
+
+    @property
+    def beats(self) -> str:
+        return f"{self.prefix}:beats"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}:workers"
+
+    @property
+    def wake(self) -> str:
+        """Channel on which the scripts say that something was queued; losing a message costs a second."""
+        return f"{self.prefix}:wake"
+
+    def fence(self, lock: str) -> str:
+        return f"{self.prefix}:fence:{lock}"
+
+    @property
+    def fences(self) -> str:
+        """Pattern of all fence keys, for SCAN."""
+        return f"{self.prefix}:fence:*"
+
+    def lock_name(self, lock: str) -> str:
+        """What `redis_lock.Lock` is given as a name; it puts `lock:` or `lock-signal:` in front itself."""
+        return f"{self.prefix}:{lock}"
+
+    def lock(self, lock: str) -> str:
+        """The STRING that python-redis-lock keeps for *lock*."""
+        return f"lock:{self.prefix}:{lock}"
+
+    def broken(self, key: str, moment: str) -> str:
+        """Where a key of a wrong type is moved, so that its job can go on and a person can look at it."""
+        return f"{self.prefix}:broken:{key}:{moment}"

@@ -1,0 +1,49 @@
+-- Looks through some of the jobs for damage that no claim would meet: a job that is not on the agenda is never due,
+-- and one that `jobs` has lost is on no list.
+--
+-- KEYS  1 jobs   2 agenda
+-- ARGV  1 prefix   2 cursor over the jobs   3 cursor over the agenda   4 about how many
+-- Returns JSON {jobs, agenda: the next cursors ("0" at the end), seen: [[name, what, mark, score, spec]…]}
+--         what: "" (nothing to be seen), wrong_type, undefined or untemplated; absent values are ""
+--         A name of "" with wrong_type: one of the two keys itself.
+-- Agenda entries of jobs that `jobs` has lost are put back into it here; entries of nobody are removed.
+--
+-- One step, because reading the keys one by one while beats claim would find differences that are none.
+for i, kind in ipairs({'set', 'zset'}) do
+    local found = redis.call('TYPE', KEYS[i]).ok
+    if found ~= 'none' and found ~= kind then
+        return cjson.encode({jobs = '0', agenda = '0', seen = {{'', 'wrong_type', '', '', ''}}})
+    end
+end
+local function failed(reply) return type(reply) == 'table' and reply.err end
+local listed = redis.call('ZSCAN', KEYS[2], ARGV[3], 'COUNT', ARGV[4])
+for i = 1, #listed[2], 2 do
+    local name = listed[2][i]
+    if redis.call('SISMEMBER', KEYS[1], name) == 0 then
+        if redis.call('EXISTS', ARGV[1] .. ':job:' .. name) == 1 then
+            redis.call('SADD', KEYS[1], name)
+        else
+            redis.call('ZREM', KEYS[2], name)
+        end
+    end
+end
+local seen = {}
+local found = redis.call('SSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[4])
+for _, name in ipairs(found[2]) do
+    local job = ARGV[1] .. ':job:' .. name
+    local known = redis.pcall('HMGET', job, 'version', 'scheduled', 'spec')
+    local mark = redis.pcall('HGET', job .. ':state', 'mark')
+    local score = redis.call('ZSCORE', KEYS[2], name)
+    local what = ''
+    if failed(known) or failed(mark) then
+        seen[#seen + 1] = {name, 'wrong_type', '', '', ''}
+    else
+        if not known[1] or not known[3] then
+            what = 'undefined'
+        elseif redis.call('EXISTS', job .. ':template') == 0 then
+            what = 'untemplated'
+        end
+        seen[#seen + 1] = {name, what, mark or '', score or '', known[3] or ''}
+    end
+end
+return cjson.encode({jobs = found[1], agenda = listed[1], seen = #seen > 0 and seen or nil})

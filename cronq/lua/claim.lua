@@ -1,0 +1,225 @@
+-- Claims ticks: for each the dedup key, the ledger row, the RQ job, the push, the active set, the mark and the
+-- next due time, or nothing of it.
+--
+-- KEYS  1 agenda   2 events   3 rq:queues   (the others are built from the items: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, ticks, kinds, items}
+--         now: epoch seconds (text)   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
+--         ticks: [[tick, its text in run ids, its text in descriptions]…]
+--         kinds: [[queue, life of the dedup key in s, overlap, rows to keep, trigger]…]
+--         items: [[job, version, index into ticks, next tick or false, index into kinds,
+--                  outcome or false (then it is queued), reason or false]…], oldest tick of a job first
+-- Returns JSON: for each item, in order, [code, detail, …]
+--         won      claimed by this call: "queued", or the outcome that was recorded, and its reason
+--         mine     claimed by an earlier call with the same token, whose reply was lost
+--         taken    claimed by somebody else; a mark that lagged behind was moved
+--         old      the mark is already past it          stale   the job was changed since it was read
+--         gone     there is no such job (any more)      future  later than the server's time
+--         broken   a key it needs has a wrong type or value, nothing was written: why, the key, and the type it
+--                  should have ("" when the type is right and the value is not)
+--
+-- One step, because a beat may die between any two commands and several beats claim the same tick: dedup key
+-- and mark without the push would lose it, the push without them would double it. Lua is not rolled back when
+-- a command fails half-way, so each key is read before the first write of an item, by a command that fails on
+-- a wrong type: one look for type and value. Pushes and agenda entries are collected and sent at the end.
+local batch = cjson.decode(ARGV[1])
+local prefix, token, now, stamp, by = batch.prefix, batch.token, batch.now, batch.stamp, batch.by
+local agenda, events, queues = KEYS[1], KEYS[2], KEYS[3]
+local call, try, format = redis.call, redis.pcall, string.format
+local latest = tonumber(call('TIME')[1]) + 1
+local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:', prefix .. ':dedup:'
+
+local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
+local pushed = {}  -- queue -> ids
+local dated, undated = {}, {}  -- agenda entries to set and to remove
+
+local function wrong(key, kind)
+    return {'broken', key .. ' is not a ' .. kind, key, kind}
+end
+
+local function fails(reply)
+    return type(reply) == 'table' and reply.err
+end
+
+local function shared_wrong(key, kind)
+    if shared[key] == nil then
+        local found = call('TYPE', key).ok
+        shared[key] = (found == 'none' or found == kind) or wrong(key, kind)
+    end
+    return shared[key] ~= true and shared[key] or nil
+end
+
+-- The open run that stands in the way of a new one. Entries that the ledger does not know as open are dropped:
+-- a stray field here would otherwise silence the job for ever.
+local function standing(active)
+    for _, id in ipairs(call('HKEYS', active)) do
+        local state = try('HGET', run_prefix .. id, 'state')
+        if state and not fails(state) and state ~= 'done' then
+            if state ~= 'waiting' then return id, state end
+        else
+            call('HDEL', active, id)
+        end
+    end
+    return nil
+end
+
+-- Drops the oldest settled rows, a few at a time; open ones stay, whatever their number.
+local function trim(index, over)
+    for _, id in ipairs(call('ZRANGE', index, 0, math.min(over, 20) - 1)) do
+        local state = try('HGET', run_prefix .. id, 'state')
+        if not state or fails(state) or state == 'done' then
+            call('DEL', run_prefix .. id)
+            call('ZREM', index, id)
+        end
+    end
+end
+
+local function move_on(name, tick, mark, next)
+    if mark < tick then call('HSET', job_prefix .. name .. ':state', 'mark', tick) end
+    if next then
+        dated[name], undated[name] = next, nil
+    else
+        dated[name], undated[name] = nil, true
+    end
+end
+
+local function settle_at_once(run, id, name, tick, kind, outcome, reason)
+    call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'trigger', kind[5], 'queue', kind[1],
+        'queued_at', now, 'decided_by', by, 'outcome', outcome, 'reason', reason, 'ended_at', now)
+    call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', outcome, 'job', name, 'run', id)
+end
+
+local function index_row(index, rows, run, id, tick, kind)
+    call('EXPIRE', run, batch.row_ttl)
+    call('ZADD', index, tick, id)
+    if rows >= kind[4] then trim(index, rows + 1 - kind[4]) end
+end
+
+local function claim(item)
+    local name, when, kind = item[1], batch.ticks[item[3]], batch.kinds[item[5]]
+    local tick, id = when[1], item[1] .. '-' .. when[2]
+    local job, run, dedup = job_prefix .. name, run_prefix .. id, dedup_prefix .. name .. ':' .. format('%d', tick)
+
+    local holder = try('GET', dedup)
+    if fails(holder) then return wrong(dedup, 'string') end
+    if holder == token then return {'mine', ''} end
+    local version = try('HGET', job, 'version')
+    if fails(version) then return wrong(job, 'hash') end
+    if not version then
+        if call('EXISTS', job) == 1 then return {'broken', job .. ' has no version', job, ''} end
+        local bad = shared_wrong(prefix .. ':jobs', 'set')
+        if bad then return bad end
+        if call('SISMEMBER', prefix .. ':jobs', name) == 1 then return {'broken', job .. ' is missing', job, ''} end
+        call('ZREM', agenda, name)
+        return {'gone', ''}
+    end
+    if version ~= item[2] then return {'stale', version} end
+    local mark = try('HGET', job .. ':state', 'mark')
+    if fails(mark) then return wrong(job .. ':state', 'hash') end
+    mark = tonumber(mark or '')
+    if not mark then return {'broken', job .. ':state has no mark', job .. ':state', ''} end
+    if tick <= mark then return {'old', format('%d', mark)} end
+    if tick > latest then return {'future', format('%d', latest)} end
+
+    local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
+        or shared_wrong('rq:queue:' .. kind[1], 'list')
+    if bad then return bad end
+    local active, hash = job .. ':active', 'rq:job:' .. id
+    local fields, open = 0, 0
+    if call('EXISTS', run, active, hash) > 0 then  -- mostly none of them is there, and one look will do
+        fields = try('HLEN', run)
+        if fails(fields) then return wrong(run, 'hash') end
+        open = try('HLEN', active)
+        if fails(open) then return wrong(active, 'hash') end
+        if fails(try('HLEN', hash)) then return wrong(hash, 'hash') end
+    end
+    local index = job .. ':runs'
+    local rows = try('ZCARD', index)
+    if fails(rows) then return wrong(index, 'zset') end
+    if fields > 0 then
+        local row = call('HMGET', run, 'job', 'tick')
+        if row[1] ~= name or row[2] ~= format('%d', tick) then
+            return {'broken', run .. ' is a row of something else', run, 'row'}
+        end
+        move_on(name, tick, mark, item[4])
+        return {'taken', holder or 'the ledger'}
+    end
+    if holder then
+        -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
+        local reason = 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
+        settle_at_once(run, id, name, tick, kind, 'missed', reason)
+        index_row(index, rows, run, id, tick, kind)
+        move_on(name, tick, mark, item[4])
+        return {'won', 'missed', reason}
+    end
+
+    local outcome, reason = item[6], item[7]
+    if not outcome and kind[3] == 'skip' and open > 0 then
+        local other, state = standing(active)
+        if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. state end
+    end
+    if outcome then
+        call('SET', dedup, token, 'EX', kind[2])
+        settle_at_once(run, id, name, tick, kind, outcome, reason)
+        index_row(index, rows, run, id, tick, kind)
+        move_on(name, tick, mark, item[4])
+        return {'won', outcome, reason}
+    end
+
+    local template = job .. ':template'
+    local needed = try('HMGET', template, 'data', 'origin', 'timeout')
+    if needed.err then return wrong(template, 'hash') end
+    if not needed[1] or needed[2] ~= kind[1] or not needed[3] then
+        return {'broken', template .. ' is not the template of this job', template, ''}
+    end
+    call('SET', dedup, token, 'EX', kind[2])
+    call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind[5], 'queue', kind[1],
+        'queued_at', now, 'decided_by', by)
+    if reason then call('HSET', run, 'reason', reason) end
+    index_row(index, rows, run, id, tick, kind)
+    call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', name, 'run', id)
+    call('COPY', template, hash, 'REPLACE')
+    call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when[3])
+    call('HSET', active, id, 'queued')
+    local ids = pushed[kind[1]]
+    if ids then ids[#ids + 1] = id else pushed[kind[1]] = {id} end
+    move_on(name, tick, mark, item[4])
+    return {'won', 'queued'}
+end
+
+-- What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
+-- It does so from the first write of a script or not at all, so nothing is half done.
+local function refusal(message)
+    for _, word in ipairs({'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS'}) do
+        local at = string.find(message, word .. ' ', 1, true)
+        if at then return (string.gsub(string.sub(message, at), '%s+$', '')) end
+    end
+    return nil
+end
+
+local answers = {}
+local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
+for i, item in ipairs(batch.items) do
+    -- Protected, because an error that nobody foresaw must not keep back the pushes of the items before it.
+    local fine, answer = pcall(claim, item)
+    local message = not fine and tostring(type(answer) == 'table' and answer.err or answer)
+    local refused = message and refusal(message)
+    if refused then return redis.error_reply(refused) end
+    answers[i] = bad or (fine and answer) or {'broken', message, '', ''}
+end
+for queue, ids in pairs(pushed) do
+    call('SADD', queues, 'rq:queue:' .. queue)
+    for first = 1, #ids, 1000 do
+        call('RPUSH', 'rq:queue:' .. queue, unpack(ids, first, math.min(first + 999, #ids)))
+    end
+    call('PUBLISH', prefix .. ':wake', queue)
+end
+local entries = {}
+for name, next in pairs(dated) do
+    entries[#entries + 1] = next
+    entries[#entries + 1] = name
+end
+for first = 1, #entries, 1000 do
+    call('ZADD', agenda, unpack(entries, first, math.min(first + 999, #entries)))
+end
+for name in pairs(undated) do call('ZREM', agenda, name) end
+return cjson.encode(answers)

@@ -1,0 +1,16 @@
+-- Renew a lock that its holder still has.
+--
+-- KEYS  1 lock (STRING: the holder's id)
+-- ARGV  1 id of the holder   2 ttl in ms
+-- Returns 1 renewed, 0 the key is gone, -1 somebody else holds it.
+--
+-- One step, because between reading the id and setting the ttl the key could expire and be taken: the
+-- renewal would then lengthen another's lease. It creates nothing, so it works when Redis is out of memory.
+local owner = redis.call('GET', KEYS[1])
+if not owner then
+  return 0
+elseif owner ~= ARGV[1] then
+  return -1
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return 1

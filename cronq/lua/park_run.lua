@@ -1,0 +1,45 @@
+-- Sets a run aside that may not be skipped while its lock is busy, or puts the oldest one back on its queue.
+--
+-- KEYS  1 job:{lock}:waiting   2 waiting
+-- ARGV  1 prefix   2 run id, or "" to put the oldest back   3 now (epoch seconds)   4 queue of the run   5 lock
+-- Returns 1 when a run was set aside or put back, 0 when there was none.
+--
+-- One step, because a run between the waiting set and its queue would be in neither after a crash.
+local call = redis.call
+local function row(id) return ARGV[1] .. ':run:' .. id end
+local function active(job) return ARGV[1] .. ':job:' .. (job or '') .. ':active' end
+if ARGV[2] ~= '' then
+    call('LREM', 'rq:queue:' .. ARGV[4] .. ':intermediate', 0, ARGV[2])
+    local known = call('HMGET', row(ARGV[2]), 'state', 'job', 'attempt')
+    if known[1] == 'done' and call('HGET', 'rq:job:' .. ARGV[2], 'status') == 'queued' then
+        -- Put back by a person: the next attempt begins here, with its waiting.
+        call('HSET', row(ARGV[2]), 'attempt', (tonumber(known[3] or '') or 1) + 1)
+        call('HDEL', row(ARGV[2]), 'outcome', 'ended_at', 'exit_code', 'error', 'result')
+    elseif known[1] ~= 'queued' then
+        return 0
+    end
+    call('HSET', row(ARGV[2]), 'state', 'waiting', 'reason', 'its lock is busy')
+    call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[2])
+    call('SADD', KEYS[2], ARGV[5])
+    call('HSET', active(known[2]), ARGV[2], 'waiting')
+    return 1
+end
+for _ = 1, 100 do
+    local next = call('ZRANGE', KEYS[1], 0, 0)[1]
+    if not next then
+        call('SREM', KEYS[2], ARGV[5])
+        return 0
+    end
+    call('ZREM', KEYS[1], next)
+    local known = redis.pcall('HMGET', row(next), 'state', 'queue', 'job')  -- one of a wrong type is passed over
+    if known[1] == 'waiting' then
+        call('HSET', row(next), 'state', 'queued')
+        call('HDEL', row(next), 'reason')
+        call('HSET', active(known[3]), next, 'queued')
+        call('SADD', 'rq:queues', 'rq:queue:' .. known[2])
+        call('RPUSH', 'rq:queue:' .. known[2], next)
+        call('PUBLISH', ARGV[1] .. ':wake', known[2])
+        return 1
+    end
+end
+return 0

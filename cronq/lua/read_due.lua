@@ -1,0 +1,34 @@
+-- Reads what a pass of the beat needs: the server's time, the epoch, and the jobs whose next tick has come.
+--
+-- KEYS  1 agenda (ZSET)   2 epoch (STRING)
+-- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], next}; absent values are "".
+--   `next` is the first agenda score after now. A job whose keys have a wrong type comes with version "!".
+--
+-- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
+-- time would make a tick look claimed that was not, and the other way round.
+local time = redis.call('TIME')
+local now = ARGV[3] ~= '' and tonumber(ARGV[3]) or (tonumber(time[1]) + tonumber(time[2]) / 1000000)
+local flat = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
+local due = {}
+for i = 1, #flat, 2 do
+    local name = flat[i]
+    local job = ARGV[1] .. ':job:' .. name
+    local version = redis.pcall('HGET', job, 'version')
+    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause')
+    if type(version) == 'table' and version.err or state.err then
+        due[#due + 1] = {name, flat[i + 1], '!', '', ''}
+    else
+        due[#due + 1] = {name, flat[i + 1], version or '', state[1] or '', state[2] or ''}
+    end
+end
+local after = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local epoch = redis.pcall('GET', KEYS[2])
+if type(epoch) == 'table' then epoch = '' end
+return cjson.encode({
+    time = string.format('%.6f', now),
+    server = time[1] .. '.' .. string.format('%06d', tonumber(time[2])),
+    epoch = epoch or '',
+    due = #due > 0 and due or nil,
+    next = after[2] or '',
+})

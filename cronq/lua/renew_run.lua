@@ -1,0 +1,24 @@
+-- The guardian says that its run is alive, and hears whether it was asked to stop or has been settled.
+--
+-- KEYS  1 running   2 stop:{id}   3 run:{id}   4 rq:wip:{queue}   5 rq:execution:{id}:{execution}   6 rq:job:{id}
+-- ARGV  1 run id   2 now (epoch seconds)   3 execution id   4 life of RQ's records (seconds)   5 attempt
+--       6 now as RQ writes times
+-- Returns "" to go on, "stop <by>" when a person asked, "settled" when the run is no longer this attempt's.
+--         A run without a row goes on: Redis came back empty, and nobody else can be working on it.
+--
+-- One step, because a renewal after the run was settled would bring a dead run back into `running`.
+local row = redis.call('HMGET', KEYS[3], 'state', 'attempt')
+if not row[1] then return '' end
+if row[1] ~= 'running' or row[2] ~= ARGV[5] then return 'settled' end
+redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+local ends = math.floor(tonumber(ARGV[2]) + tonumber(ARGV[4]))
+redis.call('ZADD', KEYS[4], 'XX', ends, ARGV[1] .. ':' .. ARGV[3])
+if redis.call('EXISTS', KEYS[5]) == 1 then
+    redis.call('HSET', KEYS[5], 'last_heartbeat', ARGV[2])
+    redis.call('EXPIRE', KEYS[5], ARGV[4])
+    redis.call('ZADD', 'rq:executions:' .. ARGV[1], 'XX', ends + 60, ARGV[3])
+    redis.call('EXPIRE', 'rq:executions:' .. ARGV[1], ARGV[4] + 60)
+end
+if redis.call('EXISTS', KEYS[6]) == 1 then redis.call('HSET', KEYS[6], 'last_heartbeat', ARGV[6]) end
+local by = redis.call('GET', KEYS[2])
+return by and ('stop ' .. by) or ''

@@ -1,0 +1,40 @@
+-- Stores a job's definition, its template and its place in the agenda.
+--
+-- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
+--       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual
+-- ARGV  1 JSON {name, spec, version, expected, origin, source, scheduled, mark, next, events}
+--       scheduled: 1 when the job belongs on the agenda
+--       2… field, value, … of the template
+--       expected: the version it was decided on, "" for a job that must not exist yet
+--       mark, next: set only when the ticks to come have changed (absent: leave as they are)
+-- Returns created | changed | same | conflict (it is another version by now; nothing was written)
+--       | broken <key> (a wrong type; nothing was written)
+--
+-- One step, because a spec without its mark would fire ticks from before it was saved, and an agenda entry
+-- without its spec is a ghost.
+local job = cjson.decode(ARGV[1])
+local kinds = {'set', 'hash', 'hash', 'hash', 'zset', 'stream'}
+for i, kind in ipairs(kinds) do
+    local found = redis.call('TYPE', KEYS[i]).ok
+    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
+end
+local held = redis.call('HMGET', KEYS[2], 'version', 'spec')
+if (held[1] or '') ~= job.expected then return 'conflict' end
+redis.call('SADD', KEYS[1], job.name)
+for i = 7, 9 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
+redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled)
+redis.call('DEL', KEYS[4])
+redis.call('HSET', KEYS[4], unpack(ARGV, 2))
+if held[1] and held[2] == job.spec and not job.mark then return 'same' end
+redis.call('HSET', KEYS[2], 'spec', job.spec, 'version', job.version)
+if job.mark then
+    redis.call('HSET', KEYS[3], 'mark', job.mark)
+    if job.next then
+        redis.call('ZADD', KEYS[5], job.next, job.name)
+    else
+        redis.call('ZREM', KEYS[5], job.name)
+    end
+end
+local what = held[1] and 'changed' or 'created'
+redis.call('XADD', KEYS[6], 'MAXLEN', '~', job.events, '*', 'type', 'job_' .. what, 'job', job.name)
+return what

@@ -1,0 +1,25 @@
+-- Pauses or resumes a job.
+--
+-- KEYS  1 job:{name}   2 job:{name}:state   3 agenda   4 events
+-- ARGV  1 JSON {name, version, expected, pause, mark, next, events}
+--       pause: JSON text of the pause, "" to resume   mark, next: the moment of the change and the tick after it
+-- Returns done | conflict (it is another version by now) | broken <key> (a wrong type); then nothing was written
+--
+-- One step, because a job that is resumed before its mark has moved would fire the ticks of its pause.
+local job = cjson.decode(ARGV[1])
+for i, kind in ipairs({'hash', 'hash', 'zset', 'stream'}) do
+    local found = redis.call('TYPE', KEYS[i]).ok
+    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
+end
+if (redis.call('HGET', KEYS[1], 'version') or '') ~= job.expected then return 'conflict' end
+redis.call('HSET', KEYS[1], 'version', job.version)
+if job.pause ~= '' then
+    redis.call('HSET', KEYS[2], 'pause', job.pause)
+else
+    redis.call('HDEL', KEYS[2], 'pause')
+end
+if job.mark then redis.call('HSET', KEYS[2], 'mark', job.mark) end
+if job.next then redis.call('ZADD', KEYS[3], job.next, job.name) end
+local what = job.pause ~= '' and 'job_paused' or 'job_resumed'
+redis.call('XADD', KEYS[4], 'MAXLEN', '~', job.events, '*', 'type', what, 'job', job.name)
+return 'done'

@@ -1,0 +1,96 @@
+-- Gives a run its outcome, once, in the ledger and in RQ's own records.
+--
+-- KEYS  none (all are built from the run: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, outcome, reason, by, now, stamp, row_ttl,
+--               events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
+--       expect: the state it must be in (running, queued)   attempt: the attempt it must be, or absent
+--       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
+--       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
+--       plain: a stock RQ worker runs it and keeps RQ's records itself
+--       results: what RQ's result stream gets, or absent
+-- Returns settled | stale (it is no longer in that state or attempt: somebody else settled it)
+--       | unknown (it has no row: only RQ's records were settled)
+--
+-- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
+-- from the active set without writing its outcome would lose it, the other way round would silence the job.
+local item = cjson.decode(ARGV[1])
+local call = redis.call
+local run = item.prefix .. ':run:' .. item.run
+local job = item.prefix .. ':job:' .. item.job
+local running = item.prefix .. ':running'
+local function settle_in_rq()
+    local hash = 'rq:job:' .. item.run
+    call('LREM', 'rq:queue:' .. item.queue, 0, item.run)
+    call('LREM', 'rq:queue:' .. item.queue .. ':intermediate', 0, item.run)
+    if item.execution then
+        call('ZREM', 'rq:wip:' .. item.queue, item.run .. ':' .. item.execution)
+        call('DEL', 'rq:execution:' .. item.run .. ':' .. item.execution)
+        call('ZREM', 'rq:executions:' .. item.run, item.execution)
+    else
+        -- By the list of what is worked on, which has no life of its own: the execution's record may have expired.
+        local wip, begins = 'rq:wip:' .. item.queue, item.run .. ':'
+        for _, entry in ipairs(call('ZRANGE', wip, 0, -1)) do
+            if string.sub(entry, 1, #begins) == begins then
+                call('ZREM', wip, entry)
+                call('DEL', 'rq:execution:' .. entry)
+            end
+        end
+        call('DEL', 'rq:executions:' .. item.run)
+    end
+    for _, name in ipairs({'finished', 'failed', 'canceled'}) do
+        call('ZREM', 'rq:' .. name .. ':' .. item.queue, item.run)  -- where an earlier attempt left it
+    end
+    if call('TYPE', hash).ok == 'hash' then
+        call('HSET', hash, 'status', item.status, 'ended_at', item.stamp)
+        call('EXPIRE', hash, item.life)
+        call('ZADD', item.registry, math.floor(tonumber(item.now) + item.life), item.run)
+    end
+    if item.results then
+        call('XADD', 'rq:results:' .. item.run, 'MAXLEN', '~', 10, '*', unpack(item.results))
+        call('EXPIRE', 'rq:results:' .. item.run, item.life)
+    end
+end
+
+local row = call('TYPE', run).ok == 'hash' and call('HMGET', run, 'state', 'attempt', 'tick') or {}
+if not row[1] then
+    call('HDEL', job .. ':active', item.run)
+    call('ZREM', running, item.run)
+    if not item.plain then settle_in_rq() end
+    return 'unknown'
+end
+if row[1] ~= item.expect then return 'stale' end
+if item.attempt and row[2] ~= tostring(item.attempt) then return 'stale' end
+if item.unseen_since then
+    local seen = call('ZSCORE', running, item.run)
+    if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end
+end
+
+call('HSET', run, 'state', 'done', 'outcome', item.outcome, 'reason', item.reason, 'decided_by', item.by,
+    'ended_at', item.now)
+if item.fields and #item.fields > 0 then call('HSET', run, unpack(item.fields)) end
+call('EXPIRE', run, item.row_ttl)
+call('HDEL', job .. ':active', item.run)
+call('ZREM', running, item.run)
+call('ZREM', job .. ':waiting', item.run)
+call('DEL', item.prefix .. ':stop:' .. item.run)
+
+local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
+if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) == 1 then
+    local state = job .. ':state'
+    call('HSET', state, 'last_run', item.run, 'last_outcome', item.outcome, 'last_ended', item.now,
+        'last_tick', row[3] or '')
+    local streak = tonumber(call('HGET', state, 'streak') or '0') or 0
+    if item.outcome == 'succeeded' then
+        call('HSET', state, 'streak', math.max(streak, 0) + 1)
+        local newest = tonumber(call('HGET', state, 'success_tick') or '') or 0
+        local tick = tonumber(row[3] or '')
+        if tick and tick > newest then call('HSET', state, 'success_tick', tick) end
+    elseif item.outcome ~= 'stopped' then
+        call('HSET', state, 'streak', math.min(streak, 0) - 1)
+    end
+end
+
+call('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
+    'run', item.run)
+if not item.plain then settle_in_rq() end
+return 'settled'

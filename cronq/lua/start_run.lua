@@ -1,0 +1,69 @@
+-- A worker begins a run: queued -> running, in the ledger and in RQ's own records.
+--
+-- KEYS  none (all are built from the run: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, run, job, queue, worker, host, pid, now, stamp, execution, lease, events, plain}
+--       stamp: now as RQ writes times   execution: id of RQ's execution record   lease: its life in seconds
+--       plain: a stock RQ worker runs it: RQ's records are its own business, and nobody will renew the run, so
+--       it counts as heard of until now + lease
+-- Returns JSON [code, attempt]
+--       started    attempt is 1, or one more when a settled run was put back by a person
+--       unknown    the ledger has no such run
+--       settled    it has an outcome already and nobody put it back: a stray id
+--       running    somebody is working on it: a stray id. Not so for the execution that has started it: a start
+--                  that is sent again after its reply was lost is told `started` once more
+--       broken     a key it needs has a wrong type: nothing was written (detail in the second place)
+--
+-- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
+-- twice after a crash, in neither it would be lost.
+local item = cjson.decode(ARGV[1])
+local call = redis.call
+local run = item.prefix .. ':run:' .. item.run
+local active = item.prefix .. ':job:' .. item.job .. ':active'
+local running = item.prefix .. ':running'
+local hash = 'rq:job:' .. item.run
+local popped = 'rq:queue:' .. item.queue .. ':intermediate'
+local events = item.prefix .. ':events'
+local wip = 'rq:wip:' .. item.queue
+for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [hash] = 'hash',
+        [popped] = 'list', [events] = 'stream', [wip] = 'zset'}) do
+    local found = call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then return cjson.encode({'broken', key .. ' is not a ' .. kind}) end
+end
+local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution')
+local status = call('HGET', hash, 'status')
+if row[3] ~= item.job then
+    call('LREM', popped, 1, item.run)
+    return cjson.encode({'unknown', 0})
+end
+local attempt = tonumber(row[2] or '') or 1
+if row[1] == 'done' then
+    if status ~= 'queued' and not item.plain then
+        call('LREM', popped, 1, item.run)
+        return cjson.encode({'settled', attempt})
+    end
+    attempt = attempt + 1
+    call('HDEL', run, 'outcome', 'reason', 'ended_at', 'exit_code', 'error', 'result')
+elseif row[1] == 'running' then
+    if row[4] == item.execution then return cjson.encode({'started', attempt}) end
+    call('LREM', popped, 1, item.run)
+    return cjson.encode({'running', attempt})
+end
+call('HSET', run, 'state', 'running', 'attempt', attempt, 'started_at', item.now, 'host', item.host,
+    'pid', item.pid, 'worker', item.worker, 'execution', item.execution)
+call('PERSIST', run)  -- its row may not end before it does; settling gives it a life again
+call('DEL', item.prefix .. ':stop:' .. item.run)  -- a wish that an earlier attempt end is not for this one
+call('HSET', active, item.run, 'running')
+call('ZADD', running, item.plain and (tonumber(item.now) + item.lease) or item.now, item.run)
+call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'started', 'job', item.job, 'run', item.run)
+if item.plain then return cjson.encode({'started', attempt}) end
+call('LREM', popped, 1, item.run)
+call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
+    'worker_name', item.worker)
+local ends = tonumber(item.now) + item.lease
+call('HSET', 'rq:execution:' .. item.run .. ':' .. item.execution, 'id', item.execution, 'created_at', item.now,
+    'last_heartbeat', item.now, 'worker_name', item.worker)
+call('EXPIRE', 'rq:execution:' .. item.run .. ':' .. item.execution, item.lease)
+call('ZADD', 'rq:executions:' .. item.run, math.floor(ends) + 60, item.execution)
+call('EXPIRE', 'rq:executions:' .. item.run, item.lease + 60)
+call('ZADD', wip, math.floor(ends), item.run .. ':' .. item.execution)
+return cjson.encode({'started', attempt})

@@ -1,0 +1,162 @@
+"""System calls that guarding processes takes: adoption, parent-death signals, /proc, inherited files.
+
+Without prctl or /proc (macOS) these do less, quietly; what follows from that is told in `cronq.watchdog`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+HAS_PRCTL = _prctl is not None
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+
+
+def _set(option: int, value: int | bytes) -> None:
+    if _prctl is not None:
+        argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
+        _prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def adopt_orphans(wanted: bool) -> None:
+    """Whether descendants that lose their parent become children of this process ("subreaper")."""
+    _set(_PR_SET_CHILD_SUBREAPER, int(wanted))
+
+
+def set_name(name: str) -> None:
+    """What `ps -o comm` and `top` show of this process; at most 15 bytes."""
+    _set(_PR_SET_NAME, name.encode())
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the kernel SIGKILL this process when its parent dies; exits at once if that is no longer *parent*.
+
+    The kernel forgets this when a process changes its user or group: call it again after that.
+    """
+    expected = os.getppid() if parent is None else parent
+    _set(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != expected:  # it died before the kernel knew
+        os._exit(1)
+
+
+def pidfd(pid: int) -> int | None:
+    """A descriptor that becomes readable when *pid* ends; None where there is no such thing."""
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux, an old kernel, a sandbox
+        return None
+
+
+def kill(pid: int, signum: int) -> None:
+    """Send a signal to a process, or to group -pid; what is gone or another user's is left alone."""
+    try:
+        os.kill(pid, signum)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def is_in_own_session(pid: int) -> bool:
+    """Whether *pid* belongs to this process's session; True as well when it is gone."""
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:
+        return True
+
+
+def own_children() -> set[int]:
+    """Pids of this process's children, adopted and unreaped ones included. Without /proc: none."""
+    try:
+        found: set[int] = set()
+        for task in os.listdir("/proc/self/task"):  # every thread has its own
+            with open(f"/proc/self/task/{task}/children") as file:
+                found.update(map(int, file.read().split()))
+        return found
+    except OSError:  # a kernel without that file, or a thread that has just ended: the long way
+        return _children_by_scan()
+
+
+def _children_by_scan() -> set[int]:
+    found = set()
+    mine = os.getpid()
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
+        try:
+            with open(f"/proc/{int(name)}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()  # the name before it may contain anything
+        except (ValueError, OSError):
+            continue
+        if int(fields[1]) == mine:
+            found.add(int(name))
+    return found
+
+
+def _open_fds() -> Iterable[int]:
+    try:
+        return [int(name) for name in os.listdir("/dev/fd")]
+    except OSError:  # no /proc behind it
+        return range(min(os.sysconf("SC_OPEN_MAX"), 4096))
+
+
+def mute_inherited_fds(kept: set[int]) -> None:
+    """Turn stdin and every socket, pipe and the like except *kept* into /dev/null; files stay, for log handlers.
+
+    Not closed: the objects that own those numbers live on in this process, and one that is dropped later would
+    close whatever has its number by then. Nothing beyond 0, 1, 2 survives an exec.
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    for fd in _open_fds():
+        if fd < 3 or fd == null or fd in kept:
+            continue
+        try:
+            kind = stat.S_IFMT(os.fstat(fd).st_mode)
+            if kind not in (stat.S_IFREG, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK):
+                os.dup2(null, fd, inheritable=False)
+            os.set_inheritable(fd, False)
+        except OSError:  # the listing's own descriptor
+            continue
+    os.close(null)
+
+
+def open_standard_fds() -> None:
+    """Fill 0, 1, 2 where they are closed, so that no socket gets one of these numbers."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) < 3:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+
+
+def flush_standard_streams() -> bool:
+    """Flush stdout and stderr; False when what they held is lost."""
+    is_kept = True
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):  # its reader is gone or the disk full; it was closed
+            is_kept = False
+    return is_kept
+
+
+def readable(sources: Sequence[Any], timeout_s: float | None) -> list[Any]:
+    """Those of *sources* (descriptors, or objects that have one) with something to read, or ended."""
+    poller = select.poll()
+    by_fd = {source if isinstance(source, int) else source.fileno(): source for source in sources}
+    for fd in by_fd:
+        poller.register(fd, select.POLLIN)
+    return [by_fd[fd] for fd, _ in poller.poll(None if timeout_s is None else timeout_s * 1000)]
+
+
+def drain(sock: socket.socket) -> None:
+    """Empty a non-blocking socket that serves only to wake a poll."""
+    try:
+        while sock.recv(4096):
+            pass
+    except BlockingIOError:
+        pass

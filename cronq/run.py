@@ -1,0 +1,203 @@
+"""A run as a value: its id, its states, its outcomes, and the row that the ledger keeps of it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cronq.clock import iso, tick_stamp, utc
+
+#: How a tick can end, with what each word says to a person.
+OUTCOMES: dict[str, str] = {
+    "succeeded": "it ran and returned",
+    "failed": "it ran and raised, or the command exited non-zero",
+    "timed_out": "it ran past its timeout and was ended",
+    "stopped": "a person, or its host leaving the group, ended it",
+    "lost": "its worker or its lock vanished",
+    "skipped": "an earlier run was still there, or the lock was busy",
+    "missed": "no beat took it within the catch-up window",
+    "expired": "it was older than its ttl when a worker could start it",
+    "paused": "the job was paused",
+    "blocked": "a job it depends on had not succeeded",
+    "coalesced": "a later tick ran in its place",
+}
+#: Outcomes of runs that were executed; only these count for streaks and "last".
+EXECUTED = ("succeeded", "failed", "timed_out", "stopped", "lost")
+#: Outcomes that count as trouble.
+BAD = ("failed", "timed_out", "lost")
+STATES = ("queued", "waiting", "running", "retrying", "done")
+TRIGGERS = ("schedule", "catchup", "manual")
+
+#: Beyond this year (5138) is no time, but damage.
+_END_OF_TIME_S = 1e11
+_Moment = TypeVar("_Moment", int, float)
+
+
+def run_id_of(job: str, tick: int) -> str:
+    """The id of the run of *job* for *tick*; nothing may parse it back."""
+    return f"{job}-{tick_stamp(tick)}"
+
+
+def manual_run_id(job: str) -> str:
+    """A fresh id for a run that has no tick."""
+    return f"{job}-m{secrets.token_hex(4)}"
+
+
+def describe_run(job: str, tick: int | None, run_id: str) -> str:
+    """What RQ's tools show as the name of the run: `invoices @ 2026-11-21 07:00 UTC`."""
+    if tick is None:
+        return f"{job} (by hand, {run_id.rsplit('-', 1)[1]})"
+    moment = utc(tick)
+    seconds = f":{moment:%S}" if moment.second else ""
+    return f"{job} @ {moment:%Y-%m-%d %H:%M}{seconds} UTC"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the ledger. Times are epoch seconds; None where something has not happened."""
+
+    run_id: str
+    job: str
+    tick: int | None
+    state: str
+    outcome: str | None = None
+    reason: str | None = None
+    decided_by: str | None = None
+    trigger: str = "schedule"
+    attempt: int = 1
+    queue: str = "default"
+    host: str | None = None
+    pid: int | None = None
+    worker: str | None = None
+    fence: int | None = None
+    queued_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    error: str | None = None
+    args: str | None = None
+    result: str | None = None
+
+    @property
+    def lateness_s(self) -> float | None:
+        """From the tick to the start of the work."""
+        if self.tick is None or self.started_at is None:
+            return None
+        return round(self.started_at - self.tick, 3)
+
+    @property
+    def duration_s(self) -> float | None:
+        """From the start to the end of the work."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return round(self.ended_at - self.started_at, 3)
+
+    @classmethod
+    def from_hash(cls, run_id: str, values: Mapping[str, str]) -> Run:
+        """Read a row; unknown fields are left out, so that rows of a newer version can be shown."""
+        return cls(
+            run_id=run_id,
+            job=values.get("job", ""),
+            tick=_within(_int(values.get("tick"))),
+            state=values.get("state", "done"),
+            outcome=values.get("outcome") or None,
+            reason=values.get("reason") or None,
+            decided_by=values.get("decided_by") or None,
+            trigger=values.get("trigger", "schedule"),
+            attempt=_int(values.get("attempt")) or 1,
+            queue=values.get("queue", "default"),
+            host=values.get("host") or None,
+            pid=_int(values.get("pid")),
+            worker=values.get("worker") or None,
+            fence=_int(values.get("fence")),
+            queued_at=_within(_float(values.get("queued_at"))),
+            started_at=_within(_float(values.get("started_at"))),
+            ended_at=_within(_float(values.get("ended_at"))),
+            exit_code=_int(values.get("exit_code")),
+            error=values.get("error") or None,
+            args=values.get("args") or None,
+            result=values.get("result") or None,
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable keys of `history --json`."""
+        return {
+            "job": self.job,
+            "run_id": self.run_id,
+            "tick": iso(self.tick),
+            "state": self.state,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "decided_by": self.decided_by,
+            "trigger": self.trigger,
+            "attempt": self.attempt,
+            "host": self.host,
+            "pid": self.pid,
+            "queued_at": iso(self.queued_at),
+            "started_at": iso(self.started_at),
+            "ended_at": iso(self.ended_at),
+            "lateness_s": self.lateness_s,
+            "duration_s": self.duration_s,
+            "exit_code": self.exit_code,
+            "error": self.error,
+        }
+
+
+def _int(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _within(epoch_s: _Moment | None) -> _Moment | None:
+    """A time that can be shown; None for what is none, nan and infinity included."""
+    return epoch_s if epoch_s is not None and 0 <= epoch_s < _END_OF_TIME_S else None
+
+
+@dataclass(frozen=True)
+class CurrentRun:
+    """What a function can know of the run it is in; ticks and times are epoch seconds."""
+
+    job: str
+    run_id: str
+    tick: int | None
+    attempt: int
+    host: str
+    fence: int | None  #: the fencing token of its lock: hand it to whatever the lock protects
+    previous_success: int | None  #: the tick of the newest run before this one that succeeded
+
+    def environment(self) -> dict[str, str]:
+        """The same as the `CRONQ_…` variables that a command gets; unknown is empty."""
+        return {
+            "CRONQ_JOB": self.job,
+            "CRONQ_RUN_ID": self.run_id,
+            "CRONQ_TICK": iso(self.tick) or "",
+            "CRONQ_ATTEMPT": str(self.attempt),
+            "CRONQ_HOST": self.host,
+            "CRONQ_FENCE": "" if self.fence is None else str(self.fence),
+            "CRONQ_LAST_SUCCESS": iso(self.previous_success) or "",
+        }
+
+
+_current: ContextVar[CurrentRun | None] = ContextVar("cronq_current_run", default=None)
+
+
+def current_run() -> CurrentRun | None:
+    """The run this code is part of, None when it was called as a plain function."""
+    return _current.get()
+
+
+def enter_run(run: CurrentRun) -> None:
+    """Make *run* what `current_run` answers; called once, in the process that does the work."""
+    _current.set(run)

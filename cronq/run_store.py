@@ -1,0 +1,282 @@
+"""The ledger in Redis: reading rows, and the steps of a run from queued to settled. Owner of the run keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from redis import Redis
+from rq.results import Result
+
+from cronq import keys as rq_keys
+from cronq import scripts
+from cronq.clock import rq_stamp, utc
+from cronq.errors import UnknownRun
+from cronq.keys import Keys
+from cronq.replies import text, texts
+from cronq.run import Run
+
+_STOP_LIFE_S = 86400
+#: RQ's record of a run that never began says nothing that the ledger does not: a job whose lock is always busy
+#: would otherwise leave tens of thousands of them.
+_CANCELED_LIFE_S = 86400
+#: RQ's own status, registry and result type for each of our outcomes.
+_RQ_STATUS = {
+    "succeeded": "finished",
+    "failed": "failed",
+    "timed_out": "failed",
+    "lost": "failed",
+    "stopped": "stopped",
+}
+
+
+def _in_rq(
+    outcome: str, queue: str, *, has_begun: bool, result_ttl_s: float, failure_ttl_s: float
+) -> tuple[str, str, int]:
+    """RQ's status for *outcome*, the registry that lists the job then, and the life of its records in seconds."""
+    status = _RQ_STATUS.get(outcome, "canceled")
+    if status == "finished":
+        return status, rq_keys.rq_finished(queue), int(result_ttl_s)
+    if status == "canceled" or (status == "stopped" and not has_begun):  # RQ's word for stopped before it began
+        return "canceled", rq_keys.rq_canceled(queue), int(min(failure_ttl_s, _CANCELED_LIFE_S))
+    return status, rq_keys.rq_failed(queue), int(failure_ttl_s)
+
+
+@dataclass(frozen=True)
+class Started:
+    """The answer to `start`: `code` is explained in `lua/start_run.lua`."""
+
+    code: str
+    attempt: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How a run ended, as its guardian or the sweep saw it."""
+
+    outcome: str
+    reason: str
+    exit_code: int | None = None
+    error: str | None = None
+    result_json: str | None = None
+    fence: int | None = None
+    max_rss_kib: int | None = None
+    cpu_s: float | None = None
+    return_value: Any = None
+
+    def row_fields(self) -> list[str]:
+        """Field, value, … for the ledger; only what is known."""
+        values = {
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "result": self.result_json,
+            "fence": self.fence,
+            "max_rss_kib": self.max_rss_kib,
+            "cpu_s": self.cpu_s,
+        }
+        return [part for name, value in values.items() if value is not None for part in (name, str(value))]
+
+
+class RunStore:
+    """Reads the ledger and moves runs along; each move is one atomic step, accepted once."""
+
+    def __init__(self, client: Redis, keys: Keys, *, row_ttl_s: float, keep_events: int = 10_000) -> None:
+        self.client = client
+        self.keys = keys
+        self.row_ttl_s = int(row_ttl_s)
+        self.keep_events = keep_events
+        self._start: Any = scripts.load(client, "start_run")
+        self._renew: Any = scripts.load(client, "renew_run")
+        self._settle: Any = scripts.load(client, "settle_run")
+        self._park: Any = scripts.load(client, "park_run")
+
+    # Reading
+
+    def find(self, run_id: str) -> Run | None:
+        """One row, None when the ledger has none (any more)."""
+        values = self.client.hgetall(self.keys.run(run_id))
+        return Run.from_hash(run_id, texts(values)) if values else None
+
+    def get(self, run_id: str) -> Run:
+        """One row. Raises UnknownRun."""
+        run = self.find(run_id)
+        if run is None:
+            raise UnknownRun(f"there is no run {run_id!r} in the ledger; see `cronq history JOB`")
+        return run
+
+    def history(self, name: str, count: int) -> list[Run]:
+        """The newest *count* rows of a job, newest first, runs with and without a tick merged. Two round trips."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.zrevrange(self.keys.runs(name), 0, count - 1, withscores=True)
+            pipe.zrevrange(self.keys.manual(name), 0, count - 1, withscores=True)
+            ticked, manual = pipe.execute()
+        merged = sorted([*ticked, *manual], key=lambda pair: float(pair[1]), reverse=True)[:count]
+        return self.rows(text(run_id) for run_id, _ in merged)
+
+    def rows(self, run_ids: Iterable[str]) -> list[Run]:
+        """The rows of these ids that still exist, in this order; one round trip."""
+        wanted = list(run_ids)
+        if not wanted:
+            return []
+        with self.client.pipeline(transaction=False) as pipe:
+            for run_id in wanted:
+                pipe.hgetall(self.keys.run(run_id))
+            replies = pipe.execute(raise_on_error=False)
+        return [
+            Run.from_hash(run_id, texts(values))
+            for run_id, values in zip(wanted, replies, strict=True)
+            if isinstance(values, dict) and values
+        ]
+
+    def run_at(self, name: str, tick: int) -> Run | None:
+        """The row of one tick."""
+        found = self.client.zrangebyscore(self.keys.runs(name), tick, tick)
+        rows = self.rows(text(run_id) for run_id in found)
+        return rows[0] if rows else None
+
+    def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """For each job its open runs by id, with their state; one round trip."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.hgetall(self.keys.active(name))
+            replies = pipe.execute(raise_on_error=False)
+        return {
+            name: texts(reply) if isinstance(reply, dict) else {} for name, reply in zip(names, replies, strict=True)
+        }
+
+    # The life of a run
+
+    def start(
+        self,
+        run: Run,
+        *,
+        worker: str,
+        host: str,
+        pid: int,
+        execution: str,
+        lease_s: int,
+        now_s: float,
+        plain: bool = False,
+    ) -> Started:
+        """Move a queued run to running; see the codes in `lua/start_run.lua`."""
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "run": run.run_id,
+            "job": run.job,
+            "queue": run.queue,
+            "worker": worker,
+            "host": host,
+            "pid": pid,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "execution": execution,
+            "lease": lease_s,
+            "events": self.keep_events,
+        }
+        if plain:
+            document["plain"] = True
+        code, detail = json.loads(text(self._start(args=[json.dumps(document)])))
+        attempt = detail if isinstance(detail, int) else 0
+        return Started(code, attempt, detail if isinstance(detail, str) else "")
+
+    def renew(self, run: Run, *, attempt: int, execution: str, lease_s: int, now_s: float) -> str:
+        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more."""
+        keys = [
+            self.keys.running,
+            self.keys.stop(run.run_id),
+            self.keys.run(run.run_id),
+            rq_keys.rq_started(run.queue),
+            rq_keys.rq_execution(run.run_id, execution),
+            rq_keys.rq_job(run.run_id),
+        ]
+        args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s)]
+        return text(self._renew(keys=keys, args=args))
+
+    def settle(
+        self,
+        run: Run,
+        settlement: Settlement,
+        *,
+        by: str,
+        now_s: float,
+        expect: str = "running",
+        attempt: int | None = None,
+        execution: str | None = None,
+        unseen_since: float | None = None,
+        plain: bool = False,
+        result_ttl_s: float = 7 * 86400,
+        failure_ttl_s: float = 30 * 86400,
+    ) -> bool:
+        """Give *run* its outcome, unless somebody else has settled it; whether this call did.
+
+        Safe to send again after a lost reply: the second call finds it settled and returns False.
+        """
+        lives = {"result_ttl_s": result_ttl_s, "failure_ttl_s": failure_ttl_s}
+        status, registry, life_s = _in_rq(settlement.outcome, run.queue, has_begun=expect == "running", **lives)
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "run": run.run_id,
+            "job": run.job,
+            "queue": run.queue,
+            "expect": expect,
+            "outcome": settlement.outcome,
+            "reason": settlement.reason,
+            "by": by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "row_ttl": self.row_ttl_s,
+            "events": self.keep_events,
+            "fields": settlement.row_fields(),
+            "status": status,
+            "registry": registry,
+            "life": life_s,
+        }
+        since = None if unseen_since is None else repr(unseen_since)
+        known = {"attempt": attempt, "unseen_since": since, "execution": execution}
+        document |= {name: value for name, value in known.items() if value is not None}
+        if plain:
+            document["plain"] = True
+        elif status != "canceled":
+            document["results"] = self._rq_result(run, settlement, execution, now_s)
+        return text(self._settle(args=[json.dumps(document)])) == "settled"
+
+    def _rq_result(self, run: Run, settlement: Settlement, execution: str | None, now_s: float) -> list[str]:
+        """Field, value, … of RQ's result stream, in RQ's own serialisation."""
+        good = settlement.outcome == "succeeded"
+        started: datetime | None = utc(run.started_at) if run.started_at is not None else None
+        result = Result(
+            job_id=run.run_id,
+            type=Result.Type.SUCCESSFUL if good else Result.Type.FAILED,
+            connection=self.client,
+            return_value=settlement.return_value if good else None,
+            exc_string=None if good else (settlement.error or settlement.reason),
+            worker_name=run.worker or "",
+            execution_id=execution,
+            execution_started_at=started if execution else None,
+            execution_ended_at=utc(now_s) if execution else None,
+        )
+        return [part for name, value in result.serialize().items() for part in (name, str(value))]
+
+    # Setting aside, stopping, sweeping
+
+    def park(self, run: Run, lock: str, now_s: float) -> bool:
+        """Set a run aside until the lock *lock* is free; it keeps no worker. False for a stray id of a settled run."""
+        keys = [self.keys.waiting(lock), self.keys.waiting_locks]
+        return bool(self._park(keys=keys, args=[self.keys.prefix, run.run_id, repr(now_s), run.queue, lock]))
+
+    def put_back(self, lock: str) -> bool:
+        """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
+        keys = [self.keys.waiting(lock), self.keys.waiting_locks]
+        return bool(self._park(keys=keys, args=[self.keys.prefix, "", "0", "", lock]))
+
+    def ask_to_stop(self, run_id: str, by: str) -> None:
+        """Leave word for the guardian of a running run; it looks every second."""
+        self.client.set(self.keys.stop(run_id), by, ex=_STOP_LIFE_S)
+
+    def forget_running(self, run_id: str) -> None:
+        """Drop an entry of `running` whose row is gone."""
+        self.client.zrem(self.keys.running, run_id)

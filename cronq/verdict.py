@@ -1,0 +1,48 @@
+"""What a child's end means: from how it ended, what it left and what was asked of it, to the outcome of its run."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+from cronq.run_store import Settlement
+from cronq.watchdog import ChildExit
+
+_MOST_SHOWN = 10_000
+
+
+def judge(ended: ChildExit, left: Mapping[str, Any], *, fence: int | None, told: tuple[str, str] | None) -> Settlement:
+    """The settlement of a run whose child has *ended* and *left* its result.
+
+    *told* is the outcome and reason for which the guardian ended the child, None when it did not.
+    """
+    common: dict[str, Any] = {
+        "exit_code": ended.status if ended.status >= 0 else 128 - ended.status,
+        "fence": fence,
+        "max_rss_kib": ended.max_rss_kib,
+        "cpu_s": round(ended.user_s + ended.system_s, 3),
+    }
+    if ended.ended_by == "deadline":
+        return Settlement("lost", "its lock could not be renewed in time, so it was ended", **common)
+    if told is not None:
+        outcome, reason = told
+        return Settlement(outcome, reason, **common)
+    if ended.status == 0:
+        value = left.get("value")
+        shown = None if value is None else json.dumps(value)[:_MOST_SHOWN]
+        return Settlement("succeeded", "it ran to its end", result_json=shown, return_value=value, **common)
+    if ended.status < 0:
+        name = _signal_name(-ended.status)
+        return Settlement("failed", f"ended by signal {-ended.status} ({name})", error=f"ended by {name}", **common)
+    reason = str(left.get("error") or f"exit code {ended.status}")
+    error = left.get("traceback") or reason
+    return Settlement("failed", reason, error=str(error), **common)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,362 @@
+"""Children that cannot outlive their guardian: one small process between a guardian and the work it guards.
+
+    guardian G ── watchdog W ── child C ── whatever C starts
+
+W is forked while G has one thread and does all further forking, so no child is ever forked from a process with
+threads. W is a *subreaper*: a descendant that loses its parent (a daemon, a `setsid`) becomes W's own child, so
+"kill my children until there are none" reaches all of them. Who dies, and what follows:
+
+    C ends           W kills what C left behind, then reports; nothing of a run outlives its report
+    G dies           W hears it (a pidfd, and EOF on the socket), kills everything, ends
+    W dies           C dies with it (parent-death signal), C's orphans fall to G, also a subreaper, which kills them
+    G stands still   W enforces the last deadline it was told, on a clock that counts suspended time
+
+W is in a session of its own, so a terminal's Ctrl-C or Ctrl-Z and a `kill -9` of G's process group pass it by; C
+leads a process group in that session, without a terminal. stdin is /dev/null. Sockets and pipes that G had when W
+was forked are /dev/null to W and C, later ones are unknown to them; files (a log handler's) stay open.
+
+Out of reach: what runs as another user while W is not root (sudo), what a daemon of the system starts on C's
+behalf (docker, systemd-run, at), and orphans of a C whose G and W are killed in the same instant. On a machine
+just resumed from suspension a passed deadline is noticed within 0.25 s. Without prctl (macOS) only C and its
+process group are killed, and C outlives a W that is killed alone until G waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NoReturn
+
+from cronq.clock import boot_s
+from cronq.errors import CronqError, WatchdogDied
+from cronq.keeper import SWEEP_S, Channel, ChildMain, keep
+from cronq.process import (
+    HAS_PRCTL,
+    adopt_orphans,
+    die_with_parent,
+    drain,
+    flush_standard_streams,
+    is_in_own_session,
+    kill,
+    open_standard_fds,
+    own_children,
+    readable,
+)
+
+__all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
+
+log = logging.getLogger(__name__)
+
+#: How long W may leave an order unanswered, or a death that is due unreported, before it counts as hung.
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True)
+class ChildExit:
+    """How a child ended. The figures include the descendants it waited for, not the leftovers.
+
+    Of a command `max_rss_kib` is at least the size of the process that became it.
+    """
+
+    status: int  #: exit code, or -n for signal n
+    ended_by: str | None  #: "deadline", "guardian" (kill_all), None: by itself or by a signal sent to it
+    leftovers: int  #: descendants that had to be killed besides the child itself
+    max_rss_kib: int
+    user_s: float
+    system_s: float
+    survivors: tuple[int, ...] = ()  #: pids that SIGKILL did not end within 2 s
+
+
+class Child:
+    """One running child. `wait` belongs to one thread; all else may be called from any, and never raises."""
+
+    def __init__(self, watchdog: Watchdog, run: int, result: BinaryIO, deadline_boot_s: float | None) -> None:
+        self.pid = 0
+        #: Where `child_main` wrote; stands at its beginning after the exit, closed when this object is dropped.
+        self.result = result
+        self._run = run
+        self._watchdog = watchdog
+        self._deadline = deadline_boot_s
+        self._exit: ChildExit | None = None
+        self._is_condemned = False
+        self._patience_s = _PATIENCE_S
+
+    def signal(self, signum: int) -> None:
+        """Send *signum* to the child's process group; nothing happens once it ended.
+
+        W does it: only the parent of a process knows that the pid is still that process. Not for use in a
+        signal handler (it takes a lock); call `wake` there.
+        """
+        self._say("signal", signum=int(signum))
+
+    def extend(self, deadline_boot_s: float | None) -> None:
+        """Replace the deadline; None lifts it. A word that does not arrive leaves the earlier deadline."""
+        self._deadline = deadline_boot_s
+        self._say("extend", deadline=deadline_boot_s)
+
+    def kill_all(self) -> None:
+        """SIGKILL the child and every descendant, now; `wait` then tells what became of it."""
+        self._is_condemned = True
+        self._say("kill")
+
+    def wake(self) -> None:
+        """Make the present or the next `wait` return early; also from a signal handler."""
+        self._watchdog.wake()
+
+    def wait(self, timeout_s: float | None) -> ChildExit | None:
+        """The exit, or None when the child still runs after *timeout_s* or was woken. Then call it again.
+
+        Raises WatchdogDied when W is gone or hangs; the child and its descendants are dead by then, but how
+        the child ended is not known, and its result may be whole.
+        """
+        if self._exit is None:
+            word = self._watchdog._listen(self, timeout_s, is_wakeable=True)
+            if word is not None:
+                self._exit = ChildExit(**word["exit"] | {"survivors": tuple(word["exit"]["survivors"])})
+                self.result.seek(0)  # the offset is shared with the child, which left it at the end
+                self._watchdog._child = None
+        return self._exit
+
+    def _say(self, verb: str, **facts: Any) -> None:
+        if self._exit is None:
+            self._watchdog._say({"verb": verb, "run": self._run, **facts})
+
+    def _is_due(self) -> bool:
+        """Whether W should have reported the end of this child by now."""
+        return self._is_condemned or (self._deadline is not None and boot_s() >= self._deadline)
+
+    def __del__(self) -> None:
+        self.result.close()
+
+
+class Watchdog:
+    """Starts children that die with this process. One child at a time.
+
+    *child_main(order, result_file)* runs in the child; what it returns is the exit code. An exception that
+    escapes it is printed and makes that 1; SystemExit means what it always means. `os.exec*` inside it is fine.
+    `start`, `spawn`, `close` and `Child.wait` belong to one thread.
+    """
+
+    def __init__(self, child_main: ChildMain) -> None:
+        self._child_main = child_main
+        self._pid: int | None = None
+        self._has_ended = False
+        self._channel: Channel | None = None
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        self._sending = threading.Lock()
+        self._heard: deque[dict[str, Any]] = deque()
+        self._runs = 0
+        self._child: Child | None = None
+        self._kin: set[int] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """W's process id; None before `start` and after `close`."""
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether W runs. When it does not: `start` again."""
+        if self._pid is None:
+            return False
+        if not self._has_ended:
+            try:
+                self._has_ended = os.waitpid(self._pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:  # somebody else waited for it
+                self._has_ended = True
+        return not self._has_ended
+
+    def start(self) -> None:
+        """Fork W, unless it runs. Call it before this process has threads, and after user modules are imported.
+
+        With threads (W died during a run and is replaced) it goes on and says so in the log: a lock that
+        another thread held at that moment stays locked in every later child.
+        """
+        if self.alive:
+            return
+        self.close()
+        if threading.active_count() > 1:
+            facts = {"action": "fork_with_threads", "threads": [thread.name for thread in threading.enumerate()]}
+            log.warning("the watchdog is forked while other threads run", extra=facts)
+        open_standard_fds()
+        flush_standard_streams()  # else every child would print again what is still buffered here
+        adopt_orphans(True)
+        self._wakers = socket.socketpair()
+        for waker in self._wakers:
+            waker.setblocking(False)
+        ours, theirs = socket.socketpair()
+        guardian = os.getpid()
+        # A signal between the fork and W's own handlers would run this process's handlers in W.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                keep(theirs, self._child_main, guardian)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        self._channel = Channel(ours)
+        self._pid, self._has_ended = pid, False
+
+    def spawn(
+        self,
+        order: Mapping[str, Any],
+        *,
+        deadline_boot_s: float | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+    ) -> Child:
+        """Start a child on *order* (JSON); everything of it is dead by *deadline_boot_s* unless extended.
+
+        For that, killing begins 0.2 s earlier.
+        *stdout* and *stderr* are file descriptors, which stay the caller's. Raises WatchdogDied when W is gone
+        or does not answer: call `start`, then try again. CronqError when W could not fork.
+        """
+        if self._pid is None:
+            raise WatchdogDied("there is no watchdog: start one first")
+        if self._child is not None:
+            raise RuntimeError("a watchdog guards one child at a time: wait for the other one first")
+        body = json.dumps(order).encode()
+        files = {"stdout": stdout, "stderr": stderr}
+        given = {name: fd for name, fd in files.items() if fd is not None}
+        self._runs += 1
+        result = tempfile.TemporaryFile()  # noqa: SIM115  the child object closes it
+        child = Child(self, self._runs, result, deadline_boot_s)
+        header = {"verb": "spawn", "run": child._run, "deadline": deadline_boot_s, "files": ["result", *given]}
+        self._kin = own_children()
+        self._child = child
+        try:
+            self._say(header, body, [result.fileno(), *given.values()])
+            word = self._listen(child, _PATIENCE_S, is_wakeable=False)
+            if word is None:
+                raise WatchdogDied(f"the watchdog (pid {self._pid}) left an order unanswered for {_PATIENCE_S:g} s")
+        except BaseException:  # a signal handler's too: whatever became of the order, nothing of it may run on
+            self._bury()
+            raise
+        if "error" in word:
+            self._child = None
+            raise CronqError(f"the watchdog could not start a child: {word['error']}")
+        child.pid = word["pid"]
+        return child
+
+    def wake(self) -> None:
+        """Make the present or the next `Child.wait` return early; from any thread or signal handler."""
+        if self._wakers is not None:
+            try:
+                self._wakers[1].send(b"\0")
+            except OSError:  # full: the wish is known already. Closed: nobody waits
+                pass
+
+    def close(self) -> None:
+        """End W and all that it guards; nothing happens when there is none."""
+        if self._pid is None:
+            return
+        self._disconnect()  # the same to W as the death of this process
+        self._await_end(SWEEP_S + 1)
+        self._bury()
+
+    def _say(self, header: dict[str, Any], body: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Send a frame; thread-safe. One that fails half-way ends the conversation, which `_listen` will notice."""
+        with self._sending:
+            if self._channel is not None:
+                try:
+                    self._channel.send(header, body, fds)
+                except OSError:
+                    self._channel.hang_up()
+
+    def _listen(self, child: Child, timeout_s: float | None, *, is_wakeable: bool) -> dict[str, Any] | None:
+        """W's next word about *child*; None at the time-out or when woken. Raises WatchdogDied."""
+        until = boot_s() + (timeout_s if timeout_s is not None else float("inf"))
+        while True:
+            while self._heard:
+                word = self._heard.popleft()
+                if word["run"] == child._run:
+                    return word
+            if self._channel is None or self._wakers is None:
+                raise WatchdogDied("the watchdog of this child is gone, and the child with it")
+            step_s = max(0.0, min(1.0, until - boot_s()))
+            woken = [self._wakers[0]] if is_wakeable else []
+            ready = readable([self._channel, *woken], step_s)
+            if self._channel in ready:
+                self._receive()
+            elif ready:
+                drain(self._wakers[0])
+                return None
+            elif boot_s() >= until:
+                return None
+            elif child._is_due():
+                # Counted in idle steps, not by the clock: after a suspension both processes resume late.
+                child._patience_s -= step_s
+                if child._patience_s <= 0:
+                    self._mourn("left a death unreported")
+
+    def _receive(self) -> None:
+        assert self._channel is not None
+        try:
+            self._heard.extend(frame.header for frame in self._channel.receive())
+        except (EOFError, OSError):
+            self._mourn("died")
+
+    def _mourn(self, what: str) -> NoReturn:
+        pid = self._pid
+        self._bury()
+        raise WatchdogDied(f"the watchdog (pid {pid}) {what}; its child was killed. Start it again")
+
+    def _disconnect(self) -> None:
+        with self._sending:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _bury(self) -> None:
+        """End W if it still runs, then what it guarded. Afterwards a new one may start."""
+        self._disconnect()
+        if self._pid is None:
+            return
+        if self.alive:
+            kill(self._pid, signal.SIGKILL)
+            # W's children become ours in its last moment, which is after the socket has closed: wait for that.
+            self._await_end(SWEEP_S)
+        if self._child is not None:
+            self._kill_orphans(self._child)
+        adopt_orphans(False)
+        for waker in self._wakers or ():
+            waker.close()
+        self._heard.clear()
+        self._pid = self._child = self._wakers = None
+
+    def _await_end(self, seconds: float) -> None:
+        until = boot_s() + seconds
+        while self.alive and boot_s() < until:
+            time.sleep(0.001)
+
+    def _kill_orphans(self, child: Child) -> None:
+        """Kill what fell to this process when W died, generation by generation.
+
+        W began a session of its own and nobody can join a session from outside: a child of ours in our session
+        was never W's. Nor was one that was here before the child. That spares what this process itself started,
+        except a session that it began during the run.
+        """
+        if not HAS_PRCTL and child.pid:
+            kill(-child.pid, signal.SIGKILL)
+        give_up_at = boot_s() + SWEEP_S
+        while orphans := {pid for pid in own_children() - self._kin if not is_in_own_session(pid)}:
+            for pid in orphans:
+                kill(pid, signal.SIGKILL)
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+            if boot_s() >= give_up_at:
+                log.error("processes cannot be killed", extra={"action": "survivors", "pids": sorted(orphans)})
+                return
+            time.sleep(0.001)

@@ -1,0 +1,392 @@
+"""The worker: an RQ worker that RQ's tools see and drive, whose runs have a guardian.
+
+Every override of RQ is in this file. What RQ does itself and this worker does otherwise: it takes ids with LMOVE
+whatever the number of queues, goes on when Redis is away, never unpickles what it finds in Redis, leaves the
+tidying of RQ's registries to the beats' sweep, and hands the work to a `Guardian`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Sequence
+from datetime import timedelta
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import rq
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.logutils import setup_loghandlers
+from rq.results import Result
+from rq.suspension import is_suspended
+from rq.worker.base import DequeueStrategy, WorkerStatus
+
+from cronq.child import child_main
+from cronq.clock import boot_s, rest, rq_stamp
+from cronq.errors import CronqError, RedisUnavailable, UnknownJob
+from cronq.guardian import Guardian
+from cronq.hosts import Heart, Hosts
+from cronq.intake import Intake
+from cronq.keys import rq_failed, rq_intermediate, rq_job
+from cronq.outage import BACKOFF_S, Outage
+from cronq.replies import text
+from cronq.run import Run
+from cronq.run_store import Settlement
+from cronq.stop_request import StopRequest
+from cronq.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+
+    from cronq.app import Cronq
+    from cronq.stored_job import StoredJob
+
+log = logging.getLogger("cronq.worker")
+
+_IDLE_WAIT_S = 1.0
+_HEARTBEAT_S = 5.0
+#: How long RQ keeps what was refused.
+_REFUSED_S = 30 * 86400
+#: RQ's words for jobs whose id in a queue is a stray one.
+_RQ_NOT_QUEUED = (b"started", b"finished", b"failed", b"stopped", b"canceled")
+
+
+class Worker(rq.Worker):
+    """A guarded RQ worker: `cronq worker`, or `rq worker --worker-class cronq.Worker`.
+
+    Started by RQ's own command line it takes its settings, the job modules among them, from the environment.
+    """
+
+    def __init__(
+        self, queues: Any, name: str | None = None, *args: Any, app: Cronq | None = None, **options: Any
+    ) -> None:
+        self.app = app
+        if app is None and options.get("prepare_for_work", True):
+            from cronq.app import Cronq  # the composition root, when RQ's command line makes the worker
+
+            self.app = Cronq.from_env(client=options.get("connection"))
+        if name is None and self.app is not None:
+            # RQ refuses a name whose last bearer died without a word; in a container each has the same pid.
+            name = f"{self.app.config.host}.{os.getpid()}.{secrets.token_hex(2)}"
+        options["maintenance_interval"] = 10**9  # reading and tidying registries is the sweep's
+        super().__init__(queues, name, *args, **options)
+        self._stopping = threading.Event()
+        self._intake = Intake(self.connection)
+        self._present: StopRequest | None = None
+        self._outage = Outage(log)
+        self._last_heartbeat = 0.0
+
+    # The loop
+
+    def work(
+        self,
+        burst: bool = False,
+        logging_level: str | None = None,
+        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
+        log_format: str = DEFAULT_LOGGING_FORMAT,
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        with_scheduler: bool = False,
+        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
+    ) -> bool:
+        """Run what is queued until told to stop; whether anything was run.
+
+        `with_scheduler` is not needed: beats serve what is scheduled.
+        """
+        assert self.app is not None
+        self._dequeue_strategy = dequeue_strategy
+        if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
+            setup_loghandlers(logging_level or "INFO", date_format, log_format, name="cronq")
+        self._install_signal_handlers()
+        self._prepare()
+        try:
+            self._outage.ride_out(self.app.now_s, self._stopping)
+            self._outage.ride_out(lambda: self.bootstrap(logging_level, date_format, log_format), self._stopping)
+            return self._loop(burst, max_jobs, max_idle_time)
+        finally:
+            self._leave()
+
+    def _prepare(self) -> None:
+        """What must happen while this process has one thread: user code is imported, the watchdog forked."""
+        assert self.app is not None
+        self.app.load_jobs()
+        self._watchdog = Watchdog(child_main)
+        self._watchdog.start()
+        runs = self.app.guardian_runs()
+        self._prompt = runs.client
+        facts = {"queues": [queue.name for queue in self.queues]}
+        hosts = Hosts(self._prompt, self.app.keys)
+        self._heart = Heart(hosts, "workers", self.name, self.app.config.host, lambda: facts | self._clock_facts())
+        self._guardian = Guardian(
+            runs,
+            self._watchdog,
+            self.app.run_lock,
+            self.app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
+            host=self.app.config.host,
+            pid=os.getpid(),
+            on_look=self._beat_heart,
+        )
+
+    def _loop(self, burst: bool, max_jobs: int | None, max_idle_time: int | None) -> bool:
+        done = 0
+        idle_since = boot_s()
+        pause_s = BACKOFF_S[0]
+        while not self._stopping.is_set():
+            try:
+                self._beat_heart()
+                taken = None if self._held_back(burst) else self._take(0.0 if burst else _IDLE_WAIT_S)
+                self._outage.over()
+                if taken is not None and self._stopping.is_set():  # it came while the signal did
+                    self._intake.give_back(*taken)
+                    break
+                if taken is not None:
+                    self._serve(*taken)
+                    done += 1
+                    idle_since = boot_s()
+                pause_s = BACKOFF_S[0]
+            except (RedisError, OSError, RedisUnavailable) as error:
+                self._outage.noticed(error)
+                rest(pause_s, self._stopping)
+                pause_s = min(pause_s * 2, BACKOFF_S[1])
+                continue
+            except Exception:  # one bad run must not take the worker along
+                log.exception("a run could not be served; going on")
+                rest(BACKOFF_S[0], self._stopping)
+                continue
+            if (taken is None and burst) or (max_jobs is not None and done >= max_jobs):
+                break
+            if max_idle_time is not None and boot_s() - idle_since >= max_idle_time:
+                break
+        return bool(done)
+
+    def _held_back(self, burst: bool) -> bool:
+        """Whether `rq suspend` is on; a burst does not wait for it."""
+        if not is_suspended(self.connection):
+            if self.get_state() != WorkerStatus.IDLE:
+                self.set_state(WorkerStatus.IDLE)
+            return False
+        if self.get_state() != WorkerStatus.SUSPENDED:
+            log.warning("SUSPENDED until `rq resume`")
+            self.set_state(WorkerStatus.SUSPENDED)
+        if burst:
+            self._stopping.set()
+        rest(_IDLE_WAIT_S, self._stopping)
+        return True
+
+    # Taking
+
+    def _take(self, wait_s: float) -> tuple[str, Any] | None:
+        """(queue, raw id) of the next id; queues change places as RQ's dequeue strategies say."""
+        taken = self._intake.take([queue.name for queue in self._ordered_queues], wait_s)
+        if taken is not None and len(self.queues) > 1:
+            self.reorder_queues(next(queue for queue in self.queues if queue.name == taken[0]))
+        return taken
+
+    def _serve(self, queue: str, raw_id: Any) -> None:
+        """Run one id, whatever it turns out to be."""
+        assert self.app is not None
+        run_id = text(raw_id)
+        try:
+            run = self.app.runs.find(run_id)
+        except ResponseError as error:
+            self._refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
+            return
+        if run is None:
+            reason = "this worker runs only registered jobs; let a stock `rq worker` serve its queue"
+            self._refuse(queue, raw_id, f"{run_id} is not a run of cronq: {reason}")
+            return
+        if not self.connection.exists(rq_job(run_id)):
+            self._drop(queue, run, "its RQ job was deleted")
+            return
+        try:
+            job = self.app.jobs.get(run.job)
+        except UnknownJob:
+            self._drop(queue, run, "its job was removed")
+            return
+        except CronqError as error:
+            self._drop(queue, run, str(error), outcome="failed")
+            return
+        self._execute(queue, run, job)
+
+    def _execute(self, queue: str, run: Run, job: StoredJob) -> None:
+        self._present = StopRequest()
+        begun = boot_s()
+        is_decided, outcome = False, None
+        try:
+            with self.connection.pipeline() as pipe:
+                self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+                self.set_current_job_id(run.run_id, pipeline=pipe)
+                pipe.execute()
+            outcome = self._guardian.execute(
+                run,
+                job.spec,
+                self._present,
+                worker=self.name,
+                args_json=run.args or job.spec.args_json,
+                previous_success=job.state.success_tick,
+            )
+            is_decided = True
+        finally:
+            self._present = None
+            with self.connection.pipeline() as pipe:
+                self.set_current_job_id(None, pipeline=pipe)
+                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
+                if outcome is not None:
+                    self._count(outcome, boot_s() - begun, pipe)
+                elif is_decided:  # that it does not run now; after an error it stays there for the sweep to put back
+                    pipe.lrem(rq_intermediate(queue), 0, run.run_id)
+                pipe.execute()
+
+    def _count(self, outcome: str, seconds: float, pipe: Pipeline) -> None:
+        self.increment_total_working_time(timedelta(seconds=seconds), pipe)
+        if outcome == "succeeded":
+            self.increment_successful_job_count(pipe)
+        else:
+            self.increment_failed_job_count(pipe)
+
+    def _drop(self, queue: str, run: Run, reason: str, outcome: str = "stopped") -> None:
+        """Settle a run that cannot be executed. An id of one that is settled or at work already is only removed."""
+        assert self.app is not None
+        if run.state not in ("queued", "waiting"):
+            self._refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}")
+            return
+        self.app.runs.settle(
+            run, Settlement(outcome, reason), by=f"worker {self.name}", now_s=self.app.now_s(), expect=run.state
+        )
+        self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
+        log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
+
+    def _refuse(self, queue: str, raw_id: Any, reason: str) -> None:
+        """Set an id aside that is not to be executed: its code is only named in Redis.
+
+        An RQ job that is queued goes to RQ's failed registry with the reason, where people look and may requeue it.
+        """
+        assert self.app is not None
+        log.error("REFUSED %s", reason)
+        now_s = self.app.now_s()
+        job_id = text(raw_id)
+        key = rq_job(job_id)
+        is_open = self.connection.type(key) == b"hash" and self.connection.hget(key, "status") not in _RQ_NOT_QUEUED
+        with self.connection.pipeline() as pipe:
+            pipe.lrem(rq_intermediate(queue), 0, raw_id)
+            if is_open:
+                pipe.hset(key, mapping={"status": "failed", "ended_at": rq_stamp(now_s)})
+                pipe.expire(key, _REFUSED_S)
+                pipe.zadd(rq_failed(queue), {job_id: int(now_s) + _REFUSED_S})
+                told = Result(job_id, Result.Type.FAILED, self.connection, worker_name=self.name, exc_string=reason)
+                told.save(_REFUSED_S, pipeline=pipe)
+            pipe.execute()
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        """Leave the time-outs as they are: RQ would raise them to 415 s, and we never block longer than a second."""
+        return connection
+
+    # Signals, commands and heartbeats
+
+    def _install_signal_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            super()._install_signal_handlers()
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """First signal: take no more work, and let the present run end. A second one ends it too."""
+        if self._stopping.is_set():
+            self._end_present("the worker was told to leave at once")
+            return
+        self._stopping.set()
+        if self._present is not None:
+            log.warning("LEAVING after the present run; a second signal ends it")
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """RQ's name for the second signal."""
+        self.request_stop(signum, frame)
+
+    def _end_present(self, reason: str) -> None:
+        guardian = getattr(self, "_guardian", None)
+        if guardian is not None:
+            guardian.giving_up.set()
+        if self._present is not None:
+            self._present.ask("stopped", reason, f"worker {self.name}")
+
+    @property
+    def horse_pid(self) -> int:
+        """The child of the present run, 0 without one: RQ's kill command looks at it."""
+        present = self._present
+        return present.child.pid if present is not None and present.child is not None else 0
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """End the present run: what RQ's stop and kill commands come to."""
+        if self._present is not None:
+            self._present.ask("stopped", "stopped by an RQ command", "rq")
+
+    def handle_payload(self, message: Any) -> None:
+        """An RQ command. Junk on the channel must not deafen the worker."""
+        try:
+            super().handle_payload(message)
+        except Exception as error:
+            log.warning("ignored a message on the command channel: %s", error)
+
+    def subscribe(self) -> None:
+        """Listen for RQ's commands, and for our scripts saying that something was queued."""
+        assert self.app is not None
+        super().subscribe()
+        if self.pubsub is not None:
+            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self._intake.woken.set()})
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """The listener goes on whatever happens: losing it would lose every later command."""
+        rest(BACKOFF_S[1], self._stopping)
+        if self._stopping.is_set():
+            pubsub_thread.stop()
+
+    def _beat_heart(self) -> None:
+        """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
+        assert self.app is not None
+        now = boot_s()
+        if now - self._last_heartbeat < _HEARTBEAT_S:
+            return
+        self._last_heartbeat = now
+        with self._prompt.pipeline(transaction=False) as pipe:
+            self.heartbeat(pipeline=pipe)
+            pipe.hexists(self.key, "birth")
+            pipe.time()
+            *_, is_known, (seconds, micros) = pipe.execute()
+        self.app.clock.observe(seconds + micros / 1e6)
+        if not is_known:  # the heartbeat made what is there: the rest was lost with Redis
+            self.register_birth()
+            self.set_state(WorkerStatus.IDLE if self._present is None else WorkerStatus.BUSY)
+        self._heart.beat(self.app.clock.now_s())
+
+    def _clock_facts(self) -> dict[str, Any]:
+        offset = self.app.clock.offset_s if self.app is not None else None
+        return {"clock_offset_s": None if offset is None else round(offset, 3)}
+
+    def register_birth(self) -> None:
+        """Tell RQ's tools of this worker. Knows itself again: a first try may have come through unanswered."""
+        known = self.connection.hmget(self.key, "birth", "pid", "hostname")
+        if known[0] is None or list(map(text, known[1:])) == [str(self.pid), self.hostname]:
+            self.connection.delete(self.key)
+        super().register_birth()
+
+    def clean_registries(self) -> None:
+        """Nothing: the beats' sweep settles what vanished, by server time and with the ledger."""
+
+    def run_maintenance_tasks(self) -> None:
+        """Nothing, for the same reason."""
+
+    def _leave(self) -> None:
+        self._watchdog.close()
+        try:
+            self.teardown()
+            self._heart.leave()
+        except (RedisError, OSError) as error:
+            log.warning("left without saying good-bye to Redis: %s", error)
+
+
+def queue_names(queues: Sequence[str]) -> list[str]:
+    """The queues to serve: those given, else `default`."""
+    return list(queues) or ["default"]

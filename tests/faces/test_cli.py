@@ -1,0 +1,823 @@
+"""What a person meets on the command line: answers, refusals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import pytest
+from redis import Redis
+from redis.connection import AbstractConnection
+
+from cronq import Cronq
+from cronq.cli import NOT_BUILT, VERBS, cli
+from cronq.config import Config
+from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
+from tests.conftest import RedisServer
+from tests.faces.conftest import Answer, pass_at
+
+Cli = Callable[..., Answer]
+NOBODY = "redis://:secret@127.0.0.1:1/0"
+#: A call of every verb that talks to Redis, for a job that is there.
+CALLS = [
+    ["list"], ["show", "tidy"], ["next"], ["next", "tidy"], ["history", "tidy"], ["beats"], ["workers"],
+    ["run", "tidy"], ["stop", "tidy"], ["pause", "tidy"], ["resume", "tidy"], ["add", "tidy", "--", "true"],
+    ["rm", "tidy"], ["run-due"],
+]  # fmt: skip
+
+
+def wait_until(seen: Callable[[], object], what: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.02)
+
+
+@contextmanager
+def process(*words: str) -> Iterator[subprocess.Popen[str]]:
+    """A `cronq` process with its stderr in a pipe, ended at the end."""
+    popen = subprocess.Popen(
+        [sys.executable, "-m", "cronq", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield popen
+    finally:
+        popen.terminate()
+        try:
+            popen.wait(15)
+        except subprocess.TimeoutExpired:
+            popen.kill()
+            popen.wait()
+        for pipe in (popen.stdout, popen.stderr):
+            assert pipe is not None
+            pipe.close()
+
+
+def read_until(popen: subprocess.Popen[str], words: str) -> str:
+    """The stderr of *popen* up to the line that holds *words*."""
+    assert popen.stderr is not None
+    lines = []
+    for line in popen.stderr:
+        lines.append(line)
+        if words in line:
+            return "".join(lines)
+    raise AssertionError(f"it ended without {words!r}: {''.join(lines)}")
+
+
+# Help
+
+
+def test_help_names_every_verb_in_one_line(cronq: Cli) -> None:
+    answer = cronq("--help")
+
+    assert answer.code == 0
+    lines = answer.out.splitlines()
+    for verb, (_, words) in VERBS.items():
+        assert any(line.split()[:1] == [verb] and line.endswith(words) for line in lines), verb
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    with click.Context(cli) as ctx:
+        for verb in VERBS:
+            command = cli.get_command(ctx, verb)
+            assert command is not None
+            yield verb, command
+            if isinstance(command, click.Group):
+                yield from ((f"{verb} {name}", each) for name, each in command.commands.items())
+
+
+@pytest.mark.parametrize(("verb", "command"), list(_commands()))
+def test_every_verb_and_each_of_its_options_is_explained(cronq: Cli, verb: str, command: click.Command) -> None:
+    answer = cronq(*verb.split(), "--help")
+
+    assert answer.code == 0
+    assert f"cronq {verb}" in answer.out
+    assert command.help
+    assert len(command.help.splitlines()[0]) > 20
+    for option in command.params:
+        if isinstance(option, click.Option) and not option.hidden:
+            assert option.help, f"{verb} {option.opts}"
+
+
+def test_help_comes_within_150_ms() -> None:
+    """Counted in processor time and at its best of twenty, so that a busy machine does not decide."""
+
+    def spent_s() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, "-m", "cronq", "--help"], stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert any(spent_s() < 0.15 for _ in range(20))
+
+
+# Slips of the keyboard
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("lsit", "there is no verb 'lsit'; did you mean 'list'?"),
+        ("frobnicate", "there is no verb 'frobnicate'; see `cronq --help`"),
+        ("list --jsn", "'--json'?"),
+        ("show", "missing argument 'NAME'"),
+        ("next -n many", "'many' is not a valid integer"),
+        ("pause tidy --until soon", "neither a span (2h, 30m, 1d) nor a time"),
+        ("pause tidy --until 2020-01-01", "is in the past"),
+        ("explain @daily --from noon", "write 2026-11-21T07:00"),
+        ("run tidy --arg x", "'x' is not NAME=VALUE"),
+        ("add tidy", "the command is missing; it stands after --"),
+        ("add tidy find -mtime 3", "what belongs to the command stands after --"),
+        ("add tidy --shell -- a b", "with --shell the command is one text"),
+        ("sync", "name the modules that define jobs"),
+        ("check-config", "name the modules that define jobs"),
+        ("dev", "name the modules with your jobs"),
+        ("worker -n 2", "start several workers"),
+    ],
+)
+def test_a_slip_is_one_line_that_says_what_to_do(here: Path, cronq: Cli, app: Cronq, words: str, hint: str) -> None:
+    app.add("tidy", command=["true"])
+
+    answer = cronq(*words.split())
+
+    assert answer.code == 2
+    assert hint in answer.complaint
+    assert answer.out == ""
+
+
+@pytest.mark.parametrize("verb", NOT_BUILT)
+def test_a_planned_verb_is_refused_by_name(cronq: Cli, verb: str) -> None:
+    answer = cronq(verb, "--whatever")
+
+    assert answer.code == 2
+    assert f"the verb {verb!r} is not part of this version yet" in answer.complaint
+
+
+@pytest.mark.parametrize("option", [name for name in OPTIONS_NOT_BUILT if name != "serializer"])
+def test_a_planned_option_of_a_job_is_refused_by_name(cronq: Cli, option: str) -> None:
+    flag = f"--{option.replace('_', '-')}"
+
+    answer = cronq("add", "tidy", flag, "1", "--", "true")
+
+    assert answer.code == 2
+    assert f"the option {flag} is not part of this version yet" in answer.complaint
+
+
+@pytest.mark.parametrize("verb", ["show", "next", "history", "run", "stop", "pause", "resume", "rm"])
+def test_an_unknown_job_is_met_with_the_name_that_was_meant(here: Path, cronq: Cli, app: Cronq, verb: str) -> None:
+    app.add("tidy", command=["true"])
+
+    answer = cronq(verb, "tdiy")
+
+    assert answer.code == 2
+    assert "there is no job 'tdiy'; did you mean 'tidy'?" in answer.complaint
+
+
+def test_a_file_name_instead_of_a_module_is_understood(cronq: Cli) -> None:
+    answer = cronq("check-config", "tasks/jobs.py")
+
+    assert answer.code == 78
+    assert answer.complaint.endswith("is a path; name the module, as in an import: tasks.jobs")
+
+
+# Settings and Redis
+
+
+@pytest.mark.parametrize("words", [*CALLS, ["check-config", "json"], ["config"], ["explain", "@daily"]])
+def test_url_and_prefix_stand_before_or_after_the_verb(cronq: Cli, redis_url: str, words: list[str]) -> None:
+    app = Cronq(config=Config(url=redis_url, prefix="mine"))
+    app.add("tidy", command=["true"])
+    place = ["--url", redis_url, "--prefix", "mine"]
+    options, command = (words, []) if "--" not in words else (words[:2], words[2:])
+
+    before, after = cronq(*place, *words), cronq(*options, *place, *command)
+
+    expected = {"rm": (0, 2)}.get(words[0], (0, 0))  # it is gone the second time
+    assert (before.code, after.code) == expected, before.err + after.err
+    app.client.close()
+
+
+@pytest.mark.parametrize("words", CALLS)
+def test_without_redis_every_verb_ends_with_69_and_one_line(
+    cronq: Cli, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("REDIS_URL", NOBODY)
+
+    answer = cronq(*words)
+
+    assert answer.code == 69
+    assert answer.complaint.startswith("cronq: cannot reach Redis at redis://:***@127.0.0.1:1/0 (from REDIS_URL)")
+    assert "`cronq dev`" in answer.complaint
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("localhost:6379", "starts with redis://, rediss:// or unix://"),
+        ("redis://host:port/0", "Port could not be cast"),
+        ("redis://host/0?colour=blue", "colour"),
+    ],
+)
+def test_a_bad_url_is_bad_configuration(cronq: Cli, url: str, problem: str) -> None:
+    answer = cronq("list", "--url", url)
+
+    assert answer.code == 78
+    assert problem in answer.complaint
+
+
+def test_a_wrong_password_is_bad_configuration_and_does_not_show(cronq: Cli, redis_server: RedisServer) -> None:
+    with Redis.from_url(redis_server.url) as client:
+        client.config_set("requirepass", "right")
+
+    answer = cronq("list", "--url", redis_server.url + "?password=wrong")
+
+    assert answer.code == 78
+    assert "refused the login" in answer.complaint
+    assert "wrong" not in answer.complaint.replace("wrong number", "")
+
+
+def test_debug_shows_the_traceback_as_well(cronq: Cli) -> None:
+    answer = cronq("list", "--url", NOBODY, "--debug")
+
+    assert answer.code == 69
+    assert "Traceback" in answer.err
+    assert answer.err.splitlines()[-1].startswith("cronq: cannot reach Redis")
+
+
+def test_an_error_of_ours_is_one_line_too(cronq: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cronq.config.Config.load", lambda **_: 1 / 0)
+
+    answer = cronq("list")
+
+    assert answer.code == 1
+    assert "internal error: ZeroDivisionError: division by zero; --debug shows" in answer.complaint
+
+
+def test_config_says_where_each_setting_came_from(cronq: Cli, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bare / "pyproject.toml").write_text('[tool.cronq]\njobs = ["jobs"]\nlock_ttl = "1m"\n')
+    monkeypatch.setenv("CRONQ_REDIS_URL", NOBODY)
+
+    answer = cronq("config", "--prefix", "mine")
+
+    rows = {line.split()[0]: line for line in answer.out.splitlines()}
+    assert answer.code == 0
+    assert "***" in rows["url"]
+    assert "environment CRONQ_REDIS_URL" in rows["url"]
+    assert "command line" in rows["prefix"]
+    assert "pyproject.toml" in rows["lock_ttl"]
+    assert "CRONQ_LOCK_TTL" in rows["lock_ttl"]
+    assert "30d" in rows["keep_rows_for"]
+
+
+def test_a_beat_refuses_a_redis_that_evicts_unless_told_otherwise(bare: Path, redis_server: RedisServer) -> None:
+    with Redis.from_url(redis_server.url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+
+    with process("beat", "--url", redis_server.url) as refused:
+        assert refused.wait(20) == 78
+        assert refused.stderr is not None
+        assert "maxmemory-policy noeviction" in refused.stderr.read().splitlines()[-1]
+    with process("beat", "--url", redis_server.url, "--allow-eviction") as allowed:
+        assert "REDIS maxmemory-policy" in read_until(allowed, "START-UP")
+
+
+def test_beat_and_worker_wait_for_a_redis_that_is_not_there_yet(bare: Path, redis_server: RedisServer) -> None:
+    redis_server.kill9()
+
+    with process("beat", "--url", redis_server.url) as beat, process("worker", "--url", redis_server.url) as worker:
+        read_until(beat, "TROUBLE cannot reach Redis")
+        read_until(worker, "TROUBLE cannot reach Redis")
+        redis_server.start()
+        read_until(beat, "START-UP beat")
+        read_until(worker, "START-UP worker")
+
+
+# Looking at jobs
+
+
+def test_an_empty_redis_says_what_to_do(here: Path, cronq: Cli) -> None:
+    for words, hint in (("list", "cronq add"), ("beats", "cronq beat"), ("workers", "cronq worker")):
+        answer = cronq(words)
+        assert (answer.code, answer.out) == (0, "")
+        assert hint in answer.complaint
+
+
+def test_list_shows_every_job_in_columns_with_its_schedule_and_zone(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("invoices", command=["true"], cron="0 7 * * *", tz="Asia/Tokyo", description="Send them\nall")
+    app.add("by-hand", command=["true"])
+
+    answer = cronq("list")
+
+    head, invoices, by_hand = answer.out.splitlines()
+    assert head.split() == ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
+    assert "07:00 JST" in invoices
+    assert invoices.endswith("0 7 * * * Asia/Tokyo  Send them")
+    assert "22:00 UTC" in cronq("list", "--utc").out
+    assert by_hand.split() == ["-", "-", "-", "-", "never", "by-hand", "(by", "hand)"]
+    assert answer.err == "", "a pipe is not talked to"
+
+
+def test_a_person_at_a_terminal_is_told_which_process_is_missing(here: Path, app: Cronq) -> None:
+    app.add("tidy", command=["true"], every="1h")
+    ours, theirs = pty.openpty()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "cronq", "list"], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False
+    )
+
+    os.close(theirs)
+    os.close(ours)
+    assert "no beat is alive: start one with `cronq beat`" in done.stderr
+    assert "no worker is alive" in done.stderr
+
+
+def test_a_damaged_job_hides_no_other(here: Path, cronq: Cli, app: Cronq, redis: Redis) -> None:
+    for name in ("fine", "hurt"):
+        app.add(name, command=["true"], every="1h")
+    redis.hset(app.keys.job("hurt"), "spec", "{")
+
+    answer = cronq("list")
+
+    assert "fine" in answer.out
+    assert "job 'hurt'" in answer.complaint
+    assert cronq("show", "hurt").code == 78
+
+
+def test_what_somebody_wrote_into_a_note_cannot_talk_to_the_terminal(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"], every="1h")
+    app.pause("tidy", note="red \x1b[31m alert\nsecond line")
+
+    for verb in (["list"], ["show", "tidy"]):
+        shown = cronq(*verb).out
+        assert "\x1b" not in shown
+        assert "alert second line" in shown
+
+
+def test_show_tells_the_pause_and_next_marks_its_ticks(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["find", "/tmp/a b"], cron="0 7 * * *", owner="ann", runbook="https://wiki/tidy")
+
+    paused = cronq("pause", "tidy", "--note", "move to db2", "--until", "2d")
+
+    assert paused.code == 0
+    assert "tidy paused until" in paused.complaint
+    shown = cronq("show", "tidy").out
+    for words in ("find '/tmp/a b'", "At 07:00 every day", "move to db2", "ann", "https://wiki/tidy", "added by"):
+        assert words in shown
+    ticks = cronq("next", "tidy", "-n", "3").out.splitlines()[1:]
+    assert [line.endswith("paused") for line in ticks] == [True, True, False]
+    assert "tidy resumed; next" in cronq("resume", "tidy").complaint
+    assert "was not paused" in cronq("resume", "tidy").complaint
+
+
+def test_next_of_a_job_without_a_schedule_says_so(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("by-hand", command=["true"])
+
+    assert "runs only by hand" in cronq("next", "by-hand").complaint
+
+
+def test_explain_speaks_of_clock_changes_and_needs_no_redis(bare: Path) -> None:
+    script = (
+        "import sys; from cronq.cli import main\n"
+        "sys.argv = ['cronq', 'explain', '30 2 * * *', '--tz', 'Europe/Berlin', '--from', '2026-11-21', '-n', '2']\n"
+        "try: main()\n"
+        "except SystemExit as leaving: print(leaving.code, {'redis', 'rq'} & set(sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert out.splitlines()[0] == "At 02:30 every day, Europe/Berlin"
+    assert "2026-11-21T01:30:00Z" in out
+    assert "2027-03-28 02:00 to 03:00 does not exist in Europe/Berlin: 02:30 runs once, at 03:00" in out
+    assert out.splitlines()[-1] == "0 set()", "nothing of Redis was even imported"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["61 * * * *"], "minute 61 is outside 0-59"),
+        (["0 0 31 2 *"], "day of month 31"),
+        (["* * * *"], "has 4 fields"),
+        (["0", "7", "jobs.py", "x.toml", "y", "z", "1-5"], "is it quoted?"),
+        (["@daily", "--tz", "Europe/Berln"], "did you mean Europe/Berlin"),
+        (["@daily", "--dst", "debain"], "did you mean debian"),
+    ],
+)
+def test_explain_refuses_what_means_nothing(cronq: Cli, words: list[str], problem: str) -> None:
+    answer = cronq("explain", *words)
+
+    assert answer.code == 78
+    assert problem in answer.complaint
+
+
+def test_a_reader_that_goes_away_is_met_with_silence(here: Path, app: Cronq) -> None:
+    for number in range(1500):  # more than a pipe holds
+        app.add(f"job-{number:04}", command=["true"], cron="0 7 * * *", description="x" * 60)
+
+    done = subprocess.run(
+        ["bash", "-c", '"$0" -m cronq list | head -1', sys.executable], capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.startswith("NEXT")
+    assert done.stderr == ""
+
+
+# Changing jobs
+
+
+def test_adding_a_command_twice_changes_nothing(here: Path, cronq: Cli) -> None:
+    words = ["add", "tidy", "--every", "1h", "--tag", "files", "--keep", "50", "--", "find", "/tmp", "-mtime", "+7"]
+
+    first, second = cronq(*words), cronq(*words)
+    changed = cronq("add", "tidy", "--every", "2h", "--", "find", "/tmp", "-mtime", "+7")
+
+    assert first.complaint.startswith("cronq: tidy added; next ")
+    assert second.complaint.startswith("cronq: tidy is as it was")
+    assert changed.complaint.startswith("cronq: tidy changed")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ("tidy --every soon -- true", "job 'tidy': every: 'soon' is not a duration"),
+        ("tidy --cron @dayly -- true", "job 'tidy': cron: "),
+        ("tidy --overlap replace -- true", "job 'tidy': overlap: 'replace' is not supported by this version yet"),
+        ("tidy --lock x -- true", "job 'tidy': lock: "),
+        ("a/b -- true", "'a/b' is not a job name"),
+    ],
+)
+def test_a_bad_definition_names_the_job_and_the_field(here: Path, cronq: Cli, words: str, problem: str) -> None:
+    answer = cronq("add", *words.split())
+
+    assert answer.code == 78
+    assert problem in answer.complaint
+
+
+def test_add_does_not_take_the_name_of_a_job_that_code_defines(here: Path, cronq: Cli, shell: Cli) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('@daily')\ndef tidy(): ...\n")
+    assert shell("sync", "jobs").code == 0
+
+    answer = cronq("add", "tidy", "--", "true")
+
+    assert answer.code == 78
+    assert "taken by the job at jobs.py:2" in answer.complaint
+
+
+def test_rm_removes_what_is_there_and_names_what_is_not(here: Path, cronq: Cli, app: Cronq) -> None:
+    for name in ("one", "two"):
+        app.add(name, command=["true"], every="1h")
+    app.enqueue("two")
+
+    answer = cronq("rm", "one", "three", "two")
+
+    assert answer.code == 2
+    one, three, two = answer.err.splitlines()
+    assert one == "cronq: one removed"
+    assert "there is no job 'three'" in three
+    assert two == "cronq: two removed; 1 queued run stopped"
+    assert app.jobs.names() == []
+
+
+# Runs
+
+
+def test_run_says_when_nobody_is_there_to_execute_it(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"], queue="night")
+
+    answer = cronq("run", "tidy")
+
+    assert answer.code == 0
+    assert app.runs.get(answer.out.strip()).state == "queued"
+    assert "no `cronq worker` serves the queue 'night' at the moment" in answer.complaint
+    stopped = cronq("stop", answer.out.strip())
+    assert (stopped.code, stopped.out) == (0, answer.out)
+    assert "nothing of tidy is queued or running" in cronq("stop", "tidy").complaint
+
+
+def test_run_wait_passes_the_outcome_on_as_its_exit_code(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("good", command=["true"])
+    app.add("bad", command="exit 7", shell=True)
+    app.add("killed", command="kill -TERM $$", shell=True)
+    app.add("endless", command=["sleep", "60"], timeout="1s", grace="1s")
+
+    with process("worker") as worker:
+        read_until(worker, "START-UP")
+        codes = {name: cronq("run", name, "--wait").code for name in app.jobs.names()}
+        history = cronq("history", "bad").out
+
+    assert codes == {"good": 0, "bad": 7, "killed": 143, "endless": 124}
+    assert "failed" in history
+    assert "exit code 7" in history
+
+
+def test_a_run_that_somebody_stops_ends_its_waiting_caller(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("endless", command=["sleep", "60"])
+
+    with process("worker") as worker, process("run", "endless", "--wait") as waiting:
+        read_until(worker, "START endless-")
+        stopped = cronq("stop", "endless")
+        assert waiting.wait(20) == 1
+        said = read_until(waiting, "stopped")
+
+    assert stopped.out.startswith("endless-m")
+    assert "asked for it" in said
+
+
+def test_ctrl_c_leaves_a_run_that_is_waited_for_alone(here: Path, app: Cronq) -> None:
+    app.add("tidy", command=["true"])
+
+    with process("run", "tidy", "--wait") as waiting:
+        read_until(waiting, "no `cronq worker` serves")
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(20) == 130
+        assert "goes on without us" in read_until(waiting, "goes on")
+
+    (run,) = app.history("tidy")
+    assert run.state == "queued"
+
+
+def test_a_command_takes_no_arguments(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"])
+
+    answer = cronq("run", "tidy", "--arg", "x=1")
+
+    assert answer.code == 2
+    assert app.history("tidy") == []
+
+
+def test_arguments_are_json_or_plain_text(here: Path, cronq: Cli, shell: Cli, app: Cronq) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job\ndef greet(name, times=1): ...\n")
+    shell("sync", "jobs")
+
+    cronq("run", "greet", "--arg", "name=Ann", "--arg", "times=3")
+
+    (run,) = app.history("greet")
+    assert run.args == '[[],{"name":"Ann","times":3}]'
+
+
+def test_history_of_thousands_of_rows_takes_two_round_trips(
+    here: Path, cronq: Cli, app: Cronq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.add("busy", command=["true"], cron="* * * * * *", catchup="skip", keep=10_000)
+    now_s = int(app.now_s())
+    app.jobs.restore_mark("busy", now_s - 3000, now_s - 2999)
+    pass_at(app, now_s - 2000, now_s - 1000, now_s)
+    sent: list[object] = []
+    send = AbstractConnection.send_packed_command
+
+    def counting(self: AbstractConnection, command: object, *words: bool, **more: bool) -> None:
+        sent.append(command)
+        send(self, command, *words, **more)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", counting)
+    rows = app.history("busy", 5000)
+    assert len(rows) == 3000
+    assert len(sent) <= 2
+
+    answer = cronq("history", "busy", "-n", "5000")
+
+    assert answer.code == 0
+    assert len(answer.out.splitlines()) == 1 + 3000
+
+
+# Bad definitions
+
+BAD_JOBS = """
+from cronq import job
+
+@job("* * * * * *")
+def fine(): ...
+
+def outer():
+    @job("@daily")
+    def unimportable(): ...
+outer()
+
+@job("@daily", kwargs={"when": object()})
+def not_json(when): ...
+
+@job("0 0 31 2 *")
+def impossible(): ...
+
+@job("@daily", tz="Europe/Berln")
+def nowhere(): ...
+
+@job("61 * * * *")
+def minute_61(): ...
+
+@job("@daily", timeuot="5m")
+def misspelt(): ...
+
+@job("@daily", retries=3)
+def planned(): ...
+
+@job("@daily")
+def fine_as_well(): ...
+"""
+#: job, line, field, and what the line says about it
+PROBLEMS = [
+    ("unimportable", 8, "function", "define it at the top of a module"),
+    ("not_json", 12, "kwargs['when']", "pass text, numbers, lists or mappings"),
+    ("impossible", 15, "cron", "day of month 31 is outside 1-29"),
+    ("nowhere", 18, "tz", "did you mean Europe/Berlin?"),
+    ("minute_61", 21, "cron", "minute 61 is outside 0-59"),
+    ("misspelt", 24, "timeuot", "did you mean 'timeout'?"),
+    ("planned", 27, "retries", "leave it out"),
+]
+
+
+def assert_all_problems_are_told(lines: list[str]) -> None:
+    for name, number, field, remedy in PROBLEMS:
+        (line,) = [line for line in lines if f"job '{name}' (bad_jobs.py:{number}): {field}: " in line]
+        assert remedy in line
+    (line,) = [line for line in lines if "the module 'broken_module' cannot be imported" in line]
+    assert "No module named 'nothing_of_that_name'" in line
+    assert "broken_module.py:1" in line
+    assert not any("Traceback" in line for line in lines)
+
+
+@pytest.fixture
+def bad_jobs(here: Path) -> list[str]:
+    """Modules with sound and with bad definitions, and one that cannot be imported."""
+    (here / "bad_jobs.py").write_text(BAD_JOBS)
+    (here / "broken_module.py").write_text("import nothing_of_that_name\n")
+    return ["broken_module", "bad_jobs"]
+
+
+def test_check_config_names_every_bad_definition_without_redis(
+    bad_jobs: list[str], shell: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRONQ_REDIS_URL", NOBODY)
+
+    answer = shell("check-config", *bad_jobs)
+
+    assert answer.code == 78
+    lines = answer.out.splitlines()
+    assert len(lines) == len(PROBLEMS) + 1, "one line for each"
+    assert_all_problems_are_told(lines)
+    assert answer.complaint == "cronq: 2 jobs sound, 8 faults"
+
+
+def test_sync_stores_the_sound_jobs_beside_bad_ones(bad_jobs: list[str], shell: Cli, app: Cronq) -> None:
+    answer = shell("sync", *bad_jobs)
+
+    assert answer.code == 78
+    assert answer.out.splitlines() == ["created fine", "created fine_as_well"]
+    assert_all_problems_are_told(answer.err.splitlines())
+    assert app.jobs.names() == ["fine", "fine_as_well"]
+
+
+def test_a_beat_runs_the_sound_jobs_beside_bad_ones(bad_jobs: list[str], app: Cronq) -> None:
+    with process("beat", *bad_jobs) as beat:
+        said = read_until(beat, "QUEUED job=fine")
+
+    assert_all_problems_are_told(said.splitlines())
+    assert "START-UP beat of 2 jobs" in said
+    assert app.history("fine")
+
+
+def test_a_worker_names_a_module_that_it_cannot_import_and_serves_the_others(bad_jobs: list[str], app: Cronq) -> None:
+    app.add("tidy", command=["true"])
+    app.enqueue("tidy")
+
+    with process("worker", "-m", "broken_module", "-m", "bad_jobs") as worker:
+        said = read_until(worker, "FINISH tidy-")
+
+    assert_all_problems_are_told(said.splitlines())
+
+
+def test_sound_modules_make_check_config_and_sync_end_with_0(here: Path, shell: Cli) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('@daily')\ndef tidy(): ...\n")
+
+    checked, synced, again = shell("check-config", "jobs"), shell("sync", "jobs"), shell("sync", "jobs")
+
+    assert (checked.code, checked.out, checked.complaint) == (0, "", "cronq: 1 job sound, 0 faults")
+    assert (synced.code, synced.out) == (0, "created tidy\n")
+    assert (again.code, again.out, again.complaint) == (0, "", "cronq: 1 job is as it was")
+
+
+def test_a_module_without_any_job_is_remarked_on(here: Path, shell: Cli) -> None:
+    (here / "jobs.py").write_text("def tidy(): ...\n")
+
+    for verb in ("check-config", "sync"):
+        answer = shell(verb, "jobs")
+        assert answer.code == 0
+        assert "no job is defined in jobs; decorate a function with @job(...)" in answer.complaint
+
+
+# Processes
+
+
+def test_a_beat_and_a_worker_outlive_the_reader_of_their_log(here: Path, app: Cronq) -> None:
+    app.add("tidy", command=["true"], cron="* * * * * *")
+
+    with process("beat") as beat, process("worker") as worker:
+        for each in (beat, worker):
+            read_until(each, "START-UP")
+            assert each.stderr is not None
+            each.stderr.close()
+        done = len([run for run in app.history("tidy") if run.outcome == "succeeded"])
+        wait_until(
+            lambda: len([run for run in app.history("tidy") if run.outcome == "succeeded"]) >= done + 3,
+            "runs although nobody reads the log",
+        )
+        assert beat.poll() is None
+        assert worker.poll() is None
+
+
+def test_run_due_makes_one_pass_and_says_nothing_when_all_is_well(here: Path, shell: Cli, app: Cronq) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('* * * * * *')\ndef tidy(): ...\n")
+    assert shell("sync", "jobs").code == 0
+    begin = app.now_s()
+    wait_until(lambda: app.now_s() >= begin + 1, "a tick has come")
+
+    answer = shell("run-due", "jobs")
+
+    assert (answer.code, answer.out, answer.err) == (0, "", "")
+    assert app.history("tidy")[0].state == "queued"
+
+
+def test_run_due_settles_a_run_whose_worker_vanished(
+    here: Path, shell: Cli, app: Cronq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CRONQ_LOST_AFTER", "2s")
+    app.add("endless", command=["sleep", "60"])
+    app.enqueue("endless")
+    with process("worker") as worker:
+        read_until(worker, "START endless-")
+        worker.kill()
+        worker.wait()
+    wait_until(lambda: app.client.zcount(app.keys.running, "-inf", app.now_s() - 2), "the run has been silent for 2 s")
+
+    answer = shell("run-due")
+
+    assert answer.code == 0
+    assert "lost" in answer.err, "and this is worth a word"
+    assert app.history("endless")[0].outcome == "lost"
+
+
+def test_a_worker_that_got_a_module_as_its_queue_is_told_so(here: Path) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n")
+
+    with process("worker", "jobs") as worker:
+        said = read_until(worker, "START-UP")
+
+    assert "did you mean -m jobs?" in said
+
+
+@pytest.mark.parametrize("verb", ["beat", "worker"])
+def test_a_beat_and_a_worker_end_with_0_when_told_to(here: Path, verb: str) -> None:
+    with process(verb) as popen:
+        read_until(popen, "START-UP")
+        popen.terminate()
+
+        assert popen.wait(15) == 0
+
+
+# Checks
+
+
+def test_checks_speak_nagios(here: Path, cronq: Cli) -> None:
+    assert cronq("check", "redis").out.startswith("CRONQ WARNING - appendonly is off")
+    assert cronq("check", "clock").out.startswith("CRONQ OK - all clocks are within 2 s of Redis | 'offset'=")
+    none = cronq("check", "beat")
+    assert (none.code, none.err) == (2, "")
+    assert none.out.startswith("CRONQ CRITICAL - 0 beats are alive")
+    with process("beat") as one, process("beat") as two:
+        read_until(one, "START-UP")
+        wait_until(lambda: cronq("check", "beat").code <= 1, "a beat is seen")
+        read_until(two, "START-UP")
+        wait_until(lambda: cronq("check", "beat").code == 0, "both are seen")
+        assert cronq("check", "beat", "--least", "3").code == 2
+
+
+def test_a_redis_that_does_not_answer_is_critical(cronq: Cli) -> None:
+    for what in ("redis", "beat", "clock"):
+        answer = cronq("check", what, "--url", NOBODY)
+        assert (answer.code, answer.err) == (2, "")
+        assert answer.out.startswith("CRONQ CRITICAL - Redis at redis://:***@127.0.0.1:1/0 does not answer")
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["rediss"], "there is no check 'rediss'; did you mean 'redis'?"),
+        (["jobs"], "the check 'jobs' is not part of this version yet"),
+        (["redis", "--warn", "3"], "no such option '--warn'"),
+        (["beat", "--least", "0"], "--least"),
+        (["redis", "--url", "nowhere"], "starts with redis://"),
+    ],
+)
+def test_a_faulty_check_is_unknown_never_ok(cronq: Cli, words: list[str], problem: str) -> None:
+    answer = cronq("check", *words)
+
+    assert answer.code == 3
+    assert answer.out.startswith("CRONQ UNKNOWN - ")
+    assert problem in answer.out

@@ -1,0 +1,236 @@
+"""The README is true: what it names exists, what exists it names, and what it shows works."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+from typing import get_overloads
+
+import click
+import pytest
+
+from cronq.cli import NOT_BUILT, VERBS, cli
+from cronq.config import URL_NAMES, Config
+from cronq.job import CATCHUP, OVERLAP, JobSpec
+from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.registry import job
+from cronq.run import OUTCOMES, CurrentRun
+from cronq.schedule import DST_RULES
+from tests.test_layers import ORDER
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+#: Set by cronq for a command job, not read by it.
+TOLD_TO_COMMANDS = set(CurrentRun("j", "r", 0, 1, "h", None, None).environment())
+#: Outcomes that need what is not built yet.
+NOT_YET = {"blocked"}
+
+
+def section(title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
+    assert found, title
+    return found[1]
+
+
+def table_words(text: str) -> set[str]:
+    """What stands in backticks in the first column of the tables of *text*."""
+    rows = re.findall(r"^\| (.*?) \|", text.replace("\\|", "¦"), re.MULTILINE)
+    return {word for row in rows for quoted in re.findall(r"`([^`]+)`", row) for word in [quoted]}
+
+
+def fenced(kind: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+def command_after(marker: str) -> str:
+    """The command that .ci/run takes out of the README, by the same words."""
+    script = rf"sed -n '/^<!-- {marker} -->$/,/^```$/p' README.md | grep -v -e '^<!--' -e '^```'"
+    return subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_is_in_the_table_of_verbs(verb: str) -> None:
+    assert verb in {words.split()[0] for words in table_words(section("Command line")) if words.strip()}
+
+
+def test_the_table_of_verbs_names_no_other() -> None:
+    words = {entry.split()[0] for entry in table_words(section("Command line"))}
+
+    assert words <= set(VERBS)
+
+
+def _calls() -> list[tuple[str, ...]]:
+    """Every call of cronq in the README: in fences, and in backticks in the text."""
+    lines = [
+        line.removeprefix("$ ") for kind in ("sh", "console") for block in fenced(kind) for line in block.splitlines()
+    ]
+    lines += re.findall(r"`(cronq [^`]+)`", README)
+    return [tuple(shlex.split(line)[1:]) for line in lines if line.startswith("cronq ")]
+
+
+@pytest.mark.parametrize("words", sorted(set(_calls())), ids=" ".join)
+def test_every_call_of_cronq_in_the_readme_has_a_verb_and_options_that_exist(words: tuple[str, ...]) -> None:
+    if words in [("VERB", "--help"), ("worker",)]:
+        return
+    assert words[0] in VERBS
+    with click.Context(cli) as ctx:
+        command = cli.get_command(ctx, words[0])
+    assert command is not None
+    if isinstance(command, click.Group):
+        assert words[1] in command.commands
+        command = command.commands[words[1]]
+    known = {flag for option in command.params for flag in option.opts} | {"--help"}
+    ours = words[: words.index("--")] if "--" in words else words
+    assert {word for word in ours if word.startswith("-")} <= known
+
+
+def test_every_option_of_job_is_in_the_table_of_options_and_no_other() -> None:
+    (signature,) = [
+        inspect.signature(each) for each in get_overloads(job) if "timeout" in inspect.signature(each).parameters
+    ]
+    options = {name for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD} - {"registry"}
+
+    assert table_words(section("Jobs")) == options
+    assert options | {"function"} == {item.name for item in fields(JobSpec)}
+
+
+def test_the_defaults_in_the_table_of_options_are_those_of_the_code() -> None:
+    (signature,) = [
+        inspect.signature(each) for each in get_overloads(job) if "timeout" in inspect.signature(each).parameters
+    ]
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| (.*?) \|", section("Jobs"), re.MULTILINE)}
+
+    for name, said in rows.items():
+        default = signature.parameters[name].default
+        if default not in (None, "", (), inspect.Parameter.empty) and name not in ("name", "lock", "command"):
+            assert said.strip("`") == str(default), name
+
+
+def test_what_is_not_built_is_said_to_be_refused() -> None:
+    refused = section("Jobs").partition("**Refused by name")[2].split("\n\n")[0]
+
+    for name in OPTIONS_NOT_BUILT:
+        assert re.search(rf"`{name}[`=]", refused), name
+    for rule in ("queue", "latest", "replace"):
+        assert f"`{rule}`" in refused
+    planned = re.search(r"verbs that are planned \((.*?)\)", README, re.DOTALL)
+    assert planned is not None
+    assert set(re.findall(r"`([a-z-]+)`", planned[1])) <= set(NOT_BUILT)
+
+
+def test_rules_and_outcomes_are_all_explained() -> None:
+    assert set(DST_RULES) == table_words(section("Schedules")) - {"dst"}
+    assert set(CATCHUP) == table_words(section("Missed ticks")) - {"catchup"}
+    assert table_words(section("Outcomes")) == set(OUTCOMES) - NOT_YET
+    for rule in OVERLAP:
+        assert f"`{rule}`" in section("Jobs")
+
+
+def test_every_setting_is_in_the_table_of_settings_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(CRONQ_\w+)`.*? \| (.*?) \|", section("Settings"), re.MULTILINE))
+    config = Config()
+
+    names = {item.name for item in fields(Config)} - {"origins"}
+    assert set(rows) == {"CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}" for name in names}
+    assert rows["CRONQ_REDIS_URL"] == f"`{config.url}`"
+    assert rows["CRONQ_KEEP_EVENTS"] == str(config.keep_events)
+    assert rows["CRONQ_BATCH"] == str(config.batch)
+    for name in ("lock_ttl", "lost_after", "keep_rows_for"):
+        said = rows[f"CRONQ_{name.upper()}"].strip("`")
+        assert Config.load({f"CRONQ_{name.upper()}": said}, directory=Path("/nonexistent")) == config, name
+    for name in URL_NAMES:
+        assert f"`{name}`" in section("Settings")
+
+
+def test_every_variable_that_the_readme_names_is_read_somewhere_and_the_other_way_round() -> None:
+    source = "\n".join(path.read_text() for path in (ROOT / "workers").glob("*.py"))
+    of_workers = set(re.findall(r"\bCRONQ_[A-Z_]+\b", source))
+    of_settings = {f"CRONQ_{item.name.upper()}" for item in fields(Config)} | {"CRONQ_REDIS_URL"}
+
+    assert table_words(section("The housekeeping jobs in `workers/`")) >= of_workers
+    assert set(re.findall(r"\bCRONQ_[A-Z_]+\b", README)) <= of_workers | of_settings | TOLD_TO_COMMANDS
+
+
+def test_the_jobs_in_workers_are_those_of_the_table() -> None:
+    script = (
+        "import json, workers\nfrom cronq.registry import REGISTRY\n"
+        "print(json.dumps({name: each.spec.cron for name, each in REGISTRY.definitions.items()}))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section("The housekeeping jobs in `workers/`"), re.MULTILINE))
+
+    assert json.loads(done.stdout) == {name: cron for name, cron in rows.items() if name.islower()}
+
+
+def test_the_example_of_a_job_module_is_accepted_as_it_stands(tmp_path: Path) -> None:
+    example = README.partition("<!-- example -->")[2]
+    (tmp_path / "jobs.py").write_text(fenced("python", example)[0])
+
+    done = subprocess.run(
+        [sys.executable, "-m", "cronq", "check-config", "jobs", "--json"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert json.loads(done.stdout) == {"jobs": ["hello", "nightly_report", "tidy"], "problems": []}
+    assert done.returncode == 0
+
+
+def test_every_python_block_compiles() -> None:
+    for block in fenced("python"):
+        compile(block, "README.md", "exec")
+
+
+def test_ci_finds_the_test_command_and_it_ends_with_the_tests() -> None:
+    command = command_after("test command")
+
+    assert len(command.splitlines()) == 1
+    assert command.endswith("&& .venv/bin/pytest")
+    assert ".venv/bin/pip install -q -e '.[dev,test]'" in command
+    assert "sed -n '/^<!-- test command -->$/,/^```$/p' README.md" in (ROOT / ".ci" / "run").read_text()
+    subprocess.run(["bash", "-n", "-c", command], check=True)
+
+
+def test_the_command_that_runs_the_jobs_needs_no_argument() -> None:
+    command = command_after("run command")
+
+    assert command.endswith("&& .venv/bin/cronq dev")
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["cronq"]["jobs"] == ["workers"]
+
+
+def test_nobody_is_sent_to_the_other_project_of_that_name() -> None:
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "decisions.md"):
+        assert not re.search(r"pip install [^\n&|;`]*\bcronq\b(?!-rq)", path.read_text()), path
+
+
+def test_links_within_the_readme_lead_somewhere() -> None:
+    anchors = {
+        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
+        for line in re.findall(r"^## (.*)$", README, re.MULTILINE)
+    }
+
+    for link in re.findall(r"\]\(([^)]+)\)", README):
+        if link.startswith("#"):
+            assert link[1:] in anchors, link
+        elif not link.startswith("http"):
+            assert (ROOT / link).exists(), link
+
+
+def test_the_code_map_names_every_module_in_the_order_of_the_layers() -> None:
+    table = section("Code map").partition("\n\n`workers/`")[0]
+    named = [name for name in re.findall(r"`(\w+)/?`", table) if name != "lua"]
+    there = {path.stem for path in (ROOT / "cronq").iterdir() if path.suffix == ".py" or path.name == "cli"}
+
+    assert named == [name for name in ORDER if name in there - {"__init__", "__main__"}]
+
+
+def test_the_changelog_has_this_version() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+    assert re.search(rf"^## {re.escape(version)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

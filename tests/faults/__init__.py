@@ -1,0 +1,1 @@
+"""Faults made on purpose: what tests put between a client and its Redis."""

@@ -1,0 +1,276 @@
+"""What one claim leaves in Redis, and what it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from cronq.app import Cronq
+from cronq.checks import check_beat, check_clock
+from cronq.claim import Answer, Claimer, TickClaim
+from cronq.due import Decision
+from cronq.errors import CronqError
+from cronq.job import JobSpec
+
+#: 2026-01-05 07:00:00 UTC, a Monday.
+T = 1767596400
+Store = Callable[..., JobSpec]
+
+
+def run_of(tick: int = T, next_tick: int | None = T + 60) -> Decision:
+    return Decision(tick, None, "due", "schedule", next_tick)
+
+
+@pytest.fixture
+def claimer(app: Cronq) -> Claimer:
+    return app.claimer("beat box.1")
+
+
+def claim(
+    app: Cronq, claimer: Claimer, *specs: JobSpec, decision: Decision | None = None, token: str = "t1"
+) -> list[Answer]:
+    claims = [TickClaim(spec, app.jobs.version_of(spec.name), decision or run_of()) for spec in specs]
+    return claimer.claim_due(claims, token, T + 0.5)
+
+
+def test_a_claimed_tick_is_queued_recorded_and_moves_the_mark(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+
+    answers = claim(app, claimer, spec)
+
+    assert [answer.code for answer in answers] == ["won"]
+    run_id = "invoices-20260105T070000Z"
+    assert app.client.lrange("rq:queue:default", 0, -1) == [run_id.encode()]
+    row = app.runs.get(run_id)
+    assert (row.state, row.outcome, row.tick, row.decided_by) == ("queued", None, T, "beat box.1")
+    job = app.jobs.get("invoices")
+    assert (job.state.mark, job.next_tick) == (T, T + 60)
+    assert app.runs.active(["invoices"]) == {"invoices": {run_id: "queued"}}
+    assert app.client.hget(f"rq:job:{run_id}", "description") == b"invoices @ 2026-01-05 07:00 UTC"
+
+
+def test_a_second_beat_is_told_that_the_tick_is_past(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec, token="first")
+
+    answers = claim(app, claimer, spec, token="second")
+
+    assert [answer.code for answer in answers] == ["taken"] or [answer.code for answer in answers] == ["old"]
+    assert app.client.llen("rq:queue:default") == 1
+
+
+def test_the_same_call_sent_twice_knows_its_own_claim(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec, token="same")
+
+    answers = claim(app, claimer, spec, token="same")
+
+    assert [answer.code for answer in answers] == ["mine"]
+    assert app.client.llen("rq:queue:default") == 1
+
+
+def test_a_lost_dedup_key_does_not_fire_the_tick_again(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec)
+    app.client.delete(app.keys.dedup("invoices", T))
+
+    answers = claim(app, claimer, spec, token="later")
+
+    assert [answer.code for answer in answers] == ["old"]
+    assert app.client.llen("rq:queue:default") == 1
+
+
+def test_a_mark_that_was_set_back_does_not_fire_the_tick_again(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec)
+    app.client.hset(app.keys.state("invoices"), "mark", T - 3600)
+    app.client.delete(app.keys.dedup("invoices", T))
+
+    answers = claim(app, claimer, spec, token="later")
+
+    assert [answer.code for answer in answers] == ["taken"]
+    assert app.client.llen("rq:queue:default") == 1
+    assert app.jobs.get("invoices").state.mark == T
+
+
+def test_a_job_that_was_changed_since_it_was_read_is_left_alone(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+
+    answers = claimer.claim_due([TickClaim(spec, "another version", run_of())], "t", T + 0.5)
+
+    assert [answer.code for answer in answers] == ["stale"]
+    assert app.client.llen("rq:queue:default") == 0
+    assert app.jobs.get("invoices").state.mark == T - 1
+
+
+def test_a_removed_job_leaves_no_ghost_on_the_agenda(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    version = app.jobs.version_of("invoices")
+    app.remove("invoices")
+    app.client.zadd(app.keys.agenda, {"invoices": T})
+
+    answers = claimer.claim_due([TickClaim(spec, version, run_of())], "t", T + 0.5)
+
+    assert [answer.code for answer in answers] == ["gone"]
+    assert app.client.zcard(app.keys.agenda) == 0
+
+
+def test_a_tick_from_the_future_is_refused(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    seconds, _ = app.client.time()
+
+    answers = claim(app, claimer, spec, decision=run_of(seconds + 3600, None))
+
+    assert [answer.code for answer in answers] == ["future"]
+    assert app.jobs.get("invoices").state.mark == T - 1
+
+
+def test_an_outcome_without_a_run_is_recorded_and_nothing_queued(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    missed = Decision(T, "missed", "no beat took it in time", "schedule", T + 60)
+
+    claim(app, claimer, spec, decision=missed)
+
+    row = app.runs.get("invoices-20260105T070000Z")
+    assert (row.state, row.outcome, row.reason) == ("done", "missed", "no beat took it in time")
+    assert app.client.llen("rq:queue:default") == 0
+    assert app.runs.active(["invoices"]) == {"invoices": {}}
+
+
+def test_a_tick_is_skipped_while_an_earlier_run_is_still_queued(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec)
+
+    answers = claim(app, claimer, spec, decision=run_of(T + 60, T + 120), token="t2")
+
+    assert (answers[0].code, answers[0].detail) == ("won", "skipped")
+    assert app.runs.get("invoices-20260105T070100Z").reason == "the run invoices-20260105T070000Z was still queued"
+    assert app.client.llen("rq:queue:default") == 1
+
+
+def test_overlap_allow_queues_beside_an_earlier_run(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1, overlap="allow")
+    claim(app, claimer, spec)
+
+    claim(app, claimer, spec, decision=run_of(T + 60, T + 120), token="t2")
+
+    assert app.client.llen("rq:queue:default") == 2
+
+
+def test_each_caught_up_tick_of_catchup_all_is_queued(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1, catchup="all")
+    version = app.jobs.version_of("invoices")
+    claims = [
+        TickClaim(spec, version, Decision(T + 60 * i, None, "late", "catchup", T + 60 * i + 60)) for i in range(3)
+    ]
+
+    answers = claimer.claim_due(claims, "t", T + 300.0)
+
+    assert [answer.detail for answer in answers] == ["queued"] * 3
+    assert app.client.llen("rq:queue:default") == 3
+
+
+def test_a_stray_entry_among_the_active_runs_does_not_silence_the_job(
+    app: Cronq, claimer: Claimer, store: Store
+) -> None:
+    spec = store("invoices", mark=T - 1)
+    app.client.hset(app.keys.active("invoices"), mapping={"nobody": "running", "invoices-20200101T000000Z": "queued"})
+
+    answers = claim(app, claimer, spec)
+
+    assert answers[0].detail == "queued"
+    assert set(app.runs.active(["invoices"])["invoices"]) == {"invoices-20260105T070000Z"}
+
+
+def test_the_ledger_keeps_so_many_rows_and_never_drops_an_open_one(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1, keep=10, overlap="allow")
+    version = app.jobs.version_of("invoices")
+    claim(app, claimer, spec)  # stays queued
+    missed = [
+        TickClaim(spec, version, Decision(T + 60 * i, "missed", "late", "schedule", T + 60 * i + 60))
+        for i in range(1, 40)
+    ]
+
+    claimer.claim_due(missed, "t", T + 4000.0)
+
+    rows = app.history("invoices", 100)
+    assert len(rows) <= 12
+    assert rows[-1].state == "queued"
+    assert app.client.zcard(app.keys.runs("invoices")) == len(rows)
+
+
+def test_a_batch_is_claimed_in_one_round_trip_each_job_for_itself(app: Cronq, claimer: Claimer, store: Store) -> None:
+    specs = [store(f"job-{i}", mark=T - 1, queue=f"q{i % 3}") for i in range(50)]
+    app.client.hset(app.keys.state("job-7"), "mark", "junk")
+
+    answers = claim(app, claimer, *specs)
+
+    assert [answer.code for answer in answers] == ["won"] * 7 + ["broken"] + ["won"] * 42
+    assert sum(app.client.llen(f"rq:queue:q{i}") for i in range(3)) == 49
+    assert app.client.smembers("rq:queues") == {b"rq:queue:q0", b"rq:queue:q1", b"rq:queue:q2"}
+
+
+def test_a_dedup_key_set_by_nobody_cannot_hide_a_tick(app: Cronq, claimer: Claimer, store: Store) -> None:
+    spec = store("invoices", mark=T - 1)
+    app.client.set(app.keys.dedup("invoices", T), "junk of a stranger")
+
+    claim(app, claimer, spec)
+
+    row = app.runs.get("invoices-20260105T070000Z")
+    assert row.outcome == "missed"
+    assert "junk of a stranger" in (row.reason or "")
+    assert app.jobs.get("invoices").state.mark == T
+
+
+def test_dedup_keys_outlive_the_catch_up_window_by_a_day(
+    app: Cronq, claimer: Claimer, store: Store, redis: Redis
+) -> None:
+    spec = store("invoices", mark=T - 1, window="48h")
+
+    claim(app, claimer, spec)
+
+    assert redis.ttl(app.keys.dedup("invoices", T)) > 3 * 86400
+
+
+def test_every_enqueue_by_hand_is_a_run_of_its_own(app: Cronq, store: Store) -> None:
+    store("invoices", mark=T - 1)
+
+    first, second = app.enqueue("invoices"), app.enqueue("invoices", (), {"month": "2026-01"})
+
+    assert first != second
+    assert app.client.llen("rq:queue:default") == 2
+    assert app.runs.get(second).args == '[[],{"month":"2026-01"}]'
+    assert [run.run_id for run in app.history("invoices")] == [second, first]
+    assert app.jobs.get("invoices").state.mark == T - 1
+
+
+def test_scripts_leave_no_key_without_a_life_outside_the_permanent_ones(
+    app: Cronq, claimer: Claimer, store: Store, redis: Redis
+) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec)
+    app.enqueue("invoices")
+
+    permanent = {
+        app.keys.jobs, app.keys.agenda, app.keys.events, app.keys.job("invoices"), app.keys.state("invoices"),
+        app.keys.template("invoices"), app.keys.runs("invoices"), app.keys.manual("invoices"),
+        app.keys.active("invoices"), "rq:queues", "rq:queue:default",
+    }  # fmt: skip
+    endless = {key.decode() for key in redis.scan_iter("*") if redis.ttl(key) == -1}
+    assert {key for key in endless if not key.startswith("rq:job:")} <= permanent
+
+
+def test_arguments_for_a_command_are_refused_rather_than_dropped(app: Cronq, redis: Redis) -> None:
+    app.add("tidy", command=["true"], every="1h")
+
+    with pytest.raises(CronqError, match="its own list"):
+        app.enqueue("tidy", ("x",))
+
+    assert redis.llen("rq:queue:default") == 0
+
+
+def test_thresholds_of_the_checks_follow_the_nagios_rules(redis: Redis) -> None:
+    assert check_beat([], 0.0).performance == "'beats'=0;;1:"
+    assert check_clock(redis, [], 0.0).performance.endswith("s;-2:2")

@@ -1,0 +1,225 @@
+"""What our scripts leave under `rq:*` while a run works and after it ended is what `rq.Worker` leaves, field by field.
+
+The same job runs both ways: once in RQ's own worker, once through the scripts of the ledger. Ids are the same by
+design; the execution's id, moments and the lives of keys are compared by their form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq import Queue, SimpleWorker
+from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+
+import cronq
+from cronq.app import Cronq
+from cronq.child import describe_error
+from cronq.job import JobSpec
+from cronq.run_store import Settlement
+
+Store = Callable[..., JobSpec]
+T = 1767596400
+WORKER = "worker-of-the-test"
+EXECUTION = re.compile(rb"[0-9a-f]{32}")
+STAMP = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+
+
+class _Worker(SimpleWorker):
+    """RQ's worker, in this process and without taking its signals."""
+
+    def _install_signal_handlers(self) -> None:
+        pass
+
+
+def dump(redis: Redis) -> dict[str, Any]:
+    """All of `rq:*` that belongs to jobs, with what differs from one execution to the next made alike."""
+    found = {}
+    for key in redis.scan_iter("rq:*"):
+        if key.startswith((b"rq:worker", b"rq:clean_registries")):
+            continue
+        read: Callable[[Any], Any] = {
+            b"hash": redis.hgetall,
+            b"set": redis.smembers,
+            b"list": lambda key: redis.lrange(key, 0, -1),
+            b"zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
+            b"stream": lambda key: [fields for _, fields in redis.xrange(key)],
+        }[redis.type(key)]
+        found[alike(key)] = (alike(read(key)), life(redis.ttl(key)))
+    return found
+
+
+def alike(value: Any) -> Any:
+    """*value* with the execution's id and all moments replaced by what they are."""
+    if isinstance(value, dict):
+        return {alike(name): alike(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [alike(each) for each in value]
+    if isinstance(value, tuple):
+        return tuple(alike(each) for each in value)
+    if isinstance(value, float):  # a score: RQ writes whole seconds
+        return "soon" if value % 1 == 0 else "not a whole second"
+    if not isinstance(value, bytes):
+        return value
+    if STAMP.fullmatch(value):
+        return "a stamp"
+    if re.fullmatch(rb"\d{10}(\.\d+)?", value):
+        return "an epoch"
+    return EXECUTION.sub(b"EXECUTION", value)
+
+
+def life(seconds: int) -> str:
+    """How long a key lives, by order of magnitude: the two dumps are some milliseconds apart."""
+    for name, least in (("for ever", None), ("a month", 29 * 86400), ("a week", 6 * 86400), ("minutes", 30)):
+        if least is None:
+            if seconds == -1:
+                return name
+        elif seconds >= least:
+            return name
+    return f"{seconds} s"
+
+
+class Both:
+    """The same run in RQ's worker and in ours: *while_it_works* and *after* it, of each."""
+
+    def __init__(self, app: Cronq, spec: JobSpec, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.app = app
+        self.spec = spec
+        self.redis = redis
+        self.monkeypatch = monkeypatch
+        self.works: dict[str, dict[str, Any]] = {}
+        self.after: dict[str, dict[str, Any]] = {}
+        self.jobs: dict[str, tuple[Any, ...]] = {}
+        self.run_id = ""
+
+    def run(self, work: Callable[[], Any]) -> None:
+        self.run_id = self.app.enqueue(self.spec.name)
+        fields = self.redis.hgetall(f"rq:job:{self.run_id}")
+        self._in_ours(work)
+        self._keep("ours")
+        self.redis.flushall()
+        self.redis.hset(f"rq:job:{self.run_id}", mapping=fields)
+        self.redis.sadd("rq:queues", "rq:queue:default")
+        self.redis.rpush("rq:queue:default", self.run_id)
+        self._in_rqs(work)
+        self._keep("rq's")
+
+    def _in_ours(self, work: Callable[[], Any]) -> None:
+        run = self.app.runs.get(self.run_id)
+        self.redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
+        now_s, execution = self.app.now_s(), "0123456789abcdef" * 2
+        options: dict[str, Any] = {"execution": execution, "now_s": now_s}
+        started = self.app.runs.start(run, worker=WORKER, host="box", pid=1, lease_s=90, **options)
+        assert started.code == "started"
+        self.app.runs.renew(run, attempt=1, lease_s=90, **options)
+        self.works["ours"] = dump(self.redis)
+        run = self.app.runs.get(self.run_id)
+        try:
+            settlement = Settlement("succeeded", "it ran to its end", return_value=work())
+        except Exception as error:
+            settlement = Settlement("failed", str(error), error=describe_error(error)["traceback"])
+        self.app.runs.settle(
+            run, settlement, by="w", attempt=1, result_ttl_s=self.spec.result_ttl,
+            failure_ttl_s=self.spec.failure_ttl, **options,
+        )  # fmt: skip
+
+    def _in_rqs(self, work: Callable[[], Any]) -> None:
+        def perform(job_name: str, args_json: str) -> Any:
+            assert (job_name, args_json) == (self.spec.name, self.spec.args_json)
+            self.works["rq's"] = dump(self.redis)
+            return work()
+
+        self.monkeypatch.setattr(cronq, "perform", perform, raising=False)
+        queue = Queue("default", connection=self.redis)
+        _Worker([queue], name=WORKER, connection=self.redis).work(burst=True, logging_level="CRITICAL")
+
+    def _keep(self, whose: str) -> None:
+        self.after[whose] = dump(self.redis)
+        job = Job.fetch(self.run_id, connection=self.redis)
+        latest = job.latest_result()
+        assert latest is not None
+        assert latest.execution_started_at is not None
+        assert latest.execution_ended_at is not None
+        assert job.started_at is not None
+        assert job.ended_at is not None
+        self.jobs[whose] = (
+            job.get_status(),
+            job.return_value(),
+            latest.type,
+            latest.worker_name,
+            job.worker_name,
+            latest.exc_string and latest.exc_string.splitlines()[-1],
+            job.started_at <= job.ended_at,
+            latest.execution_started_at <= latest.execution_ended_at,
+            [
+                registry("default", connection=self.redis).get_job_ids(cleanup=False)
+                for registry in (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry)
+            ],
+        )
+
+
+@pytest.fixture
+def both(app: Cronq, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Both:
+    spec = store("invoices", mark=T - 1, kwargs={"month": "2026-01"}, result_ttl="7d", failure_ttl="30d")
+    return Both(app, spec, redis, monkeypatch)
+
+
+def good() -> Any:
+    return {"sent": 3}
+
+
+def bad() -> Any:
+    raise ValueError("no paper")
+
+
+def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    assert set(ours) == set(theirs)
+    for key, (value, lasts) in theirs.items():
+        mine, my_life = ours[key]
+        if isinstance(value, dict):
+            assert set(mine) == set(value), key
+            assert {name: mine[name] for name in value} == value, key
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for one, other in zip(mine, value, strict=True):
+                assert set(one) == set(other), key
+                for name in set(one) - {b"exc_string"}:  # RQ's has frames of its own
+                    assert one[name] == other[name], name
+        else:
+            assert mine == value, key
+        assert my_life == lasts, key
+
+
+@pytest.mark.parametrize("work", [good, bad, lambda: None], ids=["a value", "an exception", "nothing"])
+def test_a_run_that_works_and_has_ended_equals_what_rqs_worker_makes_of_it(both: Both, work: Callable[[], Any]) -> None:
+    both.run(work)
+
+    assert_same(both.works["ours"], both.works["rq's"])
+    assert_same(both.after["ours"], both.after["rq's"])
+    assert both.jobs["ours"] == both.jobs["rq's"]
+
+
+def test_rq_gives_out_the_value_of_a_run_that_succeeded(both: Both) -> None:
+    both.run(good)
+
+    status, value, *_ = both.jobs["ours"]
+    assert (status, value) == (JobStatus.FINISHED, {"sent": 3})
+
+
+def test_rq_shows_the_users_traceback_of_a_run_that_failed(both: Both) -> None:
+    both.run(bad)
+
+    assert both.jobs["ours"][0] == JobStatus.FAILED
+    assert both.jobs["ours"][5] == "ValueError: no paper"
+
+
+def test_nothing_of_the_execution_is_left_when_a_run_has_ended(both: Both) -> None:
+    both.run(good)
+
+    assert {key for key in both.works["ours"] if b"execution" in key or b"wip" in key} == {
+        f"rq:execution:{both.run_id}:EXECUTION".encode(), f"rq:executions:{both.run_id}".encode(), b"rq:wip:default",
+    }  # fmt: skip
+    assert [key for key in both.after["ours"] if b"execution" in key or b"wip" in key] == []

@@ -1,0 +1,394 @@
+"""What becomes of each tick: the catch-up rules against examples, and against an oracle that tries every second."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cronq.due import LATE_S, MAX_TICKS_A_PASS, Decision, Pause, decide
+from cronq.errors import ScheduleError
+from cronq.job import JobSpec, make_spec
+
+NOON = 1795262400  # 2026-11-21T12:00:00Z
+MINUTE, HOUR, DAY = 60, 3600, 86400
+bounded = settings(derandomize=True, deadline=None, max_examples=300)
+
+
+def a_job(**options: Any) -> JobSpec:
+    if not {"cron", "every"} & set(options):
+        options["cron"] = "0 * * * *"
+    return make_spec("nightly", function="jobs:nightly", **options)
+
+
+def what_became(decisions: list[Decision]) -> dict[int, str]:
+    """By tick: its outcome, or the trigger of its run."""
+    return {each.tick: each.outcome or f"run ({each.trigger})" for each in decisions}
+
+
+def hours_ago(*hours: int) -> list[int]:
+    return [NOON - hour * HOUR for hour in hours]
+
+
+# One tick
+
+
+def test_nothing_is_due_before_the_next_tick() -> None:
+    assert decide(a_job(), NOON, None, NOON + HOUR - 0.001) == []
+
+
+def test_a_tick_is_due_from_its_very_second() -> None:
+    assert decide(a_job(), NOON - HOUR, None, NOON) == [Decision(NOON, None, "due", "schedule", NOON + HOUR)]
+
+
+def test_the_tick_at_the_mark_was_taken_already() -> None:
+    assert decide(a_job(), NOON, None, NOON + 5) == []
+
+
+@pytest.mark.parametrize("mark", [NOON + 1, NOON + 10 * DAY])
+def test_a_mark_ahead_of_the_time_lets_nothing_run(mark: int) -> None:
+    assert decide(a_job(), mark, None, NOON) == []
+
+
+def test_a_job_without_a_schedule_is_never_due() -> None:
+    assert decide(make_spec("by-hand", function="jobs:nightly"), 0, None, NOON) == []
+
+
+@pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
+@pytest.mark.parametrize(("late", "on_time"), [(0, True), (59, True), (60, True), (60.01, False), (61, False)])
+def test_one_late_tick_was_missed_only_after_a_minute(late: float, on_time: bool, catchup: str) -> None:
+    [decision] = decide(a_job(catchup=catchup), NOON - HOUR, None, NOON + late)
+
+    expected = "run (schedule)" if on_time else "missed" if catchup == "skip" else "run (catchup)"
+    assert what_became([decision]) == {NOON: expected}
+
+
+def test_a_tick_that_is_at_most_a_minute_late_runs_whatever_the_window() -> None:
+    decisions = decide(a_job(window="10s"), NOON - HOUR, None, NOON + 59)
+
+    assert what_became(decisions) == {NOON: "run (schedule)"}
+
+
+@pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
+@pytest.mark.parametrize(("age", "inside"), [(2 * HOUR, True), (2 * HOUR + 1, False)])
+def test_a_missed_tick_beyond_the_window_stays_missed(age: int, inside: bool, catchup: str) -> None:
+    [decision] = decide(a_job(cron="0 12 * * *", window="2h", catchup=catchup), NOON - 1, None, NOON + age)
+
+    assert decision.outcome == (None if inside and catchup != "skip" else "missed")
+    if not inside:
+        assert "window of 2h" in decision.reason
+
+
+# Several ticks, by rule. The newest is late: found half an hour after its time.
+
+
+def test_latest_runs_the_newest_and_coalesces_the_others() -> None:
+    decisions = decide(a_job(), NOON - 4 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert what_became(decisions) == {
+        **dict.fromkeys(hours_ago(3, 2, 1), "coalesced"), NOON: "run (catchup)"
+    }  # fmt: skip
+    assert "the tick 2026-11-21T12:00:00Z ran in its place" in decisions[0].reason
+
+
+def test_skip_records_all_of_them_missed() -> None:
+    decisions = decide(a_job(catchup="skip"), NOON - 4 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert what_became(decisions) == dict.fromkeys(hours_ago(3, 2, 1, 0), "missed")
+    assert all("catchup is skip" in each.reason for each in decisions)
+
+
+def test_all_runs_each_oldest_first() -> None:
+    decisions = decide(a_job(catchup="all"), NOON - 4 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert [each.tick for each in decisions] == hours_ago(3, 2, 1, 0)
+    assert {each.outcome for each in decisions} == {None}
+    assert {each.trigger for each in decisions} == {"catchup"}
+
+
+def test_all_runs_no_more_than_the_newest_max_catchup() -> None:
+    decisions = decide(a_job(catchup="all", max_catchup=2), NOON - 5 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert what_became(decisions) == {
+        **dict.fromkeys(hours_ago(4, 3, 2), "missed"), **dict.fromkeys(hours_ago(1, 0), "run (catchup)")
+    }  # fmt: skip
+    assert "max_catchup=2" in decisions[0].reason
+
+
+@pytest.mark.parametrize(("catchup", "older"), [("latest", "coalesced"), ("skip", "missed"), ("all", "run (catchup)")])
+def test_of_several_the_newest_may_be_on_time_and_the_others_were_missed_all_the_same(catchup: str, older: str) -> None:
+    decisions = decide(a_job(every="10s", catchup=catchup), NOON - 30, None, NOON + 1)
+
+    # The oldest is 21 s old, less than a minute, yet not the newest.
+    newest = "run (catchup)" if catchup == "all" else "run (schedule)"  # so that the others do not push it out
+    assert what_became(decisions) == {NOON - 20: older, NOON - 10: older, NOON: newest}
+
+
+def test_a_tick_of_this_very_second_is_the_newest() -> None:
+    decisions = decide(a_job(every="10s"), NOON - 20, None, NOON)
+
+    assert what_became(decisions) == {NOON - 10: "coalesced", NOON: "run (schedule)"}
+
+
+@pytest.mark.parametrize(("catchup", "caught_up"), [("latest", "coalesced"), ("all", "run (catchup)")])
+def test_only_what_lies_in_the_window_is_caught_up(catchup: str, caught_up: str) -> None:
+    decisions = decide(a_job(catchup=catchup, window="150m"), NOON - 5 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert what_became(decisions) == {
+        **dict.fromkeys(hours_ago(4, 3), "missed"), **dict.fromkeys(hours_ago(2, 1), caught_up), NOON: "run (catchup)"
+    }  # fmt: skip
+
+
+def test_an_outage_longer_than_the_window_runs_nothing() -> None:
+    decisions = decide(a_job(window="10m"), NOON - 4 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert what_became(decisions) == dict.fromkeys(hours_ago(3, 2, 1, 0), "missed")
+
+
+def test_every_decision_says_why_in_words_a_person_reads() -> None:
+    decisions = decide(a_job(catchup="skip"), NOON - 2 * HOUR, None, NOON + 90)
+
+    assert [each.reason for each in decisions] == [
+        "no beat took it in time; found 1h1m late; catchup is skip",
+        "no beat took it in time; found 1m30s late; catchup is skip",
+    ]
+
+
+# Pauses
+
+
+def test_the_ticks_of_a_paused_job_are_recorded_paused_with_who_and_why() -> None:
+    pause = Pause(since=NOON - 90 * MINUTE, by="ann@box", note="moving house")
+
+    decisions = decide(a_job(catchup="all"), NOON - 2 * HOUR, pause, NOON + 5)
+
+    assert what_became(decisions) == dict.fromkeys(hours_ago(1, 0), "paused")
+    assert {each.reason for each in decisions} == {"paused since 2026-11-21T10:30:00Z by ann@box: moving house"}
+
+
+@pytest.mark.parametrize("now", [NOON, NOON + 59, NOON + 61, NOON + 90 * DAY])
+def test_a_paused_tick_is_paused_however_late_it_is_found(now: float) -> None:
+    decisions = decide(a_job(cron="0 12 21 11 *"), NOON - 1, Pause(since=NOON - 5), now)
+
+    assert what_became(decisions) == {NOON: "paused"}
+
+
+@pytest.mark.parametrize(
+    ("until", "expected"), [(NOON + 1, "paused"), (NOON, "run (schedule)"), (NOON - 1, "run (schedule)")]
+)
+def test_a_pause_ends_by_itself_and_the_tick_at_its_end_runs(until: float, expected: str) -> None:
+    decisions = decide(a_job(), NOON - 1, Pause(since=NOON - DAY, until=until), NOON + 2)
+
+    assert what_became(decisions) == {NOON: expected}
+
+
+@pytest.mark.parametrize(
+    ("catchup", "after_it", "newest"),
+    [
+        ("latest", "coalesced", "run (catchup)"),
+        ("skip", "missed", "missed"),
+        ("all", "run (catchup)", "run (catchup)"),
+    ],
+)
+def test_ticks_after_the_end_of_a_pause_are_caught_up_and_those_in_it_are_not(
+    catchup: str, after_it: str, newest: str
+) -> None:
+    pause = Pause(since=NOON - DAY, until=NOON - 90 * MINUTE)
+
+    decisions = decide(a_job(catchup=catchup), NOON - 4 * HOUR, pause, NOON + 30 * MINUTE)
+
+    assert what_became(decisions) == {
+        **dict.fromkeys(hours_ago(3, 2), "paused"), NOON - HOUR: after_it, NOON: newest
+    }  # fmt: skip
+
+
+# The chain of next ticks
+
+
+def test_each_decision_names_the_tick_after_it() -> None:
+    decisions = decide(a_job(), NOON - 4 * HOUR, None, NOON + 5)
+
+    assert [each.next_tick for each in decisions] == [*hours_ago(2, 1, 0), NOON + HOUR]
+
+
+def test_a_schedule_that_cannot_be_read_is_an_error_of_its_job_alone() -> None:
+    with pytest.raises(ScheduleError):
+        decide(JobSpec("planted", function="a:b", cron="nonsense"), NOON - HOUR, None, NOON)
+
+
+# Long outages
+
+
+@pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
+@pytest.mark.parametrize("when", [{"every": "1s"}, {"cron": "* * * * * *", "tz": "Europe/Amsterdam"}], ids=str)
+def test_a_month_without_a_beat_is_decided_at_once_for_a_job_of_every_second(
+    when: dict[str, str], catchup: str
+) -> None:
+    spec = a_job(catchup=catchup, **when)
+    began = time.perf_counter()
+
+    decisions = decide(spec, NOON - 30 * DAY, None, NOON + 0.5)
+
+    assert time.perf_counter() - began < 0.5
+    assert [each.tick for each in decisions] == list(range(NOON - spec.keep + 1, NOON + 1))
+    runs = [each for each in decisions if each.outcome is None]
+    assert len(runs) == (spec.max_catchup if catchup == "all" else 1)
+    assert runs[-1].tick == NOON
+
+
+@pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
+def test_more_ticks_than_one_pass_takes_are_decided_in_several_and_none_is_left_out(catchup: str) -> None:
+    spec = a_job(every="1s", catchup=catchup, keep=5000, max_catchup=1200)
+    start, now = NOON - 3500, NOON + 0.5
+    mark = start
+    passes: list[list[Decision]] = []
+
+    while decisions := decide(spec, mark, None, now):
+        passes.append(decisions)
+        mark = decisions[-1].tick
+
+    every = [each for decisions in passes for each in decisions]
+    assert [each.tick for each in every] == list(range(start + 1, NOON + 1))
+    assert max(map(len, passes)) <= MAX_TICKS_A_PASS
+    assert [each.next_tick for each in every] == list(range(start + 2, NOON + 2))
+    assert sum(each.outcome is None for each in every) == {"latest": 1, "skip": 1, "all": 1200}[catchup]
+
+
+def test_ticks_beyond_the_rows_that_the_ledger_keeps_are_left_out() -> None:
+    decisions = decide(a_job(every="1m", keep=10), NOON - DAY, None, NOON + 5)
+
+    assert [each.tick for each in decisions] == [NOON - back * MINUTE for back in range(9, -1, -1)]
+
+
+# Against an oracle that looks at every second
+
+
+schedules = st.one_of(
+    st.sampled_from([1, 7, 60, 90, 300, 3600]).map(lambda every: {"every": every}),
+    st.sampled_from([1, 2, 7, 15, 30]).map(lambda step: {"cron": f"*/{step} * * * *"}),
+    st.lists(st.integers(0, 59), min_size=1, max_size=4, unique=True).map(
+        lambda minutes: {"cron": f"{','.join(map(str, minutes))} * * * *"}
+    ),
+)
+policies = st.fixed_dictionaries(
+    {
+        "catchup": st.sampled_from(["latest", "skip", "all"]),
+        "window": st.sampled_from([0, 30, 60, 61, 600, 3600, 86400]),
+        "max_catchup": st.sampled_from([1, 2, 10, 100]),
+        "keep": st.sampled_from([10, 25, 2000]),
+    }
+)
+pauses = st.none() | st.builds(
+    Pause,
+    since=st.integers(NOON - 2 * HOUR, NOON).map(float),
+    until=st.none() | st.integers(NOON - 2 * HOUR, NOON + HOUR).map(float),
+)
+spans = st.integers(0, 5000)
+fractions = st.sampled_from([0.0, 0.4, 0.999])
+
+
+def matches(when: dict[str, Any], second: int) -> bool:
+    """Whether *second* is a tick, by the definition of the schedule and nothing else."""
+    if "every" in when:
+        return second % int(when["every"]) == 0
+    moment = datetime.fromtimestamp(second, UTC)
+    minutes = str(when["cron"]).split()[0]
+    if moment.second:
+        return False
+    if minutes.startswith("*/"):
+        return moment.minute % int(minutes[2:]) == 0
+    return moment.minute in map(int, minutes.split(","))
+
+
+def expected_of(pending: list[int], spec: JobSpec, pause: Pause | None, now: float) -> list[str]:
+    """What becomes of each of *pending*, rule by rule as the design states them."""
+    answers = []
+    for index, tick in enumerate(pending):
+        newest = tick == pending[-1]
+        newer = len(pending) - 1 - index
+        if pause is not None and (pause.until is None or tick < pause.until):
+            answers.append("paused")
+        elif newest and now - tick <= 60:
+            answers.append("run (catchup)" if spec.catchup == "all" and len(pending) > 1 else "run (schedule)")
+        elif now - tick > spec.window or spec.catchup == "skip":
+            answers.append("missed")
+        elif spec.catchup == "latest":
+            answers.append("run (catchup)" if newest else "coalesced")
+        else:
+            answers.append("run (catchup)" if newer < spec.max_catchup else "missed")
+    return answers
+
+
+@bounded
+@given(schedules, policies, pauses, spans, st.integers(0, 200), fractions)
+def test_every_pending_tick_gets_exactly_what_the_rules_say(
+    when: dict[str, Any], policy: dict[str, Any], pause: Pause | None, span: int, late: int, fraction: float
+) -> None:
+    spec = a_job(**when, **policy)
+    now = NOON + late + fraction
+    mark = NOON + late - span
+    pending = [second for second in range(mark + 1, int(now) + 1) if matches(when, second)]
+
+    decisions: list[Decision] = []
+    reached = mark
+    while decided := decide(spec, reached, pause, now):
+        decisions += decided
+        reached = decided[-1].tick
+
+    assert [each.tick for each in decisions] == pending[-spec.keep :]
+    assert list(what_became(decisions).values()) == expected_of(pending[-spec.keep :], spec, pause, now)
+    assert all(earlier.next_tick == later.tick for earlier, later in pairwise(decisions))
+    if decisions:
+        following = decisions[-1].next_tick
+        assert following is not None
+        assert not any(matches(when, second) for second in range(decisions[-1].tick + 1, following))
+        assert matches(when, following)
+        assert following > now
+
+
+@bounded
+@given(schedules, policies, spans, st.integers(0, 200))
+def test_the_number_of_runs_follows_from_the_rule(
+    when: dict[str, Any], policy: dict[str, Any], span: int, late: int
+) -> None:
+    spec = a_job(**when, **policy | {"keep": 10_000, "window": DAY})
+    now = float(NOON + late)
+    pending = [second for second in range(NOON + late - span + 1, NOON + late + 1) if matches(when, second)]
+
+    decisions: list[Decision] = []
+    reached = NOON + late - span
+    while decided := decide(spec, reached, None, now):
+        decisions += decided
+        reached = decided[-1].tick
+
+    runs = sum(each.outcome is None for each in decisions)
+    on_time = bool(pending) and now - pending[-1] <= LATE_S
+    if spec.catchup == "skip":
+        assert runs == int(on_time)
+    elif spec.catchup == "latest":
+        assert runs == int(bool(pending))
+    else:
+        assert runs == min(len(pending), spec.max_catchup)
+
+
+@bounded
+@given(schedules, policies, spans)
+def test_a_beat_that_never_sleeps_runs_each_tick_on_time(
+    when: dict[str, Any], policy: dict[str, Any], span: int
+) -> None:
+    spec = a_job(**when, **policy)
+    start = NOON - min(span, 1500)
+    mark, ran = start, []
+
+    for second in range(start + 1, NOON + 1):
+        for each in decide(spec, mark, None, second + 0.3):
+            ran.append(each)
+            mark = each.tick
+
+    assert [each.tick for each in ran] == [second for second in range(start + 1, NOON + 1) if matches(when, second)]
+    assert {(each.outcome, each.trigger) for each in ran} <= {(None, "schedule")}

@@ -1,0 +1,227 @@
+"""Runs as rows of the ledger: their ids, what is shown of them, and rows that somebody damaged."""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cronq.job import check_name
+from cronq.run import (
+    BAD,
+    EXECUTED,
+    OUTCOMES,
+    STATES,
+    CurrentRun,
+    Run,
+    current_run,
+    describe_run,
+    enter_run,
+    manual_run_id,
+    run_id_of,
+)
+
+TICK = 1795244400  # 2026-11-21T07:00:00Z
+FIELDS = (
+    "job", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "queue", "host", "pid", "worker",
+    "fence", "queued_at", "started_at", "ended_at", "exit_code", "error", "args", "result",
+)  # fmt: skip
+bounded = settings(derandomize=True, deadline=None, max_examples=300)
+
+#: The keys of `history --json` that others rely on, and `state` beside them.
+STABLE_KEYS = {
+    "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
+    "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
+}  # fmt: skip
+
+
+# Ids and descriptions
+
+
+def test_the_id_of_a_run_is_its_job_and_its_tick() -> None:
+    assert run_id_of("invoices", TICK) == "invoices-20261121T070000Z"
+
+
+def test_a_run_without_a_tick_has_an_id_of_its_own() -> None:
+    ids = {manual_run_id("invoices") for _ in range(200)}
+
+    assert len(ids) == 200
+    assert all(re.fullmatch(r"invoices-m[0-9a-f]{8}", run_id) for run_id in ids)
+
+
+def test_no_job_can_be_named_like_a_run_of_another() -> None:
+    for run_id in (run_id_of("invoices", TICK), manual_run_id("invoices")):
+        with pytest.raises(Exception, match="ends like the id of a run"):
+            check_name(run_id)
+
+
+@pytest.mark.parametrize(
+    ("tick", "run_id", "text"),
+    [
+        (TICK, "invoices-20261121T070000Z", "invoices @ 2026-11-21 07:00 UTC"),
+        (TICK + 5, "invoices-20261121T070005Z", "invoices @ 2026-11-21 07:00:05 UTC"),
+        (None, "invoices-m0123abcd", "invoices (by hand, m0123abcd)"),
+    ],
+)
+def test_a_run_is_described_so_that_people_can_read_it(tick: int | None, run_id: str, text: str) -> None:
+    assert describe_run("invoices", tick, run_id) == text
+
+
+# Rows
+
+
+def row(**changes: str) -> dict[str, str]:
+    values = {
+        "job": "invoices", "tick": str(TICK), "state": "done", "outcome": "succeeded", "reason": "it ran to its end",
+        "decided_by": "worker w1", "trigger": "schedule", "attempt": "2", "queue": "default", "host": "db1",
+        "pid": "77", "worker": "w1", "fence": "5", "queued_at": f"{TICK}.2", "started_at": f"{TICK}.75",
+        "ended_at": f"{TICK + 61}.5", "exit_code": "0", "args": "[[],{}]", "result": "null",
+    }  # fmt: skip
+    return values | changes
+
+
+def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
+    run = Run.from_hash("invoices-20261121T070000Z", row())
+
+    assert run.as_json() == {
+        "job": "invoices",
+        "run_id": "invoices-20261121T070000Z",
+        "tick": "2026-11-21T07:00:00Z",
+        "state": "done",
+        "outcome": "succeeded",
+        "reason": "it ran to its end",
+        "decided_by": "worker w1",
+        "trigger": "schedule",
+        "attempt": 2,
+        "host": "db1",
+        "pid": 77,
+        "queued_at": "2026-11-21T07:00:00.200Z",
+        "started_at": "2026-11-21T07:00:00.750Z",
+        "ended_at": "2026-11-21T07:01:01.500Z",
+        "lateness_s": 0.75,
+        "duration_s": 60.75,
+        "exit_code": 0,
+        "error": None,
+    }
+
+
+def test_the_keys_that_others_rely_on_are_there_for_every_row() -> None:
+    full = Run.from_hash("invoices-20261121T070000Z", row()).as_json()
+    empty = Run.from_hash("x-m0123abcd", {}).as_json()
+
+    assert set(full) == STABLE_KEYS
+    assert set(empty) == STABLE_KEYS
+
+
+def test_what_has_not_happened_yet_is_null() -> None:
+    queued = Run.from_hash("invoices-m0123abcd", {"job": "invoices", "state": "queued", "queued_at": str(TICK)})
+
+    shown = queued.as_json()
+
+    absent = ("tick", "outcome", "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "host", "pid")
+    assert {key: shown[key] for key in absent} == dict.fromkeys(absent)
+    assert shown["state"] == "queued"
+    assert shown["attempt"] == 1
+
+
+def test_lateness_counts_from_the_tick_and_only_when_there_is_one() -> None:
+    assert Run("x", "x", TICK, "running", started_at=TICK + 2.5).lateness_s == 2.5
+    assert Run("x", "x", TICK, "running", started_at=TICK + 0.12345).lateness_s == 0.123
+    assert Run("x", "x", TICK, "queued").lateness_s is None
+    assert Run("x", "x", None, "running", started_at=TICK + 2.5).lateness_s is None
+
+
+def test_duration_counts_from_the_start_of_the_work() -> None:
+    assert Run("x", "x", None, "done", queued_at=TICK, started_at=TICK + 5, ended_at=TICK + 6.5).duration_s == 1.5
+    assert Run("x", "x", None, "running", started_at=TICK).duration_s is None
+    assert Run("x", "x", TICK, "done", outcome="missed", ended_at=TICK).duration_s is None
+
+
+def test_a_row_of_a_newer_version_can_be_shown() -> None:
+    run = Run.from_hash("x-m0123abcd", row(progress="0.5", outcome="postponed"))
+
+    assert run.outcome == "postponed"
+
+
+JUNK = ["", " ", "x", "nan", "inf", "-inf", "-1", "0", "1e400", "1e17", "9" * 30, "9" * 5000, "\x00", "٣", "1_0", "[]"]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=lambda junk: junk[:10])
+@pytest.mark.parametrize("field", [*FIELDS, "all of them"])
+def test_a_row_with_junk_in_it_can_still_be_read_and_shown(field: str, junk: str) -> None:
+    values = dict.fromkeys(FIELDS, junk) if field == "all of them" else row(**{field: junk})
+
+    run = Run.from_hash("invoices-20261121T070000Z", values)
+
+    shown = run.as_json()
+    assert set(shown) == STABLE_KEYS
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+
+
+@bounded
+@given(st.dictionaries(st.sampled_from(FIELDS), st.text(max_size=25) | st.floats().map(str) | st.integers().map(str)))
+def test_no_row_whatever_is_in_it_cannot_be_shown(values: dict[str, str]) -> None:
+    shown = Run.from_hash("invoices-20261121T070000Z", values).as_json()
+
+    assert json.loads(json.dumps(shown, allow_nan=False)) == shown
+
+
+def test_every_outcome_is_explained_and_sorted_into_what_ran_and_what_is_trouble() -> None:
+    assert set(OUTCOMES) == {
+        "succeeded", "failed", "timed_out", "stopped", "lost", "skipped", "missed", "expired", "paused", "blocked",
+        "coalesced",
+    }  # fmt: skip
+    assert all(OUTCOMES.values())
+    assert set(BAD) < set(EXECUTED) < set(OUTCOMES)
+    assert STATES == ("queued", "waiting", "running", "retrying", "done")
+
+
+# What a job can know of its run
+
+
+def inside(run: CurrentRun) -> CurrentRun | None:
+    def enter() -> CurrentRun | None:
+        enter_run(run)
+        return current_run()
+
+    return contextvars.copy_context().run(enter)
+
+
+def test_a_function_knows_its_run_only_when_it_is_one() -> None:
+    run = CurrentRun("invoices", "invoices-20261121T070000Z", TICK, 1, "db1", 5, TICK - 3600)
+
+    assert current_run() is None
+    assert inside(run) == run
+    assert current_run() is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, {"CRONQ_TICK": "2026-11-21T07:00:00Z", "CRONQ_FENCE": "5", "CRONQ_LAST_SUCCESS": "2026-11-21T06:00:00Z"}),
+        (
+            {"tick": None, "fence": None, "previous_success": None},
+            {"CRONQ_TICK": "", "CRONQ_FENCE": "", "CRONQ_LAST_SUCCESS": ""},
+        ),
+        ({"fence": 0}, {"CRONQ_FENCE": "0"}),
+    ],
+)
+def test_a_command_gets_the_same_as_variables(changes: dict[str, Any], expected: dict[str, str]) -> None:
+    values: dict[str, Any] = {
+        "job": "invoices", "run_id": "invoices-20261121T070000Z", "tick": TICK, "attempt": 2, "host": "db1", "fence": 5,
+        "previous_success": TICK - 3600,
+    }  # fmt: skip
+
+    environment = CurrentRun(**values | changes).environment()
+
+    assert set(environment) == {
+        "CRONQ_JOB", "CRONQ_RUN_ID", "CRONQ_TICK", "CRONQ_ATTEMPT", "CRONQ_HOST", "CRONQ_FENCE", "CRONQ_LAST_SUCCESS"
+    }  # fmt: skip
+    assert environment["CRONQ_ATTEMPT"] == "2"
+    assert environment["CRONQ_RUN_ID"] == "invoices-20261121T070000Z"
+    assert {name: environment[name] for name in expected} == expected
