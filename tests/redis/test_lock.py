@@ -22,6 +22,8 @@ from cronq.errors import ConfigError, CronqError, LockLost, RedisUnavailable
 from cronq.keys import Keys
 from cronq.lock import Lock, is_free, read_locks
 
+pytestmark = pytest.mark.timing
+
 KEYS = Keys()
 TTL_S = 2.0
 

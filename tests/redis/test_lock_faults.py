@@ -32,6 +32,8 @@ from cronq.lock import Lock, is_free
 from tests.conftest import RedisServer, find_redis_server
 from tests.faults.proxy import FaultProxy
 
+pytestmark = pytest.mark.timing
+
 KEYS = Keys()
 TTL_S = 2.0
 MODES = ["refuse", "blackhole"]

@@ -23,6 +23,8 @@ from tests.conftest import RedisServer, find_redis_server
 EVERY_SECOND = """
 from cronq import job
 
+pytestmark = pytest.mark.timing
+
 @job("* * * * * *")
 def hello():
     print("hello there")

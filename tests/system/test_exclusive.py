@@ -169,6 +169,7 @@ def test_the_fencing_token_grows_with_every_run_and_the_run_knows_it(shop: Insta
 # When something dies
 
 
+@pytest.mark.timing
 def test_a_guardian_that_is_killed_takes_its_child_and_all_descendants_along(own: Installation) -> None:
     worker = own.worker()
     own.enqueue("guarded", 1000)
@@ -186,6 +187,7 @@ def test_a_guardian_that_is_killed_takes_its_child_and_all_descendants_along(own
     tell(f"kill -9 of a guardian: its family dead after {dead_s:.2f} s, the lock another's after {got - killed:.2f} s")
 
 
+@pytest.mark.timing
 def test_a_lock_deleted_by_hand_ends_the_run_within_its_ttl(shop: Installation) -> None:
     run_id = shop.enqueue("guarded", 1000)
     shop.begins(run_id)
@@ -272,6 +274,7 @@ def test_a_scheduled_tick_is_skipped_while_the_lock_is_busy_and_says_whose_it_is
     assert shop.settles(first).outcome == "stopped"
 
 
+@pytest.mark.timing
 def test_a_run_by_hand_waits_for_the_lock_without_keeping_a_worker(shop: Installation) -> None:
     first = shop.enqueue("exclusive", 1000, "before")
     shop.begins(first)
@@ -322,6 +325,7 @@ def test_a_waiting_run_can_be_stopped(shop: Installation) -> None:
     assert shop.diary("never") == []
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("dies", [False, True], ids=["that lets go", "that dies"])
 def test_a_run_that_waits_for_somebody_who_is_no_run_is_put_back_by_a_beat(shop: Installation, dies: bool) -> None:
     script = f"from cronq import Cronq; import time; app = Cronq(); app.lock('exclusive', {TTL_S}).acquire(); "

@@ -36,6 +36,8 @@ import cronq.keeper, cronq.process, cronq.watchdog
 from cronq.clock import boot_s
 from cronq.watchdog import Watchdog, WatchdogDied
 from tests.system.guarded_family import family, say
+
+pytestmark = pytest.mark.timing
 directory = sys.argv[1]
 watchdog = Watchdog(family)
 """

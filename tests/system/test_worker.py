@@ -181,6 +181,7 @@ def test_a_command_that_cannot_be_executed_says_why(shop: Installation, job: str
 # Time-outs and stops
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     ("job", "pids", "least_s"),
     [
@@ -201,6 +202,7 @@ def test_a_run_past_its_timeout_is_ended_with_all_that_it_started(
     assert [pid for pid in shop.pids(job, pids) if is_alive(pid)] == []
 
 
+@pytest.mark.timing
 def test_a_timeout_is_kept_also_while_redis_hangs(redis_server: RedisServer, tmp_path: Path) -> None:
     with installation(redis_server.url, tmp_path / "cronq") as made:
         made.worker()
@@ -232,6 +234,7 @@ def ask_rq_to_kill(shop: Installation, run_id: str) -> str:
     return "rq"
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("ask", [ask_cronq, ask_rq, ask_rq_to_kill])
 def test_a_stop_ends_a_running_run_within_two_seconds(shop: Installation, ask: object) -> None:
     assert callable(ask)
@@ -276,6 +279,7 @@ def test_a_queued_run_is_stopped_at_once(shop: Installation) -> None:
 # What dies
 
 
+@pytest.mark.timing
 def test_a_run_whose_worker_was_killed_is_lost_once_and_the_next_tick_runs(shop: Installation) -> None:
     victim = shop.worker("ticks")
     script = 'echo $$ >> "$DIARY/ticking.diary"; [ $(wc -l < "$DIARY/ticking.diary") -gt 1 ] || sleep 1000'
@@ -310,6 +314,7 @@ def test_a_run_whose_worker_was_killed_is_lost_once_and_the_next_tick_runs(shop:
     tell(f"kill -9 of a worker: its processes dead after {dead_s:.2f} s, the run lost after {lost_s:.1f} s")
 
 
+@pytest.mark.timing
 def test_a_run_popped_by_a_worker_that_died_before_it_began_is_put_back_and_runs_once(shop: Installation) -> None:
     run_id = shop.enqueue("sleep-nights", 0, "popped")
     shop.client.lmove("rq:queue:nights", "rq:queue:nights:intermediate", "LEFT", "RIGHT")
@@ -532,6 +537,7 @@ def workers_of(shop: Installation) -> set[int]:
     return {worker["pid"] for worker in json.loads(listed.output)}
 
 
+@pytest.mark.timing
 def test_an_idle_worker_leaves_at_once_and_nothing_of_it_remains(shop: Installation) -> None:
     nights = shop.worker("nights")
     below = descendants(nights.pid)
@@ -577,6 +583,7 @@ def test_an_idle_worker_that_is_told_to_leave_takes_no_more(shop: Installation, 
     shop.app.stop(run_id)
 
 
+@pytest.mark.timing
 def test_a_second_signal_ends_the_run_too(shop: Installation) -> None:
     nights = shop.worker("nights")
     run_id = shop.enqueue("sleep-nights", 1000, "leaving-at-once")
@@ -618,6 +625,7 @@ def test_a_worker_in_a_long_run_is_still_known_to_be_alive(shop: Installation, w
 # How fast
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("queues", [("nights",), ("high", "nights", "low")], ids=["one queue", "three queues"])
 def test_a_run_starts_at_once_when_it_is_queued(shop: Installation, queues: tuple[str, ...]) -> None:
     nights = shop.worker(*queues)

@@ -224,6 +224,7 @@ def test_a_schedule_that_cannot_be_read_is_an_error_of_its_job_alone() -> None:
 # Long outages
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
 @pytest.mark.parametrize("when", [{"every": "1s"}, {"cron": "* * * * * *", "tz": "Europe/Amsterdam"}], ids=str)
 def test_a_month_without_a_beat_is_decided_at_once_for_a_job_of_every_second(
