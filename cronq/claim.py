@@ -44,19 +44,14 @@ class Answer(NamedTuple):
     kind: str = ""  #: of a `broken` answer: the type it should have, "" when its value is wrong
 
 
-#: The everyday answer, one object for all: a batch of nothing else is recognised without reading it.
+#: The everyday answer, one object for all.
 QUEUED = Answer("won", "queued")
 
 
-@lru_cache(maxsize=16)
-def _all_queued(count: int) -> str:
-    return json.dumps([["won", "queued"]] * count, separators=(",", ":"))
-
-
 @lru_cache(maxsize=512)
-def _texts_of_tick(tick: int) -> tuple[int, str, str]:
+def _texts_of_tick(tick: int) -> tuple[str, str, str]:
     """The tick, and how it stands in a run id and in a description; equal for all jobs of one instant."""
-    return tick, tick_stamp(tick), describe_run("", tick, "")
+    return str(tick), tick_stamp(tick), describe_run("", tick, "")
 
 
 @lru_cache(maxsize=512)
@@ -65,7 +60,7 @@ def _kind(queue: str, window: float, overlap: str, keep: int, trigger: str, catc
     # Each caught-up tick of catchup="all" is asked for, so the ones before it do not push it out.
     allow = trigger == "catchup" and catchup == "all"
     life_s = int(max(window, LATE_S)) + _DEDUP_SPARE_S
-    return queue, life_s, "allow" if allow else overlap, keep, trigger
+    return queue, str(life_s), "allow" if allow else overlap, keep, trigger
 
 
 class _Table:
@@ -108,15 +103,15 @@ class Claimer:
             "by": self.by,
             "now": repr(now_s),
             "stamp": rq_stamp(now_s),
-            "row_ttl": self.row_ttl_s,
-            "events": self.keep_events,
+            "row_ttl": str(self.row_ttl_s),
+            "events": str(self.keep_events),
             "ticks": ticks.rows,
             "kinds": kinds.rows,
             "items": items,
         }
         keys = [self.keys.agenda, self.keys.events, RQ_QUEUES]
         reply = text(self._claim(keys=keys, args=[json.dumps(document, separators=(",", ":"))]))
-        if reply == _all_queued(len(items)):
+        if reply == "queued":
             return [QUEUED] * len(items)
         return [Answer(*entry) for entry in json.loads(reply)]
 
@@ -128,7 +123,7 @@ class Claimer:
             spec.name,
             claim.version,
             ticks.number(_texts_of_tick(decision.tick)),
-            decision.next_tick or False,
+            str(decision.next_tick) if decision.next_tick is not None else False,
             kinds.number(kind),
             decision.outcome or False,
             decision.reason if told else False,

@@ -74,9 +74,11 @@ def decide(spec: JobSpec, mark: int, pause: Pause | None, now: float) -> list[De
         return [_one(spec, first, second, pause, now)]
     ticks, _ = schedule.last_ticks(mark, until, spec.keep)
     following = [*ticks[1:], schedule.next_after(ticks[-1])]
+    # A last part of a single tick would be decided as if it were the only one pending: two are left for it.
+    part = MAX_TICKS_A_PASS - 1 if len(ticks) == MAX_TICKS_A_PASS + 1 else MAX_TICKS_A_PASS
     return [
         _of_several(spec, ticks[index], following[index], ticks[-1], len(ticks) - 1 - index, pause, now)
-        for index in range(min(len(ticks), MAX_TICKS_A_PASS))
+        for index in range(min(len(ticks), part))
     ]
 
 
@@ -117,7 +119,8 @@ def _of_several(
     if spec.catchup == "skip":
         return Decision(tick, "missed", f"{late}; catchup is skip", "schedule", after)
     if spec.catchup == "latest":
-        return Decision(tick, "coalesced", f"{late}; the tick {iso(newest)} ran in its place", "schedule", after)
+        text = f"{late}; the newest, {iso(newest)}, was taken in its place"
+        return Decision(tick, "coalesced", text, "schedule", after)
     if newer >= spec.max_catchup:
         text = f"{late}; more than max_catchup={spec.max_catchup} were pending"
         return Decision(tick, "missed", text, "schedule", after)

@@ -22,7 +22,7 @@ OUTCOMES: dict[str, str] = {
     "expired": "it was older than its ttl when a worker could start it",
     "paused": "the job was paused",
     "blocked": "a job it depends on had not succeeded",
-    "coalesced": "a later tick ran in its place",
+    "coalesced": "a later tick was taken in its place",
 }
 #: Outcomes of runs that were executed; only these count for streaks and "last".
 EXECUTED = ("succeeded", "failed", "timed_out", "stopped", "lost")

@@ -3,12 +3,14 @@
 --
 -- KEYS  1 agenda   2 events   3 rq:queues   (the others are built from the items: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, ticks, kinds, items}
---         now: epoch seconds (text)   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
+--         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
 --         ticks: [[tick, its text in run ids, its text in descriptions]…]
---         kinds: [[queue, life of the dedup key in s, overlap, rows to keep, trigger]…]
+--         kinds: [[queue, life of the dedup key in s, overlap, rows to keep (a number), trigger]…]
 --         items: [[job, version, index into ticks, next tick or false, index into kinds,
 --                  outcome or false (then it is queued), reason or false]…], oldest tick of a job first
--- Returns JSON: for each item, in order, [code, detail, …]
+--         All other numbers are text: handed on as they are, they need not be printed again for every command.
+-- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
+--         [code, detail, …]
 --         won      claimed by this call: "queued", or the outcome that was recorded, and its reason
 --         mine     claimed by an earlier call with the same token, whose reply was lost
 --         taken    claimed by somebody else; a mark that lagged behind was moved
@@ -20,7 +22,8 @@
 -- One step, because a beat may die between any two commands and several beats claim the same tick: dedup key
 -- and mark without the push would lose it, the push without them would double it. Lua is not rolled back when
 -- a command fails half-way, so each key is read before the first write of an item, by a command that fails on
--- a wrong type: one look for type and value. Pushes and agenda entries are collected and sent at the end.
+-- a wrong type: one look for type and value. The dedup key alone is set first and taken back when the item
+-- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
 local batch = cjson.decode(ARGV[1])
 local prefix, token, now, stamp, by = batch.prefix, batch.token, batch.now, batch.stamp, batch.by
 local agenda, events, queues = KEYS[1], KEYS[2], KEYS[3]
@@ -28,6 +31,7 @@ local call, try, format = redis.call, redis.pcall, string.format
 local latest = tonumber(call('TIME')[1]) + 1
 local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:', prefix .. ':dedup:'
 
+local queued = {'won', 'queued'}
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
 local pushed = {}  -- queue -> ids
 local dated, undated = {}, {}  -- agenda entries to set and to remove
@@ -73,8 +77,9 @@ local function trim(index, over)
     end
 end
 
-local function move_on(name, tick, mark, next)
-    if mark < tick then call('HSET', job_prefix .. name .. ':state', 'mark', tick) end
+-- *tick* is text where it is written and a number (*instant*) where it is compared.
+local function move_on(name, state, tick, instant, mark, next)
+    if mark < instant then call('HSET', state, 'mark', tick) end
     if next then
         dated[name], undated[name] = next, nil
     else
@@ -85,23 +90,21 @@ end
 local function settle_at_once(run, id, name, tick, kind, outcome, reason)
     call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'trigger', kind[5], 'queue', kind[1],
         'queued_at', now, 'decided_by', by, 'outcome', outcome, 'reason', reason, 'ended_at', now)
+    call('EXPIRE', run, batch.row_ttl)
     call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', outcome, 'job', name, 'run', id)
 end
 
-local function index_row(index, rows, run, id, tick, kind)
-    call('EXPIRE', run, batch.row_ttl)
+local function index_row(index, rows, id, tick, kind)
     call('ZADD', index, tick, id)
     if rows >= kind[4] then trim(index, rows + 1 - kind[4]) end
 end
 
-local function claim(item)
-    local name, when, kind = item[1], batch.ticks[item[3]], batch.kinds[item[5]]
-    local tick, id = when[1], item[1] .. '-' .. when[2]
-    local job, run, dedup = job_prefix .. name, run_prefix .. id, dedup_prefix .. name .. ':' .. format('%d', tick)
-
-    local holder = try('GET', dedup)
-    if fails(holder) then return wrong(dedup, 'string') end
-    if holder == token then return {'mine', ''} end
+-- *holder* is what the dedup key held, nil when it has just been set for this item.
+local function claim(item, when, kind, dedup, holder)
+    local name, tick, instant = item[1], when[1], tonumber(when[1])
+    local id = name .. '-' .. when[2]
+    local job, run = job_prefix .. name, run_prefix .. id
+    local state = job .. ':state'
     local version = try('HGET', job, 'version')
     if fails(version) then return wrong(job, 'hash') end
     if not version then
@@ -113,16 +116,19 @@ local function claim(item)
         return {'gone', ''}
     end
     if version ~= item[2] then return {'stale', version} end
-    local mark = try('HGET', job .. ':state', 'mark')
-    if fails(mark) then return wrong(job .. ':state', 'hash') end
+    local mark = try('HGET', state, 'mark')
+    if fails(mark) then return wrong(state, 'hash') end
     mark = tonumber(mark or '')
-    if not mark then return {'broken', job .. ':state has no mark', job .. ':state', ''} end
-    if tick <= mark then return {'old', format('%d', mark)} end
-    if tick > latest then return {'future', format('%d', latest)} end
+    if not mark then return {'broken', state .. ' has no mark', state, ''} end
+    if instant <= mark then return {'old', format('%d', mark)} end
+    if instant > latest then return {'future', format('%d', latest)} end
 
-    local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
-        or shared_wrong('rq:queue:' .. kind[1], 'list')
-    if bad then return bad end
+    if not kind.is_sound then
+        local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
+            or shared_wrong('rq:queue:' .. kind[1], 'list')
+        if bad then return bad end
+        kind.is_sound = true
+    end
     local active, hash = job .. ':active', 'rq:job:' .. id
     local fields, open = 0, 0
     if call('EXISTS', run, active, hash) > 0 then  -- mostly none of them is there, and one look will do
@@ -137,31 +143,30 @@ local function claim(item)
     if fails(rows) then return wrong(index, 'zset') end
     if fields > 0 then
         local row = call('HMGET', run, 'job', 'tick')
-        if row[1] ~= name or row[2] ~= format('%d', tick) then
+        if row[1] ~= name or row[2] ~= tick then
             return {'broken', run .. ' is a row of something else', run, 'row'}
         end
-        move_on(name, tick, mark, item[4])
+        move_on(name, state, tick, instant, mark, item[4])
         return {'taken', holder or 'the ledger'}
     end
     if holder then
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
         local reason = 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
         settle_at_once(run, id, name, tick, kind, 'missed', reason)
-        index_row(index, rows, run, id, tick, kind)
-        move_on(name, tick, mark, item[4])
+        index_row(index, rows, id, tick, kind)
+        move_on(name, state, tick, instant, mark, item[4])
         return {'won', 'missed', reason}
     end
 
     local outcome, reason = item[6], item[7]
     if not outcome and kind[3] == 'skip' and open > 0 then
-        local other, state = standing(active)
-        if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. state end
+        local other, doing = standing(active)
+        if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
     end
     if outcome then
-        call('SET', dedup, token, 'EX', kind[2])
         settle_at_once(run, id, name, tick, kind, outcome, reason)
-        index_row(index, rows, run, id, tick, kind)
-        move_on(name, tick, mark, item[4])
+        index_row(index, rows, id, tick, kind)
+        move_on(name, state, tick, instant, mark, item[4])
         return {'won', outcome, reason}
     end
 
@@ -171,19 +176,35 @@ local function claim(item)
     if not needed[1] or needed[2] ~= kind[1] or not needed[3] then
         return {'broken', template .. ' is not the template of this job', template, ''}
     end
-    call('SET', dedup, token, 'EX', kind[2])
     call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind[5], 'queue', kind[1],
         'queued_at', now, 'decided_by', by)
     if reason then call('HSET', run, 'reason', reason) end
-    index_row(index, rows, run, id, tick, kind)
+    index_row(index, rows, id, tick, kind)
     call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', name, 'run', id)
     call('COPY', template, hash, 'REPLACE')
     call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when[3])
     call('HSET', active, id, 'queued')
     local ids = pushed[kind[1]]
     if ids then ids[#ids + 1] = id else pushed[kind[1]] = {id} end
-    move_on(name, tick, mark, item[4])
-    return {'won', 'queued'}
+    move_on(name, state, tick, instant, mark, item[4])
+    return queued
+end
+
+local function claim_once(item)
+    local when, kind = batch.ticks[item[3]], batch.kinds[item[5]]
+    local dedup = dedup_prefix .. item[1] .. ':' .. when[1]
+    local holder
+    local is_ours = call('SET', dedup, token, 'NX', 'EX', kind[2])
+    if not is_ours then
+        holder = try('GET', dedup)
+        if fails(holder) then return wrong(dedup, 'string') end
+        if holder == token then return {'mine', ''} end
+    end
+    -- Protected, because an error that nobody foresaw must not keep back the pushes of the items before it.
+    local fine, answer = pcall(claim, item, when, kind, dedup, holder)
+    if is_ours and not (fine and answer[1] == 'won') then call('DEL', dedup) end
+    if not fine then error(answer, 0) end
+    return answer
 end
 
 -- What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
@@ -196,15 +217,16 @@ local function refusal(message)
     return nil
 end
 
-local answers = {}
+local answers, unusual = {}, 0
 local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
 for i, item in ipairs(batch.items) do
-    -- Protected, because an error that nobody foresaw must not keep back the pushes of the items before it.
-    local fine, answer = pcall(claim, item)
+    local fine, answer = true, bad
+    if not bad then fine, answer = pcall(claim_once, item) end
     local message = not fine and tostring(type(answer) == 'table' and answer.err or answer)
     local refused = message and refusal(message)
     if refused then return redis.error_reply(refused) end
-    answers[i] = bad or (fine and answer) or {'broken', message, '', ''}
+    answers[i] = fine and answer or {'broken', message, '', ''}
+    if answers[i] ~= queued then unusual = unusual + 1 end
 end
 for queue, ids in pairs(pushed) do
     call('SADD', queues, 'rq:queue:' .. queue)
@@ -222,4 +244,4 @@ for first = 1, #entries, 1000 do
     call('ZADD', agenda, unpack(entries, first, math.min(first + 999, #entries)))
 end
 for name in pairs(undated) do call('ZREM', agenda, name) end
-return cjson.encode(answers)
+return unusual == 0 and 'queued' or cjson.encode(answers)

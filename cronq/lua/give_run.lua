@@ -2,7 +2,7 @@
 --
 -- KEYS  1 job:{name}   2 run:{id}   3 job:{name}:manual   4 job:{name}:active   5 rq:job:{id}   6 rq:queue:{queue}
 --       7 rq:queues   8 events   9 wake (channel)
--- ARGV  1 JSON {name, run, queue, trigger, token, by, now, row_ttl, events, keep, args, reason}
+-- ARGV  1 JSON {name, run, queue, trigger, token, by, now, events, keep, args, reason}
 --         args: arguments as JSON text, absent: the job's own   keep: rows of this kind to keep
 --       2… field, value, … of the RQ job (binary, so not in the JSON)
 -- Returns won | mine (claimed by an earlier call with the same token, whose reply was lost) | taken
@@ -24,7 +24,6 @@ call('HSET', KEYS[2], 'job', item.name, 'state', 'queued', 'trigger', item.trigg
     'queued_at', item.now, 'decided_by', item.by, 'token', item.token)
 if item.args then call('HSET', KEYS[2], 'args', item.args) end
 if item.reason then call('HSET', KEYS[2], 'reason', item.reason) end
-call('EXPIRE', KEYS[2], item.row_ttl)
 call('ZADD', KEYS[3], item.now, item.run)
 call('ZREMRANGEBYRANK', KEYS[3], 0, -item.keep - 1)
 call('DEL', KEYS[5])

@@ -22,6 +22,7 @@ if redis.call('TYPE', KEYS[7]).ok == 'hash' then
             redis.call('DEL', 'rq:job:' .. id)
             redis.call('HSET', row, 'state', 'done', 'outcome', 'stopped', 'reason', 'the job was removed',
                 'decided_by', ARGV[5], 'ended_at', ARGV[3])
+            redis.call('EXPIRE', row, ARGV[4])
             redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'type', 'stopped', 'job', ARGV[2], 'run', id)
             redis.call('HDEL', KEYS[7], id)
             stopped = stopped + 1

@@ -139,7 +139,7 @@ def test_history_is_newest_first_and_null_while_open(answer: Callable[..., Any],
         assert row["exit_code"] is row["error"] is None
         assert row["attempt"] == 1
     assert rows[2]["decided_by"].startswith("beat ")
-    assert "ran in its place" in rows[2]["reason"]
+    assert "was taken in its place" in rows[2]["reason"]
     assert answer("history", "tidy", "-n", "1") == rows[:1]
 
 

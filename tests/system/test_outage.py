@@ -150,7 +150,7 @@ def test_after_a_time_without_any_beat_each_tick_ends_as_its_rule_has_it(tmp_pat
             assert found[rule][newest] == "queued"
         words = "no beat took it in time; found "
         assert (rows["latest"][first].reason or "").startswith(words)
-        assert "ran in its place" in (rows["latest"][first].reason or "")
+        assert "was taken in its place" in (rows["latest"][first].reason or "")
         assert (rows["skip"][first].reason or "").endswith("catchup is skip")
         assert (rows["all"][first].reason or "").startswith(f"caught up: {words}")
 

@@ -93,7 +93,7 @@ def test_latest_runs_the_newest_and_coalesces_the_others() -> None:
     assert what_became(decisions) == {
         **dict.fromkeys(hours_ago(3, 2, 1), "coalesced"), NOON: "run (catchup)"
     }  # fmt: skip
-    assert "the tick 2026-11-21T12:00:00Z ran in its place" in decisions[0].reason
+    assert "the newest, 2026-11-21T12:00:00Z, was taken in its place" in decisions[0].reason
 
 
 def test_skip_records_all_of_them_missed() -> None:
@@ -258,6 +258,16 @@ def test_more_ticks_than_one_pass_takes_are_decided_in_several_and_none_is_left_
     assert max(map(len, passes)) <= MAX_TICKS_A_PASS
     assert [each.next_tick for each in every] == list(range(start + 2, NOON + 2))
     assert sum(each.outcome is None for each in every) == {"latest": 1, "skip": 1, "all": 1200}[catchup]
+
+
+def test_the_last_part_of_many_ticks_is_never_one_that_looks_like_the_only_one_pending() -> None:
+    spec = a_job(every="1s", catchup="all", keep=5000, max_catchup=5000)
+    first = decide(spec, NOON - 1001, None, NOON + 0.5)
+
+    second = decide(spec, first[-1].tick, None, NOON + 0.5)
+
+    assert len(first) + len(second) == 1001
+    assert {each.trigger for each in second} == {"catchup"}  # `schedule` would be skipped: earlier ones are queued
 
 
 def test_ticks_beyond_the_rows_that_the_ledger_keeps_are_left_out() -> None:
