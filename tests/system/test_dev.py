@@ -20,10 +20,10 @@ from cronq.cli.private_redis import find_server
 from cronq.errors import RedisUnavailable
 from tests.conftest import RedisServer, find_redis_server
 
+pytestmark = pytest.mark.timing
+
 EVERY_SECOND = """
 from cronq import job
-
-pytestmark = pytest.mark.timing
 
 @job("* * * * * *")
 def hello():

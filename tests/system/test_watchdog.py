@@ -27,7 +27,7 @@ from cronq.clock import boot_s
 from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from tests.system.guarded_family import daemonize, family, flee
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc")
+pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc"), pytest.mark.timing]
 
 ROOT = Path(__file__).parents[2]
 PRELUDE = """
@@ -36,8 +36,6 @@ import cronq.keeper, cronq.process, cronq.watchdog
 from cronq.clock import boot_s
 from cronq.watchdog import Watchdog, WatchdogDied
 from tests.system.guarded_family import family, say
-
-pytestmark = pytest.mark.timing
 directory = sys.argv[1]
 watchdog = Watchdog(family)
 """
