@@ -17,6 +17,16 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the processes under test, also when a script started pytest in the background.
+
+    A shell without job control makes what it starts with `&` ignore SIGINT and SIGQUIT, and children inherit that.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A test marked `timing` must hold once in four attempts.
 
