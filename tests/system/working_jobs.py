@@ -6,6 +6,8 @@ A job with a schedule is due once a year: its ticks are claimed by the tests.
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -120,14 +122,12 @@ def start_family(name: str) -> None:
 
 
 def hold_the_interpreter(seconds: float) -> float:
-    """Be in C code for at least about so long, in one call that lets no other thread run; how long it was."""
-    samples_s = []
-    for _ in range(5):
-        begun = time.monotonic()
-        sum(range(5 * 10**6))
-        samples_s.append(time.monotonic() - begun)
+    """Be in C code for so long, in one call that lets no other thread run; how long it was.
+
+    By the clock, not by an amount of work measured beforehand: how fast a shared machine works changes meanwhile.
+    """
     begun = time.monotonic()
-    sum(range(int(5 * 10**6 * seconds / min(samples_s))))
+    ctypes.PyDLL(None).sleep(math.ceil(seconds))  # PyDLL keeps the interpreter lock during the call
     return time.monotonic() - begun
 
 
