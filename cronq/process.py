@@ -36,13 +36,13 @@ def set_name(name: str) -> None:
     _set(_PR_SET_NAME, name.encode())
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Have the kernel SIGKILL this process when its parent dies; exits at once if that is no longer *parent*.
+def die_with_parent(parent: int | None = None, signum: int = signal.SIGKILL) -> None:
+    """Have the kernel send *signum* when this process's parent dies; exits at once if that is no longer *parent*.
 
     The kernel forgets this when a process changes its user or group: call it again after that.
     """
     expected = os.getppid() if parent is None else parent
-    _set(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _set(_PR_SET_PDEATHSIG, signum)
     if os.getppid() != expected:  # it died before the kernel knew
         os._exit(1)
 

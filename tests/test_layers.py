@@ -24,6 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "acts: running them": (
         "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake", "worker",
+        "pool",
     ),
     "acts: telling": ("alerts", "metrics", "checks", "archive"),
     "the composition root": ("app",),

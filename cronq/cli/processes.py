@@ -108,7 +108,7 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
 @click.command("worker")
 @click.argument("queues", nargs=-1, metavar="[QUEUE]...")
 @click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Defines jobs; else CRONQ_JOBS.")
-@click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="Only 1 in this version.")
+@click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="So many workers (1).")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
 @within_dev
@@ -120,21 +120,21 @@ def worker_command(
 ) -> int:  # fmt: skip
     """Execute runs from QUEUEs (default: `default`), the first one first.
 
-    SIGTERM lets the present run end; a second one ends it.
+    SIGTERM lets the present run end; a second one ends it. With -n, one process keeps N workers: it starts anew those
+    that die, passes signals on and ends when all have ended.
     """
-    if count > 1:
-        raise click.UsageError("-n above 1 is not part of this version yet; start several workers")
+    from cronq.pool import Pool
     from cronq.worker import Worker, queue_names
 
     app = open_app(ctx, jobs=modules, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
     log = logging.getLogger("cronq.worker")
     stop = threading.Event()
-    worker: Worker | None = None
+    working: list[Worker] = []  # made, but its own handlers may not be there yet
 
     def leave(number: int, frame: FrameType | None) -> None:
         stop.set()
-        if worker is not None:  # made, but its own handlers are not there yet
+        for worker in working:
             worker.request_stop(number, frame)
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -147,13 +147,21 @@ def worker_command(
     if not _ready(app, stop, log):
         return 0
     names = queue_names(queues)
-    worker = Worker(names, connection=app.client, app=app)
-    jobs = ", ".join(app.config.jobs) or "no module"
-    log.info("START-UP worker %s of %s on %s: %s", worker.name, jobs, app.config.shown_url, " ".join(names))
-    if stop.is_set():
+    what = f"{', '.join(app.config.jobs) or 'no module'} on {app.config.shown_url}: {' '.join(names)}"
+
+    def serve() -> int:
+        worker = Worker(names, connection=app.client, app=app)
+        working.append(worker)
+        log.info("START-UP worker %s of %s", worker.name, what)
+        if not stop.is_set():
+            worker.work(burst=burst, logging_level="WARNING")
         return 0
-    worker.work(burst=burst, logging_level="WARNING")
-    return 0
+
+    if count == 1:
+        return serve()
+    app.client.connection_pool.disconnect()  # a fork would share what is open
+    log.info("START-UP pool of %d workers of %s", count, what)
+    return Pool(count, serve, restarts=not burst).run(stop)
 
 
 def _module_hint(queues: Sequence[str]) -> str:

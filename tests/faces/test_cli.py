@@ -141,7 +141,7 @@ def test_help_comes_within_150_ms() -> None:
         ("sync", "name the modules that define jobs"),
         ("check-config", "name the modules that define jobs"),
         ("dev", "name the modules with your jobs"),
-        ("worker -n 2", "start several workers"),
+        ("worker -n 0", "1<=x<=256"),
     ],
 )
 def test_a_slip_is_one_line_that_says_what_to_do(here: Path, cronq: Cli, app: Cronq, words: str, hint: str) -> None:
