@@ -12,8 +12,9 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 HAS_PRCTL = _prctl is not None
@@ -142,6 +143,14 @@ def flush_standard_streams() -> bool:
         except (OSError, ValueError):  # its reader is gone or the disk full; it was closed
             is_kept = False
     return is_kept
+
+
+def scratch_file() -> BinaryIO:
+    """A file without a name, in memory where the system has that: quicker, and a full disk does not end runs."""
+    try:
+        return os.fdopen(os.memfd_create("cronq-scratch"), "w+b")
+    except (AttributeError, OSError):  # not Linux, a sandbox
+        return tempfile.TemporaryFile()
 
 
 def readable(sources: Sequence[Any], timeout_s: float | None) -> list[Any]:

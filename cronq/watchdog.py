@@ -28,7 +28,6 @@ import logging
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from collections import deque
@@ -50,6 +49,7 @@ from cronq.process import (
     open_standard_fds,
     own_children,
     readable,
+    scratch_file,
 )
 
 __all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
@@ -229,7 +229,7 @@ class Watchdog:
         files = {"stdout": stdout, "stderr": stderr}
         given = {name: fd for name, fd in files.items() if fd is not None}
         self._runs += 1
-        result = tempfile.TemporaryFile()  # noqa: SIM115  the child object closes it
+        result = scratch_file()  # the child object closes it
         child = Child(self, self._runs, result, deadline_boot_s)
         header = {"verb": "spawn", "run": child._run, "deadline": deadline_boot_s, "files": ["result", *given]}
         self._kin = own_children()

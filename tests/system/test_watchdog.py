@@ -5,6 +5,7 @@ Figures are printed: `pytest -rP tests/system/test_watchdog.py`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -622,6 +624,22 @@ class TestTheChild:
         assert ended(child).status == 0
         tell(f"order of 3 MB and back: {(boot_s() - begun) * 1000:.0f} ms")
         assert child.result.read().decode() == text[::-1]
+
+    def test_a_full_disk_does_not_keep_a_result_from_coming_back(
+        self, guard: Callable[..., Watchdog], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def disk_full(*_: object, **__: object) -> BinaryIO:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
+            result.write(b"here")
+            return 0
+
+        monkeypatch.setattr(tempfile, "TemporaryFile", disk_full)
+        child = guard(child_main).spawn({})
+
+        assert ended(child).status == 0
+        assert child.result.read() == b"here"
 
     def test_its_output_goes_where_the_order_says(self, guard: Callable[..., Watchdog]) -> None:
         def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
