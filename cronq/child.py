@@ -15,8 +15,8 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
-from cronq.config import environment
-from cronq.errors import CronqError
+from cronq.command import order_of, prepare
+from cronq.errors import CronqError, RunRefused
 from cronq.job import JobSpec
 from cronq.registry import REGISTRY
 from cronq.run import CurrentRun, enter_run
@@ -31,8 +31,7 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
     """What the child is told: everything it needs, as JSON."""
     return {
         "job": spec.name,
-        "command": list(spec.command) if spec.command is not None else None,
-        "shell": spec.shell,
+        "command": order_of(spec) if spec.command is not None else None,
         "args": args_json,
         "run": run.__dict__,
     }
@@ -43,7 +42,7 @@ def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
     run = CurrentRun(**order["run"])
     enter_run(run)
     if order["command"] is not None:
-        return _exec_command(order, run, result_file)
+        return _exec_command(order["command"], run, result_file)
     try:
         function = REGISTRY.function_of(order["job"])
         args, kwargs = json.loads(order["args"])
@@ -88,23 +87,19 @@ def _exit_code(leaving: SystemExit, result_file: BinaryIO) -> int:
 
 def _exec_command(order: Mapping[str, Any], run: CurrentRun, result_file: BinaryIO) -> int:
     """Become the command; returns only when that is impossible."""
-    words = command_line(order["command"], shell=order["shell"])
-    env = environment() | run.environment()
+    program = order["words"][0]
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execvpe(words[0], words, env)
+        prepare(order, run.environment()).become()
+    except RunRefused as refused:
+        problem, code = str(refused), _NOT_EXECUTABLE
     except FileNotFoundError:
-        _write(result_file, {"error": f"no such command: {words[0]}", "traceback": ""})
-        return _NOT_FOUND
-    except OSError as error:
-        _write(result_file, {"error": f"cannot execute {words[0]}: {error.strerror}", "traceback": ""})
-        return _NOT_EXECUTABLE
-
-
-def command_line(command: list[str], *, shell: bool) -> list[str]:
-    """The argument list to execute; a shell only where the job asks for one."""
-    return ["/bin/sh", "-c", command[0]] if shell else command
+        problem, code = f"no such command: {program}", _NOT_FOUND
+    except (OSError, ValueError) as error:  # ValueError: a spec that nobody checked, with NUL bytes
+        problem, code = f"cannot execute {program}: {getattr(error, 'strerror', error)}", _NOT_EXECUTABLE
+    _write(result_file, {"error": problem, "traceback": ""})
+    return code
 
 
 def _write(result_file: BinaryIO, document: dict[str, Any]) -> None:

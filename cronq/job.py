@@ -13,6 +13,7 @@ from typing import Any
 from cronq.clock import format_duration, parse_duration_s
 from cronq.errors import DefinitionError
 from cronq.schedule import DST_RULES, Schedule, parse_schedule
+from cronq.surroundings import check_surroundings
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 #: Run ids are `<job>-<tick>` and `<job>-m<8 hex>`: a job's own name must not look like one of them.
@@ -36,9 +37,6 @@ NOT_BUILT: dict[str, object] = {
     "priority": None,
     "leases": None,
     "limits": None,
-    "env": None,
-    "cwd": None,
-    "run_as": None,
     "serializer": "json",
 }
 _OVERLAP_NOT_BUILT = ("queue", "latest", "replace")
@@ -57,7 +55,11 @@ class JobSpec:
     name: str
     function: str | None = None  #: `module:qualname`, looked up in the worker's registry, never imported from here
     command: tuple[str, ...] | None = None  #: an argument list, or one shell line when `shell`
-    shell: bool = False
+    shell: bool | str = False  #: True is /bin/sh, text the path of another
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    run_as: str | None = None  #: a user by name; None is whoever the worker is
+    stdin: str | None = None  #: what the command reads; None is nothing
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     cron: str | None = None
@@ -129,13 +131,16 @@ class JobSpec:
         return cls(**values)
 
 
-_DEFAULTS: dict[str, Any] = {item.name: {} if item.name == "kwargs" else item.default for item in fields(JobSpec)}
+_DEFAULTS: dict[str, Any] = {
+    item.name: {} if item.name in ("env", "kwargs") else item.default for item in fields(JobSpec)
+}
 _ABSENT = type(None)
 #: What JSON may hold for a field of each type; the words are the annotations above.
 _STORED_AS: dict[str, tuple[type, ...]] = {
     "str": (str,),
     "str | None": (str, _ABSENT),
     "bool": (bool,),
+    "bool | str": (bool, str),
     "int": (int,),
     "float": (int, float),
     "float | None": (int, float, _ABSENT),
@@ -143,6 +148,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "tuple[str, ...] | None": (list, _ABSENT),
     "tuple[Any, ...]": (list,),
     "dict[str, Any]": (dict,),
+    "dict[str, str]": (dict,),
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
 _STORED_WORDS = {"catchup": CATCHUP, "overlap": OVERLAP, "dst": DST_RULES}
@@ -158,6 +164,8 @@ def _check_stored(values: dict[str, Any]) -> None:
             problem = f"the stored spec is damaged ({_short(value)} is of a wrong type); run `cronq sync` again"
         elif key in ("command", "tags") and not all(isinstance(word, str) for word in value or ()):
             problem = f"the stored spec is damaged ({_short(value)} is not a list of words); run `cronq sync` again"
+        elif key == "env" and not all(isinstance(word, str) for word in value.values()):
+            problem = f"the stored spec is damaged ({_short(value)} is not all text); run `cronq sync` again"
         elif key in _STORED_WORDS and value not in _STORED_WORDS[key]:
             problem = f"stored as {value!r}, which this version does not know; upgrade it"
         if problem is not None:
@@ -263,7 +271,7 @@ def _refuse_unknown(values: dict[str, Any]) -> None:
 def _refuse_none(values: dict[str, Any]) -> None:
     """None says "not given" where that is the default, and would have to be guessed at anywhere else."""
     for key, value in values.items():
-        if value is None and _DEFAULTS[key] is not None and key not in ("args", "kwargs"):
+        if value is None and _DEFAULTS[key] is not None and key not in ("args", "kwargs", "env"):
             raise DefinitionError("None is not a value of this option; leave it out for the default", field=key)
 
 
@@ -285,9 +293,8 @@ def _check_words(values: dict[str, Any]) -> None:
         if key in values and not (type(values[key]) is int and least <= values[key] <= _MOST_KEPT):
             problem = f"{_short(values[key])} is not a whole number from {least} to {_MOST_KEPT:,}"
             raise DefinitionError(problem, field=key)
-    for key in ("exclusive", "shell"):
-        if key in values and type(values[key]) is not bool:
-            raise DefinitionError(f"{values[key]!r} is neither True nor False", field=key)
+    if "exclusive" in values and type(values["exclusive"]) is not bool:
+        raise DefinitionError(f"{values['exclusive']!r} is neither True nor False", field="exclusive")
 
 
 def _check_texts(values: dict[str, Any]) -> None:
@@ -311,15 +318,14 @@ def _check_work(values: dict[str, Any]) -> None:
     if (command is None) == (values.get("function") is None):
         given = "nothing to run" if command is None else _short(command)
         raise DefinitionError(f"{given}; a job runs either a function or a command", field="command")
+    check_surroundings(values)
     if command is None:
-        if values.get("shell"):
-            raise DefinitionError("True, and only a command can have a shell; leave it out", field="shell")
         return
     for key in ("args", "kwargs"):
         if values[key]:
             problem = f"{_short(values[key])}; a command takes its arguments in its own list, put them there"
             raise DefinitionError(problem, field=key)
-    values["command"] = _checked_command(command, shell=values.get("shell", False))
+    values["command"] = _checked_command(command, shell=bool(values.get("shell")))
 
 
 def _check_arguments(values: dict[str, Any]) -> None:

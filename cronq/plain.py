@@ -13,9 +13,9 @@ from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
 from cronq.app import Cronq, default_app
-from cronq.child import call, command_line, describe_error
+from cronq.child import call, describe_error
 from cronq.clock import format_duration
-from cronq.config import environment
+from cronq.command import order_of, prepare
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.job import JobSpec
 from cronq.run import CurrentRun, Run, enter_run
@@ -86,11 +86,21 @@ def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
     )
     enter_run(current)
     if spec.command is not None:
-        words = command_line(list(spec.command), shell=spec.shell)
-        subprocess.run(words, check=True, env=environment() | current.environment(), stdin=subprocess.DEVNULL)
+        _execute(spec, current)
         return None
     args, kwargs = json.loads(args_json)
     return call(app.registry.function_of(spec.name), args, kwargs)
+
+
+def _execute(spec: JobSpec, current: CurrentRun) -> None:
+    command = prepare(order_of(spec), current.environment())
+    if command.account is not None:
+        raise RunRefused(
+            f"job {spec.name!r} is to run as {command.account.pw_name} and a stock rq worker changes no user; "
+            "serve its queue with `cronq worker` or `rq worker --worker-class cronq.Worker`"
+        )
+    text = (command.stdin or "").encode("utf-8", "surrogateescape")
+    subprocess.run(command.words, check=True, env=command.env, cwd=command.cwd, input=text)
 
 
 def _failure(error: BaseException, spec: JobSpec) -> Settlement:

@@ -20,6 +20,8 @@ _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 HAS_PRCTL = _prctl is not None
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
 
+_CAP_KILL = 5
+
 
 def _set(option: int, value: int | bytes) -> None:
     if _prctl is not None:
@@ -62,6 +64,16 @@ def kill(pid: int, signum: int) -> None:
         os.kill(pid, signum)
     except (ProcessLookupError, PermissionError):
         pass
+
+
+def may_kill_others() -> bool:
+    """Whether this process may end those of other users (CAP_KILL); where that cannot be told: being root."""
+    try:
+        with open("/proc/self/status") as file:
+            effective = next(int(line.split()[1], 16) for line in file if line.startswith("CapEff:"))
+    except (OSError, StopIteration):
+        return os.geteuid() == 0
+    return bool(effective >> _CAP_KILL & 1)
 
 
 def is_in_own_session(pid: int) -> bool:

@@ -15,6 +15,8 @@ W is in a session of its own, so a terminal's Ctrl-C or Ctrl-Z and a `kill -9` o
 leads a process group in that session, without a terminal. stdin is /dev/null. Sockets and pipes that G had when W
 was forked are /dev/null to W and C, later ones are unknown to them; files (a log handler's) stay open.
 
+A command with `run_as` changes its user in C, so G and W stay root and can kill it (`cronq.command`).
+
 Out of reach: what runs as another user while W is not root (sudo), what a daemon of the system starts on C's
 behalf (docker, systemd-run, at), and orphans of a C whose G and W are killed in the same instant. On a machine
 just resumed from suspension a passed deadline is noticed within 0.25 s. Without prctl (macOS) only C and its

@@ -15,12 +15,14 @@ PACKAGE = Path(__file__).parents[1] / "cronq"
 #: From the ground up. A module imports from layers below or from modules before it in its own.
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
-        "errors", "clock", "pattern", "zone", "cron", "schedule", "job", "due", "run", "registry", "config",
+        "errors", "clock", "pattern", "zone", "cron", "schedule", "surroundings", "job", "crontab", "due", "run",
+        "registry", "config",
     ),
     "Redis words": ("keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure"),
     "stores": ("stored_job", "job_store", "run_store", "lock", "lease", "hosts", "events"),
     "acts: making runs": (
-        "claim", "dependencies", "backfill", "delayed", "changes", "mend", "definitions", "sweep", "beat",
+        "claim", "dependencies", "backfill", "delayed", "changes", "mend", "definitions", "crontab_jobs", "sweep",
+        "beat",
     ),
     "acts: running them": (
         "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake", "worker",

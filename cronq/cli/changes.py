@@ -33,6 +33,10 @@ def _next_words(app: Cronq, name: str) -> str:
 @click.option("--tz", metavar="ZONE", help="IANA name of the zone (UTC).")
 @click.option("--dst", metavar="RULE", help="When clocks change: debian, skip or both.")
 @click.option("--shell", is_flag=True, help="Give CMD, one text, to /bin/sh.")
+@click.option("--env", multiple=True, metavar="K=V", help="A variable of its environment; may be repeated.")
+@click.option("--cwd", metavar="DIR", help="Directory it starts in, an absolute path.")
+@click.option("--run-as", metavar="USER", help="Run as this user, never as another; needs a worker that can.")
+@click.option("--stdin", metavar="TEXT", help="What it reads.")
 @click.option("--queue", metavar="NAME", help="Queue (default).")
 @click.option("--timeout", metavar="SPAN", help="End it after this (1h).")
 @click.option("--grace", metavar="SPAN", help="From TERM to KILL (10s).")
@@ -62,10 +66,19 @@ def add_command(ctx: click.Context, /, name: str, command: tuple[str, ...], **op
     if options["shell"] and len(command) != 1:
         raise click.UsageError("with --shell the command is one text: -- 'a | b'")
     given = {key: value for key, value in options.items() if value not in (None, False, ())}
+    if "env" in given:
+        given["env"] = _variables(given["env"])
     app = open_app(ctx)
     what = app.add(name, command=list(command), **given)
     say(f"{name} {_ADDED[what]}{_next_words(app, name)}")
     return 0
+
+
+def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair!r} has no value; write --env NAME=VALUE", param_hint="--env")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 @click.command("rm")

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from cronq.stored_job import StoredJob
 
 
+_LONGEST_SHOWN = 72
+
+
 def _view(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float) -> dict[str, Any]:
     """One row of `list --json`."""
     spec, state = job.spec, job.state
@@ -41,6 +44,8 @@ def _view(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float) -> d
         "schedule": str(spec.schedule) if spec.schedule is not None else None,
         "timezone": spec.tz,
         "description": spec.description or None,
+        "runs": spec.function if spec.command is None else _command_text(spec),
+        "run_as": spec.run_as,
         "queue": spec.queue,
         "status": app.status_of(job, active, now_s),
         "paused": None if state.pause is None else {
@@ -116,7 +121,7 @@ def _list_row(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float, 
         words,
         spec.name,
         _schedule_text(spec),
-        spec.description.splitlines()[0] if spec.description else "",
+        spec.description.splitlines()[0] if spec.description else _what_it_runs(spec),
     ]
 
 
@@ -177,6 +182,10 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("name", spec.name),
         ("description", spec.description),
         ("runs", spec.function if spec.command is None else _command_text(spec)),
+        ("as user", spec.run_as),
+        ("in", spec.cwd),
+        ("environment", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env.items())),
+        ("reads", None if spec.stdin is None else repr(spec.stdin)),
         ("arguments", None if spec.args_json == "[[],{}]" else spec.args_json),
         ("schedule", _schedule_text(spec)),
         ("meaning", document["meaning"]),
@@ -212,7 +221,16 @@ def _schedule_text(spec: JobSpec) -> str:
 
 def _command_text(spec: JobSpec) -> str:
     assert spec.command is not None
-    return f"/bin/sh -c {shlex.quote(spec.command[0])}" if spec.shell else shlex.join(spec.command)
+    shell = "/bin/sh" if spec.shell is True else spec.shell
+    return f"{shell} -c {shlex.quote(spec.command[0])}" if shell else shlex.join(spec.command)
+
+
+def _what_it_runs(spec: JobSpec) -> str:
+    """In place of a description: the command, its shell included, cut to what a table can show."""
+    if spec.command is None:
+        return ""
+    words = (f"as {spec.run_as}: " if spec.run_as is not None else "") + _command_text(spec)
+    return words if len(words) <= _LONGEST_SHOWN else words[: _LONGEST_SHOWN - 1] + "…"
 
 
 def _options_text(spec: JobSpec) -> str:

@@ -22,7 +22,7 @@ _UNKNOWN = 3  #: what monitoring systems take for "the check itself is wrong"
 _OPTIONS_NOT_BUILT = {
     "add": {
         "--retries", "--retry-delay", "--backoff", "--on-lost", "--depends-on", "--after", "--backfill", "--on",
-        "--on-all", "--priority", "--lease", "--leases", "--limit", "--limits", "--env", "--cwd", "--run-as",
+        "--on-all", "--priority", "--lease", "--leases", "--limit", "--limits",
     },
     "run": {"--force"},
     "worker": {"--allow", "--no-commands"},

@@ -322,7 +322,7 @@ def test_list_shows_every_job_in_columns_with_its_schedule_and_zone(here: Path, 
     assert "07:00 JST" in invoices
     assert invoices.endswith("0 7 * * * Asia/Tokyo  Send them")
     assert "22:00 UTC" in cronq("list", "--utc").out
-    assert by_hand.split() == ["-", "-", "-", "-", "never", "by-hand", "(by", "hand)"]
+    assert by_hand.split() == ["-", "-", "-", "-", "never", "by-hand", "(by", "hand)", "true"], "it says what it runs"
     assert answer.err == "", "a pipe is not talked to"
 
 

@@ -20,6 +20,7 @@ from tests.faces.conftest import Answer, pass_at
 Cli = Callable[..., Answer]
 LIST_KEYS = {
     "name", "schedule", "timezone", "description", "queue", "status", "paused", "next", "last", "streak",
+    "runs", "run_as",
 }  # fmt: skip
 SHOW_KEYS = LIST_KEYS | {
     "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning",
@@ -63,7 +64,7 @@ def test_list_of_a_job_that_never_ran(answer: Callable[..., Any], app: Cronq) ->
     assert set(by_hand) == set(invoices) == LIST_KEYS
     assert by_hand == {
         "name": "by-hand", "schedule": None, "timezone": "UTC", "description": "When asked", "queue": "default",
-        "status": "never", "paused": None, "next": None, "last": None, "streak": 0,
+        "status": "never", "paused": None, "next": None, "last": None, "streak": 0, "runs": "true", "run_as": None,
     }  # fmt: skip
     assert invoices["schedule"] == "0 7 * * *"
     assert invoices["timezone"] == "Asia/Tokyo"

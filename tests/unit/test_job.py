@@ -146,6 +146,33 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"command": "", "shell": True}, "command", "''", "list of words"),
     ({"command": ["ls", "-l"], "shell": True}, "command", "['ls', '-l']", "one line of text"),
     ({"command": ["ls"], "shell": "yes"}, "shell", "'yes'", "True"),
+    ({"command": ["ls"], "shell": "bin/sh"}, "shell", "'bin/sh'", "absolute path of a shell"),
+    ({"command": ["ls"], "shell": 1}, "shell", "1", "True"),
+    ({"command": ["ls"], "shell": None}, "shell", "None", "leave it out"),
+    ({"env": {"A": "b"}}, "env", "{'A': 'b'}", "in its worker or in the function"),
+    ({"command": ["ls"], "env": "A=b"}, "env", "'A=b'", "write env={'NAME': 'value'}"),
+    ({"command": ["ls"], "env": {"A B": "c"}}, "env", "'A B'", "use A-Z a-z 0-9 _"),
+    ({"command": ["ls"], "env": {"": "c"}}, "env", "''", "use A-Z a-z 0-9 _"),
+    ({"command": ["ls"], "env": {"A=B": "c"}}, "env", "'A=B'", "use A-Z a-z 0-9 _"),
+    ({"command": ["ls"], "env": {5: "c"}}, "env", "5", "use A-Z a-z 0-9 _"),
+    ({"command": ["ls"], "env": {"A": 5}}, "env", "5", "must be text"),
+    ({"command": ["ls"], "env": {"A": "b\0"}}, "env", r"b\x00", "without NUL bytes"),
+    ({"command": ["ls"], "env": {"A": "x" * 40_000}}, "env", "40,001", "at most 32,768"),
+    ({"command": ["ls"], "env": {"A": "\ud800"}}, "env", r"\ud800", "could be given"),
+    ({"cwd": "/tmp"}, "cwd", "'/tmp'", "only a command"),
+    ({"command": ["ls"], "cwd": "tmp"}, "cwd", "'tmp'", "absolute path"),
+    ({"command": ["ls"], "cwd": "/a\0"}, "cwd", r"/a\x00", "absolute path"),
+    ({"command": ["ls"], "cwd": 5}, "cwd", "5", "absolute path"),
+    ({"run_as": "nobody"}, "run_as", "'nobody'", "only a command"),
+    ({"command": ["ls"], "run_as": "0"}, "run_as", "'0'", "name of a user"),
+    ({"command": ["ls"], "run_as": ""}, "run_as", "''", "name of a user"),
+    ({"command": ["ls"], "run_as": "a b"}, "run_as", "'a b'", "name of a user"),
+    ({"command": ["ls"], "run_as": "a\0"}, "run_as", r"a\x00", "name of a user"),
+    ({"command": ["ls"], "run_as": 0}, "run_as", "0", "name of a user"),
+    ({"command": ["ls"], "run_as": "ann", "env": {"LOGNAME": "bob"}}, "env", "'bob'", "leave it out"),
+    ({"stdin": "x"}, "stdin", "'x'", "only a command"),
+    ({"command": ["ls"], "stdin": b"x"}, "stdin", "b'x'", "text"),
+    ({"command": ["ls"], "stdin": "x" * 70_000}, "stdin", "65,536", "read a file"),
     ({"command": ["ls"], "args": ["-l"]}, "args", "'-l'", "in its own list"),
     ({"command": ["ls"], "kwargs": {"a": 1}}, "kwargs", "{'a': 1}", "in its own list"),
     ({"command": ["ls"], "function": "jobs:nightly"}, "command", "['ls']", "either a function or a command"),
@@ -191,9 +218,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
         ("priority", 5),
         ("leases", {"mem": 4}),
         ("limits", {"memory": "1g"}),
-        ("env", {"A": "b"}),
-        ("cwd", "/tmp"),
-        ("run_as", "nobody"),
         ("serializer", "pickle"),
         ("overlap", "queue"),
         ("overlap", "latest"),
@@ -322,7 +346,11 @@ EVERYTHING = function_job(
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
 )  # fmt: skip
-COMMAND = make_spec("tidy", command="du | sort", shell=True, every="1d", at="10:00")
+COMMAND = make_spec(
+    "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
+    stdin="x",
+)  # fmt: skip
+OF_COMMANDS = ("command", "shell", "every", "at", "env", "cwd", "run_as", "stdin")
 
 
 @bounded
@@ -348,6 +376,13 @@ def test_every_field_survives_being_stored() -> None:
     assert JobSpec.from_json(COMMAND.to_json()) == COMMAND
     changed = set(json.loads(EVERYTHING.to_json())) | set(json.loads(COMMAND.to_json()))
     assert changed == set(JobSpec.__dataclass_fields__)
+
+
+def test_the_usual_shell_is_written_in_one_way() -> None:
+    usual, named, other = (make_spec("j", command="ls", shell=shell) for shell in (True, "/bin/sh", "/bin/bash"))
+
+    assert usual == named
+    assert other.shell == "/bin/bash"
 
 
 def test_equal_specs_give_equal_text_whatever_the_order_they_were_written_in() -> None:
@@ -405,8 +440,12 @@ def test_a_stored_text_that_is_no_spec_is_refused_with_the_remedy(text: str) -> 
 @pytest.mark.parametrize("field", sorted(set(JobSpec.__dataclass_fields__) - {"name"}))
 def test_a_stored_value_of_a_wrong_type_is_refused_before_it_can_harm_a_beat(field: str) -> None:
     stored = {"name": "nightly", "function": "jobs:nightly", "cron": "* * * * *"}
-    usual = json.loads(EVERYTHING.to_json() if field not in ("command", "shell", "every", "at") else COMMAND.to_json())
+    usual = json.loads(EVERYTHING.to_json() if field not in OF_COMMANDS else COMMAND.to_json())
     wrong = [junk for junk in ("text", 5.5, True, None, [5], {"a": 5}) if type(junk) is not type(usual[field])]
+    if field == "shell":
+        wrong.remove("text")
+    if field == "env":
+        wrong.append({"a": 5})
     if JobSpec.__dataclass_fields__[field].default is None:
         wrong.remove(None)
 
