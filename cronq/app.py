@@ -21,8 +21,11 @@ from cronq.changes import Changes
 from cronq.checks import require_fit
 from cronq.claim import Claimer
 from cronq.clock import ServerClock, boot_s
+from cronq.command import has_user, user_name
 from cronq.config import Config, person
 from cronq.connection import own_client
+from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
+from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
 from cronq.due import LATE_S, Pause
 from cronq.errors import CronqError, DefinitionError, UnknownJob
@@ -212,6 +215,49 @@ class Cronq:
             )
         self.jobs.open_epoch()
         return self.changes().save(spec, source=f"added by {self.who}", origin="cli")
+
+    def import_crontab(
+        self,
+        raw: bytes,
+        path: str,
+        *,
+        system: bool = False,
+        user: str | None = None,
+        tz: str | None = None,
+        prune: bool = False,
+        dry_run: bool = False,
+        **options: Any,
+    ) -> CrontabReport:
+        """Store each line of the crontab *raw*, read at *path*, as a command job; one that is gone is a ghost.
+
+        *system* ones have a user column; another is that of *user*, by default whoever this process is. *tz* holds
+        where no CRON_TZ does, by default the zone of this machine. *options* are those of `job`, for each of them.
+        """
+        crontab = parse_crontab(raw, system=system, is_user=has_user)
+        if not system and seems_to_have_users(crontab, has_user):
+            crontab.notes.append(
+                "each command begins with the name of a user: has it a user column? Then give --system"
+            )
+        source = Source(path, self.config.host, user if user is not None else user_name(os.geteuid()))
+        zone = zone_for(crontab, tz)
+        return self._crontabs.bring(crontab, source, tz=zone, options=options, prune=prune, dry=dry_run, by=self.who)
+
+    def export_crontab(self, names: Sequence[str] = (), *, system: bool = False, user: str | None = None) -> list[str]:
+        """Jobs (default: all) as the lines of a crontab; those that cron cannot run are comments. Raises UnknownJob."""
+        found = [self.jobs.get(name) for name in names or self.jobs.names()]
+        user = user if user is not None else user_name(os.geteuid())
+        return list(write_crontab([job.spec for job in found], system=system, user=user))
+
+    def ghosts(self, modules: Sequence[str] = ()) -> list[StoredJob]:
+        """Stored jobs whose definition is gone: from *modules* (default: those of the config), and from crontabs."""
+        modules = list(modules or self.config.jobs)
+        self.load_jobs(modules)
+        of_modules = self.jobs.find(self.definitions().ghosts(modules)).values()
+        return [job for job in of_modules if isinstance(job, StoredJob)] + self._crontabs.ghosts()
+
+    @property
+    def _crontabs(self) -> CrontabJobs:
+        return CrontabJobs(self.jobs, self.changes())
 
     def remove(self, name: str) -> int:
         """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""

@@ -38,7 +38,7 @@ class StoredJob:
     spec: JobSpec
     version: str
     source: str  #: file:line, or who added it on the command line
-    origin: str  #: the module that defines it, or "cli"
+    origin: str  #: the module that defines it, "cli", "crontab:PATH", or "gone from crontab:PATH"
     state: JobState
     next_tick: int | None
 

@@ -7,11 +7,13 @@ second. What a schedule does at a change is decided in `schedule.py`.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import zoneinfo
 from bisect import bisect_right
 from datetime import datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from cronq.errors import ScheduleError
@@ -146,6 +148,24 @@ def find_zone(name: str) -> Zone:
         except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
             pass  # a directory such as "Europe" is an OSError, a file without zone data a ValueError
     raise ScheduleError(f"{name!r} is not a time zone; {_suggestion(name)}", field="tz")
+
+
+def local_zone_name(etc: Path = Path("/etc")) -> str | None:
+    """The IANA name of this machine's own zone, as far as the files below *etc* tell it."""
+    found = [os.path.realpath(etc / "localtime").partition("zoneinfo/")[2]]
+    try:
+        found.append((etc / "timezone").read_text(encoding="utf-8", errors="replace").strip())
+    except OSError:
+        pass
+    for name in found:
+        name = name.removeprefix("posix/")
+        if name in ("Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"):
+            return "UTC"
+        try:
+            return find_zone(name).name
+        except ScheduleError:
+            continue
+    return None
 
 
 def _suggestion(name: str) -> str:

@@ -31,6 +31,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "add": (_CHANGES, "Store a command as a job."),
     "rm": (_CHANGES, "Remove jobs."),
     "sync": (_DEFINITIONS, "Store the jobs that modules define."),
+    "ghosts": (_DEFINITIONS, "Stored jobs that nothing defines any more."),
+    "crontab": ("crontab", "Bring crontabs here, and jobs back to one."),
     "check-config": (_DEFINITIONS, "Check job modules and settings, without Redis."),
     "config": (_DEFINITIONS, "The settings, and where each came from."),
     "beats": (_WATCHING, "The beats, and when each was heard of."),
@@ -39,7 +41,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "backfill", "crontab", "drain", "exec", "ghosts", "graph", "group", "host-id", "leases", "locks", "logs",
+    "archive", "backfill", "drain", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
     "mark-success", "metrics", "once", "plan", "query", "reset", "resource", "scan", "simulate", "stats", "token",
     "web", "why",
 )  # fmt: skip

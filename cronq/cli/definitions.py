@@ -1,4 +1,4 @@
-"""`sync`, `check-config`, `config`: what is defined, and by what settings."""
+"""`sync`, `ghosts`, `check-config`, `config`: what is defined, and by what settings."""
 
 from __future__ import annotations
 
@@ -43,6 +43,28 @@ def sync_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> i
     if not (app.registry.definitions or report.problems):
         _say_no_job(app.config)
     return _BAD_DEFINITION if report.problems else 0
+
+
+@click.command("ghosts")
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@as_json
+@places
+@click.pass_context
+def ghosts_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> int:
+    """Stored jobs that nothing defines any more: neither the MODULEs they came from (default: CRONQ_JOBS), nor the
+    crontab they came from when it was imported last. They go on running; `cronq rm` removes them.
+    """
+    app = open_app(ctx, jobs=modules)
+    found = app.ghosts()
+    for problem in app.registry.broken_modules.values():
+        say(problem)
+    if json_:
+        print_json([{"name": job.spec.name, "origin": job.origin, "source": job.source} for job in found])
+    elif found:
+        print_table(["NAME", "FROM", "LAST SEEN AT"], [[job.spec.name, job.origin, job.source] for job in found])
+    else:
+        say("no ghosts")
+    return 0
 
 
 @click.command("check-config")

@@ -200,6 +200,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("runbook", spec.runbook),
         ("tags", ", ".join(spec.tags)),
         ("source", job.source),
+        ("ghost", job.origin if job.origin.startswith("gone from ") else None),
     ]
 
 

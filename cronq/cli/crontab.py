@@ -1,0 +1,118 @@
+"""`crontab import` and `crontab export`: from crontabs to jobs, and back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cronq.cli.shared import as_json, open_app, places, print_json, say, suggesting
+
+if TYPE_CHECKING:
+    from cronq.crontab_jobs import CrontabReport
+
+_WORDS = ("created", "changed", "same", "ghosts", "removed")
+#: Where files have a user column, whatever the caller says.
+_SYSTEM = ("/etc/crontab", "/etc/cron.d/")
+_SPOOL = "/var/spool/cron/crontabs"
+
+
+@click.group("crontab", subcommand_metavar="import|export ...")
+def crontab_command() -> None:
+    """Bring the lines of crontabs here as jobs, and write jobs as the lines of a crontab."""
+
+
+@crontab_command.command("import")
+@click.argument("file", metavar="FILE")
+@click.option("--system", is_flag=True, help="It has a user column; known of /etc/crontab and /etc/cron.d.")
+@click.option("--user", metavar="NAME", help="Whose crontab it is, where it has no user column (you).")
+@click.option("--tz", metavar="ZONE", help="IANA name of the zone where no CRON_TZ is set (this machine's).")
+@click.option("--queue", metavar="NAME", help="Queue (default).")
+@click.option("--timeout", metavar="SPAN", help="End a run after this (1d).")
+@click.option("--overlap", metavar="RULE", help="While an earlier run is there: skip or allow (skip).")
+@click.option("--catchup", metavar="RULE", help="Of missed ticks: latest, skip or all (skip).")
+@click.option("--prune", is_flag=True, help="Remove the jobs whose line is gone.")
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@as_json
+@places
+@click.pass_context
+def crontab_import_command(
+    ctx: click.Context, /, file: str, system: bool, prune: bool, dry_run: bool, json_: bool, user: str | None,
+    tz: str | None, **options: str | None,
+) -> int:  # fmt: skip
+    """Make each line of the crontab FILE a job; `-` reads one: crontab -l | cronq crontab import -
+
+    A second import changes what has changed. A job whose line is gone stays, as a ghost. Lines that cannot be carried
+    over are named with their reason, and the exit code is 1.
+    """
+    raw, path, system, user = _read(file, system, user)
+    given = {name: value for name, value in options.items() if value is not None}
+    app = open_app(ctx)
+    report = app.import_crontab(raw, path, system=system, user=user, tz=tz, prune=prune, dry_run=dry_run, **given)
+    if json_:
+        print_json(_document(report))
+    else:
+        for words in _WORDS:
+            for name in getattr(report, words) if words != "same" else ():
+                click.echo(f"{'ghost' if words == 'ghosts' else words} {name}")
+    _tell(report, path, dry_run)
+    return 1 if report.faults else 0
+
+
+def _read(file: str, system: bool, user: str | None) -> tuple[bytes, str, bool, str | None]:
+    """The text, the path it is known by, whether it has a user column, and whose it is."""
+    if file == "-":
+        from cronq.command import user_name
+
+        user = user or user_name(os.geteuid())
+        return sys.stdin.buffer.read(), f"~{user}", system, user
+    path = Path(file).absolute()
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise click.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from None
+    if str(path.parent) == _SPOOL:
+        user = user or path.name
+    return raw, str(path), system or str(path).startswith(_SYSTEM), user
+
+
+def _document(report: CrontabReport) -> dict[str, Any]:
+    document: dict[str, Any] = {words: getattr(report, words) for words in _WORDS}
+    refused = [{"line": fault.number, "text": fault.text, "reason": fault.reason} for fault in report.faults]
+    return document | {"refused": refused, "notes": report.notes}
+
+
+def _tell(report: CrontabReport, path: str, dry_run: bool) -> None:
+    for fault in report.faults:
+        say(f"{path}:{fault.number}: {fault.reason}: {fault.text.strip()}")
+    for note in report.notes:
+        say(f"{path}: {note}")
+    if report.same:
+        say(f"{len(report.same)} job{' is as it was' if len(report.same) == 1 else 's are as they were'}")
+    if report.ghosts:
+        say("the line of a ghost is gone and its job goes on: `cronq rm NAME`, or import with --prune")
+    if not any(getattr(report, words) for words in _WORDS) and not report.faults:
+        say(f"{path} has no line that starts a command")
+    if dry_run:
+        say("this was a dry run: nothing was changed")
+
+
+@crontab_command.command("export")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--system", is_flag=True, help="With a user column, as in /etc/cron.d.")
+@click.option("--user", metavar="NAME", help="Whose crontab it is to be, without --system (you).")
+@places
+@click.pass_context
+def crontab_export_command(ctx: click.Context, names: tuple[str, ...], system: bool, user: str | None) -> int:
+    """Write jobs (default: all) as a crontab; one that cron cannot run is a comment with its reason."""
+    app = open_app(ctx)
+    for name in names:
+        with suggesting(app, name):
+            app.jobs.get(name)
+    click.echo("# Debian's cron knows no CRON_TZ: there, use this only on machines in that zone.")
+    for line in app.export_crontab(names, system=system, user=user):
+        click.echo(line)
+    return 0

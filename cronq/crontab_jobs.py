@@ -1,0 +1,217 @@
+"""The jobs of a crontab, brought to Redis and kept there: import, changed lines, ghosts.
+
+**Whose job is a line?** A crontab has no names, so a line is known by what it says. It belongs to the stored job of
+its file (by `origin`) that has the same user, command and time; else to one with the same user and command, whose
+time was edited; else to one with the same user and time and a command much like it, edited; else it is new. So
+moving lines about changes nothing, and an edited line keeps its job, its name and its history. A new job is named
+after file, program and a hash of file, user and command; where that is taken a number follows.
+
+**Ghosts** are jobs whose line is gone. They stay, and their `origin` says so, until somebody removes them or the
+line is back. Only the host that imported a file last makes ghosts of it: two hosts with different files of the
+same path must not remove each other's jobs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import SequenceMatcher
+from typing import Any
+
+from cronq.changes import Changes
+from cronq.crontab import Crontab, CrontabLine, Fault, options_of
+from cronq.errors import ConfigError, CronqError, DefinitionError, UnknownJob
+from cronq.job import JobSpec, make_spec
+from cronq.job_store import JobStore
+from cronq.stored_job import StoredJob
+from cronq.zone import local_zone_name
+
+_ORIGIN, _GONE = "crontab:", "gone from crontab:"
+#: As alike as this are two commands of which one is an edit of the other.
+_ALIKE = 0.6
+#: What cron does: it ends no command, and makes up for nothing. That a second run waits for none is ours.
+CRONS_WAY: dict[str, Any] = {"timeout": "1d", "catchup": "skip"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a crontab was read."""
+
+    path: str  #: absolute, or `~user` for one that was piped in
+    host: str
+    user: str  #: whose crontab it is, where it has no user column
+
+    def at(self, number: int) -> str:
+        """`host:path:line`, for people."""
+        return f"{self.host}:{self.path}:{number}"
+
+    def made(self, job: StoredJob) -> bool:
+        """Whether *job* came from here, and no other host has imported the same path since."""
+        return job.source.startswith(f"{self.host}:{self.path}:")
+
+
+@dataclass
+class CrontabReport:
+    """What an import did, or would do, by name of job; and the lines that it could not carry over."""
+
+    created: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    ghosts: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def is_ghost(job: StoredJob) -> bool:
+    """Whether the line of a crontab that *job* came from is gone."""
+    return job.origin.startswith(_GONE)
+
+
+class CrontabJobs:
+    """Brings crontabs to the store."""
+
+    def __init__(self, jobs: JobStore, changes: Changes) -> None:
+        self.jobs = jobs
+        self.changes = changes
+
+    def bring(
+        self, crontab: Crontab, source: Source, *, tz: str, options: Mapping[str, Any], prune: bool, dry: bool, by: str
+    ) -> CrontabReport:
+        """Store the jobs of *crontab*; *prune* removes those whose line is gone, *dry* changes nothing.
+
+        *options* are what each job gets besides what its line says. A line that no job can be made of is a fault.
+        """
+        report = CrontabReport(faults=list(crontab.faults), notes=list(crontab.notes))
+        stored = self.jobs.find(self.jobs.names())
+        own = self._own(stored, source)
+        names = names_for(crontab.lines, {name: job.spec for name, job in own.items()}, stored, source)
+        specs: dict[str, tuple[JobSpec, str]] = {}
+        for line, name in zip(crontab.lines, names, strict=True):
+            try:
+                told = options_of(line, user=source.user, tz=tz)
+                specs[name] = make_spec(name, **{**CRONS_WAY, **options, **told}), source.at(line.number)
+            except DefinitionError as error:
+                report.faults.append(Fault(line.number, line.text, f"{error.field}: {error.problem}"))
+        report.faults.sort()
+        if not dry and specs:
+            self.jobs.open_epoch()
+        for name, (spec, place) in specs.items():
+            what = _foreseen(own.get(name), spec)
+            if not dry:
+                what = self.changes.save(spec, source=place, origin=_ORIGIN + source.path)
+            getattr(report, what).append(name)
+        self._lay(report, [name for name in own if name not in names and source.made(own[name])], own, prune, dry, by)
+        return report
+
+    def ghosts(self) -> list[StoredJob]:
+        """Stored jobs whose line was gone when their crontab was imported last."""
+        found = self.jobs.find(self.jobs.names()).values()
+        return [job for job in found if isinstance(job, StoredJob) and is_ghost(job)]
+
+    def _own(self, stored: Mapping[str, StoredJob | CronqError], source: Source) -> dict[str, StoredJob]:
+        origins = (_ORIGIN + source.path, _GONE + source.path)
+        return {name: job for name, job in stored.items() if isinstance(job, StoredJob) and job.origin in origins}
+
+    def _lay(
+        self, report: CrontabReport, gone: list[str], own: Mapping[str, StoredJob], prune: bool, dry: bool, by: str
+    ) -> None:
+        """Mark or remove the jobs whose lines are gone; a line that could not be read may be one of them."""
+        if prune and gone and not all(fault.never for fault in report.faults):
+            report.notes.append("nothing is removed while there are lines that cannot be read: mend them first")
+            prune = False
+        for name in gone:
+            job = own[name]
+            (report.removed if prune else report.ghosts).append(name)
+            if dry or (is_ghost(job) and not prune):
+                continue
+            if prune:
+                self._remove(name, by)
+            else:
+                self.changes.save(job.spec, source=job.source, origin=_GONE + job.origin.removeprefix(_ORIGIN))
+
+    def _remove(self, name: str, by: str) -> None:
+        try:
+            self.changes.remove(name, by=by)
+        except UnknownJob:  # somebody else was first
+            pass
+
+
+def zone_for(crontab: Crontab, tz: str | None) -> str:
+    """The zone of lines without CRON_TZ: *tz*, else this machine's. Raises ConfigError when that has no name."""
+    zone = tz if tz is not None else local_zone_name()
+    if zone is None and any(line.tz is None for line in crontab.lines):
+        raise ConfigError("the time zone of this machine cannot be told from /etc/localtime or /etc/timezone; give tz")
+    return zone or "UTC"
+
+
+def _foreseen(known: StoredJob | None, spec: JobSpec) -> str:
+    if known is None:
+        return "created"
+    return "same" if known.spec == spec else "changed"
+
+
+def names_for(lines: list[CrontabLine], own: Mapping[str, JobSpec], taken: Iterable[str], source: Source) -> list[str]:
+    """The job of each of *lines*: one of the file's *own*, or a fresh name that is not *taken*."""
+    free = dict(sorted(own.items()))
+    names: dict[int, str] = {}
+
+    def match(rule: Callable[[CrontabLine, JobSpec], float]) -> None:
+        """Give lines jobs, the pairs that fit best first; the order of the lines decides only between equals."""
+        open_lines = [at for at in range(len(lines)) if at not in names]
+        pairs = [(-rule(lines[at], spec), at, name) for at in open_lines for name, spec in free.items()]
+        for fit, at, name in sorted(pair for pair in pairs if pair[0] < 0):
+            if fit and at not in names and name in free:
+                names[at] = name
+                del free[name]
+
+    def same_work(line: CrontabLine, spec: JobSpec) -> bool:
+        return (line.user or source.user, line.command, line.stdin) == (
+            spec.run_as,
+            (spec.command or ("",))[0],
+            spec.stdin,
+        )
+
+    match(lambda line, spec: same_work(line, spec) and line.cron == spec.cron and dict(line.variables) == spec.env)
+    match(lambda line, spec: same_work(line, spec) and line.cron == spec.cron)
+    match(same_work)
+    match(lambda line, spec: _likeness(line, spec, source.user))
+    used = {*taken, *names.values()}
+    for at, line in enumerate(lines):
+        if at not in names:
+            names[at] = _fresh_name(line, source, used)
+            used.add(names[at])
+    return [names[at] for at in range(len(lines))]
+
+
+def _likeness(line: CrontabLine, spec: JobSpec, user: str) -> float:
+    """How alike the commands of the same user at the same time are, 0 when not enough."""
+    if (line.user or user, line.cron) != (spec.run_as, spec.cron) or spec.command is None:
+        return 0
+    ratio = SequenceMatcher(None, line.command, spec.command[0], autojunk=False).ratio()
+    return ratio if ratio >= _ALIKE else 0
+
+
+def _fresh_name(line: CrontabLine, source: Source, used: set[str]) -> str:
+    what = "\0".join([source.path, line.user or source.user, line.command, line.stdin or ""])
+    digest = hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    file = source.path.rpartition("/")[2]
+    words = [_slug(file), _slug(_program(line.command)), digest]
+    base = "-".join(word for at, word in enumerate(words) if word and word not in words[:at])
+    count = 1
+    while (name := base if count == 1 else f"{base}-{count}") in used:
+        count += 1
+    return name
+
+
+def _program(command: str) -> str:
+    """The word that says most about a command: the last path of a program in it, else its first word."""
+    paths = re.findall(r"(?<![\w>])/(?!dev/|run/|proc/|tmp/)[\w./+-]*\w", command)
+    return os.path.basename(paths[-1]) if paths else next(iter(re.findall(r"[A-Za-z][\w.+-]*", command)), "")
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_]+", "-", text).strip("-")[:40]
