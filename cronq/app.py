@@ -22,6 +22,7 @@ from cronq.checks import require_fit
 from cronq.claim import Claimer
 from cronq.clock import ServerClock, boot_s
 from cronq.command import has_user, user_name
+from cronq.compare import Comparison
 from cronq.config import Config, person
 from cronq.connection import own_client
 from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
@@ -366,10 +367,14 @@ class Cronq:
             batch=self.config.batch,
         )
         audit = Audit(self.jobs, mender)
+        comparison = Comparison(
+            self.client, self.keys, self.runs, by=f"beat {beat_id}", patience_s=0.8 * self.config.lost_after
+        )
         heart = Heart(self.hosts, "beats", beat_id, self.config.host, lambda: self._facts_of(beat))
         beat.chores = [
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
+            Chore("compare", _SWEEP_S, comparison.once, comparison.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         beat.leave = heart.leave

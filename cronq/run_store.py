@@ -81,6 +81,10 @@ class Settlement:
         return [part for name, value in values.items() if value is not None for part in (name, str(value))]
 
 
+#: Somebody deleted a queued run's RQ job, or emptied its queue.
+REMOVED = Settlement("stopped", "removed from its queue")
+
+
 class RunStore:
     """Reads the ledger and moves runs along; each move is one atomic step, accepted once."""
 
@@ -207,6 +211,7 @@ class RunStore:
         attempt: int | None = None,
         execution: str | None = None,
         unseen_since: float | None = None,
+        rq_status: str | None = None,
         plain: bool = False,
         result_ttl_s: float = 7 * 86400,
         failure_ttl_s: float = 30 * 86400,
@@ -236,7 +241,7 @@ class RunStore:
             "life": life_s,
         }
         since = None if unseen_since is None else repr(unseen_since)
-        known = {"attempt": attempt, "unseen_since": since, "execution": execution}
+        known = {"attempt": attempt, "unseen_since": since, "execution": execution, "rq_status": rq_status}
         document |= {name: value for name, value in known.items() if value is not None}
         if plain:
             document["plain"] = True

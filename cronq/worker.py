@@ -36,7 +36,7 @@ from cronq.keys import rq_failed, rq_intermediate, rq_job
 from cronq.outage import BACKOFF_S, Outage
 from cronq.replies import text
 from cronq.run import Run
-from cronq.run_store import Settlement
+from cronq.run_store import REMOVED, Settlement
 from cronq.stop_request import StopRequest
 from cronq.watchdog import Watchdog
 
@@ -201,7 +201,7 @@ class Worker(rq.Worker):
             self._refuse(queue, raw_id, f"{run_id} is not a run of cronq: {reason}")
             return
         if not self.connection.exists(rq_job(run_id)):
-            self._drop(queue, run, "its RQ job was deleted")
+            self._drop(queue, run, REMOVED.reason)
             return
         try:
             job = self.app.jobs.get(run.job)

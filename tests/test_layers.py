@@ -22,7 +22,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "stores": ("stored_job", "job_store", "run_store", "lock", "lease", "hosts", "events"),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "changes", "mend", "definitions", "crontab_jobs", "sweep",
-        "beat",
+        "compare", "beat",
     ),
     "acts: running them": (
         "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake", "worker",
@@ -46,7 +46,7 @@ CLOCKS = {
 }  # fmt: skip
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 #: What only the composition root builds.
-BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Mender", "Sweep", "Beat"}
+BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Mender", "Sweep", "Comparison", "Beat"}
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 50
 

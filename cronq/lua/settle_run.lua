@@ -1,10 +1,11 @@
 -- Gives a run its outcome, once, in the ledger and in RQ's own records.
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
--- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, outcome, reason, by, now, stamp, row_ttl,
---               events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
+-- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
+--               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
 --       expect: the state it must be in (running, queued)   attempt: the attempt it must be, or absent
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
+--       rq_status: settle only when that is RQ's own word for it ("": it has no RQ job), or absent
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
 --       plain: a stock RQ worker runs it and keeps RQ's records itself
 --       results: what RQ's result stream gets, or absent
@@ -63,6 +64,10 @@ if item.attempt and row[2] ~= tostring(item.attempt) then return 'stale' end
 if item.unseen_since then
     local seen = call('ZSCORE', running, item.run)
     if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end
+end
+if item.rq_status then
+    local status = redis.pcall('HGET', 'rq:job:' .. item.run, 'status')
+    if (status or '') ~= item.rq_status then return 'stale' end
 end
 
 call('HSET', run, 'state', 'done', 'outcome', item.outcome, 'reason', item.reason, 'decided_by', item.by,

@@ -512,7 +512,7 @@ def test_a_stray_id_of_a_settled_run_changes_nothing(shop: Installation, worker:
     worker.wait_for_line(f"DROPPED {run.run_id} ")
     shop.client.delete(f"rq:job:{run.run_id}")
     shop.client.rpush("rq:queue:default", run.run_id)
-    worker.wait_for_line(f"REFUSED {run.run_id} cannot run again: its RQ job was deleted")
+    worker.wait_for_line(f"REFUSED {run.run_id} cannot run again: removed from its queue")
 
     assert shop.row(run.run_id) == run
 
@@ -525,7 +525,7 @@ def test_a_queued_run_whose_rq_job_was_deleted_is_stopped(shop: Installation) ->
     run = shop.settles(run_id)
     leave(nights)
 
-    assert (run.outcome, run.reason) == ("stopped", "its RQ job was deleted")
+    assert (run.outcome, run.reason) == ("stopped", "removed from its queue")
 
 
 # Coming and going

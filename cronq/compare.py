@@ -1,0 +1,160 @@
+"""Holds the ledger's queued runs against RQ's own records: people delete, cancel and empty there, and lists get lost.
+
+A run is taken, started and set aside all the time, so what was read in two steps proves nothing. A run counts as
+vanished when it was in no list at two looks some time apart, and the script that puts it back looks once more.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, NamedTuple, TypeVar
+
+from redis import Redis
+
+from cronq import scripts
+from cronq.clock import boot_s
+from cronq.keys import RQ_QUEUES, Keys, rq_intermediate, rq_queue
+from cronq.replies import text
+from cronq.run_store import REMOVED, RunStore, Settlement
+
+log = logging.getLogger("cronq.sweep")
+
+#: A step is so many jobs, most of which have nothing queued, or so many runs; a pass, so many steps.
+_BATCH = 250
+_MOST_STEPS = 10
+#: Of longer lists nobody knows at reasonable cost who is not in them; that waits until they are shorter.
+_LONGEST_LIST = 10_000
+_Item = TypeVar("_Item")
+
+
+class _Found(NamedTuple):
+    """What `lua/compare_runs.lua` says of one run."""
+
+    run_id: str
+    code: str
+    queue: str
+    status: str
+
+
+class Comparison:
+    """Walks over all queued runs, some in each pass; *patience_s* is how long one must be in no list."""
+
+    def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, patience_s: float) -> None:
+        self.client = client
+        self.keys = keys
+        self.runs = runs
+        self.by = by
+        self.patience_s = patience_s
+        self._compare: Any = scripts.load(client, "compare_runs")
+        self._walk: Iterator[list[str]] | None = None
+        self._missing: dict[str, float] = {}  #: runs that were in no list, and since when (boot clock)
+        self._missing_now: dict[str, float] = {}  #: the same, as far as the present walk has come
+
+    def once(self, now_s: float) -> None:
+        """Settle and put back what the next part of the walk finds; *now_s* is server time."""
+        walk, self._walk = self._walk or self._steps(), None  # an error on the way begins a new walk
+        lists: dict[str, set[str] | None] = {}
+        for step, run_ids in enumerate(walk, 1):
+            for found in self._look(run_ids, now_s):
+                self._judge(found, lists, now_s)
+            if step >= _MOST_STEPS:
+                self._walk = walk
+                return
+        self._missing, self._missing_now = self._missing_now, {}
+
+    def outage(self) -> None:
+        """Redis did not answer: what was missing before proves nothing."""
+        self._walk = None
+        self._missing.clear()
+        self._missing_now.clear()
+
+    def _steps(self) -> Iterator[list[str]]:
+        """The ids of all queued runs, at most a batch a step; a step may have none."""
+        names = (text(name) for name in self.client.sscan_iter(self.keys.jobs, count=_BATCH))
+        for some in _batches(names):
+            with self.client.pipeline(transaction=False) as pipe:
+                for name in some:
+                    pipe.hlen(self.keys.active(name))
+                counts = pipe.execute(raise_on_error=False)
+            busy = (name for name, count in zip(some, counts, strict=True) if isinstance(count, int) and count)
+            yield from _batches(self._queued_of(busy))
+            yield []
+
+    def _queued_of(self, names: Iterator[str]) -> Iterator[str]:
+        for name in names:
+            for run_id, state in self.client.hscan_iter(self.keys.active(name), count=_BATCH):
+                if text(state) == "queued":
+                    yield text(run_id)
+
+    def _look(self, run_ids: list[str], now_s: float) -> list[_Found]:
+        if not run_ids:
+            return []
+        document = {
+            "prefix": self.keys.prefix,
+            "now": repr(now_s),
+            "events": self.runs.keep_events,
+            "runs": [[run_id, int(self._is_missed(run_id))] for run_id in run_ids],
+        }
+        answers = json.loads(text(self._compare(keys=[self.keys.events, RQ_QUEUES], args=[json.dumps(document)])))
+        return [_Found(run_id, *answer) for run_id, answer in zip(run_ids, answers, strict=True)]
+
+    def _is_missed(self, run_id: str) -> bool:
+        """Whether it was in no list long enough ago."""
+        since = self._missing.get(run_id)
+        return since is not None and boot_s() - since >= self.patience_s
+
+    def _judge(self, found: _Found, lists: dict[str, set[str] | None], now_s: float) -> None:
+        if found.code == "on_its_way":
+            if found.queue not in lists:
+                lists[found.queue] = self._read_lists(found.queue)
+            there = lists[found.queue]
+            if there is not None and found.run_id not in there:
+                self._missing_now[found.run_id] = self._missing.get(found.run_id, boot_s())
+        elif found.code == "put_back":
+            log.warning("PUT BACK %s: it had vanished from its queue %s", found.run_id, found.queue)
+        elif found.code != "moved_on":
+            self._settle(found, now_s)
+
+    def _read_lists(self, queue: str) -> set[str] | None:
+        """The ids that wait in *queue* or were just popped from it; None when they are too many."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.lrange(rq_queue(queue), 0, _LONGEST_LIST)
+            pipe.lrange(rq_intermediate(queue), 0, _LONGEST_LIST)
+            parts = pipe.execute(raise_on_error=False)
+        if not all(isinstance(part, list) and len(part) <= _LONGEST_LIST for part in parts):
+            return None
+        return {text(run_id) for part in parts for run_id in part}
+
+    def _settle(self, found: _Found, now_s: float) -> None:
+        run = self.runs.find(found.run_id)
+        if run is None:
+            return
+        settlement, by = self._verdict(found)
+        if self.runs.settle(
+            run,
+            settlement,
+            by=by,
+            now_s=now_s,
+            expect="queued",
+            rq_status=found.status,
+            plain=found.code in ("canceled", "ended"),  # RQ has written its own records of these
+        ):
+            log.warning("FINISH %s %s %s", found.run_id, settlement.outcome, settlement.reason)
+
+    def _verdict(self, found: _Found) -> tuple[Settlement, str]:
+        """The settlement, and who decided it."""
+        if found.code == "deleted":
+            return REMOVED, "rq"
+        if found.code == "canceled":
+            return Settlement("stopped", "cancelled with RQ's tools"), "rq"
+        if found.code == "ended":
+            return Settlement("failed", f"RQ has it as {found.status}, and it never began here: see RQ's record"), "rq"
+        return Settlement("lost", "it vanished from its queue again after it had been put back"), self.by
+
+
+def _batches(items: Iterator[_Item]) -> Iterator[list[_Item]]:
+    while batch := list(islice(items, _BATCH)):
+        yield batch

@@ -1,0 +1,68 @@
+-- Holds runs that the ledger has as queued against RQ, and puts one that is in none of RQ's lists back on its queue.
+--
+-- KEYS  1 events   2 rq:queues   (the others are built from the runs: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, now, events, runs: [[run id, 1 when it was in no list for a while, else 0]…]}
+-- Returns JSON: for each run, in order, [code, queue, status]; status is RQ's own word for the run, "" without one
+--         on_its_way  as far as can be seen from here   moved_on  the ledger does not have it as queued (any more)
+--         deleted     its RQ job is gone                canceled  RQ's tools cancelled it
+--         ended       RQ holds it for ended, though it never began in the ledger
+--         put_back    it was in no list: it is again, at the head of its queue
+--         vanished    it was in no list once more after it had been put back
+--
+-- One step, because a run is taken, started or set aside between any two commands: only one that is queued in
+-- the ledger and in no list at one and the same moment may be pushed, or it would be in two places.
+local batch = cjson.decode(ARGV[1])
+local call, prefix = redis.call, batch.prefix
+local over = {failed = true, finished = true, stopped = true}
+local function is(key, kind)
+    local found = call('TYPE', key).ok
+    return found == 'none' or found == kind
+end
+
+-- Whether a stock RQ worker is at it: it says so to RQ first, and to the ledger when it has imported the job.
+local function is_worked_on(id, queue)
+    for _, entry in ipairs(call('ZRANGEBYSCORE', 'rq:wip:' .. queue, batch.now, '+inf')) do
+        if string.sub(entry, 1, #id + 1) == id .. ':' then return true end
+    end
+    return false
+end
+
+local function put_back(id, row, job, queue, hash)
+    local waiting = 'rq:queue:' .. queue
+    local popped, active = waiting .. ':intermediate', prefix .. ':job:' .. job .. ':active'
+    if not (is(waiting, 'list') and is(popped, 'list') and is(active, 'hash') and is(KEYS[1], 'stream')
+            and is(KEYS[2], 'set') and is('rq:wip:' .. queue, 'zset')) then
+        return 'on_its_way'  -- whoever meets that key says what is wrong with it
+    end
+    if call('LPOS', waiting, id) or call('LPOS', popped, id) or is_worked_on(id, queue) then return 'on_its_way' end
+    local known = call('HMGET', row, 'attempt', 'put_back')
+    local attempt = known[1] or '1'
+    if known[2] == attempt then return 'vanished' end
+    call('HSET', row, 'put_back', attempt)
+    call('HSET', active, id, 'queued')
+    call('HSET', hash, 'status', 'queued')
+    call('SADD', KEYS[2], waiting)
+    call('LPUSH', waiting, id)
+    call('PUBLISH', prefix .. ':wake', queue)
+    call('XADD', KEYS[1], 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', job, 'run', id)
+    return 'put_back'
+end
+
+local function compare(id, is_missing)
+    local row, hash = prefix .. ':run:' .. id, 'rq:job:' .. id
+    if not is(row, 'hash') then return {'moved_on', '', ''} end
+    local known = call('HMGET', row, 'state', 'job', 'queue')
+    local queue = known[3] or 'default'
+    if known[1] ~= 'queued' or not known[2] then return {'moved_on', '', ''} end
+    if call('EXISTS', hash) == 0 then return {'deleted', queue, ''} end
+    if not is(hash, 'hash') then return {'on_its_way', queue, ''} end
+    local status = call('HGET', hash, 'status') or ''
+    if status == 'canceled' then return {'canceled', queue, status} end
+    if over[status] then return {'ended', queue, status} end
+    if is_missing == 0 or (status ~= 'queued' and status ~= 'started') then return {'on_its_way', queue, status} end
+    return {put_back(id, row, known[2], queue, hash), queue, status}
+end
+
+local answers = {}
+for i, item in ipairs(batch.runs) do answers[i] = compare(item[1], item[2]) end
+return cjson.encode(answers)

@@ -1,0 +1,351 @@
+"""Queued runs against RQ's records: what was deleted or lost there is noticed, what is on its way is left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+from rq import Queue
+from rq.job import Job
+
+from cronq import compare
+from cronq.app import Cronq
+from cronq.compare import Comparison
+from cronq.job import JobSpec
+from cronq.run_store import Started
+
+Store = Callable[..., JobSpec]
+#: 2026-01-05 07:00:00 UTC, a Monday.
+T = 1767596400
+QUEUE = "rq:queue:default"
+POPPED = "rq:queue:default:intermediate"
+
+
+@pytest.fixture
+def run(app: Cronq, store: Store) -> str:
+    """A queued run."""
+    store("invoices", mark=T, exclusive=True)
+    return app.enqueue("invoices")
+
+
+@pytest.fixture
+def comparison(app: Cronq) -> Comparison:
+    """One without patience: what is in no list at two looks has vanished."""
+    return Comparison(app.client, app.keys, app.runs, by="beat box.1", patience_s=0.0)
+
+
+def look(comparison: Comparison, times: int = 1) -> None:
+    for _ in range(times):
+        comparison.once(T + 60)
+
+
+def outcome(app: Cronq, run_id: str) -> tuple[str | None, str | None, str | None]:
+    row = app.runs.get(run_id)
+    return row.outcome, row.reason, row.decided_by
+
+
+def start(app: Cronq, run_id: str) -> Started:
+    return app.runs.start(app.runs.get(run_id), worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=T + 1)
+
+
+# What people do with RQ's tools
+
+
+def test_a_queued_run_whose_rq_job_was_deleted_is_stopped(app: Cronq, run: str, comparison: Comparison) -> None:
+    Job.fetch(run, connection=app.client).delete()
+
+    look(comparison)
+
+    assert outcome(app, run) == ("stopped", "removed from its queue", "rq")
+    assert app.runs.active(["invoices"]) == {"invoices": {}}
+
+
+def test_all_runs_of_an_emptied_queue_are_stopped(app: Cronq, run: str, comparison: Comparison, store: Store) -> None:
+    store("other", mark=T, queue="nights")
+    runs = [run, app.enqueue("invoices")]
+    spared = app.enqueue("other")
+    Queue("default", connection=app.client).empty()
+
+    look(comparison)
+
+    assert [outcome(app, each)[:2] for each in runs] == [("stopped", "removed from its queue")] * 2
+    assert app.runs.get(spared).state == "queued"
+
+
+def test_a_run_that_was_deleted_counts_neither_as_success_nor_as_failure(
+    app: Cronq, run: str, comparison: Comparison
+) -> None:
+    Job.fetch(run, connection=app.client).delete()
+
+    look(comparison)
+
+    assert app.jobs.get("invoices").state.streak == 0
+
+
+def test_a_run_that_was_cancelled_is_stopped(app: Cronq, run: str, comparison: Comparison) -> None:
+    Job.fetch(run, connection=app.client).cancel()
+
+    look(comparison)
+
+    assert outcome(app, run) == ("stopped", "cancelled with RQ's tools", "rq")
+    assert app.client.zscore("rq:canceled:default", run) is not None
+
+
+def test_a_run_that_a_stock_worker_gave_up_before_it_began_has_failed(
+    app: Cronq, run: str, comparison: Comparison
+) -> None:
+    app.client.lpop(QUEUE)
+    app.client.hset(f"rq:job:{run}", "status", "failed")
+
+    look(comparison)
+
+    assert outcome(app, run)[:2] == ("failed", "RQ has it as failed, and it never began here: see RQ's record")
+    assert app.client.exists(f"rq:results:{run}") == 0, "RQ's own record has the reason"
+
+
+# What vanished
+
+
+def test_a_run_that_is_in_no_list_is_put_back_at_the_head_of_its_queue(
+    app: Cronq, run: str, comparison: Comparison
+) -> None:
+    later = app.enqueue("invoices")
+    app.client.lrem(QUEUE, 1, run)
+
+    look(comparison)
+    assert app.client.lrange(QUEUE, 0, -1) == [later.encode()], "one look proves nothing"
+    look(comparison)
+
+    assert app.client.lrange(QUEUE, 0, -1) == [run.encode(), later.encode()]
+    assert app.runs.get(run).state == "queued"
+
+
+def test_a_deleted_queue_comes_back_under_its_name(app: Cronq, run: str, comparison: Comparison) -> None:
+    app.client.delete(QUEUE, "rq:queues")
+
+    look(comparison, 2)
+
+    assert Queue.all(connection=app.client)[0].job_ids == [run]
+    assert start(app, run).code == "started"
+
+
+def test_a_run_is_put_back_only_once(app: Cronq, run: str, comparison: Comparison) -> None:
+    app.client.delete(QUEUE)
+    look(comparison, 2)
+    app.client.delete(QUEUE)
+
+    look(comparison, 2)
+
+    assert outcome(app, run)[:2] == ("lost", "it vanished from its queue again after it had been put back")
+
+
+def test_a_run_must_be_missing_for_a_while(app: Cronq, run: str) -> None:
+    patient = Comparison(app.client, app.keys, app.runs, by="beat box.1", patience_s=60.0)
+    app.client.delete(QUEUE)
+
+    look(patient, 3)
+
+    assert app.client.llen(QUEUE) == 0
+
+
+def test_what_was_missing_before_an_outage_must_be_missing_for_a_while_again(
+    app: Cronq, run: str, comparison: Comparison
+) -> None:
+    app.client.delete(QUEUE)
+    look(comparison)
+    comparison.outage()
+
+    look(comparison)
+
+    assert app.client.llen(QUEUE) == 0
+
+
+def test_two_beats_put_a_run_back_once(app: Cronq, run: str, comparison: Comparison) -> None:
+    other = Comparison(app.client, app.keys, app.runs, by="beat box.2", patience_s=0.0)
+    app.client.delete(QUEUE)
+
+    for _ in range(3):
+        look(comparison)
+        look(other)
+
+    assert app.client.lrange(QUEUE, 0, -1) == [run.encode()]
+    assert app.runs.get(run).state == "queued"
+
+
+def test_a_run_that_a_stock_worker_popped_and_lost_is_put_back(app: Cronq, run: str, comparison: Comparison) -> None:
+    app.client.lpop(QUEUE)
+    app.client.hset(f"rq:job:{run}", "status", "started")
+    app.client.zadd("rq:wip:default", {f"{run}:e": T + 59})
+
+    look(comparison, 2)
+
+    assert app.client.lrange(QUEUE, 0, -1) == [run.encode()]
+    assert Job.fetch(run, connection=app.client).get_status() == "queued"
+
+
+# What is only on its way
+
+
+def test_a_run_that_a_worker_has_just_popped_is_left_to_it(app: Cronq, run: str, comparison: Comparison) -> None:
+    app.client.lmove(QUEUE, POPPED, "LEFT", "RIGHT")
+
+    look(comparison, 3)
+
+    assert (app.client.llen(QUEUE), app.client.lrange(POPPED, 0, -1)) == (0, [run.encode()])
+    assert start(app, run) == Started("started", 1)
+
+
+def test_a_run_that_a_stock_worker_is_about_to_begin_is_left_to_it(
+    app: Cronq, run: str, comparison: Comparison
+) -> None:
+    app.client.lpop(QUEUE)
+    app.client.hset(f"rq:job:{run}", "status", "started")
+    app.client.zadd("rq:wip:default", {f"{run}:e": T + 120})
+
+    look(comparison, 3)
+
+    assert app.client.llen(QUEUE) == 0
+    assert app.runs.get(run).state == "queued"
+
+
+def test_a_run_that_has_begun_is_none_of_its_business(app: Cronq, run: str, comparison: Comparison) -> None:
+    app.client.lmove(QUEUE, POPPED, "LEFT", "RIGHT")
+    start(app, run)
+    Job.fetch(run, connection=app.client).delete()
+
+    look(comparison, 3)
+
+    assert app.runs.get(run).state == "running"
+
+
+def test_a_run_that_waits_for_its_lock_is_none_of_its_business(app: Cronq, run: str, comparison: Comparison) -> None:
+    app.client.lmove(QUEUE, POPPED, "LEFT", "RIGHT")
+    app.runs.park(app.runs.get(run), "invoices", T + 1)
+
+    look(comparison, 3)
+
+    assert (app.runs.get(run).state, app.client.llen(QUEUE)) == ("waiting", 0)
+
+
+#: What may happen to a run between the two halves of a look, and how it stands afterwards.
+MEANWHILE: dict[str, tuple[Callable[[Cronq, str], object], str]] = {
+    "popped": (lambda app, run: app.client.lpush(POPPED, run), "queued"),
+    "started": (start, "running"),
+    "set aside": (lambda app, run: app.runs.park(app.runs.get(run), "invoices", T + 1), "waiting"),
+    "stopped": (lambda app, run: app.stop(run), "done"),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+def test_what_happens_between_the_looks_is_seen_before_anything_is_pushed(
+    app: Cronq, run: str, comparison: Comparison, what: str
+) -> None:
+    """The list is read while the run is on its way from one to the other: it seems to be in none."""
+    happen, state = MEANWHILE[what]
+    app.client.delete(QUEUE)
+    look(comparison)
+
+    happen(app, run)
+    look(comparison)
+
+    assert app.client.llen(QUEUE) == 0
+    assert app.runs.get(run).state == state
+
+
+def test_a_run_claimed_after_the_lists_were_read_is_not_missed(
+    app: Cronq, run: str, comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, known = comparison._read_lists, {}
+    monkeypatch.setattr(comparison, "_read_lists", lambda queue: known.setdefault(queue, read(queue)))
+    look(comparison)
+    late = app.enqueue("invoices")
+
+    look(comparison, 3)
+
+    assert app.client.lrange(QUEUE, 0, -1) == [run.encode(), late.encode()]
+
+
+def test_a_run_that_was_requeued_and_then_deleted_keeps_its_outcome(
+    app: Cronq, run: str, comparison: Comparison
+) -> None:
+    from cronq.run_store import Settlement
+
+    start(app, run)
+    app.runs.settle(app.runs.get(run), Settlement("failed", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
+    job = Job.fetch(run, connection=app.client)
+    job.requeue()
+    job.delete()
+
+    look(comparison, 3)
+
+    assert outcome(app, run)[:2] == ("failed", "why")
+
+
+# Bounds and damage
+
+
+def test_a_pass_ends_and_the_next_goes_on_where_it_ended(
+    app: Cronq, store: Store, comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "_BATCH", 2)
+    monkeypatch.setattr(compare, "_MOST_STEPS", 2)
+    names = [f"job-{number}" for number in range(7)]
+    for name in names:
+        store(name, mark=T)
+    runs = [app.enqueue(name) for name in names for _ in range(3)]
+    Queue("default", connection=app.client).empty()
+
+    def settled() -> int:
+        return sum(app.runs.get(each).state == "done" for each in runs)
+
+    look(comparison)
+    assert 0 < settled() <= 4
+    look(comparison, 12)
+
+    assert settled() == len(runs)
+
+
+def test_of_a_list_that_is_too_long_nothing_is_called_missing(
+    app: Cronq, run: str, comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare, "_LONGEST_LIST", 2)
+    app.client.lrem(QUEUE, 1, run)
+    app.client.rpush(QUEUE, "a", "b", "c")
+
+    look(comparison, 3)
+    assert app.client.llen(QUEUE) == 3
+    app.client.rpop(QUEUE)
+    look(comparison, 2)
+
+    assert app.client.lindex(QUEUE, 0) == run.encode()
+
+
+@pytest.mark.parametrize(
+    "key", [QUEUE, POPPED, "rq:queues", "rq:wip:default", "cronq:events", "rq:job:{run}", "cronq:run:{run}"]
+)
+def test_nothing_is_written_when_a_key_has_a_wrong_type(
+    app: Cronq, run: str, comparison: Comparison, redis: Redis, key: str
+) -> None:
+    key = key.format(run=run)
+    redis.delete(QUEUE)
+    look(comparison)
+    redis.delete(key)
+    redis.set(key, "junk")
+
+    look(comparison, 3)
+
+    assert redis.get(key) == b"junk"
+    assert key == QUEUE or redis.llen(QUEUE) == 0
+
+
+def test_a_job_whose_active_set_is_of_a_wrong_type_keeps_no_other_from_being_looked_at(
+    app: Cronq, run: str, store: Store, comparison: Comparison, redis: Redis
+) -> None:
+    store("broken", mark=T)
+    redis.set(app.keys.active("broken"), "junk")
+    Job.fetch(run, connection=redis).delete()
+
+    look(comparison)
+
+    assert app.runs.get(run).outcome == "stopped"
