@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -56,6 +57,43 @@ def describe_run(job: str, tick: int | None, run_id: str) -> str:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What became of an earlier attempt of a run that was put back. Times are epoch seconds."""
+
+    attempt: int
+    outcome: str | None = None
+    reason: str | None = None
+    decided_by: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    error: str | None = None  #: its end, of a long one
+
+    @property
+    def duration_s(self) -> float | None:
+        """From the start to the end of the work."""
+        return _between(self.started_at, self.ended_at)
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `attempts` in `history --json`."""
+        return {
+            "attempt": self.attempt,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "decided_by": self.decided_by,
+            "host": self.host,
+            "pid": self.pid,
+            "started_at": iso(self.started_at),
+            "ended_at": iso(self.ended_at),
+            "duration_s": self.duration_s,
+            "exit_code": self.exit_code,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
 class Run:
     """One row of the ledger. Times are epoch seconds; None where something has not happened."""
 
@@ -80,20 +118,17 @@ class Run:
     error: str | None = None
     args: str | None = None
     result: str | None = None
+    attempts: tuple[Attempt, ...] = ()  #: the earlier ones, oldest first
 
     @property
     def lateness_s(self) -> float | None:
         """From the tick to the start of the work."""
-        if self.tick is None or self.started_at is None:
-            return None
-        return round(self.started_at - self.tick, 3)
+        return _between(self.tick, self.started_at)
 
     @property
     def duration_s(self) -> float | None:
         """From the start to the end of the work."""
-        if self.started_at is None or self.ended_at is None:
-            return None
-        return round(self.ended_at - self.started_at, 3)
+        return _between(self.started_at, self.ended_at)
 
     @classmethod
     def from_hash(cls, run_id: str, values: Mapping[str, str]) -> Run:
@@ -120,6 +155,7 @@ class Run:
             error=values.get("error") or None,
             args=values.get("args") or None,
             result=values.get("result") or None,
+            attempts=tuple(_attempts(values.get("attempts"))),
         )
 
     def as_json(self) -> dict[str, Any]:
@@ -143,7 +179,43 @@ class Run:
             "duration_s": self.duration_s,
             "exit_code": self.exit_code,
             "error": self.error,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
         }
+
+
+def _attempts(raw: str | None) -> list[Attempt]:
+    """The earlier attempts as `lua/parts/keep_attempt.lua` keeps them; what cannot be read is left out."""
+    try:
+        entries = json.loads(raw) if raw else []
+    except (ValueError, RecursionError):
+        return []
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict):
+            continue
+        values = {name: str(value) for name, value in entry.items() if isinstance(value, str | int)}
+        number = _int(values.get("attempt"))
+        if number is not None:
+            found.append(
+                Attempt(
+                    attempt=number,
+                    outcome=values.get("outcome") or None,
+                    reason=values.get("reason") or None,
+                    decided_by=values.get("decided_by") or None,
+                    host=values.get("host") or None,
+                    pid=_int(values.get("pid")),
+                    started_at=_within(_float(values.get("started_at"))),
+                    ended_at=_within(_float(values.get("ended_at"))),
+                    exit_code=_int(values.get("exit_code")),
+                    error=values.get("error") or None,
+                )
+            )
+    return found
+
+
+def _between(begin_s: float | None, end_s: float | None) -> float | None:
+    """Seconds from one moment to another, None when either is not known."""
+    return None if begin_s is None or end_s is None else round(end_s - begin_s, 3)
 
 
 def _int(text: str | None) -> int | None:

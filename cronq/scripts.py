@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -11,10 +12,16 @@ if TYPE_CHECKING:
     from redis.commands.core import Script
 
 
+#: A line that stands for a function which several scripts have in common.
+_PART = re.compile(r"^--@ (\w+)$", re.MULTILINE)
+
+
 @cache
 def source(name: str) -> str:
-    """The text of `lua/<name>.lua`."""
-    return (files("cronq") / "lua" / f"{name}.lua").read_text()
+    """The text of `lua/<name>.lua`; a line `--@ part` in it is replaced by `lua/parts/<part>.lua`."""
+    directory = files("cronq") / "lua"
+    text = (directory / f"{name}.lua").read_text()
+    return _PART.sub(lambda found: (directory / "parts" / f"{found[1]}.lua").read_text(), text)
 
 
 def load(client: Redis, name: str) -> Script:

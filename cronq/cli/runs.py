@@ -142,8 +142,25 @@ def history_command(ctx: click.Context, name: str, count: int, json_: bool, utc:
         zone = "UTC"
     now_s = app.now_s()
     head = ["TICK", "OUTCOME", "LATE", "TOOK", "HOST", "RUN", "REASON"]
-    print_table(head, [_history_row(run, zone, now_s, utc) for run in rows])
+    print_table(head, [line for run in rows for line in _history_rows(run, zone, now_s, utc)])
     return 0
+
+
+def _history_rows(run: Run, zone: str, now_s: float, force_utc: bool) -> list[list[str]]:
+    """The row of a run, and below it one for each earlier attempt, newest first."""
+    earlier = [
+        [
+            f"  attempt {each.attempt}",
+            each.outcome or "-",
+            "-",
+            format_duration(each.duration_s) if each.duration_s is not None else "-",
+            each.host or "-",
+            "",
+            each.reason or "",
+        ]
+        for each in reversed(run.attempts)
+    ]
+    return [_history_row(run, zone, now_s, force_utc), *earlier]
 
 
 def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str]:

@@ -5,6 +5,7 @@
 -- Returns 1 when a run was set aside or put back, 0 when there was none.
 --
 -- One step, because a run between the waiting set and its queue would be in neither after a crash.
+--@ keep_attempt
 local call = redis.call
 local function row(id) return ARGV[1] .. ':run:' .. id end
 local function active(job) return ARGV[1] .. ':job:' .. (job or '') .. ':active' end
@@ -13,8 +14,10 @@ if ARGV[2] ~= '' then
     local known = call('HMGET', row(ARGV[2]), 'state', 'job', 'attempt')
     if known[1] == 'done' and call('HGET', 'rq:job:' .. ARGV[2], 'status') == 'queued' then
         -- Put back by a person: the next attempt begins here, with its waiting.
-        call('HSET', row(ARGV[2]), 'attempt', (tonumber(known[3] or '') or 1) + 1)
-        call('HDEL', row(ARGV[2]), 'outcome', 'ended_at', 'exit_code', 'error', 'result')
+        local attempt = tonumber(known[3] or '') or 1
+        keep_attempt(row(ARGV[2]), attempt)
+        call('HSET', row(ARGV[2]), 'attempt', attempt + 1)
+        call('HDEL', row(ARGV[2]), 'started_at', 'host', 'pid', 'worker')
     elseif known[1] ~= 'queued' then
         return 0
     end

@@ -15,6 +15,7 @@
 --
 -- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
 -- twice after a crash, in neither it would be lost.
+--@ keep_attempt
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
@@ -41,8 +42,8 @@ if row[1] == 'done' then
         call('LREM', popped, 1, item.run)
         return cjson.encode({'settled', attempt})
     end
+    keep_attempt(run, attempt)
     attempt = attempt + 1
-    call('HDEL', run, 'outcome', 'reason', 'ended_at', 'exit_code', 'error', 'result')
 elseif row[1] == 'running' then
     if row[4] == item.execution then return cjson.encode({'started', attempt}) end
     call('LREM', popped, 1, item.run)

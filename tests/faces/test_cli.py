@@ -17,11 +17,13 @@ import click
 import pytest
 from redis import Redis
 from redis.connection import AbstractConnection
+from rq.registry import FailedJobRegistry
 
 from cronq import Cronq
 from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.config import Config
 from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.run_store import Settlement
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
 
@@ -585,6 +587,30 @@ def test_history_of_thousands_of_rows_takes_two_round_trips(
 
     assert answer.code == 0
     assert len(answer.out.splitlines()) == 1 + 3000
+
+
+def test_history_shows_the_earlier_attempts_below_their_run(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"])
+    run_id = app.enqueue("tidy")
+
+    def attempt(outcome: str, reason: str, begin_s: float) -> None:
+        started = app.runs.start(
+            app.runs.get(run_id), worker="w", host="db1", pid=1, execution=f"e{begin_s}", lease_s=90, now_s=begin_s
+        )
+        told = {"by": "w", "now_s": begin_s + 1.5, "attempt": started.attempt, "execution": f"e{begin_s}"}
+        assert app.runs.settle(app.runs.get(run_id), Settlement(outcome, reason), **told)
+
+    attempt("failed", "no paper", 1e9)
+    FailedJobRegistry("default", connection=app.client).requeue(run_id)
+    attempt("timed_out", "too slow", 1e9 + 60)
+    FailedJobRegistry("default", connection=app.client).requeue(run_id)
+    attempt("succeeded", "it ran to its end", 1e9 + 120)
+
+    lines = [line.split() for line in cronq("history", "tidy").out.splitlines()]
+
+    assert lines[1][-5:] == ["succeeded", "-", "1.5s", "db1", run_id]
+    assert lines[2] == ["attempt", "2", "timed_out", "-", "1.5s", "db1", "too", "slow"]
+    assert lines[3] == ["attempt", "1", "failed", "-", "1.5s", "db1", "no", "paper"]
 
 
 # Bad definitions

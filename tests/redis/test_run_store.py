@@ -15,7 +15,7 @@ from cronq.app import Cronq
 from cronq.claim import TickClaim
 from cronq.due import Decision
 from cronq.job import JobSpec
-from cronq.run import Run
+from cronq.run import Attempt, Run
 from cronq.run_store import Settlement, Started
 from cronq.sweep import Sweep
 
@@ -114,6 +114,62 @@ def test_a_second_attempt_begins_with_a_clean_row(app: Cronq, queued: Run) -> No
 
     run = app.runs.get(RUN)
     assert (run.attempt, run.outcome, run.reason, run.ended_at, run.exit_code, run.error) == (2, *[None] * 5)
+
+
+def test_what_became_of_the_attempt_before_is_kept(app: Cronq, queued: Run) -> None:
+    start(app)
+    app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", exit_code=3, error="E"), by="w1", now_s=T + 9)
+    put_back_by_a_person(app)
+
+    start(app, now_s=T + 20)
+    settle(app, "succeeded", attempt=2)
+
+    run = app.runs.get(RUN)
+    assert (run.outcome, run.attempt, run.exit_code) == ("succeeded", 2, None)
+    assert run.attempts == (Attempt(1, "failed", "why", "w1", "box", 1, T + 1.0, T + 9.0, 3, "E"),)
+    assert app.history("invoices")[0].as_json()["attempts"][0]["outcome"] == "failed"
+
+
+def test_the_attempt_before_one_that_waits_for_its_lock_is_kept_too(app: Cronq, queued: Run) -> None:
+    start(app)
+    settle(app, "failed")
+    put_back_by_a_person(app)
+    pop(app)
+
+    app.runs.park(app.runs.get(RUN), "invoices", T + 10)
+    waiting = app.runs.get(RUN)
+    app.runs.put_back("invoices")
+    start(app)
+
+    assert [(each.attempt, each.outcome) for each in waiting.attempts] == [(1, "failed")]
+    assert (waiting.started_at, waiting.host, waiting.decided_by) == (None, None, None)
+    assert app.runs.get(RUN).attempts == waiting.attempts
+
+
+def test_the_last_twenty_attempts_are_kept_and_of_each_error_the_end(app: Cronq, queued: Run) -> None:
+    for attempt in range(1, 24):
+        assert start(app) == Started("started", attempt)
+        error = f"{'x' * 9000} {attempt}"
+        app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", error=error), by="w", now_s=T + attempt)
+        put_back_by_a_person(app)
+    start(app)
+
+    run = app.runs.get(RUN)
+    assert [each.attempt for each in run.attempts] == list(range(4, 24))
+    assert all(each.error is not None and each.error.endswith(f"x {each.attempt}") for each in run.attempts)
+    assert len(app.client.hget(app.keys.run(RUN), "attempts") or b"") < 100_000
+
+
+@pytest.mark.parametrize("junk", ["junk", "7", "[1e999]", '{"a": 1}', "[" * 5000, b'["\xff"]'])
+def test_damage_to_what_was_kept_does_not_keep_a_run_from_starting(app: Cronq, queued: Run, junk: str) -> None:
+    start(app)
+    settle(app, "failed")
+    put_back_by_a_person(app)
+    app.client.hset(app.keys.run(RUN), "attempts", junk)
+
+    assert start(app) == Started("started", 2)
+
+    assert app.runs.get(RUN).as_json()["attempt"] == 2
 
 
 def test_a_key_of_a_wrong_type_is_named_and_nothing_is_written(app: Cronq, queued: Run) -> None:

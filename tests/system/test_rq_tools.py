@@ -207,6 +207,19 @@ def test_a_run_refused_by_a_stock_worker_can_be_put_back_for_one_of_ours(own: In
 
     run = own.settles(run_id, attempt=2)
     assert (run.outcome, run.attempt) == ("succeeded", 2)
+    assert [(each.outcome, each.host) for each in run.attempts] == [("failed", "box")]
+
+
+def test_a_stock_worker_keeps_the_attempt_before_too(own: Installation) -> None:
+    run_id = own.enqueue("fail-once")
+    plain_burst(own)
+    own.run_rq("requeue", "--queue", "default", run_id)
+
+    plain_burst(own)
+
+    run = own.row(run_id)
+    assert (run.outcome, run.attempt) == ("succeeded", 2)
+    assert [(each.outcome, each.reason) for each in run.attempts] == [("failed", "ValueError: the first attempt")]
 
 
 # Putting back

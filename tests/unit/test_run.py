@@ -30,6 +30,7 @@ TICK = 1795244400  # 2026-11-21T07:00:00Z
 FIELDS = (
     "job", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "queue", "host", "pid", "worker",
     "fence", "queued_at", "started_at", "ended_at", "exit_code", "error", "args", "result",
+    "attempts",
 )  # fmt: skip
 bounded = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -37,6 +38,7 @@ bounded = settings(derandomize=True, deadline=None, max_examples=300)
 STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
+    "attempts",
 }  # fmt: skip
 
 
@@ -107,7 +109,35 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "duration_s": 60.75,
         "exit_code": 0,
         "error": None,
+        "attempts": [],
     }
+
+
+def test_earlier_attempts_are_shown_with_what_became_of_them() -> None:
+    kept = [
+        {"attempt": 1, "outcome": "failed", "reason": "no paper", "decided_by": "worker w1", "host": "db1", "pid": "7",
+         "started_at": f"{TICK}.5", "ended_at": f"{TICK + 2}", "exit_code": "3", "error": "Traceback"},
+        {"attempt": 2, "outcome": "stopped"},
+    ]  # fmt: skip
+
+    run = Run.from_hash("invoices-20261121T070000Z", row(attempts=json.dumps(kept), attempt="3"))
+
+    nothing = dict.fromkeys(
+        ("reason", "decided_by", "host", "pid", "started_at", "ended_at", "duration_s", "exit_code", "error")
+    )
+    assert run.as_json()["attempts"] == [
+        {
+            "attempt": 1, "outcome": "failed", "reason": "no paper", "decided_by": "worker w1", "host": "db1", "pid": 7,
+            "started_at": "2026-11-21T07:00:00.500Z", "ended_at": "2026-11-21T07:00:02Z", "duration_s": 1.5,
+            "exit_code": 3, "error": "Traceback",
+        },
+        nothing | {"attempt": 2, "outcome": "stopped"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("junk", ["{}", "[1]", '[{"attempt": "x"}]', "[" * 100_000, "[NaN, null]", '[{"outcome": 1}]'])
+def test_earlier_attempts_that_cannot_be_read_are_left_out(junk: str) -> None:
+    assert Run.from_hash("x-m0123abcd", row(attempts=junk)).attempts == ()
 
 
 def test_the_keys_that_others_rely_on_are_there_for_every_row() -> None:

@@ -1,0 +1,17 @@
+-- Part of start_run and park_run. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
+-- the last 20, oldest first), and clears the row for the next one. *attempt* is the number of the one that ended.
+local function keep_attempt(row, attempt)
+    local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}
+    local values = redis.call('HMGET', row, 'attempts', unpack(facts))
+    local kept = {attempt = attempt}
+    for i, name in ipairs(facts) do kept[name] = values[i + 1] or nil end
+    if kept.error then kept.error = string.sub(kept.error, -4000) end  -- a row of 20 tracebacks may not grow large
+    local fine, list = pcall(cjson.decode, values[1] or '[]')
+    if not fine or type(list) ~= 'table' then list = {} end
+    list[#list + 1] = kept
+    while #list > 20 do table.remove(list, 1) end
+    local encodes, text = pcall(cjson.encode, list)  -- not so when somebody wrote infinity into it
+    redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
+    redis.call('HDEL', row, 'outcome', 'reason', 'decided_by', 'ended_at', 'exit_code', 'error', 'result', 'fence',
+        'max_rss_kib', 'cpu_s')
+end
