@@ -37,6 +37,7 @@ from cronq.keys import Keys
 from cronq.lock import Lock
 from cronq.mend import Audit, Mender
 from cronq.registry import REGISTRY, Registry, checked_call_json
+from cronq.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.run import BAD, Run
 from cronq.run_store import RunStore, Settlement
 from cronq.stored_job import StoredJob
@@ -377,8 +378,16 @@ class Cronq:
             Chore("compare", _SWEEP_S, comparison.once, comparison.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]
+        if self.config.publish_rq_cron:
+            beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, self._rq_cron(beat_id).once))
         beat.leave = heart.leave
         return beat
+
+    def _rq_cron(self, beat_id: str) -> RqCron:
+        """What publishes RQ's cron record, through connections of its own."""
+        client = own_client(self.client, _GUARDIAN_TIMEOUT_S)
+        jobs = JobStore(client, self.keys, self.config.keep_events)
+        return RqCron(client, self.keys, jobs, beat_id=beat_id, host=self.config.host, pid=os.getpid())
 
     def _facts_of(self, beat: Beat) -> dict[str, Any]:
         """What a beat says of itself besides being alive."""

@@ -42,6 +42,7 @@ class Config:
     keep_rows_for: float = 30 * 86400.0  #: life of a row of the ledger
     keep_events: int = 10_000
     batch: int = 250  #: ticks claimed per round trip
+    publish_rq_cron: bool = True  #: tell tools that show RQ's cron of our schedules
     allow_eviction: bool = False  #: go on although Redis may evict keys, and so lose or double runs
     log_level: str = "info"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)

@@ -78,6 +78,10 @@ class JobStore:
                 found[name] = error
         return found
 
+    def next_due(self, limit: int) -> list[str]:
+        """The names of the jobs that are due next, at most *limit*, soonest first."""
+        return [text(name) for name in self.client.zrange(self.keys.agenda, 0, limit - 1)]
+
     def version_of(self, name: str) -> str:
         """The version of a job whose definition may be damaged; "" when there is none."""
         try:

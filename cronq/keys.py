@@ -22,6 +22,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     running                    ZSET    run ids by last heartbeat                 run_store   permanent
     events                     STREAM  every change of a run or a job, capped    events      permanent
     beats, workers             HASH    process id -> heartbeat (JSON)            hosts       permanent
+    rq-cron                    STRING  the beat that publishes RQ's cron record  rq_cron     70 s
     fence:{lock}               HASH    last fencing token, last holder           lock        permanent
     lock:{prefix}:{lock}       STRING  python-redis-lock's own layout            lock        the lock's ttl
     lock-signal:{prefix}:{l}   LIST    python-redis-lock's wake-up               lock        1 s
@@ -37,6 +38,7 @@ from dataclasses import dataclass
 #: RQ's own names, as its queue, job, registry and execution modules build them.
 RQ_QUEUES = "rq:queues"
 RQ_SUSPENDED = "rq:suspended"
+RQ_CRON_SCHEDULERS = "rq:cron_schedulers"
 
 
 def belongs_to_rq(key: str) -> bool:
@@ -97,6 +99,11 @@ def rq_executions(run_id: str) -> str:
 def rq_worker(name: str) -> str:
     """HASH of one RQ worker."""
     return f"rq:worker:{name}"
+
+
+def rq_cron_scheduler(name: str) -> str:
+    """HASH of one record of RQ's cron."""
+    return f"rq:cron_scheduler:{name}"
 
 
 @dataclass(frozen=True)
@@ -171,6 +178,10 @@ class Keys:
     @property
     def workers(self) -> str:
         return f"{self.prefix}:workers"
+
+    @property
+    def rq_cron(self) -> str:
+        return f"{self.prefix}:rq-cron"
 
     @property
     def wake(self) -> str:

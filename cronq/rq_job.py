@@ -35,10 +35,16 @@ def fields_of(client: Redis, spec: JobSpec, run_id: str, description: str, args_
             failure_ttl=int(spec.failure_ttl),
             description=description,
             job_id=run_id,
-            meta={"cronq_job": spec.name},
+            meta=meta_of(spec),
             pipeline=pipeline,
         )
         return _captured(pipeline, run_id, spec.queue)
+
+
+def meta_of(spec: JobSpec) -> dict[str, str]:
+    """What RQ's tools show beside a run: flat, and of words that need no escaping, for not all of them escape it."""
+    schedule = {"schedule": str(spec.schedule), "timezone": spec.tz} if spec.schedule is not None else {}
+    return {"cronq_job": spec.name} | schedule
 
 
 def _captured(pipeline: Pipeline, run_id: str, queue: str) -> dict[bytes, bytes]:

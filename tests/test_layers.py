@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake", "worker",
         "pool",
     ),
-    "acts: telling": ("alerts", "metrics", "checks", "archive"),
+    "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
     "the composition root": ("app",),
     "faces": ("", "plain", "cli", "web", "testing", "__main__"),
 }  # fmt: skip
@@ -46,7 +46,7 @@ CLOCKS = {
 }  # fmt: skip
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 #: What only the composition root builds.
-BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Mender", "Sweep", "Comparison", "Beat"}
+BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Mender", "Sweep", "Comparison", "Beat", "RqCron"}
 MOST_MODULE_LINES = 400
 MOST_FUNCTION_LINES = 50
 

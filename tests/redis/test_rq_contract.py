@@ -45,7 +45,7 @@ def enqueue_with_rq(redis: Redis, spec: JobSpec, run_id: str, description: str, 
         failure_ttl=int(spec.failure_ttl),
         description=description,
         job_id=run_id,
-        meta={"cronq_job": spec.name},
+        meta={"cronq_job": spec.name, "schedule": str(spec.schedule), "timezone": spec.tz},
     )
     return dump(redis)
 
