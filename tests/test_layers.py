@@ -30,7 +30,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
     "the composition root": ("app",),
-    "faces": ("", "plain", "cli", "web", "testing", "__main__"),
+    "faces": ("", "plain", "dashboard", "cli", "web", "testing", "__main__"),
 }  # fmt: skip
 ORDER = [module for layer in LAYERS.values() for module in layer]
 PURE = LAYERS["pure: no Redis"]
