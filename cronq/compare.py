@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
+from redis.client import Pipeline
 
 from cronq import scripts
 from cronq.clock import boot_s
@@ -25,6 +26,10 @@ log = logging.getLogger("cronq.sweep")
 #: A step is so many jobs, most of which have nothing queued, or so many runs; a pass, so many steps.
 _BATCH = 250
 _MOST_STEPS = 10
+#: Settled in one pass, each in a round trip of its own while ticks wait; the others are found again.
+_MOST_SETTLED = 200
+#: Of jobs with no more open runs than this, many are read in one round trip.
+_FEW_RUNS = 20
 #: Of longer lists nobody knows at reasonable cost who is not in them; that waits until they are shorter.
 _LONGEST_LIST = 10_000
 _Item = TypeVar("_Item")
@@ -57,10 +62,11 @@ class Comparison:
         """Settle and put back what the next part of the walk finds; *now_s* is server time."""
         walk, self._walk = self._walk or self._steps(), None  # an error on the way begins a new walk
         lists: dict[str, set[str] | None] = {}
+        settled = 0
         for step, run_ids in enumerate(walk, 1):
-            for found in self._look(run_ids, now_s):
-                self._judge(found, lists, now_s)
-            if step >= _MOST_STEPS:
+            over = [found for found in self._look(run_ids, now_s) if self._is_over(found, lists)]
+            settled += self._settle(over[: _MOST_SETTLED - settled], now_s)
+            if step >= _MOST_STEPS or settled >= _MOST_SETTLED:
                 self._walk = walk
                 return
         self._missing, self._missing_now = self._missing_now, {}
@@ -75,19 +81,28 @@ class Comparison:
         """The ids of all queued runs, at most a batch a step; a step may have none."""
         names = (text(name) for name in self.client.sscan_iter(self.keys.jobs, count=_BATCH))
         for some in _batches(names):
-            with self.client.pipeline(transaction=False) as pipe:
-                for name in some:
-                    pipe.hlen(self.keys.active(name))
-                counts = pipe.execute(raise_on_error=False)
-            busy = (name for name, count in zip(some, counts, strict=True) if isinstance(count, int) and count)
-            yield from _batches(self._queued_of(busy))
+            active = [self.keys.active(name) for name in some]
+            counts = self._of_each(active, lambda pipe, key: pipe.hlen(key))
+            busy = {key: count for key, count in zip(active, counts, strict=True) if isinstance(count, int) and count}
+            yield from _batches(self._queued_in(busy))
             yield []
 
-    def _queued_of(self, names: Iterator[str]) -> Iterator[str]:
-        for name in names:
-            for run_id, state in self.client.hscan_iter(self.keys.active(name), count=_BATCH):
-                if text(state) == "queued":
-                    yield text(run_id)
+    def _queued_in(self, busy: dict[str, int]) -> Iterator[str]:
+        """The queued runs in these active sets, by their length."""
+        few = [key for key, count in busy.items() if count <= _FEW_RUNS]
+        many = [self.client.hscan_iter(key, count=_BATCH) for key, count in busy.items() if count > _FEW_RUNS]
+        replies = self._of_each(few, lambda pipe, key: pipe.hgetall(key))
+        read = [reply.items() for reply in replies if isinstance(reply, dict)]
+        for run_id, state in chain.from_iterable([*read, *many]):
+            if text(state) == "queued":
+                yield text(run_id)
+
+    def _of_each(self, keys: list[str], ask: Callable[[Pipeline, str], Any]) -> list[Any]:
+        """The replies to one command for each of *keys*; one round trip. For a key of a wrong type, the error."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in keys:
+                ask(pipe, key)
+            return pipe.execute(raise_on_error=False)
 
     def _look(self, run_ids: list[str], now_s: float) -> list[_Found]:
         if not run_ids:
@@ -106,7 +121,8 @@ class Comparison:
         since = self._missing.get(run_id)
         return since is not None and boot_s() - since >= self.patience_s
 
-    def _judge(self, found: _Found, lists: dict[str, set[str] | None], now_s: float) -> None:
+    def _is_over(self, found: _Found, lists: dict[str, set[str] | None]) -> bool:
+        """Whether a run is to be settled; notes one that is in no list."""
         if found.code == "on_its_way":
             if found.queue not in lists:
                 lists[found.queue] = self._read_lists(found.queue)
@@ -115,8 +131,7 @@ class Comparison:
                 self._missing_now[found.run_id] = self._missing.get(found.run_id, boot_s())
         elif found.code == "put_back":
             log.warning("PUT BACK %s: it had vanished from its queue %s", found.run_id, found.queue)
-        elif found.code != "moved_on":
-            self._settle(found, now_s)
+        return found.code in ("deleted", "canceled", "ended", "vanished")
 
     def _read_lists(self, queue: str) -> set[str] | None:
         """The ids that wait in *queue* or were just popped from it; None when they are too many."""
@@ -128,21 +143,23 @@ class Comparison:
             return None
         return {text(run_id) for part in parts for run_id in part}
 
-    def _settle(self, found: _Found, now_s: float) -> None:
-        run = self.runs.find(found.run_id)
-        if run is None:
-            return
-        settlement, by = self._verdict(found)
-        if self.runs.settle(
-            run,
-            settlement,
-            by=by,
-            now_s=now_s,
-            expect="queued",
-            rq_status=found.status,
-            plain=found.code in ("canceled", "ended"),  # RQ has written its own records of these
-        ):
-            log.warning("FINISH %s %s %s", found.run_id, settlement.outcome, settlement.reason)
+    def _settle(self, over: list[_Found], now_s: float) -> int:
+        """Settle those that are still queued; how many were tried."""
+        known = {found.run_id: found for found in over}
+        for run in self.runs.rows(known):
+            found = known[run.run_id]
+            settlement, by = self._verdict(found)
+            if self.runs.settle(
+                run,
+                settlement,
+                by=by,
+                now_s=now_s,
+                expect="queued",
+                rq_status=found.status,
+                plain=found.code in ("canceled", "ended"),  # RQ has written its own records of these
+            ):
+                log.warning("FINISH %s %s %s", found.run_id, settlement.outcome, settlement.reason)
+        return len(over)
 
     def _verdict(self, found: _Found) -> tuple[Settlement, str]:
         """The settlement, and who decided it."""
