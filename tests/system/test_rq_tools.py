@@ -267,6 +267,25 @@ def test_a_function_queues_itself(own: Installation) -> None:
     assert len(own.diary("itself")) == 1
 
 
+# Taking away
+
+
+def test_an_emptied_queue_stops_its_runs_and_a_lost_list_comes_back(own: Installation) -> None:
+    emptied = [own.enqueue("add-low"), own.enqueue("add-low")]
+    lost = own.enqueue("add-high")
+    own.beat(CRONQ_LOST_AFTER="1s")
+
+    own.run_rq("empty", "low")
+    own.client.delete("rq:queue:high")
+
+    for run_id in emptied:
+        run = own.settles(run_id)
+        assert (run.outcome, run.reason, run.decided_by) == ("stopped", "removed from its queue", "rq")
+    until(lambda: own.client.lrange("rq:queue:high", 0, -1) == [lost.encode()], what="the run back on its queue")
+    own.worker("high")
+    assert own.settles(lost).outcome == "succeeded"
+
+
 # Holding
 
 

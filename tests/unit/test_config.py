@@ -82,6 +82,7 @@ def test_every_setting_can_come_from_every_place_and_says_from_which(load: Load,
         "keep_events": ("77", 77),
         "batch": ("11", 11),
         "allow_eviction": ("true", True),
+        "publish_rq_cron": ("false", False),
         "log_level": ("debug", "debug"),
     }
     variables = {name: "CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}" for name in values}
