@@ -143,6 +143,7 @@ def test_the_attempt_before_one_that_waits_for_its_lock_is_kept_too(app: Cronq, 
 
     assert [(each.attempt, each.outcome) for each in waiting.attempts] == [(1, "failed")]
     assert (waiting.started_at, waiting.host, waiting.decided_by) == (None, None, None)
+    assert app.client.ttl(app.keys.run(RUN)) == -1, "an open run does not expire"
     assert app.runs.get(RUN).attempts == waiting.attempts
 
 

@@ -1,5 +1,5 @@
 -- Part of start_run and park_run. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
--- the last 20, oldest first), and clears the row for the next one. *attempt* is the number of the one that ended.
+-- the last 20, oldest first), and opens the row for the next one. *attempt* is the number of the one that ended.
 local function keep_attempt(row, attempt)
     local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}
     local values = redis.call('HMGET', row, 'attempts', unpack(facts))
@@ -14,4 +14,5 @@ local function keep_attempt(row, attempt)
     redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
     redis.call('HDEL', row, 'outcome', 'reason', 'decided_by', 'ended_at', 'exit_code', 'error', 'result', 'fence',
         'max_rss_kib', 'cpu_s')
+    redis.call('PERSIST', row)  -- it may not end before its run does; settling gives it a life again
 end
