@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +15,7 @@ from cronq import compare
 from cronq.app import Cronq
 from cronq.compare import Comparison
 from cronq.job import JobSpec
-from cronq.run_store import Started
+from cronq.run_store import Settlement, Started
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -266,11 +268,54 @@ def test_a_run_claimed_after_the_lists_were_read_is_not_missed(
     assert app.client.lrange(QUEUE, 0, -1) == [run.encode(), late.encode()]
 
 
+def test_while_workers_are_busy_no_run_is_pushed_twice(
+    app: Cronq, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two beats without patience look on while runs go through every step, some by way of a lock."""
+    store("busy", mark=T, overlap="allow")
+    runs = [app.enqueue("busy") for _ in range(300)]
+    begun: list[str] = []
+    ended = threading.Event()
+
+    def work() -> None:
+        while True:
+            raw = app.client.lmove(QUEUE, POPPED, "LEFT", "RIGHT")
+            if raw is None:
+                if all(run.state == "done" for run in app.runs.rows(runs)):
+                    return
+                app.runs.put_back("busy")
+                continue
+            run = app.runs.get(raw.decode())
+            if random.random() < 0.2:
+                app.runs.park(run, "busy", T + 1)
+                continue
+            if start(app, run.run_id).code == "started":
+                begun.append(run.run_id)
+                app.runs.settle(run, Settlement("succeeded", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
+
+    def watch(by: str) -> None:
+        comparison = Comparison(app.client, app.keys, app.runs, by=by, patience_s=0.0)
+        while not ended.is_set():
+            comparison.once(T + 60)
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    beats = [threading.Thread(target=watch, args=(f"beat box.{number}",)) for number in range(2)]
+    for thread in (*beats, *workers):
+        thread.start()
+    for worker in workers:
+        worker.join(60)
+    ended.set()
+    for beat in beats:
+        beat.join(60)
+
+    assert sorted(begun) == sorted(runs)
+    assert {(run.outcome, run.attempt) for run in app.runs.rows(runs)} == {("succeeded", 1)}
+    assert "PUT BACK" not in caplog.text
+
+
 def test_a_run_that_was_requeued_and_then_deleted_keeps_its_outcome(
     app: Cronq, run: str, comparison: Comparison
 ) -> None:
-    from cronq.run_store import Settlement
-
     start(app, run)
     app.runs.settle(app.runs.get(run), Settlement("failed", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
     job = Job.fetch(run, connection=app.client)
