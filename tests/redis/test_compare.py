@@ -230,7 +230,7 @@ def test_a_run_that_waits_for_its_lock_is_none_of_its_business(app: Cronq, run: 
     assert (app.runs.get(run).state, app.client.llen(QUEUE)) == ("waiting", 0)
 
 
-#: What may happen to a run between the two halves of a look, and how it stands afterwards.
+#: What may happen to a run between its being found and its being judged, and how it stands afterwards.
 MEANWHILE: dict[str, tuple[Callable[[Cronq, str], object], str]] = {
     "popped": (lambda app, run: app.client.lpush(POPPED, run), "queued"),
     "started": (start, "running"),
@@ -241,14 +241,20 @@ MEANWHILE: dict[str, tuple[Callable[[Cronq, str], object], str]] = {
 
 @pytest.mark.parametrize("what", MEANWHILE)
 def test_what_happens_between_the_looks_is_seen_before_anything_is_pushed(
-    app: Cronq, run: str, comparison: Comparison, what: str
+    app: Cronq, run: str, comparison: Comparison, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     """The list is read while the run is on its way from one to the other: it seems to be in none."""
     happen, state = MEANWHILE[what]
     app.client.delete(QUEUE)
     look(comparison)
+    ask = comparison._look
 
-    happen(app, run)
+    def just_before(run_ids: list[str], now_s: float) -> object:
+        if run_ids:
+            happen(app, run)
+        return ask(run_ids, now_s)
+
+    monkeypatch.setattr(comparison, "_look", just_before)
     look(comparison)
 
     assert app.client.llen(QUEUE) == 0
