@@ -375,11 +375,13 @@ class Cronq:
         beat.chores = [
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
-            Chore("compare", _SWEEP_S, comparison.once, comparison.outage),
+            Chore("compare", _AUDIT_S, comparison.once, comparison.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         if self.config.publish_rq_cron:
-            beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, self._rq_cron(beat_id).once))
+            # Not at once: a beat that has just been started has ticks to serve first.
+            first = boot_s() + PUBLISH_EVERY_S / 3
+            beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, self._rq_cron(beat_id).once, due_boot=first))
         beat.leave = heart.leave
         return beat
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
 
 from redis import Redis
-from redis.client import Pipeline
 
 from cronq import scripts
 from cronq.clock import boot_s
@@ -23,12 +22,13 @@ from cronq.run_store import REMOVED, RunStore, Settlement
 
 log = logging.getLogger("cronq.sweep")
 
-#: A step is so many jobs, most of which have nothing queued, or so many runs; a pass, so many steps.
+#: A pass looks through about so many jobs, most of which have nothing queued, and at so many batches of runs.
+_JOBS = 2000
 _BATCH = 250
-_MOST_STEPS = 10
+_MOST_BATCHES = 10
 #: Settled in one pass, each in a round trip of its own while ticks wait; the others are found again.
 _MOST_SETTLED = 200
-#: Of jobs with no more open runs than this, many are read in one round trip.
+#: Jobs with no more open runs than this are read all in one round trip.
 _FEW_RUNS = 20
 #: Of longer lists nobody knows at reasonable cost who is not in them; that waits until they are shorter.
 _LONGEST_LIST = 10_000
@@ -54,7 +54,8 @@ class Comparison:
         self.by = by
         self.patience_s = patience_s
         self._compare: Any = scripts.load(client, "compare_runs")
-        self._walk: Iterator[list[str]] | None = None
+        self._find: Any = scripts.load(client, "find_queued")
+        self._walk: Iterator[list[str] | None] | None = None
         self._missing: dict[str, float] = {}  #: runs that were in no list, and since when (boot clock)
         self._missing_now: dict[str, float] = {}  #: the same, as far as the present walk has come
 
@@ -63,10 +64,13 @@ class Comparison:
         walk, self._walk = self._walk or self._steps(), None  # an error on the way begins a new walk
         lists: dict[str, set[str] | None] = {}
         settled = 0
-        for step, run_ids in enumerate(walk, 1):
+        for batch, run_ids in enumerate(walk, 1):
+            if run_ids is None:
+                self._walk = walk
+                return
             over = [found for found in self._look(run_ids, now_s) if self._is_over(found, lists)]
             settled += self._settle(over[: _MOST_SETTLED - settled], now_s)
-            if step >= _MOST_STEPS or settled >= _MOST_SETTLED:
+            if batch >= _MOST_BATCHES or settled >= _MOST_SETTLED:
                 self._walk = walk
                 return
         self._missing, self._missing_now = self._missing_now, {}
@@ -77,36 +81,24 @@ class Comparison:
         self._missing.clear()
         self._missing_now.clear()
 
-    def _steps(self) -> Iterator[list[str]]:
-        """The ids of all queued runs, at most a batch a step; a step may have none."""
-        names = (text(name) for name in self.client.sscan_iter(self.keys.jobs, count=_BATCH))
-        for some in _batches(names):
-            active = [self.keys.active(name) for name in some]
-            counts = self._of_each(active, lambda pipe, key: pipe.hlen(key))
-            busy = {key: count for key, count in zip(active, counts, strict=True) if isinstance(count, int) and count}
-            yield from _batches(self._queued_in(busy))
-            yield []
+    def _steps(self) -> Iterator[list[str] | None]:
+        """The ids of all queued runs, a batch at a time; None where a pass may end."""
+        cursor = ""
+        while cursor != "0":
+            args = [self.keys.prefix, cursor or "0", _JOBS, _FEW_RUNS]
+            reply = json.loads(text(self._find(keys=[self.keys.jobs], args=args)))
+            cursor = reply["cursor"]
+            yield from _batches(chain(reply.get("runs", []), *map(self._queued_of, reply.get("jobs", []))))
+            if cursor != "0":
+                yield None
 
-    def _queued_in(self, busy: dict[str, int]) -> Iterator[str]:
-        """The queued runs in these active sets, by their length."""
-        few = [key for key, count in busy.items() if count <= _FEW_RUNS]
-        many = [self.client.hscan_iter(key, count=_BATCH) for key, count in busy.items() if count > _FEW_RUNS]
-        replies = self._of_each(few, lambda pipe, key: pipe.hgetall(key))
-        read = [reply.items() for reply in replies if isinstance(reply, dict)]
-        for run_id, state in chain.from_iterable([*read, *many]):
+    def _queued_of(self, name: str) -> Iterator[str]:
+        """The queued runs of a job that has many."""
+        for run_id, state in self.client.hscan_iter(self.keys.active(name), count=_BATCH):
             if text(state) == "queued":
                 yield text(run_id)
 
-    def _of_each(self, keys: list[str], ask: Callable[[Pipeline, str], Any]) -> list[Any]:
-        """The replies to one command for each of *keys*; one round trip. For a key of a wrong type, the error."""
-        with self.client.pipeline(transaction=False) as pipe:
-            for key in keys:
-                ask(pipe, key)
-            return pipe.execute(raise_on_error=False)
-
     def _look(self, run_ids: list[str], now_s: float) -> list[_Found]:
-        if not run_ids:
-            return []
         document = {
             "prefix": self.keys.prefix,
             "now": repr(now_s),

@@ -22,7 +22,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     running                    ZSET    run ids by last heartbeat                 run_store   permanent
     events                     STREAM  every change of a run or a job, capped    events      permanent
     beats, workers             HASH    process id -> heartbeat (JSON)            hosts       permanent
-    rq-cron                    STRING  the beat that publishes RQ's cron record  rq_cron     40 s
+    rq-cron                    STRING  the beat that publishes RQ's cron record  rq_cron     70 s
     fence:{lock}               HASH    last fencing token, last holder           lock        permanent
     lock:{prefix}:{lock}       STRING  python-redis-lock's own layout            lock        the lock's ttl
     lock-signal:{prefix}:{l}   LIST    python-redis-lock's wake-up               lock        1 s

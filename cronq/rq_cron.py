@@ -25,10 +25,10 @@ from cronq.stored_job import StoredJob
 log = logging.getLogger("cronq.beat")
 
 #: How often the record is written; RQ's tools take one for dead that is older than two minutes.
-PUBLISH_EVERY_S = 15.0
+PUBLISH_EVERY_S = 30.0
 _RECORD_LIFE_S = 120
 #: A beat that fell silent for so long has lost its turn.
-_TURN_S = 40
+_TURN_S = 70
 #: The record is one value that its readers take as a whole; of more jobs, those that are due next.
 _MOST_JOBS = 1000
 _DAY_S = 86400

@@ -250,8 +250,7 @@ def test_what_happens_between_the_looks_is_seen_before_anything_is_pushed(
     ask = comparison._look
 
     def just_before(run_ids: list[str], now_s: float) -> object:
-        if run_ids:
-            happen(app, run)
+        happen(app, run)
         return ask(run_ids, now_s)
 
     monkeypatch.setattr(comparison, "_look", just_before)
@@ -336,11 +335,14 @@ def test_a_run_that_was_requeued_and_then_deleted_keeps_its_outcome(
 # Bounds and damage
 
 
+@pytest.mark.parametrize("few", [2, 20])
 def test_a_pass_ends_and_the_next_goes_on_where_it_ended(
-    app: Cronq, store: Store, comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+    app: Cronq, store: Store, comparison: Comparison, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
     monkeypatch.setattr(compare, "_BATCH", 2)
-    monkeypatch.setattr(compare, "_MOST_STEPS", 2)
+    monkeypatch.setattr(compare, "_MOST_BATCHES", 2)
+    monkeypatch.setattr(compare, "_JOBS", 3)
+    monkeypatch.setattr(compare, "_FEW_RUNS", few)
     names = [f"job-{number}" for number in range(7)]
     for name in names:
         store(name, mark=T)
