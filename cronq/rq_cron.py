@@ -25,7 +25,7 @@ from cronq.stored_job import StoredJob
 log = logging.getLogger("cronq.beat")
 
 #: How often the record is written; RQ's tools take one for dead that is older than two minutes.
-PUBLISH_EVERY_S = 30.0
+PUBLISH_EVERY_S = 45.0
 _RECORD_LIFE_S = 120
 #: A beat that fell silent for so long has lost its turn.
 _TURN_S = 70
