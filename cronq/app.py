@@ -356,22 +356,21 @@ class Cronq:
     def beat(self) -> Beat:
         """A beat, ready to `run`; what `registry` holds by now is stored, and restored should Redis lose it."""
         beat_id = f"{self.config.host}.{os.getpid()}"
-        definitions = self.definitions(f"beat {beat_id}")
-        sweep = Sweep(self.client, self.keys, self.runs, by=f"beat {beat_id}", lost_after_s=self.config.lost_after)
+        by, lost_after_s = f"beat {beat_id}", self.config.lost_after
+        definitions = self.definitions(by)
+        sweep = Sweep(self.client, self.keys, self.runs, by=by, lost_after_s=lost_after_s)
+        comparison = Comparison(self.client, self.keys, self.runs, by=by, patience_s=0.8 * lost_after_s)
         mender = Mender(self.jobs, definitions.changes, definitions.known)
         beat = Beat(
             self.jobs,
-            self.claimer(f"beat {beat_id}"),
+            self.claimer(by),
             mender,
             self.clock,
             renew_epoch=lambda: definitions.renew_epoch(mender, self.now_s()),
             batch=self.config.batch,
         )
         audit = Audit(self.jobs, mender)
-        comparison = Comparison(
-            self.client, self.keys, self.runs, by=f"beat {beat_id}", patience_s=0.8 * self.config.lost_after
-        )
-        heart = Heart(self.hosts, "beats", beat_id, self.config.host, lambda: self._facts_of(beat))
+        heart = Heart(self.hosts, "beats", beat_id, self.config.host, beat.facts)
         beat.chores = [
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
@@ -390,16 +389,6 @@ class Cronq:
         client = own_client(self.client, _GUARDIAN_TIMEOUT_S)
         jobs = JobStore(client, self.keys, self.config.keep_events)
         return RqCron(client, self.keys, jobs, beat_id=beat_id, host=self.config.host, pid=os.getpid())
-
-    def _facts_of(self, beat: Beat) -> dict[str, Any]:
-        """What a beat says of itself besides being alive."""
-        offset = self.clock.offset_s
-        return {
-            "clock_offset_s": None if offset is None else round(offset, 3),
-            "won": beat.won,
-            "last_pass": beat.last_pass_s,
-            "holding": self.clock.holding,
-        }
 
 
 @cache

@@ -14,7 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError, ResponseError
@@ -170,6 +170,16 @@ class Beat:
         note = self.clock.observe(reading.server_s)
         if note:
             log.warning("CLOCK %s", note)
+
+    def facts(self) -> dict[str, Any]:
+        """What this beat says of itself besides being alive."""
+        offset = self.clock.offset_s
+        return {
+            "clock_offset_s": None if offset is None else round(offset, 3),
+            "won": self.won,
+            "last_pass": self.last_pass_s,
+            "holding": self.clock.holding,
+        }
 
     # Deciding
 
