@@ -7,30 +7,72 @@
 
 Modes: `pass_on` (the start), `refuse` (connections are closed as soon as they are made), `blackhole`
 (connections stand, what is sent either way vanishes). `cut` ends the connections there are; `drop_reply`
-lets one command through and loses its answer. Everything that happens is seen by clients as a real network
-would show it.
+lets one command through and loses its answer; `hold` keeps one back, so that a process can be met at that very
+step. A `judge` decides on each request. Everything that happens is seen by clients as a real network would show it.
 """
 
 from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from tests.faults.resp import commands
+
 PASS, REFUSE, BLACKHOLE = "pass", "refuse", "blackhole"
+
+#: What a judge may do with a request instead of letting it pass: end its connection; keep it, and all that the
+#: connection ever carries; let it pass and lose the answer with the connection. Bytes are given as the answer.
+CUT, SWALLOW, LOSE_ANSWER = "cut", "swallow", "lose answer"
+Judge = Callable[[list[list[bytes]]], str | bytes | None]
+
+#: Where a hold keeps something back: a request with the needle, the answer to it, or an answer with the needle in it.
+REQUEST, ANSWER, IN_ANSWER = "request", "answer", "in answer"
+
+
+class Hold:
+    """Traffic that stands still: `reached` is set when there is any, until `release` or `discard`."""
+
+    def __init__(self, needle: bytes, where: str) -> None:
+        self.needle = needle
+        self.where = where
+        self.reached = threading.Event()
+        self.is_discarded = False
+        self._ended = threading.Event()
+
+    def release(self) -> None:
+        """Let it go on, also what has not come yet."""
+        self._ended.set()
+
+    def discard(self) -> None:
+        """It never arrives; its connection ends."""
+        self.is_discarded = True
+        self._ended.set()
+
+    def stand(self) -> bool:
+        """Wait for the end of the hold; whether to go on."""
+        self.reached.set()
+        self._ended.wait()
+        return not self.is_discarded
 
 
 class FaultProxy:
-    """Forwards to the Redis at *target* from a free port of 127.0.0.1, or from the unix socket *listen*."""
+    """Forwards to the Redis at *target* from a free port of 127.0.0.1, or from the unix socket *listen*.
 
-    def __init__(self, target: str, *, listen: str | None = None) -> None:
+    *judge* is asked about each request, from the threads of the connections.
+    """
+
+    def __init__(self, target: str, *, listen: str | None = None, judge: Judge | None = None) -> None:
         self._target = target
+        self.judge = judge
         self._lock = threading.Lock()
         self._mode = PASS
         self._links: list[_Link] = []
         self._drops: list[tuple[bytes, threading.Event]] = []
+        self._holds: list[Hold] = []
+        self._all_holds: list[Hold] = []
         self._listener = _listen(listen)
         if listen is None:
             self.url = "redis://127.0.0.1:{1}".format(*self._listener.getsockname())
@@ -85,6 +127,14 @@ class FaultProxy:
             self._drops.append((needle, dropped))
         return dropped
 
+    def hold(self, needle: bytes, where: str = REQUEST) -> Hold:
+        """Keep back the next thing that has to do with *needle*."""
+        hold = Hold(needle, where)
+        with self._lock:
+            self._holds.append(hold)
+            self._all_holds.append(hold)
+        return hold
+
     def retarget(self, target: str) -> None:
         """Forward new connections to another server, and cut the old ones: a failover behind one address."""
         with self._lock:
@@ -95,6 +145,8 @@ class FaultProxy:
         """End everything and wait for all threads."""
         with self._lock:
             self._mode = REFUSE
+        for hold in self._all_holds:
+            hold.discard()
         self._listener.shutdown(socket.SHUT_RDWR)  # wakes the accepting thread
         self._acceptor.join()
         self._listener.close()
@@ -136,6 +188,16 @@ class FaultProxy:
         return None
 
 
+    def _take_hold(self, chunk: bytes, *where: str) -> Hold | None:
+        """The first hold at one of these places whose needle is in *chunk*; each is used once."""
+        with self._lock:
+            for hold in self._holds:
+                if hold.where in where and hold.needle in chunk:
+                    self._holds.remove(hold)
+                    return hold
+        return None
+
+
 class _Link:
     """One client's connection, and ours to the server on its behalf."""
 
@@ -144,6 +206,8 @@ class _Link:
         self._client = client
         self._server = server
         self._dropping: threading.Event | None = None
+        self._holding: Hold | None = None
+        self._unjudged = b""
         self._is_torn = False
         self._running = threading.Semaphore(1)
         self._threads = [
@@ -178,12 +242,10 @@ class _Link:
                 if self._is_torn or self._proxy._swallows():
                     self._is_torn = True
                     continue
-                if source is self._client:
-                    self._dropping = self._dropping or self._proxy._take_drop(chunk)
-                elif self._dropping is not None:
-                    self._dropping.set()
+                passed = self._of_client(chunk) if source is self._client else self._of_server(chunk)
+                if passed is None:
                     break
-                sink.sendall(chunk)
+                sink.sendall(passed)
         except OSError:
             pass
         self.cut()
@@ -191,6 +253,42 @@ class _Link:
             return
         self._client.close()
         self._server.close()
+
+    def _of_client(self, chunk: bytes) -> bytes | None:
+        """What of it the server gets to see; None to end the connection."""
+        if self._proxy.judge is not None:
+            self._unjudged += chunk
+            request = commands(self._unjudged)
+            if request is None:  # the rest of it is still to come
+                return b""
+            chunk, self._unjudged = self._unjudged, b""
+            verdict = self._proxy.judge(request)
+            if verdict == CUT:
+                return None
+            if verdict == SWALLOW:
+                self._is_torn = True
+                return b""
+            if verdict == LOSE_ANSWER:
+                self._dropping = threading.Event()
+            elif isinstance(verdict, bytes):
+                self._client.sendall(verdict)
+                return b""
+        self._dropping = self._dropping or self._proxy._take_drop(chunk)
+        hold = self._proxy._take_hold(chunk, REQUEST, ANSWER)
+        if hold is not None and hold.where == ANSWER:
+            self._holding = hold
+        elif hold is not None and not hold.stand():
+            return None
+        return chunk
+
+    def _of_server(self, chunk: bytes) -> bytes | None:
+        """What of it the client gets to see; None to end the connection."""
+        if self._dropping is not None:
+            self._dropping.set()
+            return None
+        hold = self._holding or self._proxy._take_hold(chunk, IN_ANSWER)
+        self._holding = None
+        return chunk if hold is None or hold.stand() else None
 
 
 def _listen(path: str | None) -> socket.socket:
