@@ -186,10 +186,12 @@ class Beat:
     def _claim_all(self, reading: DueReading, result: PassResult, nexts: list[float]) -> None:
         """Decide and claim, the next batch being decided while Redis works on the last one."""
         sent: deque[_Sent] = deque()
+        last: Future[list[Answer]] | None = None
         try:
             for claims in self._batches(reading, nexts):
                 token = f"{self._id}-{self._passes}-{claims[0].spec.name}-{claims[0].decision.tick}"
-                sent.append(_Sent(self._sender.submit(self._send, claims, token, reading.now_s), claims, token))
+                last = self._sender.submit(self._send_after, last, claims, token, reading.now_s)
+                sent.append(_Sent(last, claims, token))
                 if len(sent) > 1:
                     self._take(sent, reading, result)
             while sent:
@@ -262,6 +264,14 @@ class Beat:
         return found
 
     # Claiming
+
+    def _send_after(
+        self, last: Future[list[Answer]] | None, claims: Sequence[TickClaim], token: str, now_s: float
+    ) -> list[Answer]:
+        """Send only after a batch that was answered: a later tick would leave those that did not arrive unrecorded."""
+        if last is not None:
+            last.result()
+        return self._send(claims, token, now_s)
 
     def _send(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
         """One round trip; a batch that Redis refuses as a whole is halved, so that one tick cannot hold up others."""

@@ -187,7 +187,6 @@ class FaultProxy:
                     return drop[1]
         return None
 
-
     def _take_hold(self, chunk: bytes, *where: str) -> Hold | None:
         """The first hold at one of these places whose needle is in *chunk*; each is used once."""
         with self._lock:

@@ -113,7 +113,9 @@ class NaiveShop:
         until(lambda: all(self.client.exists(f"naive:run:{run}") for run in runs), what=f"{runs} settle")
 
     def wrongs(self, *runs: str) -> list[str]:
-        return wrongs(naive.ledger(self.client, list(runs)), read_lives(self.record), {run: ["succeeded"] for run in runs})
+        return wrongs(
+            naive.ledger(self.client, list(runs)), read_lives(self.record), {run: ["succeeded"] for run in runs}
+        )
 
     def end(self) -> None:
         for process in self.started:

@@ -167,6 +167,28 @@ def test_all_batches_of_a_pass_that_were_under_way_when_the_connection_broke_are
     assert codes["mine"] + codes.get("won", 0) == beat.won == 20
 
 
+def test_a_batch_that_never_arrives_lets_no_later_tick_of_its_job_overtake_it(
+    store: Store, redis: Redis, redis_url: str
+) -> None:
+    store("invoices", mark=T, overlap="allow", catchup="all")
+    with FaultProxy(redis_url) as proxy, Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 0)) as client:
+        beat = app_on(client).beat()
+        beat.batch = 1
+        beat.pass_once(now_s=T + 0.1)
+        first = proxy.hold(CLAIM)
+        failing = threading.Thread(target=lambda: pytest.raises(RedisConnectionError, beat.pass_once, T + 3 * MINUTE))
+        failing.start()
+        assert first.reached.wait(30)
+        first.discard()
+        failing.join()
+
+        beat.pass_once(now_s=T + 3 * MINUTE)
+
+    rows = app_on(redis).history("invoices")
+    assert sorted(row.tick or 0 for row in rows) == [T + MINUTE, T + 2 * MINUTE, T + 3 * MINUTE]
+    assert len(queued(redis)) == len(set(queued(redis))) == 3
+
+
 def test_an_outage_is_told_in_one_line_each_way_however_it_shows(
     store: Store, redis: Redis, proxy: FaultProxy, journal: Journal
 ) -> None:

@@ -19,8 +19,9 @@ from cronq.registry import Registry
 from cronq.run import Run, run_id_of
 from tests.system.processes import CronqProcess, Processes, until
 
-#: Where `working_jobs` is, the module of jobs that the workers import.
+#: Where `working_jobs` is, the module of jobs that the workers import; and the top, for modules under `tests.`.
 _HERE = Path(__file__).parent
+_PATH = os.pathsep.join((str(_HERE), str(_HERE.parents[1])))
 
 
 def is_alive(pid: int) -> bool:
@@ -59,7 +60,7 @@ class Installation(Processes):
     def __init__(self, url: str, directory: Path, **settings: str) -> None:
         directory.mkdir(exist_ok=True)
         settings = {"CRONQ_JOBS": "working_jobs", **settings}
-        super().__init__(url, directory, PYTHONPATH=str(_HERE), PYTHONUNBUFFERED="1", DIARY=str(directory), **settings)
+        super().__init__(url, directory, PYTHONPATH=_PATH, PYTHONUNBUFFERED="1", DIARY=str(directory), **settings)
         self.client = Redis.from_url(url)
         config = Config.load({"CRONQ_REDIS_URL": url, "CRONQ_HOST_ID": "box", **settings}, directory)
         self.app = Cronq(config=config, registry=Registry(), client=self.client)

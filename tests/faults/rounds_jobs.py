@@ -1,0 +1,42 @@
+"""Jobs whose bodies keep a record outside Redis, on queues of their own: three for each round of these tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+
+from cronq import current_run, job
+from cronq.job import JobSpec
+from tests.faults.witness import witnessed
+
+#: Rounds at one time; each has its queues, its job and its worker.
+ROUNDS = 24
+PRIORITIES = ("high", "normal", "low")
+RULES = ("fail", "rerun")
+#: Whether this version can run a lost run again.
+HAS_RERUN = "on_lost" in {field.name for field in dataclasses.fields(JobSpec)}
+
+
+def queues(number: int) -> list[str]:
+    """The queues of a round, in order of priority."""
+    return [f"r{number}-{priority}" for priority in PRIORITIES]
+
+
+def job_name(number: int, on_lost: str, priority: str = "low") -> str:
+    return f"round{number}-{priority}-{on_lost}"
+
+
+def body(seconds: float = 0.3) -> str:
+    run = current_run()
+    assert run is not None
+    with witnessed(Path(os.environ["DIARY"]) / "record", run.run_id, run.job, run.attempt) as witness:
+        witness.work(seconds)
+    return "done"
+
+
+for _number in range(ROUNDS):
+    for _priority in PRIORITIES:
+        for _rule in RULES if HAS_RERUN else RULES[:1]:
+            _options = {"on_lost": _rule} if HAS_RERUN else {}
+            job(name=job_name(_number, _rule, _priority), queue=f"r{_number}-{_priority}", grace=1, **_options)(body)

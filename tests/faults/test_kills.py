@@ -1,0 +1,249 @@
+"""Workers killed at every step of a run, from the pop to its end: each run ends once, as its `on_lost` says.
+
+Many rounds go on at a time, each with a worker of its own on three queues behind a proxy that keeps it at the step
+at which it is to die. Figures are printed: `pytest -rP tests/faults/test_kills.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from cronq import scripts
+from tests.conftest import RedisServer
+from tests.faults.proxy import ANSWER, IN_ANSWER, REQUEST, FaultProxy, Hold
+from tests.faults.rounds_jobs import HAS_RERUN, PRIORITIES, ROUNDS, RULES, job_name, queues
+from tests.faults.witness import Entry, Life, now_s, read_lives, wrongs
+from tests.system.processes import CronqProcess, until
+from tests.system.worker_processes import Installation, descendants, installation, is_alive
+
+LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
+LOST_AFTER_S = 3.0
+#: What a lost run may take to be settled; and what is left to a busy machine.
+WITHIN_S, MARGIN_S = LOST_AFTER_S + 5.0, 10.0
+
+#: The steps of a run, with what the ledger says of it there.
+STATES = {
+    "popped": "queued", "before the start": "queued", "started": "running", "at work": "running",
+    "before the outcome": "running", "settled": "done",
+}  # fmt: skip
+ANY_MOMENT = "any moment"
+#: Who dies. A step has a guardian and its watchdog always, a child only at work.
+GUARDIAN, WATCHDOG, CHILD = "guardian", "watchdog", "child"
+PARENTS = [(GUARDIAN,), (WATCHDOG,), (GUARDIAN, WATCHDOG)]
+WITH_CHILD = [(CHILD,), (GUARDIAN, CHILD), (GUARDIAN, WATCHDOG, CHILD)]
+CASES = [(step, who) for step in STATES for who in PARENTS] + [("at work", who) for who in WITH_CHILD]
+
+
+def tell(figures: str) -> None:
+    print(figures)  # noqa: T201
+
+
+def sha(script: str) -> bytes:
+    """What a request for one of our scripts contains."""
+    return hashlib.sha1(scripts.source(script).encode()).hexdigest().encode()
+
+
+@dataclass
+class Round:
+    """One worker, one run, one death."""
+
+    number: int
+    step: str
+    victims: tuple[str, ...]
+    on_lost: str
+    chance: random.Random
+    run_id: str = ""
+    state: str = ""  #: of its row when it was met
+    died_at: float = 0.0
+    settled_at: float = 0.0
+    pids: set[int] = field(default_factory=set)
+
+    def __str__(self) -> str:
+        return f"{self.run_id} ({' and '.join(self.victims)} killed: {self.step}, on_lost {self.on_lost})"
+
+    @property
+    def expected(self) -> tuple[str, ...]:
+        """The outcomes that this death may have."""
+        lost = "lost" if self.on_lost == "fail" else "succeeded"
+        if self.step == ANY_MOMENT:
+            return ("succeeded", lost, *(["failed"] if self.victims == (CHILD,) else []))
+        if self.step in ("popped", "before the start", "settled"):  # it has not begun, or is over
+            return ("succeeded",)
+        if self.victims == (CHILD,):
+            return ("failed",)  # ended by a signal: the body's own end, and no worker vanished
+        if self.victims == (WATCHDOG,) and self.step != "at work":  # there is no child, and the guardian lives
+            return ("succeeded",)
+        return (lost,)
+
+
+class Arena:
+    """The installation of these rounds: beats, workers behind proxies, and workers that take over."""
+
+    def __init__(self, made: Installation) -> None:
+        self.made = made
+        self.record = made.directory / "record"
+
+    def lives(self, run_id: str) -> list[Life]:
+        return [life for life in read_lives(self.record) if life.run == run_id]
+
+    def play(self, rounds: list[Round]) -> list[str]:
+        """Play *rounds* at one time; all that was wrong, in words."""
+        with ExitStack() as stack:
+            proxies = [stack.enter_context(FaultProxy(self.made.redis_url)) for _ in rounds]
+            started = [
+                self.made.start("worker", *queues(each.number), CRONQ_REDIS_URL=proxy.url)
+                for each, proxy in zip(rounds, proxies, strict=True)
+            ]
+            workers = [self.made.ready(worker) for worker in started]
+            with ThreadPoolExecutor(len(rounds)) as pool:
+                list(pool.map(self._die, rounds, workers, proxies))
+                every = [name for each in rounds for name in queues(each.number)]
+                rescuers = [self.made.start("worker", *every) for _ in range(2)]
+                list(pool.map(self._settles, rounds))
+            alive = [worker for worker in workers if worker.is_running]
+            for process in (*alive, *rescuers):
+                process.terminate()
+            for process in (*alive, *rescuers):
+                process.exit_code()
+        return self._wrongs(rounds, workers)
+
+    def _die(self, each: Round, worker: CronqProcess, proxy: FaultProxy) -> None:
+        hold = prepare(each.step, proxy)
+        priority = each.chance.choice(PRIORITIES)
+        each.run_id = self.made.enqueue(job_name(each.number, each.on_lost, priority))
+        meet(self, each, hold)
+        each.state = self.made.row(each.run_id).state
+        for pid in find(worker, each.victims):
+            os.kill(pid, signal.SIGKILL)
+            each.pids.add(pid)
+        each.died_at = now_s()
+        if GUARDIAN in each.victims:
+            worker.exit_code()
+            if hold is not None:
+                hold.discard()
+        elif hold is not None:
+            until(lambda: not any(map(is_alive, each.pids)), what="their death")
+            hold.release()
+
+    def _settles(self, each: Round) -> None:
+        self.made.settles(each.run_id, 60)
+        each.settled_at = now_s()
+
+    def _wrongs(self, rounds: list[Round], workers: list[CronqProcess]) -> list[str]:
+        rows = [self.made.row(each.run_id) for each in rounds]
+        ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in rows]
+        mine = {each.run_id: each for each in rounds}
+        lives = [life for life in read_lives(self.record) if life.run in mine]
+        found = wrongs(ledger, lives, {run_id: each.expected for run_id, each in mine.items()})
+        for each, worker in zip(rounds, workers, strict=True):
+            if each.state != STATES.get(each.step, each.state):
+                found.append(f"{each}: it was {each.state} there")
+            if GUARDIAN not in each.victims and worker.exit_code() != 0:
+                found.append(f"{each}: its worker ended:\n{worker.log}")
+            took_s = each.settled_at - each.died_at
+            if took_s > WITHIN_S + MARGIN_S:
+                found.append(f"{each}: settled after {took_s:.1f} s")
+        client = self.made.client
+        for each in rounds:
+            for queue in queues(each.number):
+                left = client.lrange(f"rq:queue:{queue}", 0, -1) + client.lrange(
+                    f"rq:queue:{queue}:intermediate", 0, -1
+                )
+                found += [f"{run_id!r} is still in {queue}" for run_id in left]
+        found += [f"{run_id!r} counts as running" for run_id in client.zrange(self.made.app.keys.running, 0, -1)]
+        return [f"{each} [{self._round_of(each, mine)}]" for each in found]
+
+    @staticmethod
+    def _round_of(words: str, mine: dict[str, Round]) -> str:
+        return "; ".join(str(each) for run_id, each in mine.items() if run_id in words)
+
+
+def prepare(step: str, proxy: FaultProxy) -> Hold | None:
+    """Have the worker kept at *step*, where a request or an answer marks it."""
+    needles = {
+        "popped": (b"-m", IN_ANSWER),  # only an answer to a pop holds the id of a run that was asked for
+        "before the start": (sha("start_run"), REQUEST),
+        "started": (sha("start_run"), ANSWER),
+        "before the outcome": (sha("settle_run"), REQUEST),
+        "settled": (sha("settle_run"), ANSWER),
+    }
+    return proxy.hold(*needles[step]) if step in needles else None
+
+
+def meet(arena: Arena, each: Round, hold: Hold | None) -> None:
+    """Wait until the worker is where it is to die."""
+    if hold is not None:
+        assert hold.reached.wait(30), f"{each} did not get there:\n{arena.made.logs}"
+    elif each.step == "at work":
+        until(lambda: arena.lives(each.run_id), what=lambda: f"{each} begins:\n{arena.made.logs}")
+    else:
+        time.sleep(each.chance.uniform(0, 0.6))
+
+
+def find(worker: CronqProcess, victims: tuple[str, ...]) -> list[int]:
+    """The pids of a worker, its watchdog and its child, those of *victims* that are there."""
+    found = {GUARDIAN: [worker.pid], WATCHDOG: [], CHILD: []}
+    for pid in descendants(worker.pid):
+        try:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if name.startswith("cronq-"):
+            found[name.removeprefix("cronq-")].append(pid)
+    return [pid for victim in victims for pid in found[victim]]
+
+
+@pytest.fixture(scope="module")
+def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    server = RedisServer()
+    settings = {"CRONQ_LOST_AFTER": f"{LOST_AFTER_S:g}s", "CRONQ_JOBS": "tests.faults.rounds_jobs"}
+    try:
+        with installation(server.url, tmp_path_factory.mktemp("arena"), **settings) as made:
+            for path in Path(scripts.__file__).parent.glob("lua/*.lua"):
+                made.client.script_load(path.read_text())  # or the first use of each is answered otherwise
+            made.beat()
+            yield Arena(made)
+    finally:
+        server.stop()
+
+
+def rounds_of(on_lost: str, count: int, seed: int) -> Iterator[list[Round]]:
+    """*count* rounds, as many at a time as there are queues for: the named steps in turn, and moments at random."""
+    chance = random.Random(f"{on_lost} {seed}")
+    cases = chance.sample(CASES, len(CASES)) if LONG else chance.sample(CASES, count * 3 // 4)
+    cases += [(ANY_MOMENT, chance.choice(PARENTS + WITH_CHILD)) for _ in range(max(1, len(cases) // 3))]
+    played = [cases[number % len(cases)] for number in range(count)]
+    for first in range(0, count, ROUNDS):
+        yield [
+            Round(number, step, who, on_lost, random.Random(chance.random()))
+            for number, (step, who) in enumerate(played[first : first + ROUNDS])
+        ]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("on_lost", RULES)
+def test_a_run_whose_worker_is_killed_at_any_step_ends_once_and_as_its_on_lost_says(arena: Arena, on_lost: str) -> None:
+    if on_lost == "rerun" and not HAS_RERUN:
+        pytest.skip("jobs have no on_lost yet")
+    seed = int(os.environ.get("CRONQ_TEST_SEED", "1"))
+    played: list[Round] = []
+    for rounds in rounds_of(on_lost, 200 if LONG else 20, seed):
+        assert arena.play(rounds) == []
+        played += rounds
+    took = sorted(each.settled_at - each.died_at for each in played)
+    late = [
+        f"{each} {each.settled_at - each.died_at:.1f} s" for each in played if each.settled_at - each.died_at > WITHIN_S
+    ]
+    tell(f"on_lost {on_lost}: {len(played)} rounds; settled {took[len(took) // 2]:.1f} s after the kill (median), "
+         f"{took[-1]:.1f} s at worst; beyond {WITHIN_S:g} s: {late}")  # fmt: skip
