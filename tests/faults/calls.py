@@ -16,8 +16,10 @@ call is failed from the day it is there.
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from redis import Redis
@@ -25,11 +27,14 @@ from redis import Redis
 from cronq import scripts
 from tests.faults.proxy import CUT, LOSE_ANSWER, SWALLOW
 
+
+def sha_of(script: str) -> bytes:
+    """What a call of one of our scripts contains."""
+    return hashlib.sha1(scripts.source(script).encode()).hexdigest().encode()
+
+
 #: The scripts by what a call of theirs contains.
-_SCRIPTS = {
-    hashlib.sha1(path.read_bytes()).hexdigest(): path.stem
-    for path in (Path(scripts.__file__).parent / "lua").glob("*.lua")
-}
+_SCRIPTS = {sha_of(path.stem): path.stem for path in (Path(scripts.__file__).parent / "lua").glob("*.lua")}
 #: What a connection says before anything else: to fail it is to refuse the connection.
 _HANDSHAKE = {"hello", "auth", "client", "select", "ping"}
 _AT_SCRIPT = ("evalsha", "eval")
@@ -46,6 +51,12 @@ _FAULTS = {"refused": CUT, "time-out": SWALLOW, "lost reply": LOSE_ANSWER}
 WAYS = (*_FAULTS, *_ANSWERS)
 
 
+def load_scripts(client: Redis) -> None:
+    """Teach the server our scripts: the first use of one is another call than all later ones."""
+    for name in _SCRIPTS.values():
+        client.script_load(scripts.source(name))
+
+
 class Calls:
     """What passes a proxy since `begin`; the `judge` of that proxy.
 
@@ -60,6 +71,12 @@ class Calls:
         self._armed: tuple[str, str, threading.Event] | None = None
         writing = {name for name, facts in client.command().items() if {"write", "denyoom"} & set(facts["flags"])}
         self._writing = writing | set(_AT_SCRIPT)
+
+    @property
+    def seen(self) -> list[str]:
+        """The names of the calls so far, in their order."""
+        with self._lock:
+            return list(self._seen)
 
     def begin(self) -> list[str]:
         """Count anew; the names of the calls so far, each once, in their order."""
@@ -80,6 +97,14 @@ class Calls:
         """Fail nothing any more."""
         with self._lock:
             self._armed = None
+
+    def cases(self, names: Iterable[str], chance: random.Random, most: int) -> list[tuple[str, str]]:
+        """(call, way) for *names* in all ways in which each can fail, or *most* of them as *chance* has it."""
+        found = []
+        for name in names:
+            ways = [way for way in WAYS if self.can_fail(name, way)]
+            found += [(name, way) for way in chance.sample(ways, min(most, len(ways)))]
+        return found
 
     def can_fail(self, call: str, way: str) -> bool:
         """Whether Redis ever answers *call* so."""
@@ -118,7 +143,7 @@ def _name_of(command: list[bytes]) -> str:
     verb = command[0].decode().lower()
     if verb in _AT_SCRIPT:
         sha = command[1] if verb == "evalsha" else hashlib.sha1(command[1]).hexdigest().encode()
-        return f"{verb} {_SCRIPTS.get(sha.decode(), 'of redis_lock')}"
+        return f"{verb} {_SCRIPTS.get(sha, 'of redis_lock')}"
     if verb == "script":
         return "script load"
     kind = b":".join(command[1].split(b":")[:2]).decode() if len(command) > 1 else ""

@@ -6,7 +6,6 @@ at which it is to die. Figures are printed: `pytest -rP tests/faults/test_kills.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import signal
@@ -19,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from cronq import scripts
 from tests.conftest import RedisServer
+from tests.faults.calls import load_scripts, sha_of
 from tests.faults.proxy import ANSWER, IN_ANSWER, REQUEST, FaultProxy, Hold
 from tests.faults.rounds_jobs import HAS_RERUN, PRIORITIES, ROUNDS, RULES, job_name, queues
 from tests.faults.witness import Entry, Life, now_s, read_lives, wrongs
@@ -47,11 +46,6 @@ CASES = [(step, who) for step in STATES for who in PARENTS] + [("at work", who) 
 
 def tell(figures: str) -> None:
     print(figures)  # noqa: T201
-
-
-def sha(script: str) -> bytes:
-    """What a request for one of our scripts contains."""
-    return hashlib.sha1(scripts.source(script).encode()).hexdigest().encode()
 
 
 @dataclass
@@ -173,10 +167,10 @@ def prepare(step: str, proxy: FaultProxy) -> Hold | None:
     """Have the worker kept at *step*, where a request or an answer marks it."""
     needles = {
         "popped": (b"-m", IN_ANSWER),  # only an answer to a pop holds the id of a run that was asked for
-        "before the start": (sha("start_run"), REQUEST),
-        "started": (sha("start_run"), ANSWER),
-        "before the outcome": (sha("settle_run"), REQUEST),
-        "settled": (sha("settle_run"), ANSWER),
+        "before the start": (sha_of("start_run"), REQUEST),
+        "started": (sha_of("start_run"), ANSWER),
+        "before the outcome": (sha_of("settle_run"), REQUEST),
+        "settled": (sha_of("settle_run"), ANSWER),
     }
     return proxy.hold(*needles[step]) if step in needles else None
 
@@ -210,8 +204,7 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     settings = {"CRONQ_LOST_AFTER": f"{LOST_AFTER_S:g}s", "CRONQ_JOBS": "tests.faults.rounds_jobs"}
     try:
         with installation(server.url, tmp_path_factory.mktemp("arena"), **settings) as made:
-            for path in Path(scripts.__file__).parent.glob("lua/*.lua"):
-                made.client.script_load(path.read_text())  # or the first use of each is answered otherwise
+            load_scripts(made.client)
             made.beat()
             yield Arena(made)
     finally:

@@ -1,0 +1,231 @@
+"""Each call that a worker makes fails once in each way: each run is executed once all the same, and succeeds.
+
+The calls are found by counting those of a faultless run, so that new ones are failed without being listed here.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from cronq.sweep import Sweep
+from tests.conftest import RedisServer
+from tests.faults.calls import WAYS, Calls, load_scripts
+from tests.faults.proxy import FaultProxy
+from tests.faults.rounds_jobs import job_name, queues
+from tests.faults.witness import Entry, now_s, read_lives, wrongs
+from tests.system.processes import CronqProcess, until
+from tests.system.worker_processes import Installation, installation
+
+LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
+#: Workers at one time, each with queues and a proxy of its own.
+WORKERS = 8
+#: In how many ways each call is failed in a short test.
+MOST_WAYS = 3
+#: A body that is at work when its guardian renews its run, and one that is not.
+LONG_BODY_S, SHORT_BODY_S = 1.3, 0.05
+#: A worker says that it lives every 5 s; each of its calls is made once in this time.
+ROUND_S = 6.0
+
+#: A worker whose client never sends a command again: what that would hide is what is looked for here.
+WORKER = """
+import logging, sys
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from cronq.app import Cronq
+from cronq.worker import Worker
+
+logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
+client = Redis.from_url({url!r}, socket_timeout=0.4, socket_connect_timeout=0.4, retry=Retry(NoBackoff(), 0))
+app = Cronq.from_env(client=client)
+Worker({queues!r}, connection=client, app=app).work(logging_level="WARNING")
+"""
+
+
+class Post:
+    """One worker behind its proxy, and the calls it makes."""
+
+    def __init__(self, made: Installation, number: int, proxy: FaultProxy, calls: Calls) -> None:
+        self.made = made
+        self.job = job_name(number, "fail")
+        self.calls = calls
+        self.runs: list[str] = []
+        self._script = WORKER.format(url=proxy.url, queues=queues(number))
+
+    def start(self) -> None:
+        self.worker: CronqProcess = self.made.start_python(self._script)
+
+    def is_ready(self) -> None:
+        self.made.ready(self.worker)
+
+    def run(self, seconds: float) -> str:
+        run_id = self.made.enqueue(self.job, seconds)
+        self.runs.append(run_id)
+        self.made.settles(run_id, 60)
+        return run_id
+
+    def faultless_calls(self) -> list[str]:
+        """The calls of runs in which nothing fails, and of the time in between."""
+        self.calls.begin()
+        begun = now_s()
+        while now_s() - begun < ROUND_S:
+            self.run(LONG_BODY_S)
+        return self.calls.begin()
+
+    def survive(self, call: str, way: str) -> list[str]:
+        """One run in which *call* fails; what was wrong, in words. (`wrongs` looks at all of them at the end.)"""
+        failed = self.calls.fail(call, way)
+        is_of_work = "renew_run" in call
+        begun = now_s()
+        run_id = self.run(LONG_BODY_S if is_of_work else SHORT_BODY_S)
+        while not failed.wait(0.1) and now_s() - begun < ROUND_S:  # a heartbeat
+            pass
+        self.calls.disarm()
+        if not failed.is_set():
+            return [f"{call} was not made"]
+        row = self.made.row(run_id)
+        found = [] if row.outcome == "succeeded" and row.attempt == 1 else [f"{row.outcome}, attempt {row.attempt}"]
+        if not self.worker.is_running:
+            found.append(f"the worker ended:\n{self.worker.log}")
+        return [f"{call}, {way}: {each}" for each in found]
+
+    def calls_of_coming_and_going(self) -> list[str]:
+        """The calls of a worker up to its first look for work, and those after it was told to leave."""
+        self.calls.begin()
+        self.start()
+        self.is_ready()
+        until(lambda: "evalsha take_run #1" in self.calls.seen, what="a first look for work")
+        come = self.calls.begin()
+        self.worker.terminate()
+        assert self.worker.exit_code() == 0, self.worker.log
+        come = come[: come.index("evalsha take_run #1")]
+        return list(dict.fromkeys([*come, *self.calls.begin()]))
+
+    def come_and_go(self, call: str, way: str) -> list[str]:
+        """A worker from its start to its end, meanwhile *call* fails; what was wrong, in words."""
+        self.calls.begin()
+        failed = self.calls.fail(call, way)
+        self.start()
+        self.is_ready()
+        self.run(SHORT_BODY_S)
+        self.worker.terminate()
+        code = self.worker.exit_code()
+        self.calls.disarm()
+        found = [] if code == 0 else [f"exit code {code}:\n{self.worker.log}"]
+        if not failed.is_set():
+            found.append("was not made")
+        return [f"{call}, {way}: {each}" for each in found]
+
+
+@contextmanager
+def swept(made: Installation) -> Iterator[None]:
+    """What beats do for workers, more often."""
+    leaving = threading.Event()
+
+    def sweep_on() -> None:
+        with Redis.from_url(made.redis_url) as client:
+            sweep = Sweep(client, made.app.keys, made.app.runs, by="beat", lost_after_s=4.0)
+            while not leaving.wait(0.2):
+                seconds, micros = client.time()
+                sweep.once(seconds + micros / 1e6)
+
+    thread = threading.Thread(target=sweep_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        leaving.set()
+        thread.join()
+
+
+@pytest.fixture
+def made(redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
+    with installation(redis_server.url, tmp_path / "site", CRONQ_JOBS="tests.faults.rounds_jobs") as site, swept(site):
+        load_scripts(site.client)
+        yield site
+
+
+@pytest.fixture
+def posts(made: Installation) -> Iterator[list[Post]]:
+    """A post for each of the workers; nothing has been started."""
+    with ExitStack() as stack:
+        found = []
+        for number in range(WORKERS):
+            calls = Calls(made.client, mark="evalsha take_run")
+            proxy = stack.enter_context(FaultProxy(made.redis_url, judge=calls.judge))
+            found.append(Post(made, number, proxy, calls))
+        yield found
+
+
+def survive_all(
+    posts: list[Post], cases: list[tuple[str, str]], survive: Callable[[Post, str, str], list[str]]
+) -> list[str]:
+    """Go through *cases*, as many at a time as there are posts; what was wrong, in words."""
+    free = list(posts)
+
+    def at_a_free_post(case: tuple[str, str]) -> list[str]:
+        post = free.pop()
+        try:
+            return survive(post, *case)
+        finally:
+            free.append(post)
+
+    with ThreadPoolExecutor(len(posts)) as pool:
+        found = [wrong for each in pool.map(at_a_free_post, cases) for wrong in each]
+    made = posts[0].made
+    runs = [run_id for post in posts for run_id in post.runs]
+    rows = [made.row(run_id) for run_id in runs]
+    ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in rows]
+    found += wrongs(ledger, read_lives(made.directory / "record"), dict.fromkeys(runs, ("succeeded",)))
+    return found + left_over(made)
+
+
+def cases_of(posts: list[Post], names: list[str], most: int) -> list[tuple[str, str]]:
+    chance = random.Random(os.environ.get("CRONQ_TEST_SEED", "1"))
+    return posts[0].calls.cases(names, chance, len(WAYS) if LONG else most)
+
+
+@pytest.mark.timeout(900)
+def test_a_run_is_executed_once_and_succeeds_whichever_call_of_its_worker_fails(posts: list[Post]) -> None:
+    for post in posts:
+        post.start()
+    with ThreadPoolExecutor(len(posts)) as pool:
+        list(pool.map(Post.is_ready, posts))
+        seen = [call for calls in pool.map(Post.faultless_calls, posts[:2]) for call in calls]
+    names = list(dict.fromkeys(seen))
+    cases = cases_of(posts, names, MOST_WAYS)
+
+    found = survive_all(posts, cases, Post.survive)
+
+    assert found == [], "\n".join(found)
+    print(f"{len(names)} calls of a worker, failed in {len(cases)} ways: {names}")  # noqa: T201
+
+
+@pytest.mark.timeout(900)
+def test_a_worker_comes_and_goes_whichever_call_fails_meanwhile(posts: list[Post]) -> None:
+    names = posts[0].calls_of_coming_and_going()
+    cases = cases_of(posts, names, 1)
+
+    found = survive_all(posts[:4], cases, Post.come_and_go)
+
+    assert found == [], "\n".join(found)
+    print(f"{len(names)} calls of coming and going, failed in {len(cases)} ways: {names}")  # noqa: T201
+
+
+def left_over(made: Installation) -> list[str]:
+    """What runs have left behind that should be gone with them, in words."""
+    keys, client = made.app.keys, made.client
+    served = [f"rq:queue:{queue}" for number in range(WORKERS) for queue in queues(number)]
+    lists = [key for queue in served for key in (queue, f"{queue}:intermediate")]
+    wips = [queue.replace("queue", "wip") for queue in served]
+    actives = [keys.active(job_name(number, "fail")) for number in range(WORKERS)]
+    return [f"{key} is not empty" for key in (*lists, *wips, *actives, keys.running) if client.exists(key)]
