@@ -25,9 +25,14 @@ from tests.system.worker_processes import Installation, installation
 
 LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
 LOST_AFTER_S = 3.0
+#: Redis answers, and refuses to write: without memory, and as a replica.
+FULL, REPLICA = "full", "replica"
 #: How long Redis is away, and how.
-OUTAGES = [(3.0, BLACKHOLE), (6.5, REFUSE)]
-LONG_OUTAGES = [(away_s, mode) for away_s in (3.0, 6.5, 12.0, 25.0, 60.0) for mode in (BLACKHOLE, REFUSE)]
+OUTAGES = [(3.0, BLACKHOLE), (6.5, REFUSE), (6.5, FULL)]
+LONG_OUTAGES = [
+    (away_s, mode) for away_s in (3.0, 6.5, 12.0, 25.0, 60.0) for mode in (BLACKHOLE, REFUSE, FULL, REPLICA)
+    if away_s > 3 or mode in (BLACKHOLE, REFUSE)  # a beat writes every 5 s, and so long it may not notice
+]  # fmt: skip
 
 
 def tell(figures: str) -> None:
@@ -103,6 +108,24 @@ def cut_off_one(directory: Path, count: int) -> Seen:
 # Redis is away for all
 
 
+@contextmanager
+def outage(made: Installation, proxy: FaultProxy, mode: str) -> Iterator[None]:
+    """Redis is of no use to anybody meanwhile."""
+    if mode in (BLACKHOLE, REFUSE):
+        with proxy.outage(mode):
+            yield
+        return
+    if mode == FULL:
+        made.client.config_set("maxmemory", 1)
+    else:
+        made.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        made.client.config_set("maxmemory", 0)
+        made.client.execute_command("REPLICAOF", "NO", "ONE")
+
+
 def take_redis_away(directory: Path, away_s: float, mode: str) -> Seen:
     """An outage for beat and workers alike, in the middle of one run and at the end of another."""
     with site(directory) as made, FaultProxy(made.redis_url) as proxy:
@@ -112,7 +135,7 @@ def take_redis_away(directory: Path, away_s: float, mode: str) -> Seen:
         at_end = made.enqueue(job_name(1, "fail"), 1.5)
         until(lambda: has_begun(made, through) and has_begun(made, at_end), what="both bodies")
 
-        with proxy.outage(mode):
+        with outage(made, proxy, mode):
             time.sleep(away_s)
         back = now_s()
         for run_id in (at_end, through):

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from redis import Redis
 from rq import Queue
 from rq.command import send_kill_horse_command, send_stop_job_command
 from rq.job import Job, JobStatus
 
 from tests.conftest import RedisServer
+from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, descendants, installation, is_alive
@@ -643,15 +643,6 @@ def test_a_run_starts_at_once_when_it_is_queued(shop: Installation, queues: tupl
 
 
 def test_nothing_that_workers_leave_lives_for_ever(shop: Installation) -> None:
-    client: Redis = shop.client
-    permanent = {
-        *(f"cronq:{name}" for name in ("jobs", "agenda", "epoch", "schema", "waiting", "running", "events")),
-        "cronq:beats", "cronq:workers", "rq:queues", "rq:workers",
-    }  # fmt: skip
-    registries = re.compile(r"rq:(finished|failed|canceled|workers):[a-z]+")
-    of_jobs = re.compile(r"cronq:(job:[a-z-]+(:state|:template|:runs|:manual|:active)?|fence:[a-z-]+)")
+    leaks = immortals(shop.client, have_jobs=True, have_work=True)
 
-    mortal = {key.decode(errors="replace") for key in client.scan_iter("*", count=1000) if client.ttl(key) == -1}
-
-    leaks = {key for key in mortal - permanent if not registries.fullmatch(key) and not of_jobs.fullmatch(key)}
-    assert leaks - {"rq:job:text"} == set()  # which a test put there
+    assert set(leaks) - {"rq:job:text"} == set()  # which a test put there
