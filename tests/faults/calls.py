@@ -99,11 +99,16 @@ class Calls:
             self._armed = None
 
     def cases(self, names: Iterable[str], chance: random.Random, most: int) -> list[tuple[str, str]]:
-        """(call, way) for *names* in all ways in which each can fail, or *most* of them as *chance* has it."""
+        """(call, way) for *names* in all ways in which each can fail, or *most* of them as *chance* has it.
+
+        A script whose reply is lost is always among them: it alone has done something nobody knows of.
+        """
         found = []
         for name in names:
             ways = [way for way in WAYS if self.can_fail(name, way)]
-            found += [(name, way) for way in chance.sample(ways, min(most, len(ways)))]
+            chance.shuffle(ways)
+            ways.sort(key=lambda way: not (name.startswith(_AT_SCRIPT) and way == "lost reply"))
+            found += [(name, way) for way in ways[:most]]
         return found
 
     def can_fail(self, call: str, way: str) -> bool:

@@ -1,0 +1,45 @@
+"""How soon what was popped and never begun is back on its queue, at the worst that the looks of a beat can fall."""
+
+from __future__ import annotations
+
+import pytest
+from redis import Redis
+
+from cronq.app import Cronq
+from cronq.config import Config
+from cronq.job import make_spec
+from cronq.registry import Registry
+
+POPPED = "rq:queue:default:intermediate"
+TOO_LATE = pytest.mark.xfail(
+    strict=True, raises=AssertionError, reason="0.8 of lost_after between two looks is rounded up to whole looks of 4 s"
+)
+
+
+@pytest.mark.parametrize(
+    "lost_after_s",
+    [
+        pytest.param(1.0, marks=TOO_LATE), pytest.param(3.0, marks=TOO_LATE), pytest.param(6.0, marks=TOO_LATE), 30.0,
+    ],
+)  # fmt: skip
+def test_what_was_popped_and_not_begun_is_put_back_in_time_however_the_looks_fall(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch, lost_after_s: float
+) -> None:
+    app = Cronq(config=Config(host_id="box", lost_after=lost_after_s), registry=Registry(), client=redis)
+    app.jobs.save(make_spec("job", command=["true"]), source="here:1", origin="test", expected="")
+    sweep = next(chore for chore in app.beat().chores if chore.name == "sweep")
+    now = [1000.0]
+    monkeypatch.setattr("cronq.sweep.boot_s", lambda: now[0])
+    app.enqueue("job")
+    for _ in range(20):
+        sweep.work(app.now_s())
+        now[0] += sweep.every_s
+    redis.lmove("rq:queue:default", POPPED, "LEFT", "RIGHT")  # just after a look
+    popped = now[0] - sweep.every_s
+
+    while redis.llen(POPPED):
+        sweep.work(app.now_s())
+        took_s = now[0] - popped
+        now[0] += sweep.every_s
+
+    assert took_s < lost_after_s + 5
