@@ -35,7 +35,13 @@ def body(seconds: float = 0.3) -> str:
     return "done"
 
 
+def exclusive_name(number: int) -> str:
+    """A job of a round that needs a lock of its own."""
+    return f"round{number}-exclusive"
+
+
 for _number in range(ROUNDS):
+    job(name=exclusive_name(_number), queue=f"r{_number}-low", grace=1, exclusive=True)(body)
     for _priority in PRIORITIES:
         for _rule in RULES if HAS_RERUN else RULES[:1]:
             _options = {"on_lost": _rule} if HAS_RERUN else {}
