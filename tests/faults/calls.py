@@ -98,17 +98,21 @@ class Calls:
         with self._lock:
             self._armed = None
 
-    def cases(self, names: Iterable[str], chance: random.Random, most: int) -> list[tuple[str, str]]:
-        """(call, way) for *names* in all ways in which each can fail, or *most* of them as *chance* has it.
+    def cases(self, names: Iterable[str], chance: random.Random, most: int | None) -> list[tuple[str, str]]:
+        """(call, way) for *names* in all ways in which each can fail, or a sample as *chance* has it.
 
-        A script whose reply is lost is always among them: it alone has done something nobody knows of.
+        The sample has *most* ways of each script, the lost reply, which alone leaves something that nobody
+        knows of, always among them; and one way of any other call.
         """
         found = []
         for name in names:
             ways = [way for way in WAYS if self.can_fail(name, way)]
-            chance.shuffle(ways)
-            ways.sort(key=lambda way: not (name.startswith(_AT_SCRIPT) and way == "lost reply"))
-            found += [(name, way) for way in ways[:most]]
+            if most is not None:
+                is_script = name.startswith(_AT_SCRIPT)
+                chance.shuffle(ways)
+                ways.sort(key=lambda way: is_script and way != "lost reply")
+                ways = ways[: most if is_script else 1]
+            found += [(name, way) for way in ways]
         return found
 
     def can_fail(self, call: str, way: str) -> bool:

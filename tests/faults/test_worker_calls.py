@@ -11,14 +11,14 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from redis import Redis
 
 from cronq.sweep import Sweep
 from tests.conftest import RedisServer
-from tests.faults.calls import WAYS, Calls, load_scripts
+from tests.faults.calls import Calls, load_scripts
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
 from tests.faults.rounds_jobs import exclusive_name, queues
@@ -27,14 +27,14 @@ from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation
 
 LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
-#: Workers at one time, each with queues and a proxy of its own.
-WORKERS = 8
+#: Workers at one time, each with queues and a proxy of its own: those whose runs are looked at, and those that start.
+RUNNING, COMING = 8, 4
 #: In a short test: in how many ways each call of a run is failed; and how many cases of coming and going there are.
 MOST_WAYS, MOST_STARTS = 2, 4
 #: A body that is at work when its guardian renews its run, and one that is not.
 LONG_BODY_S, SHORT_BODY_S = 1.3, 0.05
-#: A worker says that it lives every 5 s; each of its calls is made once in this time.
-ROUND_S = 5.5
+#: A worker says that it lives every 5 s and looks for that every second: each of its calls is made in this time.
+ROUND_S, PATIENCE_S = 6.2, 30.0
 
 #: A worker whose client never sends a command again: what that would hide is what is looked for here.
 WORKER = """
@@ -50,6 +50,13 @@ client = Redis.from_url({url!r}, socket_timeout=0.4, socket_connect_timeout=0.4,
 app = Cronq.from_env(client=client)
 Worker({queues!r}, connection=client, app=app).work(logging_level="WARNING")
 """
+
+
+class Seen(NamedTuple):
+    """What was seen of many cases."""
+
+    wrongs: list[str]
+    figures: str
 
 
 class Post:
@@ -77,7 +84,6 @@ class Post:
 
     def faultless_calls(self) -> list[str]:
         """The calls of runs in which nothing fails, and of the time in between."""
-        self.run(SHORT_BODY_S)  # teaches the server the script of redis_lock
         self.calls.begin()
         begun = now_s()
         self.run(LONG_BODY_S)
@@ -90,7 +96,7 @@ class Post:
         is_of_work = "renew_run" in call or "extend_lock" in call
         begun = now_s()
         run_id = self.run(LONG_BODY_S if is_of_work else SHORT_BODY_S)
-        while not failed.wait(0.1) and now_s() - begun < ROUND_S:  # a heartbeat
+        while not failed.wait(0.1) and now_s() - begun < PATIENCE_S:  # a heartbeat
             pass
         self.calls.disarm()
         if not failed.is_set():
@@ -152,20 +158,26 @@ def swept(made: Installation) -> Iterator[None]:
         thread.join()
 
 
-@pytest.fixture
-def made(redis_server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    server = RedisServer()
     settings = {"CRONQ_JOBS": "tests.faults.rounds_jobs", "CRONQ_LOCK_TTL": "2s"}
-    with installation(redis_server.url, tmp_path / "site", **settings) as site, swept(site):
-        load_scripts(site.client)
-        yield site
+    try:
+        with installation(server.url, tmp_path_factory.mktemp("site"), **settings) as site, swept(site):
+            load_scripts(site.client)
+            with site.app.lock("any"):  # teaches the server the script of redis_lock
+                pass
+            yield site
+    finally:
+        server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def posts(made: Installation) -> Iterator[list[Post]]:
     """A post for each of the workers; nothing has been started."""
     with ExitStack() as stack:
         found = []
-        for number in range(WORKERS):
+        for number in range(RUNNING + COMING + 1):
             calls = Calls(made.client, mark="evalsha take_run")
             proxy = stack.enter_context(FaultProxy(made.redis_url, judge=calls.judge))
             found.append(Post(made, number, proxy, calls))
@@ -187,46 +199,55 @@ def survive_all(
 
     with ThreadPoolExecutor(len(posts)) as pool:
         found = [wrong for each in pool.map(at_a_free_post, cases) for wrong in each]
-    made = posts[0].made
-    runs = [run_id for post in posts for run_id in post.runs]
-    rows = [made.row(run_id) for run_id in runs]
-    ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in rows]
-    found += wrongs(ledger, read_lives(made.directory / "record"), dict.fromkeys(runs, ("succeeded",)))
-    return found + left_over(made)
+    made, runs = posts[0].made, {run_id for post in posts for run_id in post.runs}
+    ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in map(made.row, runs)]
+    lives = [life for life in read_lives(made.directory / "record") if life.run in runs]
+    return found + wrongs(ledger, lives, dict.fromkeys(runs, ("succeeded",)))
 
 
-def cases_of(posts: list[Post], names: list[str], most: int) -> list[tuple[str, str]]:
+def cases_of(posts: list[Post], names: list[str]) -> list[tuple[str, str]]:
     chance = random.Random(os.environ.get("CRONQ_TEST_SEED", "1"))
-    return posts[0].calls.cases(names, chance, len(WAYS) if LONG else most)
+    return posts[0].calls.cases(names, chance, None if LONG else MOST_WAYS)
 
 
-@pytest.mark.timeout(900)
-def test_a_run_is_executed_once_and_succeeds_whichever_call_of_its_worker_fails(posts: list[Post]) -> None:
+def fail_calls_of_runs(posts: list[Post]) -> Seen:
     for post in posts:
         post.start()
     with ThreadPoolExecutor(len(posts)) as pool:
         list(pool.map(Post.is_ready, posts))
         seen = [call for calls in pool.map(Post.faultless_calls, posts[:2]) for call in calls]
     names = list(dict.fromkeys(seen))
-    cases = cases_of(posts, names, MOST_WAYS)
-
+    cases = cases_of(posts, names)
     found = survive_all(posts, cases[::-1], Post.survive)  # heartbeats, which have to be waited for, first
+    return Seen(found, f"{len(names)} calls of a worker, failed in {len(cases)} ways: {names}")
 
-    assert found == [], "\n".join(found)
-    print(f"{len(names)} calls of a worker, failed in {len(cases)} ways: {names}")  # noqa: T201
+
+def fail_calls_of_coming_and_going(posts: list[Post]) -> Seen:
+    names = posts[0].calls_of_coming_and_going()
+    cases = cases_of(posts, names)
+    if not LONG:
+        cases = random.Random(1).sample(cases, MOST_STARTS)
+    found = survive_all(posts, cases, Post.come_and_go)
+    return Seen(found, f"{len(names)} calls of coming and going, failed in {len(cases)} ways: {names}")
+
+
+@pytest.fixture(scope="module")
+def seen(posts: list[Post]) -> dict[str, Seen]:
+    """Both at one time: they mostly wait."""
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(fail_calls_of_runs, posts[:RUNNING])
+        coming = pool.submit(fail_calls_of_coming_and_going, posts[RUNNING:-1])
+        return {"running": running.result(), "coming and going": coming.result()}
 
 
 @pytest.mark.timeout(900)
-def test_a_worker_comes_and_goes_whichever_call_fails_meanwhile(posts: list[Post]) -> None:
-    names = posts[0].calls_of_coming_and_going()
-    cases = cases_of(posts, names, 1)
-    if not LONG:
-        cases = random.Random(1).sample(cases, MOST_STARTS)
-
-    found = survive_all(posts[:4], cases, Post.come_and_go)
-
-    assert found == [], "\n".join(found)
-    print(f"{len(names)} calls of coming and going, failed in {len(cases)} ways: {names}")  # noqa: T201
+@pytest.mark.parametrize("name", ["running", "coming and going"])
+def test_a_run_is_executed_once_and_succeeds_whichever_call_of_its_worker_fails(
+    made: Installation, seen: dict[str, Seen], name: str
+) -> None:
+    print(seen[name].figures)  # noqa: T201
+    assert seen[name].wrongs == [], "\n".join(seen[name].wrongs)
+    assert left_over(made) == []
 
 
 #: What redis-py does now and then when its listening thread closes a dead connection at the same moment.
@@ -244,22 +265,22 @@ PubSub.close = close
     strict=True, raises=AssertionError, reason="Worker._leave lets errors other than Redis's out of RQ's teardown"
 )
 def test_a_worker_whose_subscription_does_not_end_leaves_in_order_all_the_same(posts: list[Post]) -> None:
-    post = posts[0]
+    post = posts[-1]
     post.start(CANNOT_UNSUBSCRIBE)
     post.is_ready()
 
     post.worker.terminate()
 
     assert post.worker.exit_code() == 0, post.worker.log
-    assert post.made.app.workers()[0] == []
+    assert post.worker.pid not in [worker.pid for worker in post.made.app.workers()[0]]
 
 
 def left_over(made: Installation) -> list[str]:
     """What runs have left behind that should be gone with them, in words."""
     keys, client = made.app.keys, made.client
-    served = [f"rq:queue:{queue}" for number in range(WORKERS) for queue in queues(number)]
+    served = [f"rq:queue:{queue}" for number in range(RUNNING + COMING) for queue in queues(number)]
     lists = [key for queue in served for key in (queue, f"{queue}:intermediate")]
     wips = [queue.replace("queue", "wip") for queue in served]
-    actives = [keys.active(exclusive_name(number)) for number in range(WORKERS)]
+    actives = [keys.active(exclusive_name(number)) for number in range(RUNNING + COMING)]
     found = [f"{key} is not empty" for key in (*lists, *wips, *actives, keys.running) if client.exists(key)]
     return found + [f"{key} lives for ever" for key in immortals(client, have_jobs=True)]
