@@ -19,11 +19,11 @@ _WITH_A_JOB = ("while the job lives", "while any waits")
 
 def immortals(client: Redis, *, have_jobs: bool, have_work: bool = False, prefix: str = "cronq") -> list[str]:
     """Keys without a TTL that nobody has promised to be there: not even while there are jobs, or open work."""
-    lives = ["permanent", *(_WITH_A_JOB if have_jobs else ())]
+    lives = ("permanent", *(_WITH_A_JOB if have_jobs else ()))
     of_jobs = ("job:", "agenda")
     allowed = [*_OF_RQ, *(_WORK_OF_RQ if have_work else ())]
     for key, (_, _, _, life) in table().items():
-        if life in lives and (have_jobs or not key.startswith(of_jobs)):
+        if life.startswith(lives) and (have_jobs or not key.startswith(of_jobs)):
             words = [re.escape(word) for word in re.split(r"\{[^}]*\}", key)]
             allowed.append(re.compile(f"{prefix}:" + "[^:]+".join(words)))
     mortal = {key.decode(errors="replace") for key in client.scan_iter("*", count=1000) if client.ttl(key) == -1}

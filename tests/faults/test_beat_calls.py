@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from cronq.app import Cronq
+from cronq.clock import ServerClock
 from cronq.config import Config
 from cronq.job import make_spec
 from cronq.registry import Definition, Registry
@@ -37,12 +38,16 @@ PASSES = 12
 EACH, MOST_WAYS = 2, 3
 
 
-class PatientClock:
-    """A boot clock that goes on by itself, and at once over what the beat would sleep."""
+class PatientClock(ServerClock):
+    """A boot clock and a server's time that go on by themselves, and at once over what the beat would sleep."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._ahead_s = 0.0
         self.sleeps = 0
+
+    def now_s(self) -> float:
+        return super().now_s() + self._ahead_s
 
     def boot_s(self) -> float:
         return time.monotonic() + self._ahead_s
@@ -121,12 +126,14 @@ class Scene:
         monkeypatch.setattr("cronq.beat.boot_s", clock.boot_s)
         monkeypatch.setattr("cronq.beat.rest", clock.rest)
         monkeypatch.setattr("cronq.sweep.boot_s", clock.boot_s)
+        monkeypatch.setattr("cronq.sweep._JUMP_S", float("inf"), raising=False)  # time passes here, not for the server
         with Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)) as client:
             registry = Registry()
             spec = make_spec("defined", function=f"{work.__module__}:work", every="1d")
             registry.add(Definition(spec, "jobs.py:3", "jobs", work))
             config = Config(host_id="box", lost_after=3.0, batch=1)
             beat = Cronq(config=config, registry=registry, client=client).beat()
+            beat.clock = clock
             beat.run(threading.Event())
 
     def wrongs(self) -> list[str]:

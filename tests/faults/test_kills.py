@@ -129,7 +129,10 @@ class Arena:
         if each.victims == (STILL,):
             worker.suspend()
         for pid in find(worker, each.victims):
-            os.kill(pid, signal.SIGKILL)
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:  # it was just ending
+                continue
             each.pids.add(pid)
         each.died_at = now_s()
         if GUARDIAN in each.victims:
