@@ -16,6 +16,7 @@
 --         taken    claimed by somebody else; a mark that lagged behind was moved
 --         old      the mark is already past it          stale   the job was changed since it was read
 --         gone     there is no such job (any more)      future  later than the server's time
+--         held     an earlier tick of the job is broken: this one waits for it
 --         broken   a key it needs has a wrong type or value, nothing was written: why, the key, and the type it
 --                  should have ("" when the type is right and the value is not)
 --
@@ -131,12 +132,11 @@ local function claim(item, when, kind, dedup, holder)
     end
     local active, hash = job .. ':active', 'rq:job:' .. id
     local fields, open = 0, 0
-    if call('EXISTS', run, active, hash) > 0 then  -- mostly none of them is there, and one look will do
+    if call('EXISTS', run, active) > 0 then  -- mostly neither is there, and one look will do
         fields = try('HLEN', run)
         if fails(fields) then return wrong(run, 'hash') end
         open = try('HLEN', active)
         if fails(open) then return wrong(active, 'hash') end
-        if fails(try('HLEN', hash)) then return wrong(hash, 'hash') end
     end
     local index = job .. ':runs'
     local rows = try('ZCARD', index)
@@ -181,7 +181,7 @@ local function claim(item, when, kind, dedup, holder)
     if reason then call('HSET', run, 'reason', reason) end
     index_row(index, rows, id, tick, kind)
     call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', name, 'run', id)
-    call('COPY', template, hash, 'REPLACE')
+    call('COPY', template, hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
     call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when[3])
     call('HSET', active, id, 'queued')
     local ids = pushed[kind[1]]
@@ -218,15 +218,17 @@ local function refusal(message)
 end
 
 local answers, unusual = {}, 0
+local damaged = {}  -- jobs with a broken tick: a later one would move the mark past it, and it would go unrecorded
 local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
 for i, item in ipairs(batch.items) do
-    local fine, answer = true, bad
-    if not bad then fine, answer = pcall(claim_once, item) end
+    local fine, answer = true, bad or damaged[item[1]]
+    if not answer then fine, answer = pcall(claim_once, item) end
     local message = not fine and tostring(type(answer) == 'table' and answer.err or answer)
     local refused = message and refusal(message)
     if refused then return redis.error_reply(refused) end
     answers[i] = fine and answer or {'broken', message, '', ''}
     if answers[i] ~= queued then unusual = unusual + 1 end
+    if answers[i][1] == 'broken' then damaged[item[1]] = {'held', ''} end
 end
 for queue, ids in pairs(pushed) do
     call('SADD', queues, 'rq:queue:' .. queue)
