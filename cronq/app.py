@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from functools import cache, cached_property
 from typing import Any
 
@@ -29,17 +28,20 @@ from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
 from cronq.due import LATE_S, Pause
-from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.errors import DefinitionError
+from cronq.foreign_watch import ForeignWatch
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
 from cronq.job import make_spec
 from cronq.job_store import JobStore
 from cronq.keys import Keys
+from cronq.later import Later
 from cronq.lock import Lock
 from cronq.mend import Audit, Mender
-from cronq.registry import REGISTRY, Registry, checked_call_json
+from cronq.registry import REGISTRY, Registry
 from cronq.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.run import BAD, Run
 from cronq.run_store import RunStore, Settlement
+from cronq.serving import RENEW_EVERY_S
 from cronq.stored_job import StoredJob
 from cronq.sweep import Sweep
 
@@ -52,7 +54,7 @@ _GUARDIAN_TIMEOUT_S = 2.0
 _AUDIT_S = 5.0
 
 
-class Cronq:
+class Cronq(Later):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -277,28 +279,19 @@ class Cronq:
 
     def enqueue(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> str:
         """Queue one run now, beside the schedule; its run id. Without arguments the job's own are used."""
-        given: str | None = None
-        if args or kwargs:
-            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
-        try:
-            spec = self.jobs.get(name).spec
-        except UnknownJob:
-            if name in self.registry.definitions:
-                raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
-            raise
-        if given is not None and spec.command is not None:
-            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
+        spec, given = self.call_of(name, args, kwargs)
         return self.claimer(self.who).give(spec, self.now_s(), args_json=given, reason=f"asked for by {self.who}")
 
-    def enqueue_at(self, moment: datetime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Delayed runs are not supported by this version."""
-        raise CronqError(f"job {name!r}: delayed runs are not supported by this version yet")
-
     def stop(self, name_or_run: str) -> list[str]:
-        """Stop one run, or all open runs of a job: queued ones at once, running ones within two seconds."""
+        """Stop one run, or all open runs of a job: queued ones at once, running ones within two seconds.
+
+        Also takes the id of a job that rq-scheduler holds, and takes it out there.
+        """
         run = self.runs.find(name_or_run)
         if run is not None:
             runs = [run]
+        elif not self.jobs.is_listed(name_or_run) and self.delayed().take_out(name_or_run):
+            return [name_or_run]  # a job that somebody gave to rq-scheduler
         else:
             self.jobs.get(name_or_run)
             runs = self.runs.rows(self.runs.active([name_or_run])[name_or_run])
@@ -311,11 +304,10 @@ class Cronq:
         settlement = Settlement("stopped", f"{self.who} stopped it before it began")
         if self.runs.settle(run, settlement, by=self.who, now_s=self.now_s(), expect=run.state):
             return True
-        latest = self.runs.find(run.run_id)  # a worker was faster
-        if latest is not None and latest.state == "running":
-            self.runs.ask_to_stop(run.run_id, self.who)
-            return True
-        return False
+        latest = self.runs.find(run.run_id)  # a beat or a worker was faster: from waiting to queued to running
+        if latest is None or latest.state in ("done", run.state):
+            return False
+        return self._stop_one(latest)
 
     def history(self, name: str, count: int = 20) -> list[Run]:
         """The newest rows of a job's ledger, newest first. Raises UnknownJob when there is neither job nor row."""
@@ -360,6 +352,7 @@ class Cronq:
         definitions = self.definitions(by)
         sweep = Sweep(self.client, self.keys, self.runs, by=by, lost_after_s=lost_after_s)
         comparison = Comparison(self.client, self.keys, self.runs, by=by, patience_s=0.8 * lost_after_s)
+        foreign = ForeignWatch(self.client, self.keys, lost_after_s=lost_after_s)
         mender = Mender(self.jobs, definitions.changes, definitions.known)
         beat = Beat(
             self.jobs,
@@ -371,10 +364,14 @@ class Cronq:
         )
         audit = Audit(self.jobs, mender)
         heart = Heart(self.hosts, "beats", beat_id, self.config.host, beat.facts)
+        if self.config.serve_rq_scheduler:
+            beat.serving = Chore("held back", RENEW_EVERY_S, self.serving(by).once)
         beat.chores = [
+            *([beat.serving] if beat.serving is not None else []),
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
             Chore("compare", _AUDIT_S, comparison.once, comparison.outage),
+            Chore("foreign", _SWEEP_S, foreign.once, foreign.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         if self.config.publish_rq_cron:

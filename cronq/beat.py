@@ -97,6 +97,7 @@ class Beat:
         self.clock = clock
         self.renew_epoch = renew_epoch
         self.chores = list(chores)
+        self.serving: Chore | None = None  #: the one that serves what rq-scheduler and RQ hold back
         self.batch = batch
         self.leave: Callable[[], None] = lambda: None
         self.epoch = ""
@@ -141,7 +142,7 @@ class Beat:
         """Claim everything that is due; *now_s* replaces the server's time in tests."""
         result = PassResult()
         try:
-            reading = self.jobs.read_due(_MOST_JOBS, now_s)
+            reading = self.jobs.read_due(_MOST_JOBS, now_s, held_back=self.serving is not None)
             self._check_clock(reading)
             if self.clock.holding:
                 return result
@@ -157,6 +158,7 @@ class Beat:
         self._passes += 1
         nexts: list[float] = [] if reading.next_score is None else [reading.next_score]
         self._claim_all(reading, result, nexts)
+        self._serve_soon(reading, nexts)
         self.last_pass_s = reading.now_s
         if len(reading.due) == _MOST_JOBS:
             result.wait_s = 0.0
@@ -165,6 +167,14 @@ class Beat:
             ahead = min(nexts) - reading.now_s - passed
             result.wait_s = min(LOOK_EVERY_S, max(0.0, ahead) + self._phase_s)
         return result
+
+    def _serve_soon(self, reading: DueReading, nexts: list[float]) -> None:
+        """Have what is held back elsewhere and due served right after this pass; wake for the next of it."""
+        first, following = reading.held_back
+        if self.serving is not None and first is not None and first <= reading.now_s:
+            self.serving.due_boot = 0.0
+        if following is not None:
+            nexts.append(following)
 
     def _check_clock(self, reading: DueReading) -> None:
         note = self.clock.observe(reading.server_s)

@@ -31,6 +31,7 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
     """What the child is told: everything it needs, as JSON."""
     return {
         "job": spec.name,
+        "function": spec.function,
         "command": order_of(spec) if spec.command is not None else None,
         "args": args_json,
         "run": run.__dict__,

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from cronq.clock import format_duration, parse_duration_s
-from cronq.errors import ConfigError
+from cronq.errors import ConfigError, ScheduleError
+from cronq.zone import find_zone
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Redis URLs under names that other tools set, in falling order.
@@ -43,6 +44,9 @@ class Config:
     keep_events: int = 10_000
     batch: int = 250  #: ticks claimed per round trip
     publish_rq_cron: bool = True  #: tell tools that show RQ's cron of our schedules
+    serve_rq_scheduler: bool = True  #: beats serve rq-scheduler's store and RQ's own registries of scheduled jobs
+    rq_scheduler_tz: str = ""  #: zone of rq-scheduler's cron strings; empty: this machine's
+    allow: tuple[str, ...] = ()  #: modules whose functions workers run for RQ jobs that are not cronq's; `*`: any
     allow_eviction: bool = False  #: go on although Redis may evict keys, and so lose or double runs
     log_level: str = "info"
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -51,6 +55,11 @@ class Config:
     def host(self) -> str:
         """The name of this machine; looked up once, when first needed, because DNS may be slow."""
         return self.host_id or socket.getfqdn() or socket.gethostname()
+
+    @cached_property
+    def foreign_tz(self) -> str:
+        """The zone in which rq-scheduler's cron strings are read."""
+        return self.rq_scheduler_tz or local_zone()
 
     @property
     def shown_url(self) -> str:
@@ -101,6 +110,11 @@ class Config:
             raise ConfigError(
                 f"log_level {self.log_level!r} (from {self.origin('log_level')}): debug, info, warning or error"
             )
+        if self.rq_scheduler_tz:
+            try:
+                find_zone(self.rq_scheduler_tz)
+            except ScheduleError as error:
+                raise ConfigError(f"rq_scheduler_tz (from {self.origin('rq_scheduler_tz')}): {error.problem}") from None
         if not self.url.startswith(("redis://", "rediss://", "unix://")):
             raise ConfigError(
                 f"url {self.shown_url!r} (from {self.origin('url')}): starts with redis://, rediss:// or unix://"
@@ -159,7 +173,7 @@ def _private_url(directory: Path) -> str | None:
 
 def _convert(name: str, raw: Any, default: Any, origin: str) -> Any:
     try:
-        if name == "jobs":
+        if name in ("jobs", "allow"):
             words = raw.replace(",", " ").split() if isinstance(raw, str) else raw
             if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
                 raise ValueError("is not a list of module names")
@@ -211,6 +225,22 @@ def person(host: str) -> str:
         return f"{getpass.getuser()}@{host}"
     except (OSError, KeyError):
         return f"uid {os.getuid()}@{host}"
+
+
+def local_zone() -> str:
+    """The IANA name of this machine's zone, as TZ or /etc say it; UTC when they say nothing that is one."""
+    named = [os.environ.get("TZ", "").lstrip(":")]
+    for path, read in (("/etc/localtime", os.path.realpath), ("/etc/timezone", lambda path: Path(path).read_text())):
+        try:
+            named.append(read(path).strip().rpartition("/zoneinfo/")[2])
+        except (OSError, UnicodeDecodeError):
+            continue
+    for name in named:
+        try:
+            return find_zone(name).name
+        except ScheduleError:
+            continue
+    return "UTC"
 
 
 def environment() -> dict[str, str]:

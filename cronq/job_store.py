@@ -100,14 +100,18 @@ class JobStore:
             replies = pipe.execute(raise_on_error=False)
         return {name: text(reply) for name, reply in zip(wanted, replies, strict=True) if isinstance(reply, bytes)}
 
-    def read_due(self, limit: int, now_s: float | None = None) -> DueReading:
-        """The jobs whose next tick has come, the most overdue first; one round trip."""
+    def read_due(self, limit: int, now_s: float | None = None, *, held_back: bool = False) -> DueReading:
+        """The jobs whose next tick has come, the most overdue first; one round trip.
+
+        With *held_back* also when the first entry is due of what rq-scheduler and RQ hold back.
+        """
         reply = json.loads(
             self._read_due(
                 keys=[self.keys.agenda, self.keys.epoch],
-                args=[self.keys.prefix, limit, "" if now_s is None else repr(now_s)],
+                args=[self.keys.prefix, limit, "" if now_s is None else repr(now_s), "1" if held_back else ""],
             )
         )
+        first, following = reply["delayed"]
         due = [due_job(*entry) for entry in reply.get("due", [])]
         return DueReading(
             now_s=float(reply["time"]),
@@ -115,6 +119,7 @@ class JobStore:
             epoch=reply["epoch"],
             due=due,
             next_score=float(reply["next"]) if reply["next"] else None,
+            held_back=(number(first), number(following)),
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:
@@ -133,10 +138,12 @@ class JobStore:
         expected: str,
         mark: int | None = None,
         next_tick: int | None = None,
+        instead_of: tuple[str, float] | None = None,
     ) -> str:
         """Store *spec* if the job is still at version *expected* ("" when it must not exist).
 
-        *mark* is given when the ticks to come have changed: none up to it will fire. Returns `created`,
+        *mark* is given when the ticks to come have changed: none up to it will fire. With *instead_of*, id and score of
+        an entry of rq-scheduler's store, that entry goes in the same step, if it is still there. Returns `created`,
         `changed` or `same`. Raises Conflict when somebody else was first, CronqError for a damaged key.
         """
         args_json = spec.args_json
@@ -155,6 +162,8 @@ class JobStore:
             document["mark"] = mark
             if next_tick is not None:
                 document["next"] = next_tick
+        if instead_of is not None:
+            document["instead"] = [instead_of[0], repr(instead_of[1])]
         flat = [part for pair in template.items() for part in pair]
         keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
         answer = text(self._save(keys=keys, args=[json.dumps(document), *flat]))

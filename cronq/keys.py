@@ -26,6 +26,9 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     fence:{lock}               HASH    last fencing token, last holder           lock        permanent
     lock:{prefix}:{lock}       STRING  python-redis-lock's own layout            lock        the lock's ttl
     lock-signal:{prefix}:{l}   LIST    python-redis-lock's wake-up               lock        1 s
+    delayed                    ZSET    run ids of delayed runs by due time       delayed     permanent
+    foreign                    ZSET    RQ jobs not ours at work, by heartbeat    foreign_watch  permanent
+    aside                      HASH    foreign id -> why it is not served        serving     30 days
     broken:{key}:{time}        any     a key of a wrong type, moved aside        job_store   7 days
 
 `rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test.
@@ -39,6 +42,9 @@ from dataclasses import dataclass
 RQ_QUEUES = "rq:queues"
 RQ_SUSPENDED = "rq:suspended"
 RQ_CRON_SCHEDULERS = "rq:cron_schedulers"
+#: rq-scheduler's store, a ZSET of RQ job ids by due time, and the lock (STRING) of whoever serves it.
+RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
+RQ_SCHEDULER_LOCK = "rq:scheduler_lock"
 
 
 def belongs_to_rq(key: str) -> bool:
@@ -64,6 +70,16 @@ def rq_job(run_id: str) -> str:
 def rq_started(queue: str) -> str:
     """ZSET `job:execution` by expiry: what is being worked on."""
     return f"rq:wip:{queue}"
+
+
+def rq_scheduled(queue: str) -> str:
+    """ZSET of job ids by due time: what RQ itself holds back for *queue*."""
+    return f"rq:scheduled:{queue}"
+
+
+def rq_scheduler_lock(queue: str) -> str:
+    """STRING: who serves what RQ holds back for *queue*."""
+    return f"rq:scheduler-lock:{queue}"
 
 
 def rq_finished(queue: str) -> str:
@@ -170,6 +186,23 @@ class Keys:
     @property
     def events(self) -> str:
         return f"{self.prefix}:events"
+
+    @property
+    def delayed(self) -> str:
+        return f"{self.prefix}:delayed"
+
+    @property
+    def holder(self) -> str:
+        """What all beats of this installation write into the locks that stock schedulers respect."""
+        return f"cronq beats of {self.prefix}"
+
+    @property
+    def foreign(self) -> str:
+        return f"{self.prefix}:foreign"
+
+    @property
+    def aside(self) -> str:
+        return f"{self.prefix}:aside"
 
     @property
     def beats(self) -> str:

@@ -22,6 +22,7 @@ from cronq.job import JobSpec, dump_args, make_spec
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
+Delay = float | str | timedelta
 
 
 class Enqueuer(Protocol):
@@ -32,7 +33,11 @@ class Enqueuer(Protocol):
         ...
 
     def enqueue_at(self, moment: datetime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Queue one run of the job *name* at *moment*; its run id."""
+        """Make one run of the job *name* that is due at *moment*; its run id."""
+        ...
+
+    def enqueue_in(self, delay: Delay, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Make one run of the job *name* that is due after *delay*; its run id."""
         ...
 
 
@@ -162,12 +167,12 @@ class JobFunction(Protocol[P, R]):
         """Queue one run with these arguments (the job's own when there are none); its run id."""
         ...
 
-    def enqueue_in(self, delay: float | str | timedelta, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Queue one run after *delay*."""
+    def enqueue_in(self, delay: Delay, *args: P.args, **kwargs: P.kwargs) -> str:
+        """Make one run that is due after *delay*; its run id."""
         ...
 
     def enqueue_at(self, moment: datetime, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Queue one run at *moment*."""
+        """Make one run that is due at *moment*, which has a time zone; its run id."""
         ...
 
 
@@ -182,17 +187,13 @@ class JobHandle:
         """Queue one run; without arguments the job's own are used. Returns the run id."""
         return self._enqueuer().enqueue(self.name, args, kwargs)
 
-    def enqueue_in(self, delay: float | str | timedelta, *args: Any, **kwargs: Any) -> str:
-        """Queue one run after *delay*; not supported by this version."""
-        raise CronqError(
-            f"job {self.name!r}: delayed runs are not supported by this version yet; use enqueue or a schedule"
-        )
+    def enqueue_in(self, delay: Delay, *args: Any, **kwargs: Any) -> str:
+        """Make one run that is due after *delay*; without arguments the job's own are used. Returns the run id."""
+        return self._enqueuer().enqueue_in(delay, self.name, args, kwargs)
 
     def enqueue_at(self, moment: datetime, *args: Any, **kwargs: Any) -> str:
-        """Queue one run at *moment*; not supported by this version."""
-        raise CronqError(
-            f"job {self.name!r}: delayed runs are not supported by this version yet; use enqueue or a schedule"
-        )
+        """Make one run that is due at *moment*, which has a time zone. Returns the run id."""
+        return self._enqueuer().enqueue_at(moment, self.name, args, kwargs)
 
     def _enqueuer(self) -> Enqueuer:
         if self.registry.enqueuer is None:

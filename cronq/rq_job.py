@@ -55,7 +55,7 @@ def _captured(pipeline: Pipeline, run_id: str, queue: str) -> dict[bytes, bytes]
         if words[0] == "HSET" and words[1] == rq_job(run_id):
             values = words[2:]
             for name, value in zip(values[::2], values[1::2], strict=True):
-                found[_bytes(name)] = _bytes(value)
+                found[as_bytes(name)] = as_bytes(value)
         elif tuple(words) in expected:
             expected.discard(tuple(words))
         else:
@@ -65,7 +65,8 @@ def _captured(pipeline: Pipeline, run_id: str, queue: str) -> dict[bytes, bytes]
     return found
 
 
-def _bytes(value: Any) -> bytes:
+def as_bytes(value: Any) -> bytes:
+    """A value as redis-py would send it."""
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):

@@ -30,7 +30,7 @@ EXECUTED = ("succeeded", "failed", "timed_out", "stopped", "lost")
 #: Outcomes that count as trouble.
 BAD = ("failed", "timed_out", "lost")
 STATES = ("queued", "waiting", "running", "retrying", "done")
-TRIGGERS = ("schedule", "catchup", "manual")
+TRIGGERS = ("schedule", "catchup", "manual", "delayed")
 
 #: Beyond this year (5138) is no time, but damage.
 _END_OF_TIME_S = 1e11

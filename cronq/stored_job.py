@@ -74,6 +74,8 @@ class DueReading:
     epoch: str
     due: list[DueJob]
     next_score: float | None
+    #: First score, and first one after now, of what rq-scheduler and RQ hold back.
+    held_back: tuple[float | None, float | None] = (None, None)
 
 
 def number(value: str | None) -> float | None:

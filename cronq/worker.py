@@ -26,9 +26,9 @@ from rq.results import Result
 from rq.suspension import is_suspended
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
-from cronq.child import child_main
 from cronq.clock import boot_s, rest, rq_stamp
 from cronq.errors import CronqError, RedisUnavailable, UnknownJob
+from cronq.foreign_run import ForeignRuns
 from cronq.guardian import Guardian
 from cronq.hosts import Heart, Hosts
 from cronq.intake import Intake
@@ -115,7 +115,9 @@ class Worker(rq.Worker):
         """What must happen while this process has one thread: user code is imported, the watchdog forked."""
         assert self.app is not None
         self.app.load_jobs()
-        self._watchdog = Watchdog(child_main)
+        self._foreign = ForeignRuns(self, self.app.config.allow)
+        self._foreign.load_modules()
+        self._watchdog = Watchdog(self._foreign.child_main)
         self._watchdog.start()
         runs = self.app.guardian_runs()
         self._prompt = runs.client
@@ -197,8 +199,7 @@ class Worker(rq.Worker):
             self._refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
             return
         if run is None:
-            reason = "this worker runs only registered jobs; let a stock `rq worker` serve its queue"
-            self._refuse(queue, raw_id, f"{run_id} is not a run of cronq: {reason}")
+            self._foreign.serve(queue, raw_id)
             return
         if not self.connection.exists(rq_job(run_id)):
             self._drop(queue, run, REMOVED.reason)

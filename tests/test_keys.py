@@ -18,8 +18,8 @@ from tests.test_layers import LAYERS
 PACKAGE = Path(__file__).parents[1] / "cronq"
 SCRIPTS = sorted((PACKAGE / "lua").glob("*.lua"))
 
-#: What `Keys` also answers and is no key: patterns, channels and a name that python-redis-lock makes a key of.
-NO_KEYS = {"prefix", "fences", "wake", "lock_name"}
+#: What `Keys` also answers and is no key: patterns, channels, values, names that python-redis-lock makes keys of.
+NO_KEYS = {"prefix", "fences", "wake", "lock_name", "holder"}
 #: A key that python-redis-lock alone touches.
 NOT_OURS = {"lock-signal:{prefix}:{l}"}
 

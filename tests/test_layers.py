@@ -16,20 +16,23 @@ PACKAGE = Path(__file__).parents[1] / "cronq"
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
         "errors", "clock", "pattern", "zone", "cron", "schedule", "surroundings", "job", "crontab", "due", "run",
-        "registry", "config",
+        "registry", "config", "pickles", "foreign_schedule",
     ),
-    "Redis words": ("keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure"),
+    "Redis words": (
+        "keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure", "foreign_job",
+    ),
     "stores": ("stored_job", "job_store", "run_store", "lock", "lease", "hosts", "events"),
     "acts: making runs": (
-        "claim", "dependencies", "backfill", "delayed", "changes", "mend", "definitions", "crontab_jobs", "sweep",
-        "compare", "beat",
+        "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",
+        "crontab_jobs", "adopt", "foreign_watch", "sweep", "compare",
+        "beat",
     ),
     "acts: running them": (
-        "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake", "worker",
-        "pool",
+        "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake",
+        "foreign_run", "worker", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
-    "the composition root": ("app",),
+    "the composition root": ("later", "app"),
     "faces": ("", "plain", "dashboard", "cli", "web", "testing", "__main__"),
 }  # fmt: skip
 ORDER = [module for layer in LAYERS.values() for module in layer]

@@ -30,7 +30,10 @@ INSTEAD = {
     "host": ("nodes?",),
 }
 #: What these words may stand in: the trade's name for what cronq is, and RQ's names for what is RQ's.
-FINE = re.compile(r"\btask queue\b|\bjob:execution\b|\bexecution( ids)? of one RQ job\b")
+FINE = re.compile(
+    r"\btask queue\b|\bjob:execution\b|\bexecution( ids)? of one RQ job\b"
+    r"|\brq-?scheduler\b|\bscheduler-lock\b|--with-scheduler\b|\bstock schedulers?\b|`Scheduler[.\w]*`"
+)
 
 
 def texts_of_the_package() -> Iterator[tuple[str, str]]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-_CHANGES, _DEFINITIONS, _JOBS, _PROCESSES, _RUNS, _WATCHING = (
-    "changes", "definitions", "jobs", "processes", "runs", "watching",
+_CHANGES, _DEFINITIONS, _JOBS, _LATER, _PROCESSES, _RUNS, _WATCHING = (
+    "changes", "definitions", "jobs", "later", "processes", "runs", "watching",
 )  # fmt: skip
 #: verb -> (module, what it does in a line)
 VERBS: dict[str, tuple[str, str]] = {
@@ -26,6 +26,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "history": (_RUNS, "What became of each tick of a job."),
     "run": (_RUNS, "Run a job now, beside its schedule."),
     "stop": (_RUNS, "Stop a run, or all runs of a job."),
+    "delayed": (_LATER, "What is held back for later, whoever put it there."),
+    "reschedule": (_LATER, "Change when a delayed run is due."),
+    "adopt": (_LATER, "Make a job of a repeating job of rq-scheduler."),
     "pause": (_CHANGES, "Let no tick of a job run until `resume`."),
     "resume": (_CHANGES, "Let the ticks of a job run again, from now on."),
     "add": (_CHANGES, "Store a command as a job."),

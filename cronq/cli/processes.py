@@ -108,6 +108,12 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
 @click.command("worker")
 @click.argument("queues", nargs=-1, metavar="[QUEUE]...")
 @click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Defines jobs; else CRONQ_JOBS.")
+@click.option(
+    "--allow",
+    multiple=True,
+    metavar="MODULE",
+    help="Also run RQ jobs that are not cronq's, of this module or any (*); else CRONQ_ALLOW.",
+)
 @click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="So many workers (1).")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
@@ -115,8 +121,8 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
 @places
 @click.pass_context
 def worker_command(
-    ctx: click.Context, queues: tuple[str, ...], modules: tuple[str, ...], count: int, burst: bool,
-    allow_eviction: bool | None, within_dev: bool,
+    ctx: click.Context, queues: tuple[str, ...], modules: tuple[str, ...], allow: tuple[str, ...], count: int,
+    burst: bool, allow_eviction: bool | None, within_dev: bool,
 ) -> int:  # fmt: skip
     """Execute runs from QUEUEs (default: `default`), the first one first.
 
@@ -126,7 +132,7 @@ def worker_command(
     from cronq.pool import Pool
     from cronq.worker import Worker, queue_names
 
-    app = open_app(ctx, jobs=modules, allow_eviction=allow_eviction)
+    app = open_app(ctx, jobs=modules, allow=allow, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
     log = logging.getLogger("cronq.worker")
     stop = threading.Event()
@@ -142,7 +148,7 @@ def worker_command(
     problems = app.load_jobs()
     if not within_dev:
         _say_problems(problems, set())
-    if not app.config.jobs:
+    if not app.config.jobs and not app.config.allow:
         log.warning("MODULES none: only command jobs can run here; %s", _module_hint(queues))
     if not _ready(app, stop, log):
         return 0

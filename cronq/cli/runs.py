@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cronq.cli.later import due_option
 from cronq.cli.shared import (
     as_json,
     find_job,
@@ -34,11 +35,15 @@ _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
 @click.command("run")
 @click.argument("name")
 @click.option("--arg", "arguments", multiple=True, metavar="K=V", help="Keyword argument; V is JSON or plain text.")
+@click.option("--in", "delay", metavar="SPAN", help="Not now, but so long from now: 5m, 1h30m.")
+@click.option("--at", "instant", metavar="TIME", help="Not now, but then (ISO 8601; UTC without an offset).")
 @click.option("--wait", is_flag=True, help="Wait for the outcome and pass it on as the exit code.")
 @places
 @click.pass_context
-def run_command(ctx: click.Context, name: str, arguments: tuple[str, ...], wait: bool) -> int:
-    """Queue one run of the job NAME now, beside its schedule, and print its id.
+def run_command(
+    ctx: click.Context, name: str, arguments: tuple[str, ...], delay: str | None, instant: str | None, wait: bool
+) -> int:
+    """Queue one run of the job NAME now, beside its schedule, or later, and print its id.
 
     With --wait the exit code is 0 when it succeeded, 124 when it timed out, what the command or sys.exit said when
     that failed, else 1. Ctrl-C leaves the run alone.
@@ -48,10 +53,12 @@ def run_command(ctx: click.Context, name: str, arguments: tuple[str, ...], wait:
     kwargs = dict(_argument(text) for text in arguments)
     if kwargs and spec.command is not None:
         raise click.UsageError(f"the job {name!r} is a command and takes no --arg")
-    run_id = app.enqueue(name, (), kwargs)
+    due = due_option(app, delay, instant)
+    run_id = app.enqueue(name, (), kwargs) if due is None else app.enqueue_at(due, name, (), kwargs)
     try:
         click.echo(run_id)
-        _say_if_nobody_serves(app, spec.queue)
+        if due is None:
+            _say_if_nobody_serves(app, spec.queue)
         if not wait:
             return 0
         run = _await(app, run_id)
@@ -165,7 +172,7 @@ def _history_rows(run: Run, zone: str, now_s: float, force_utc: bool) -> list[li
 
 def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str]:
     when = run.tick if run.tick is not None else run.queued_at
-    manual = "" if run.tick is not None else " (by hand)"
+    manual = "" if run.tick is not None else " (delayed)" if run.trigger == "delayed" else " (by hand)"
     return [
         moment(when, zone, now_s, force_utc=force_utc) + manual,
         run.outcome or run.state,
@@ -173,5 +180,5 @@ def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str
         format_duration(run.duration_s) if run.duration_s is not None else "-",
         run.host or "-",
         run.run_id,
-        "" if run.outcome in ("succeeded", None) else run.reason or "",
+        run.reason or "" if run.outcome not in ("succeeded", None) or run.state == "waiting" else "",
     ]

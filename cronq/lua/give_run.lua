@@ -25,7 +25,7 @@ call('HSET', KEYS[2], 'job', item.name, 'state', 'queued', 'trigger', item.trigg
 if item.args then call('HSET', KEYS[2], 'args', item.args) end
 if item.reason then call('HSET', KEYS[2], 'reason', item.reason) end
 call('ZADD', KEYS[3], item.now, item.run)
-call('ZREMRANGEBYRANK', KEYS[3], 0, -item.keep - 1)
+call('ZREMRANGEBYRANK', KEYS[3], 0, -item.keep - call('ZCOUNT', KEYS[3], '(' .. item.now, '+inf') - 1)  -- not the delayed
 call('DEL', KEYS[5])
 call('HSET', KEYS[5], unpack(ARGV, 2))
 call('HSET', KEYS[4], item.run, 'queued')

@@ -2,8 +2,10 @@
 --
 -- KEYS  1 agenda (ZSET)   2 epoch (STRING)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], next}; absent values are "".
---   `next` is the first agenda score after now. A job whose keys have a wrong type comes with version "!".
+--       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], next, delayed}; absent values are "".
+--   `next` is the first agenda score after now. `delayed` is the first score, due or not, and the first after now,
+--   of what is held back elsewhere; what cannot be read there does not count. A job whose keys have a wrong type comes with version "!".
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
 -- time would make a tick look claimed that was not, and the other way round.
@@ -23,6 +25,22 @@ for i = 1, #flat, 2 do
     end
 end
 local after = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local first, following = '', ''
+local function look(key)
+    local soonest = redis.pcall('ZRANGE', key, 0, 0, 'WITHSCORES')
+    if soonest.err or not soonest[2] then return end
+    if first == '' or tonumber(soonest[2]) < tonumber(first) then first = soonest[2] end
+    local later = soonest
+    if tonumber(soonest[2]) <= now then
+        later = redis.pcall('ZRANGEBYSCORE', key, '(' .. string.format('%.6f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    end
+    if later[2] and (following == '' or tonumber(later[2]) < tonumber(following)) then following = later[2] end
+end
+if ARGV[4] == '1' then
+    look('rq:scheduler:scheduled_jobs')
+    local queues = redis.pcall('SMEMBERS', 'rq:queues')
+    for _, queue in ipairs(queues.err and {} or queues) do look('rq:scheduled:' .. string.sub(queue, 10)) end
+end
 local epoch = redis.pcall('GET', KEYS[2])
 if type(epoch) == 'table' then epoch = '' end
 return cjson.encode({
@@ -31,4 +49,5 @@ return cjson.encode({
     epoch = epoch or '',
     due = #due > 0 and due or nil,
     next = after[2] or '',
+    delayed = {first, following},
 })

@@ -20,6 +20,8 @@ if redis.call('TYPE', KEYS[7]).ok == 'hash' then
         if known[1] == 'queued' or known[1] == 'waiting' then
             redis.call('LREM', 'rq:queue:' .. (known[2] or 'default'), 0, id)
             redis.call('DEL', 'rq:job:' .. id)
+            redis.pcall('ZREM', ARGV[1] .. ':delayed', id)
+            redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', id)
             redis.call('HSET', row, 'state', 'done', 'outcome', 'stopped', 'reason', 'the job was removed',
                 'decided_by', ARGV[5], 'ended_at', ARGV[3])
             redis.call('EXPIRE', row, ARGV[4])

@@ -2,11 +2,13 @@
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual
--- ARGV  1 JSON {name, spec, version, expected, origin, source, scheduled, mark, next, events}
+-- ARGV  1 JSON {name, spec, version, expected, origin, source, scheduled, mark, next, events, instead}
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
 --       mark, next: set only when the ticks to come have changed (absent: leave as they are)
+--       instead: [id, score] of the entry of rq-scheduler's store whose place the job takes, or absent; when it is no
+--       longer there, nothing is written
 -- Returns created | changed | same | conflict (it is another version by now; nothing was written)
 --       | broken <key> (a wrong type; nothing was written)
 --
@@ -20,6 +22,11 @@ for i, kind in ipairs(kinds) do
 end
 local held = redis.call('HMGET', KEYS[2], 'version', 'spec')
 if (held[1] or '') ~= job.expected then return 'conflict' end
+if job.instead then
+    local score = redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', job.instead[1])
+    if not score or tonumber(score) ~= tonumber(job.instead[2]) then return 'conflict' end
+    redis.call('ZREM', 'rq:scheduler:scheduled_jobs', job.instead[1])
+end
 redis.call('SADD', KEYS[1], job.name)
 for i = 7, 9 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
 redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled)

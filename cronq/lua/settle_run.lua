@@ -78,6 +78,10 @@ call('HDEL', job .. ':active', item.run)
 call('ZREM', running, item.run)
 call('ZREM', job .. ':waiting', item.run)
 call('DEL', item.prefix .. ':stop:' .. item.run)
+if item.expect == 'waiting' then  -- perhaps for its time
+    redis.pcall('ZREM', item.prefix .. ':delayed', item.run)
+    redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
+end
 
 local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
 if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) == 1 then

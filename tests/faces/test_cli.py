@@ -33,7 +33,7 @@ NOBODY = "redis://:secret@127.0.0.1:1/0"
 CALLS = [
     ["list"], ["show", "tidy"], ["next"], ["next", "tidy"], ["history", "tidy"], ["beats"], ["workers"],
     ["run", "tidy"], ["stop", "tidy"], ["pause", "tidy"], ["resume", "tidy"], ["add", "tidy", "--", "true"],
-    ["rm", "tidy"], ["run-due"],
+    ["rm", "tidy"], ["run-due"], ["delayed"], ["run", "tidy", "--in", "5m"],
 ]  # fmt: skip
 
 

@@ -39,8 +39,8 @@ class HandServer(JobStore):
 
     now = float(T)
 
-    def read_due(self, limit: int, now_s: float | None = None) -> DueReading:
-        return replace(super().read_due(limit, self.now), server_s=self.now)
+    def read_due(self, limit: int, now_s: float | None = None, *, held_back: bool = False) -> DueReading:
+        return replace(super().read_due(limit, self.now, held_back=held_back), server_s=self.now)
 
 
 class Stage:

@@ -465,8 +465,8 @@ def test_what_is_not_a_run_of_ours_is_refused_by_name(shop: Installation, worker
 
     for name in ("foreign", "no-hash", "junk", "text"):
         line = worker.wait_for_line(f"REFUSED {name} ")
-        assert line.endswith("is not a run of cronq: this worker runs only registered jobs; "
-                             "let a stock `rq worker` serve its queue")  # fmt: skip
+        assert line.endswith("is not a run of cronq: this worker runs only registered jobs; start it with "
+                             "--allow MODULE, or let a stock `rq worker` serve its queue")  # fmt: skip
     assert shop.result("add").outcome == "succeeded"
     assert shop.client.llen("rq:queue:default:intermediate") == 0
     assert foreign.get_status() == JobStatus.FAILED

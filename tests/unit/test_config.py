@@ -81,6 +81,9 @@ def test_every_setting_can_come_from_every_place_and_says_from_which(load: Load,
         "keep_rows_for": ("2d", 2 * 86400.0),
         "keep_events": ("77", 77),
         "batch": ("11", 11),
+        "serve_rq_scheduler": ("false", False),
+        "rq_scheduler_tz": ("Europe/Berlin", "Europe/Berlin"),
+        "allow": ("a b.c", ("a", "b.c")),
         "allow_eviction": ("true", True),
         "publish_rq_cron": ("false", False),
         "log_level": ("debug", "debug"),
@@ -243,7 +246,7 @@ def test_a_bad_value_is_refused_with_its_place(name: str, value: str, words: str
         ("jobs = [1]", "jobs [1] (from cronq.toml): is not a list of module names"),
         ("[jobs]\na = 1", "is not a list of module names"),
         ("prefix", "cronq.toml: "),
-        ("colour = 1", "cronq.toml: there is no setting 'colour'; known are allow_eviction, batch"),
+        ("colour = 1", "cronq.toml: there is no setting 'colour'; known are allow, allow_eviction, batch"),
         ("origins = {}", "cronq.toml: there is no setting 'origins'"),
         ("lock-ttl = 5", "cronq.toml: there is no setting 'lock-ttl'"),
     ],
@@ -364,3 +367,15 @@ def test_a_command_gets_a_copy_of_the_environment(monkeypatch: pytest.MonkeyPatc
     copy["SHELF"] = "8"
 
     assert environment()["SHELF"] == "7"
+
+
+def test_a_zone_of_rq_scheduler_that_is_none_is_refused(load: Load) -> None:
+    with pytest.raises(ConfigError, match=r"rq_scheduler_tz \(from environment CRONQ_RQ_SCHEDULER_TZ\).*Berlin"):
+        load({"CRONQ_RQ_SCHEDULER_TZ": "Berlin"})
+
+
+def test_without_one_it_is_the_zone_of_this_machine(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "America/New_York")
+
+    assert load().foreign_tz == "America/New_York"
+    assert load({"CRONQ_RQ_SCHEDULER_TZ": "Europe/Berlin"}).foreign_tz == "Europe/Berlin"

@@ -1,0 +1,104 @@
+"""RQ jobs that are not cronq's and are at work under our workers: who does them, and what becomes of those whose
+worker vanished. RQ's own tidying is off in our workers, and would take minutes. Owner of the `foreign` key."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError, WatchError
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+from cronq.clock import boot_s, format_duration
+from cronq.foreign_job import SealedSerializer
+from cronq.keys import Keys, rq_execution, rq_executions, rq_started
+from cronq.replies import text
+
+log = logging.getLogger("cronq.sweep")
+_MOST = 100
+_LEAST_STEADY_S = 10.0
+
+
+class ForeignWatch:
+    """The list of foreign jobs at work, by last heartbeat; any beat settles those that fell silent."""
+
+    def __init__(self, client: Redis, keys: Keys, *, lost_after_s: float) -> None:
+        self.client = client
+        self.keys = keys
+        self.lost_after_s = lost_after_s
+        self._steady_since: float | None = None
+        self._last_pass = 0.0
+
+    # For workers
+
+    def alive(self, job: Job, execution: str, now_s: float, *, pipe: Any = None) -> None:
+        """Say that *job* is being worked on, by server time."""
+        (self.client if pipe is None else pipe).zadd(self.keys.foreign, {_entry(job, execution): now_s})
+
+    def over(self, job: Job, execution: str) -> None:
+        """Say that its end is recorded."""
+        self.client.zrem(self.keys.foreign, _entry(job, execution))
+
+    # For beats
+
+    def outage(self) -> None:
+        """Redis did not answer: what was unheard of meanwhile proves nothing."""
+        self._steady_since = None
+
+    def once(self, now_s: float) -> None:
+        """Settle what was not heard of for `lost_after`, once Redis has answered without a gap for as long."""
+        boot = boot_s()
+        if self._steady_since is None or boot - self._last_pass > max(self.lost_after_s, _LEAST_STEADY_S):
+            self._steady_since = boot
+        self._last_pass = boot
+        if boot - self._steady_since < self.lost_after_s:
+            return
+        silent = self.client.zrangebyscore(self.keys.foreign, "-inf", now_s - self.lost_after_s, start=0, num=_MOST)
+        for entry in map(text, silent):
+            try:
+                self._settle(entry)
+            except WatchError:
+                continue  # another beat was faster, or its worker is back
+            except RedisError:
+                raise
+            except Exception as error:  # whatever stands in that hash
+                log.error("DAMAGED %s: %s", entry, error)
+                self.client.zrem(self.keys.foreign, entry)
+
+    def _settle(self, entry: str) -> None:
+        execution, job_id, queue_name = entry.split(":", 2)
+        queue = Queue(queue_name, connection=self.client, serializer=SealedSerializer)
+        reason = f"its worker was not heard of for {format_duration(self.lost_after_s)}"
+        watching: Any = self.client.pipeline()
+        with watching as pipe:
+            try:
+                job: Any = Job(job_id, connection=self.client, serializer=SealedSerializer)
+                pipe.watch(job.key)
+                job.refresh()
+            except NoSuchJobError:
+                self.client.zrem(self.keys.foreign, entry)
+                return
+            is_open = job.get_status(refresh=False) == JobStatus.STARTED
+            may_retry = is_open and job.should_retry
+            pipe.multi()
+            if may_retry:
+                job.retry(queue, pipe)
+            elif is_open:
+                job.set_status(JobStatus.FAILED, pipeline=pipe)
+                job._handle_failure(reason, pipe, worker_name=job.worker_name or "")
+            pipe.zrem(rq_started(queue_name), f"{job_id}:{execution}")
+            pipe.delete(rq_execution(job_id, execution))
+            pipe.zrem(rq_executions(job_id), execution)
+            pipe.zrem(self.keys.foreign, entry)
+            pipe.execute()
+        if is_open:
+            log.error("FINISH %s %s %s", job_id, "retrying" if may_retry else "lost", reason)
+            if not may_retry:
+                queue.enqueue_dependents(job)
+
+
+def _entry(job: Job, execution: str) -> str:
+    return f"{execution}:{job.id}:{job.origin}"

@@ -1,0 +1,110 @@
+"""What is held back for later, as people look at it: delayed runs, rq-scheduler's jobs, RQ's own, what was put aside.
+
+Reading changes nothing, and nothing that is read is executed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+
+from cronq.clock import iso
+from cronq.errors import CronqError
+from cronq.foreign_job import read_meta
+from cronq.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
+from cronq.pickles import read_function
+from cronq.replies import text
+from cronq.serving import put_aside
+
+_MOST = 10_000
+
+
+@dataclass(frozen=True)
+class HeldBackView:
+    """One thing that is held back; `kind` is `run` (ours), `rq-scheduler`, `rq`, or `aside` (it is not served)."""
+
+    id: str
+    kind: str
+    job: str | None  #: the job's name, or the function that is called
+    queue: str | None
+    due_s: float | None
+    repeats: str | None  #: `every 60s, 3 left`, a cron string, None: once
+    note: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable keys of `delayed --json`."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "job": self.job,
+            "queue": self.queue,
+            "due": iso(self.due_s),
+            "repeats": self.repeats,
+            "note": self.note,
+        }
+
+
+def read_data(raw: bytes) -> bytes:
+    """The pickled call of an RQ job. Raises CronqError."""
+    if raw[:1] != b"x":  # RQ compresses; very old releases did not
+        return raw
+    try:
+        return zlib.decompress(raw)
+    except zlib.error as error:
+        raise CronqError(f"its data cannot be read ({error})") from None
+
+
+def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
+    """All of it, the next one first, what was put aside last."""
+    queues = sorted(text(each).removeprefix(rq_queue("")) for each in client.smembers(RQ_QUEUES))
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zrange(RQ_SCHEDULED_JOBS, 0, _MOST, withscores=True)
+        for queue in queues:
+            pipe.zrange(rq_scheduled(queue), 0, _MOST, withscores=True)
+        stores = pipe.execute(raise_on_error=False)
+    found: list[HeldBackView] = []
+    for queue, store in zip(["", *queues], stores, strict=True):
+        entries = [(text(entry_id), float(score)) for entry_id, score in store] if isinstance(store, list) else []
+        found += _views(client, keys, queue, entries)
+    found.sort(key=lambda view: (view.due_s or 0.0, view.id))
+    return found + [_aside(entry_id, facts) for entry_id, facts in put_aside(client, keys)]
+
+
+def _aside(entry_id: str, facts: dict[str, Any]) -> HeldBackView:
+    return HeldBackView(
+        entry_id, "aside", None, str(facts.get("store") or "") or None, None, None, str(facts["reason"])
+    )
+
+
+def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float]]) -> list[HeldBackView]:
+    with client.pipeline(transaction=False) as pipe:
+        for entry_id, _ in entries:
+            pipe.hmget(keys.run(entry_id), "job", "queue", "reason")
+            pipe.hmget(rq_job(entry_id), "data", "origin", "meta")
+        replies = pipe.execute(raise_on_error=False)
+    found = []
+    for (entry_id, due_s), row, fields in zip(entries, replies[::2], replies[1::2], strict=True):
+        if isinstance(row, list) and row[0] is not None:
+            job, of, reason = (text(value) if value is not None else None for value in row)
+            found.append(HeldBackView(entry_id, "run", job, of, due_s, None, reason))
+        else:
+            found.append(_foreign(entry_id, due_s, queue, fields))
+    return found
+
+
+def _foreign(entry_id: str, due_s: float, queue: str, fields: Any) -> HeldBackView:
+    kind = "rq" if queue else "rq-scheduler"
+    if not isinstance(fields, list) or fields[0] is None:
+        return HeldBackView(entry_id, kind, None, queue or None, due_s, None, "its RQ job does not exist")
+    data, origin, raw = fields
+    function = repeats = note = None
+    try:
+        function, _ = read_function(read_data(data))
+        repetition = str(read_meta(raw or b"").repetition) if not queue else "once"
+        repeats = None if repetition == "once" else repetition
+    except CronqError as error:
+        note = str(error)
+    return HeldBackView(entry_id, kind, function, queue or text(origin or b"") or None, due_s, repeats, note)

@@ -1,0 +1,33 @@
+-- Looks whether delayed runs are still in rq-scheduler's store, and follows what others did to them.
+--
+-- KEYS  1 delayed   2 rq:scheduler:scheduled_jobs
+-- ARGV  1 prefix   2… run ids
+-- Returns the ids that wait for a time that will never come: taken out of the store, and queued by nobody.
+--
+-- One step, because a run that is served between two looks would seem to be gone.
+local call = redis.call
+local found = call('TYPE', KEYS[1]).ok
+if found ~= 'none' and found ~= 'zset' then return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is not a zset') end
+local gone = {}
+for i = 2, #ARGV do
+    local id = ARGV[i]
+    local run = ARGV[1] .. ':run:' .. id
+    local due = call('ZSCORE', KEYS[2], id)
+    local row = redis.pcall('HMGET', run, 'state', 'job')
+    if row.err or row[1] ~= 'waiting' then
+        call('ZREM', KEYS[1], id)
+    elseif due then
+        call('ZADD', KEYS[1], due, id)  -- rq-scheduler's change_execution_time knows nothing of us
+    else
+        local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
+        local active = ARGV[1] .. ':job:' .. (row[2] or '') .. ':active'
+        if status == 'queued' and call('TYPE', active).ok ~= 'none' then  -- a stock rqscheduler was faster
+            call('HSET', run, 'state', 'queued')
+            call('HSET', active, id, 'queued')
+            call('ZREM', KEYS[1], id)
+        else
+            gone[#gone + 1] = id
+        end
+    end
+end
+return gone

@@ -1,0 +1,71 @@
+-- Reads what is due in rq-scheduler's store and in RQ's registries of scheduled jobs, and holds the locks of both.
+--
+-- KEYS  none (the registries follow from rq:queues, and one that may not be touched must not keep back the others)
+-- ARGV  1 JSON {prefix, holder, life, now, most, skip}
+--       holder: what all beats of an installation write into the locks   life: of a lock, seconds
+--       most: entries to return   skip: store -> how many of its due entries to pass over
+-- Returns [[store, trouble]…], [[store, id, score, state in the ledger, is its RQ job there, meta, origin, status,
+--   enqueued_at, started_at, ended_at, ttl, at front, at front on retry, dependency ids]…]
+--   store: "" for rq-scheduler's, else the queue of RQ's   trouble: why that store is not served
+--
+-- One step, because a lock that is read as free has to be ours before anybody else can take it.
+local item = cjson.decode(ARGV[1])
+local try = redis.pcall
+local troubles, entries = {}, {}
+local refused
+
+-- What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
+local function refusal(message)
+    for _, word in ipairs({'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS'}) do
+        local at = string.find(message, word .. ' ', 1, true)
+        if at then return (string.gsub(string.sub(message, at), '%s+$', '')) end
+    end
+    return nil
+end
+
+-- Takes or keeps a lock that stock schedulers respect; nil when it is ours, else why not.
+local function hold(lock)
+    local holder = try('GET', lock)
+    if type(holder) == 'table' and holder.err then return 'broken ' .. lock .. ': ' .. holder.err end
+    if holder and holder ~= item.holder then return 'held ' .. string.sub(holder, 1, 60) end
+    local done = try('SET', lock, item.holder, 'EX', item.life)
+    refused = refused or done.err and refusal(done.err)
+    if done.err then return 'broken ' .. lock .. ': ' .. done.err end
+    return nil
+end
+
+local function text(reply)
+    return type(reply) == 'string' and reply or ''
+end
+
+local function read(store, key, lock)
+    local trouble = hold(lock)
+    local due = not trouble and try('ZRANGEBYSCORE', key, '-inf', item.now, 'WITHSCORES', 'LIMIT',
+        item.skip[store] or 0, item.most - #entries) or {}
+    if due.err then trouble = 'broken ' .. key .. ': ' .. due.err end
+    if trouble then
+        troubles[#troubles + 1] = {store, trouble}
+        return
+    end
+    for i = 1, #due, 2 do
+        local id = due[i]
+        local state = try('HGET', item.prefix .. ':run:' .. id, 'state')
+        local job = try('HMGET', 'rq:job:' .. id, 'meta', 'origin', 'status', 'enqueued_at', 'started_at', 'ended_at',
+            'ttl', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'dependency_ids', 'data')
+        local there = job.err and 'a key of a wrong type' or job[11] and 'yes' or ''
+        local entry = {store, id, due[i + 1], text(state), there}
+        for field = 1, 10 do entry[#entry + 1] = text(job[field]) end
+        entries[#entries + 1] = entry
+    end
+end
+
+read('', 'rq:scheduler:scheduled_jobs', 'rq:scheduler_lock')
+local queues = try('SMEMBERS', 'rq:queues')
+if not queues.err then
+    for _, queue in ipairs(queues) do
+        local name = string.sub(queue, 10)  -- what follows `rq:queue:`
+        read(name, 'rq:scheduled:' .. name, 'rq:scheduler-lock:' .. name)
+    end
+end
+if refused then return redis.error_reply(refused) end
+return {troubles, entries}

@@ -1,0 +1,191 @@
+-- Moves due entries of rq-scheduler's store and of RQ's registries to their queues, each once.
+--
+-- KEYS  none (all are built from the entries: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, holder, now, stamp, events, by, most_aside}   holder: ours, in the locks of the stores
+--       2… for each entry: JSON {store, score, act, next, later, queue, front, stale, ttl, timeout, needs, reason}, id, meta
+--         act: run (a run of ours), push (anybody's RQ job), move (only to its next time), drop (no RQ job any more),
+--              aside (cannot be understood)
+--         score: where it was read; it must still be there   next: when it is due again once it was queued, or absent
+--         later: ... when it cannot be queued now, or absent for what is due once
+--         meta: what its RQ job gets, "" to leave it   needs: RQ jobs that must have finished first, or absent
+--         stale: it was queued or started long ago: only what is really there keeps it from being queued again
+-- Returns JSON: for each entry, in order, [code, detail]
+--         served    it is on its queue            busy      still queued or at work: only its next time was written
+--         deferred  it waits for RQ jobs          moved, dropped, aside   as asked
+--         taken     it is not there any more, or at another time: somebody else served or changed it
+--         held      its lock is not ours          bodiless  a run of ours whose RQ job was deleted
+--         broken    a key it needs has a wrong type or is not ours to touch: nothing was written
+--
+-- One step, because an entry that is on its queue and still in the store would run twice, one in neither would be
+-- lost, and a repeating one that leaves the store before its next time is written would be gone for good.
+local batch = cjson.decode(ARGV[1])
+local prefix, now, stamp = batch.prefix, batch.now, batch.stamp
+local call = redis.call
+
+local function wrong(key, kind)
+    local found = call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then return {'broken', key .. ' is not a ' .. kind} end
+    return nil
+end
+
+-- Life of an RQ job and of what it is tied to, as RQ's `cleanup` gives it. (Yes, two colons: that is RQ's key.)
+local function limit(id, ttl)
+    if not ttl then return end
+    for _, each in ipairs({'rq:job:' .. id, 'rq:job:' .. id .. ':dependents', 'rq:job::' .. id .. ':dependencies'}) do
+        call('EXPIRE', each, ttl)
+    end
+end
+
+local function push(queue, id, hash, item)
+    local key = 'rq:queue:' .. queue
+    call('HSET', hash, 'status', 'queued', 'enqueued_at', stamp, 'origin', queue)
+    call('HSETNX', hash, 'timeout', item.timeout)
+    limit(id, item.ttl)
+    call('SADD', 'rq:queues', key)
+    call(item.front and 'LPUSH' or 'RPUSH', key, id)
+    redis.pcall('PUBLISH', prefix .. ':wake', queue)
+end
+
+-- A run of ours: with its ledger row.
+local function serve_run(item, id, store)
+    local run, hash, delayed = prefix .. ':run:' .. id, 'rq:job:' .. id, prefix .. ':delayed'
+    local row = call('HMGET', run, 'state', 'job', 'queue')
+    if row[1] ~= 'waiting' then
+        call('ZREM', store, id)
+        return {'dropped', 'it is ' .. (row[1] or 'unknown')}
+    end
+    if call('EXISTS', hash) == 0 then return {'bodiless', row[2]} end
+    local active = prefix .. ':job:' .. row[2] .. ':active'
+    local bad = wrong(hash, 'hash') or wrong(active, 'hash') or wrong(delayed, 'zset') or wrong(prefix .. ':events', 'stream')
+        or wrong('rq:queues', 'set') or wrong('rq:queue:' .. row[3], 'list')
+    if bad then return bad end
+    call('ZREM', store, id)
+    call('ZREM', delayed, id)
+    call('HSET', run, 'state', 'queued', 'queued_at', now)
+    call('HSET', active, id, 'queued')
+    call('XADD', prefix .. ':events', 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', row[2], 'run', id)
+    push(row[3], id, hash, item)
+    return {'served', row[3]}
+end
+
+-- Whether an RQ job is on its queue, popped from it, or at work.
+local function is_busy(id, queue, status, stale)
+    if status == 'deferred' then return true end
+    if status == 'queued' then
+        return not stale or call('LPOS', 'rq:queue:' .. queue, id) or call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id)
+    end
+    if status ~= 'started' then return false end
+    if not stale then return true end
+    local begins = id .. ':'
+    for _, entry in ipairs(call('ZRANGEBYSCORE', 'rq:wip:' .. queue, now, '+inf')) do
+        if string.sub(entry, 1, #begins) == begins then return true end
+    end
+    return false
+end
+
+local function unfinished(needs)
+    for _, id in ipairs(needs or {}) do
+        if call('TYPE', 'rq:job:' .. id).ok == 'hash' and call('HGET', 'rq:job:' .. id, 'status') ~= 'finished' then
+            return true
+        end
+    end
+    return false
+end
+
+-- As RQ's `setup_dependencies` leaves a job that others have to finish for.
+local function defer(item, id, hash)
+    call('HSET', hash, 'status', 'deferred', 'origin', item.queue)
+    for _, each in ipairs(item.needs) do
+        call('SADD', 'rq:job:' .. each .. ':dependents', id)
+        call('SADD', 'rq:job::' .. id .. ':dependencies', each)
+    end
+    call('ZADD', 'rq:deferred:' .. item.queue, math.floor(tonumber(now)), id)
+    limit(id, item.ttl)
+    call('SADD', 'rq:queues', 'rq:queue:' .. item.queue)
+end
+
+local function serve_job(item, id, store, meta)
+    local hash, queue = 'rq:job:' .. id, item.queue
+    local bad = wrong(hash, 'hash') or wrong('rq:queues', 'set') or wrong('rq:queue:' .. queue, 'list')
+        or wrong('rq:queue:' .. queue .. ':intermediate', 'list') or wrong('rq:wip:' .. queue, 'zset')
+        or wrong('rq:deferred:' .. queue, 'zset') or wrong('rq:job::' .. id .. ':dependencies', 'set')
+    for _, each in ipairs(item.needs or {}) do bad = bad or wrong('rq:job:' .. each .. ':dependents', 'set') end
+    if bad then return bad end
+    if call('EXISTS', hash) == 0 then
+        call('ZREM', store, id)
+        return {'dropped', 'its RQ job was deleted'}
+    end
+    local status = call('HGET', hash, 'status') or ''
+    local busy = is_busy(id, queue, status, item.stale)
+    local answer
+    if busy then
+        answer = {'busy', status}
+    elseif not item.later and status ~= 'scheduled' and status ~= 'created' and status ~= '' then
+        answer = {'dropped', 'it is ' .. status .. ' already'}
+    else
+        if meta ~= '' then call('HSET', hash, 'meta', meta) end
+        if unfinished(item.needs) then
+            defer(item, id, hash)
+            answer = {'deferred', queue}
+        else
+            push(queue, id, hash, item)
+            answer = {'served', queue}
+        end
+    end
+    -- Last: should a command above fail after all, the entry is still there, and busy.
+    local again = busy and item.later or item.next
+    if again then call('ZADD', store, again, id) else call('ZREM', store, id) end
+    return answer
+end
+
+local function set_aside(item, id, store)
+    local aside = prefix .. ':aside'
+    local bad = wrong(aside, 'hash')
+    if bad then return bad end
+    call('ZREM', store, id)
+    if call('HLEN', aside) < batch.most_aside then
+        call('HSET', aside, id, cjson.encode({store = item.store, due = item.score, reason = item.reason, at = now}))
+        call('EXPIRE', aside, 30 * 86400)
+    end
+    return {'aside', item.reason}
+end
+
+local function serve(item, id, meta)
+    local store, lock = 'rq:scheduler:scheduled_jobs', 'rq:scheduler_lock'
+    if item.store ~= '' then store, lock = 'rq:scheduled:' .. item.store, 'rq:scheduler-lock:' .. item.store end
+    if call('GET', lock) ~= batch.holder then return {'held', ''} end
+    local score = call('ZSCORE', store, id)
+    if not score or score ~= item.score and tonumber(score) ~= tonumber(item.score) then return {'taken', ''} end
+    if item.act == 'run' then return serve_run(item, id, store) end
+    if item.act == 'push' then return serve_job(item, id, store, meta) end
+    if item.act == 'aside' then return set_aside(item, id, store) end
+    if item.act == 'move' then
+        call('ZADD', store, item.next, id)
+        return {'moved', ''}
+    end
+    call('ZREM', store, id)
+    return {'dropped', item.reason}
+end
+
+-- What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
+local function refusal(message)
+    for _, word in ipairs({'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS'}) do
+        local at = string.find(message, word .. ' ', 1, true)
+        if at then return (string.gsub(string.sub(message, at), '%s+$', '')) end
+    end
+    return nil
+end
+
+local answers = {}
+for at = 2, #ARGV, 3 do
+    -- Protected, because one key that may not be touched must not keep back the others.
+    local fine, answer = pcall(serve, cjson.decode(ARGV[at]), ARGV[at + 1], ARGV[at + 2])
+    if not fine then
+        local message = tostring(type(answer) == 'table' and answer.err or answer)
+        local refused = refusal(message)
+        if refused then return redis.error_reply(refused) end
+        answer = {'broken', message}
+    end
+    answers[#answers + 1] = answer
+end
+return cjson.encode(answers)

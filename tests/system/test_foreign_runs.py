@@ -1,0 +1,291 @@
+"""RQ jobs that are not cronq's, under `cronq worker --allow`: run, guarded, recorded as RQ records them, or refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rq import Callback, Queue, Retry
+from rq.command import send_stop_job_command
+from rq.job import Job
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq_scheduler import Scheduler
+
+from tests.conftest import RedisServer
+from tests.system.processes import CronqProcess, until
+from tests.system.worker_processes import Installation, descendants, installation
+
+F = "foreign_jobs."
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation with a worker on `default` that may run `foreign_jobs`, and a beat."""
+    server = RedisServer()
+    try:
+        with installation(server.url, tmp_path_factory.mktemp("shop"), CRONQ_LOST_AFTER="3s") as made:
+            made.worker("default", CRONQ_ALLOW="foreign_jobs")
+            made.beat()
+            yield made
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def queue(shop: Installation) -> Queue:
+    return Queue("default", connection=shop.client)
+
+
+def why(job: Job) -> str:
+    """What RQ has as the reason of a failure."""
+    result = job.latest_result()
+    return str(result.exc_string) if result is not None else ""
+
+
+def ends(shop: Installation, job: Job, *statuses: str, within_s: float = 30.0) -> Job:
+    """Wait until an RQ job has one of *statuses* (finished)."""
+    wanted = statuses or ("finished",)
+    until(
+        lambda: job.get_status(refresh=True) in wanted,
+        within_s,
+        lambda: f"{wanted}: {job.get_status()} {why(job)}\n{shop.logs}",
+    )
+    until(lambda: StartedJobRegistry(job.origin, connection=shop.client).count == 0, within_s, lambda: shop.logs)
+    job.refresh()
+    return job
+
+
+def test_a_function_of_an_allowed_module_runs_and_its_result_is_rqs(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "add", 2, b=3))
+
+    result = job.latest_result()
+    assert result is not None
+    assert (job.return_value(), result.type.name, result.worker_name) == (5, "SUCCESSFUL", job.worker_name)
+    assert job.id in FinishedJobRegistry(queue=queue)
+    assert shop.client.ttl(job.key) > 0
+    assert job.started_at is not None
+    assert job.ended_at is not None
+    assert not shop.client.exists("rq:queue:default:intermediate", f"rq:executions:{job.id}")
+
+
+def test_arguments_and_results_of_its_own_classes_come_through(
+    shop: Installation, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import foreign_jobs
+
+    job = ends(shop, queue.enqueue(foreign_jobs.greet, foreign_jobs.Letter("ann")))
+    sent = ends(shop, queue.enqueue(foreign_jobs.Letter("bob").send, "post"))
+
+    assert job.return_value() == foreign_jobs.Letter("ANN")
+    assert sent.return_value() == "sent to bob"
+
+
+def test_a_failure_is_recorded_as_rq_does(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "fail", "no ink"), "failed")
+
+    assert "ValueError: no ink" in why(job)
+    assert job.id in FailedJobRegistry(queue=queue)
+
+
+def test_a_retry_with_a_pause_is_served_by_the_beat(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "fail_once", retry=Retry(max=2, interval=[1, 0]), meta={"kept": 1}))
+
+    assert job.return_value() == "at last"
+    assert shop.diary("tried") == [job.id] * 3
+    assert job.meta == {"kept": 1}
+
+
+def test_a_function_that_returns_a_retry_runs_again(shop: Installation, queue: Queue) -> None:
+    assert ends(shop, queue.enqueue(F + "again")).return_value() == "done"
+
+
+def test_meta_that_the_job_saves_stays(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "remember", "hello", meta={"a": 1}))
+
+    assert job.meta == {"a": 1, "said": "hello"}
+
+
+def test_callbacks_are_called(shop: Installation, queue: Queue) -> None:
+    callbacks = {"on_success": Callback(F + "on_success"), "on_failure": Callback(F + "on_failure")}
+    ends(shop, queue.enqueue(F + "add", 1, **callbacks))
+    ends(shop, queue.enqueue(F + "fail", "oh", **callbacks), "failed")
+
+    assert shop.diary("callbacks") == ["success 2", "failure oh"]
+
+
+def test_what_depends_on_it_follows_with_its_meta(shop: Installation, queue: Queue) -> None:
+    parent = queue.enqueue(F + "add", 10)
+    child = queue.enqueue(F + "add", 20, depends_on=parent, meta={"of": [parent.id]})
+
+    assert ends(shop, child).meta == {"of": [parent.id]}
+
+
+def test_one_that_takes_too_long_is_ended(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "sleep", 100, job_timeout=1), "failed")
+
+    assert "JobTimeoutException" in why(job)
+
+
+def test_rqs_stop_command_stops_it(shop: Installation, queue: Queue) -> None:
+    job = queue.enqueue(F + "sleep", 1000)
+    until(lambda: job.get_status() == "started", what=lambda: shop.logs)
+    worker = next(process for process in shop.started if "worker" in process.name)
+    until(lambda: len(descendants(worker.pid)) >= 2, what=lambda: shop.logs)
+
+    send_stop_job_command(shop.client, job.id)
+
+    ends(shop, job, "stopped")
+
+
+# Refused
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["os.system", "foreign_jobs.os.system", "foreign_jobs.check_output", "subprocess.check_output", "working_jobs.add",
+     "foreign_jobs.nothing", "builtins.print", "print"],
+)  # fmt: skip
+def test_a_function_that_no_allowed_module_defines_is_refused(
+    shop: Installation, queue: Queue, tmp_path: Path, function: str
+) -> None:
+    sprung = tmp_path / "sprung"
+    job = ends(shop, queue.enqueue_call(function, args=(f"touch {sprung}",)), "failed")
+
+    assert not sprung.exists()
+    assert why(job)
+    if not function.startswith("foreign_jobs."):
+        assert "--allow" in why(job)
+
+
+class Trap:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("where", ["args", "kwargs", "instance", "meta"])
+def test_a_pickle_that_would_do_something_is_never_opened(
+    shop: Installation, queue: Queue, tmp_path: Path, where: str
+) -> None:
+    trap = Trap(tmp_path / "sprung")
+    call: tuple[Any, ...] = {
+        "args": (F + "add", None, (trap,), {}),
+        "kwargs": (F + "add", None, (1,), {"b": trap}),
+        "instance": ("add", trap, (1,), {}),
+        "meta": (F + "add", None, (1,), {}),
+    }[where]
+    job = queue.enqueue(F + "sleep", 0, meta={"a": 1}, job_id=f"trap-{where}", at_front=False, job_timeout=20)
+    ends(shop, job)
+    shop.client.hset(job.key, mapping={"data": zlib.compress(pickle.dumps(call)), "status": "queued"})
+    if where == "meta":
+        shop.client.hset(job.key, "meta", pickle.dumps({"a": trap}))
+    shop.client.rpush(queue.key, job.id)
+
+    until(lambda: shop.client.hget(job.key, "status") in (b"failed", b"finished"), what=lambda: shop.logs)
+
+    assert not trap.path.exists()
+    if where != "meta":
+        assert shop.client.hget(job.key, "status") == b"failed"
+
+
+def test_without_the_option_nothing_foreign_runs_and_the_refusal_names_it(shop: Installation) -> None:
+    worker = shop.worker("strict")
+    before = shop.diary("added")
+    job = ends(shop, Queue("strict", connection=shop.client).enqueue(F + "add", 1), "failed")
+
+    assert "--allow MODULE" in why(job)
+    assert "--allow MODULE" in worker.lines("REFUSED")[0]
+    assert shop.diary("added") == before
+
+
+def test_with_a_star_everything_runs(shop: Installation) -> None:
+    shop.ready(shop.start("worker", "--allow", "*", "any"))
+
+    assert ends(shop, Queue("any", connection=shop.client).enqueue("math.factorial", 5)).return_value() == 120
+
+
+def test_junk_in_a_queue_is_set_aside_with_its_reason(shop: Installation, queue: Queue) -> None:
+    worker = next(process for process in shop.started if "worker" in process.name)
+    shop.client.hset("rq:job:junk", mapping={b"\xff": b"\x00", "created_at": "yesterday"})
+    shop.client.hset("rq:job:odd", mapping={"data": zlib.compress(pickle.dumps(5)), "status": "queued"})
+    shop.client.set("rq:job:text", "text")
+    shop.client.rpush(queue.key, "no-hash", "junk", "odd", "text", b"\xff\xfe")
+
+    for name in ("no-hash", "junk", "odd", "text"):
+        worker.wait_for_line(f"REFUSED {name} ")
+    assert ends(shop, queue.enqueue(F + "add", 1)).return_value() == 2
+    assert shop.client.llen(queue.intermediate_queue_key) == 0
+
+
+# Lost
+
+
+@pytest.mark.parametrize(("retry", "status"), [(None, "failed"), (Retry(max=1), "queued")])
+def test_one_whose_worker_is_killed_is_settled_as_rq_would_and_soon(
+    shop: Installation, retry: Retry | None, status: str
+) -> None:
+    queue = Queue(f"doomed-{status}", connection=shop.client)
+    worker = shop.worker(queue.name, CRONQ_ALLOW="foreign_jobs")
+    job = queue.enqueue(F + "sleep", 1000, retry=retry)
+    until(lambda: job.get_status(refresh=True) == "started", what=lambda: shop.logs)
+    worker.kill9()
+
+    until(lambda: job.get_status(refresh=True) == status, 30, lambda: f"{job.get_status()}\n{shop.logs}")
+
+    assert StartedJobRegistry(queue=queue).count == 0
+    assert not shop.client.exists("cronq:foreign", f"rq:executions:{job.id}")
+    assert queue.job_ids == ([job.id] if retry else [])
+    if retry is None:
+        assert "was not heard of for 3s" in why(job)
+        assert job.id in FailedJobRegistry(queue=queue)
+
+
+# Adopted
+
+
+def test_a_repeating_job_of_rq_scheduler_is_adopted_and_goes_on(shop: Installation) -> None:
+    scheduler = Scheduler(connection=shop.client)
+    job = scheduler.schedule(
+        time_in(1000), F + "tick", args=["adopted"], interval=1000, id="steady", timeout=60, description="tick"
+    )
+    refused = shop.run("adopt", "steady")
+    assert refused.exit_code() == 1
+    assert "CRONQ_ALLOW=foreign_jobs" in refused.log
+    assert job in scheduler
+
+    adopted = shop.run("adopt", "steady", "--name", "heartbeat", "--allow", "foreign_jobs")
+    assert (adopted.exit_code(), adopted.output) == (0, "heartbeat\n"), adopted.log
+    assert job not in scheduler
+
+    row = shop.settles(shop.enqueue("heartbeat"))
+    assert row.outcome == "succeeded", row
+    assert [line.split()[0] for line in shop.diary("ticks")] == ["adopted"]
+    assert shop.app.jobs.get("heartbeat").next_tick is not None
+
+
+def time_in(seconds: float) -> Any:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time.time() + seconds, UTC).replace(tzinfo=None)
+
+
+def test_a_worker_that_is_told_to_leave_twice_ends_a_foreign_run(redis_server: RedisServer, tmp_path: Path) -> None:
+    with installation(redis_server.url, tmp_path / "own") as own:
+        worker: CronqProcess = own.worker(CRONQ_ALLOW="foreign_jobs")
+        job = Queue("default", connection=own.client).enqueue(F + "sleep", 1000)
+        until(lambda: own.diary("slept"), what=lambda: own.logs)
+        worker.terminate()
+        worker.wait_for_line("LEAVING")
+        worker.terminate()
+
+        assert worker.exit_code(40) == 0
+        assert job.get_status(refresh=True) == "failed"

@@ -1,0 +1,113 @@
+"""A pickle does nothing when it is read: it names data, or what an allowed module itself defines, or it is refused."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+import decimal
+import functools
+import os
+import pickle
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cronq.pickles import PickleRefused, load_plain, load_within, read_function
+
+HERE = __name__
+DATA = [
+    {"a": [1, 2.5, None, True, "ü", b"\x00"], "b": ({1, 2}, frozenset({3}))},
+    datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC), datetime.timedelta(5), decimal.Decimal("1.50"),
+    uuid.UUID(int=5), collections.OrderedDict(a=1), collections.deque([1]),
+]  # fmt: skip
+
+
+@dataclasses.dataclass
+class Mine:
+    """A class of this module, which some tests allow."""
+
+    value: Any
+
+
+class Runs:
+    """Calls *function* when it is read."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = function, args
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+borrowed = os.system
+
+
+def a_function() -> None:
+    """A function of this module."""
+
+
+@pytest.mark.parametrize("value", DATA, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_data_is_read(value: Any, protocol: int) -> None:
+    assert load_plain(pickle.dumps(value, protocol=protocol)) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Runs(os.system, "true"), Runs(eval, "1"), Runs(exec, "1"), Runs(getattr, "x", "upper"), Runs(__import__, "os"),
+        Runs(subprocess.check_output, ["true"]), Runs(open, "/dev/null"), Runs(bytearray, 5), Runs(map, len, []),
+        functools.partial(print), Path("x"), Mine(1), a_function, os.system,
+    ],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_anything_else_is_refused(value: Any) -> None:
+    with pytest.raises(PickleRefused):
+        load_plain(pickle.dumps({"deep": [value]}))
+
+
+@pytest.mark.parametrize("raw", [b"", b"junk", b"\x80\x05", pickle.dumps([1])[:-3], b"." * 100, b"cos\nsystem\n."])
+def test_damage_is_refused_in_one_line(raw: bytes) -> None:
+    with pytest.raises(PickleRefused, match="pickle"):
+        load_plain(raw)
+
+
+def test_what_an_allowed_module_defines_is_made() -> None:
+    assert load_within(pickle.dumps(Mine(5)), [HERE]) == Mine(5)
+    assert load_within(pickle.dumps(a_function), [HERE.rpartition(".")[0]]) is a_function
+    assert load_within(pickle.dumps(Path("x")), [HERE]) == Path("x")
+
+
+@pytest.mark.parametrize("name", ["borrowed", "os.system", "os", "Path", "subprocess.check_output", "Mine.__init__.x"])
+def test_what_it_only_imported_is_not(name: str) -> None:
+    raw = b"\x80\x04\x8c" + bytes([len(HERE)]) + HERE.encode() + b"\x8c" + bytes([len(name)]) + name.encode() + b"\x93."
+
+    with pytest.raises(PickleRefused):
+        load_within(raw, [HERE])
+
+
+def test_a_module_with_a_similar_name_is_not_allowed() -> None:
+    with pytest.raises(PickleRefused):
+        load_within(pickle.dumps(Mine(1)), [HERE[:-1]])
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (("jobs.add", None, (1,), {}), ("jobs.add", False)),
+        (("send", Mine(1), (), {}), ("send", True)),
+        (("jobs.add", None, (Runs(os.abort),), {"x": Mine([Runs(os.abort)])}), ("jobs.add", False)),
+    ],
+)
+def test_the_function_of_a_call_is_read_without_making_anything(call: Any, expected: tuple[str, bool]) -> None:
+    assert read_function(pickle.dumps(call)) == expected
+
+
+@pytest.mark.parametrize("value", [5, ("a",), (5, None, (), {}), [1, 2, 3, 4], "x"])
+def test_what_is_no_call_is_refused(value: Any) -> None:
+    with pytest.raises(PickleRefused):
+        read_function(pickle.dumps(value))
