@@ -67,17 +67,17 @@ class Drain:
             self.client.hset(key, "status", "finished")
 
 
-def make_jobs(client: Redis, first: int) -> tuple[dict[str, int], dict[str, int]]:
+def make_jobs(client: Redis, first: int, span_s: int) -> tuple[dict[str, int], dict[str, int]]:
     """Jobs of rq-scheduler: due once (id -> when), and every second or two (id -> how often)."""
     scheduler = Scheduler(connection=client)
     once, often = {}, {}
     for number in range(ONCE):
-        due = first + number % SPAN_S
+        due = first + number % span_s
         scheduler.enqueue_at(naive(due), "foreign_jobs.tick", "x", job_id=f"once-{number}", job_result_ttl=600)
         once[f"once-{number}"] = due
     for number in range(REPEATING):
         interval = 1 + number % 2
-        count = SPAN_S // interval
+        count = span_s // interval
         scheduler.schedule(
             naive(first), "foreign_jobs.tick", ["x"], interval=interval, repeat=count, id=f"often-{number}"
         )
@@ -88,7 +88,7 @@ def make_jobs(client: Redis, first: int) -> tuple[dict[str, int], dict[str, int]
 class Stage:
     """Three beats, a stock scheduler beside them, and somebody who kills beats."""
 
-    def __init__(self, processes: Processes, client: Redis) -> None:
+    def __init__(self, processes: Processes, client: Redis, span_s: int = SPAN_S) -> None:
         self.processes = processes
         self.client = client
         self.drain = Drain(client)
@@ -97,7 +97,7 @@ class Stage:
         self.stock = start_stock(processes)
         self.stock.wait_for_line("Lock already taken")
         self.first = int(client.time()[0]) + 3
-        self.once, self.often = make_jobs(client, self.first)
+        self.once, self.often = make_jobs(client, self.first, span_s)
         self.kills = 0
 
     def start_beat(self) -> CronqProcess:
@@ -141,7 +141,7 @@ def test_two_hundred_jobs_of_rq_scheduler_fire_once_while_beats_are_killed(proce
 
 @pytest.mark.timing
 def test_they_are_served_to_the_second(processes: Processes, redis: Redis) -> None:
-    stage = Stage(processes, redis)
+    stage = Stage(processes, redis, span_s=SPAN_S if LONG else 3)
 
     stage.play(kill=False)
 
