@@ -29,7 +29,6 @@ from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
 from cronq.due import LATE_S, Pause
 from cronq.errors import DefinitionError
-from cronq.foreign_watch import ForeignWatch
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
 from cronq.job import make_spec
 from cronq.job_store import JobStore
@@ -352,7 +351,6 @@ class Cronq(Later):
         definitions = self.definitions(by)
         sweep = Sweep(self.client, self.keys, self.runs, by=by, lost_after_s=lost_after_s)
         comparison = Comparison(self.client, self.keys, self.runs, by=by, patience_s=0.8 * lost_after_s)
-        foreign = ForeignWatch(self.client, self.keys, lost_after_s=lost_after_s)
         mender = Mender(self.jobs, definitions.changes, definitions.known)
         beat = Beat(
             self.jobs,
@@ -371,7 +369,6 @@ class Cronq(Later):
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
             Chore("compare", _AUDIT_S, comparison.once, comparison.outage),
-            Chore("foreign", _SWEEP_S, foreign.once, foreign.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         if self.config.publish_rq_cron:

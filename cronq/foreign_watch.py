@@ -4,6 +4,7 @@ worker vanished. RQ's own tidying is off in our workers, and would take minutes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
@@ -12,25 +13,21 @@ from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
-from cronq.clock import boot_s, format_duration
+from cronq.clock import format_duration
 from cronq.foreign_job import SealedSerializer
 from cronq.keys import Keys, rq_execution, rq_executions, rq_started
 from cronq.replies import text
 
 log = logging.getLogger("cronq.sweep")
-_MOST = 100
-_LEAST_STEADY_S = 10.0
 
 
 class ForeignWatch:
-    """The list of foreign jobs at work, by last heartbeat; any beat settles those that fell silent."""
+    """The list of foreign jobs at work, by last heartbeat; the sweep has those settled that fell silent."""
 
     def __init__(self, client: Redis, keys: Keys, *, lost_after_s: float) -> None:
         self.client = client
         self.keys = keys
         self.lost_after_s = lost_after_s
-        self._steady_since: float | None = None
-        self._last_pass = 0.0
 
     # For workers
 
@@ -44,19 +41,8 @@ class ForeignWatch:
 
     # For beats
 
-    def outage(self) -> None:
-        """Redis did not answer: what was unheard of meanwhile proves nothing."""
-        self._steady_since = None
-
-    def once(self, now_s: float) -> None:
-        """Settle what was not heard of for `lost_after`, once Redis has answered without a gap for as long."""
-        boot = boot_s()
-        if self._steady_since is None or boot - self._last_pass > max(self.lost_after_s, _LEAST_STEADY_S):
-            self._steady_since = boot
-        self._last_pass = boot
-        if boot - self._steady_since < self.lost_after_s:
-            return
-        silent = self.client.zrangebyscore(self.keys.foreign, "-inf", now_s - self.lost_after_s, start=0, num=_MOST)
+    def settle_silent(self, silent: Iterable[bytes]) -> None:
+        """Settle the entries *silent*, which were not heard of for `lost_after`."""
         for entry in map(text, silent):
             try:
                 self._settle(entry)

@@ -129,6 +129,7 @@ class Serving:
         self._said: dict[str, str] = {}
         self._broken: dict[str, str] = {}
         self._cursor = 0
+        self._ours = 0
         self._looked_s = float("-inf")
 
     def once(self, now_s: float) -> None:
@@ -141,7 +142,7 @@ class Serving:
                 skip[entry.queue_of_registry] += code in ("broken", "held")  # they must not crowd out the others
             if len(entries) < _AT_ONCE:
                 break
-        if abs(now_s - self._looked_s) >= RENEW_EVERY_S - 1:
+        if self._ours and abs(now_s - self._looked_s) >= RENEW_EVERY_S - 1:
             self._looked_s = now_s
             self._settle_vanished(now_s)
 
@@ -154,7 +155,7 @@ class Serving:
             "most": _AT_ONCE,
             "skip": dict(skip),
         }
-        troubles, entries = self._read(args=[json.dumps(document)])
+        troubles, entries, self._ours = self._read(args=[json.dumps(document)])
         self._say({text(store): text(trouble) for store, trouble in troubles})
         return [HeldBack.from_reply(entry, now_s - _STALE_S) for entry in entries]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -14,6 +15,7 @@ from rq.worker_registration import clean_worker_registry
 from cronq import keys as rq_keys
 from cronq import scripts
 from cronq.clock import boot_s, format_duration
+from cronq.foreign_watch import ForeignWatch
 from cronq.keys import RQ_QUEUES, Keys
 from cronq.replies import text
 from cronq.run import Run
@@ -38,6 +40,7 @@ class Sweep:
         self._last_pass = 0.0
         self._popped: dict[tuple[str, str], float] = {}
         self._tidied = -_TIDY_S
+        self.foreign = ForeignWatch(client, keys, lost_after_s=lost_after_s)
 
     def once(self, now_s: float) -> None:
         """Settle and put back what is due; nothing before Redis has answered without a gap for `lost_after`.
@@ -54,11 +57,15 @@ class Sweep:
             pipe.smembers(self.keys.waiting_locks)
             pipe.smembers(RQ_QUEUES)
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
-            locks, queues, unseen = pipe.execute()
+            pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
+            *replies, silent = pipe.execute(raise_on_error=False)
+        locks, queues, unseen = _sound(replies)
         self._wake_waiters(locks)
         self._look_at_popped(queues, boot)
         if boot - self._steady_since >= self.lost_after_s:
             self._settle_lost(unseen, before, now_s)
+            if isinstance(silent, list):  # a list of strangers, of whatever type it is, keeps nobody waiting
+                self.foreign.settle_silent(silent)
         if boot - self._tidied >= _TIDY_S:
             self._tidied = boot
             for queue in queues:
@@ -143,3 +150,11 @@ class Sweep:
         if gone:
             self.client.zrem(canceled, *gone)
         clean_worker_registry(Queue(queue, connection=self.client))
+
+
+def _sound(replies: list[Any]) -> list[Any]:
+    """The replies to a pipeline, unless one is an error: then that is raised."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

@@ -5,7 +5,7 @@
 --       holder: what all beats of an installation write into the locks   life: of a lock, seconds
 --       most: entries to return   skip: store -> how many of its due entries to pass over
 -- Returns [[store, trouble]…], [[store, id, score, state in the ledger, is its RQ job there, meta, origin, status,
---   enqueued_at, started_at, ended_at, ttl, at front, at front on retry, dependency ids]…]
+--   enqueued_at, started_at, ended_at, ttl, at front, at front on retry, dependency ids]…, delayed runs of ours]
 --   store: "" for rq-scheduler's, else the queue of RQ's   trouble: why that store is not served
 --
 -- One step, because a lock that is read as free has to be ours before anybody else can take it.
@@ -68,4 +68,5 @@ if not queues.err then
     end
 end
 if refused then return redis.error_reply(refused) end
-return {troubles, entries}
+local ours = try('ZCARD', item.prefix .. ':delayed')
+return {troubles, entries, type(ours) == 'number' and ours or -1}
