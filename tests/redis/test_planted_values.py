@@ -127,10 +127,10 @@ def test_a_key_of_a_wrong_type_harms_no_other_job_and_silences_none(stage: Stage
         assert stage.queued(name, 2) == 1, name
 
 
-OF_ONE_TICK = [(pattern, wrong) for pattern, wrong in CASES if "{" in pattern]
+DAMAGED_TICKS = [(pattern, wrong) for pattern, wrong in CASES if "{" in pattern]
 
 
-@pytest.mark.parametrize(("pattern", "wrong"), OF_ONE_TICK, ids=[f"{pattern}-{wrong}" for pattern, wrong in OF_ONE_TICK])
+@pytest.mark.parametrize(("pattern", "wrong"), DAMAGED_TICKS, ids=[" ".join(case) for case in DAMAGED_TICKS])
 def test_a_damaged_tick_is_not_passed_over_by_the_next_one(stage: Stage, pattern: str, wrong: str) -> None:
     WRONG[wrong](stage.redis, stage.key(pattern))
 
