@@ -154,7 +154,8 @@ def test_one_command_runs_jobs_and_shows_what_happens_next(terminal: Terminal) -
     assert terminal.end() == 0
     assert terminal.shown().endswith("stopped 3 processes\n")
     terminal.assert_nothing_is_left(0.5)
-    assert terminal.cronq("list").returncode == 69
+    assert not (terminal.directory / ".cronq" / "url").exists()
+    assert "hello" not in terminal.cronq("list").stdout, "from now on it asks the default Redis, if there is one"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
