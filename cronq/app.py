@@ -27,8 +27,10 @@ from cronq.connection import own_client
 from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
-from cronq.due import LATE_S, Pause
+from cronq.due import Pause
 from cronq.errors import DefinitionError
+from cronq.history import newest_of_all, newest_rows
+from cronq.holds import Holds
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
 from cronq.job import make_spec
 from cronq.job_store import JobStore
@@ -38,17 +40,17 @@ from cronq.lock import Lock
 from cronq.mend import Audit, Mender
 from cronq.registry import REGISTRY, Registry
 from cronq.rq_cron import PUBLISH_EVERY_S, RqCron
-from cronq.run import BAD, Run
-from cronq.run_store import RunStore, Settlement
+from cronq.run import Run
+from cronq.run_store import RunStore
 from cronq.serving import RENEW_EVERY_S
+from cronq.stopping import stop_run
 from cronq.stored_job import StoredJob
-from cronq.sweep import Sweep
+from cronq.sweep import Sweep, sweep_every_s
 
 log = logging.getLogger("cronq.beat")
 
 #: How often the server's clock is read again; in between the boot clock carries it on.
 _READ_CLOCK_S = 10.0
-_SWEEP_S = 4.0
 _GUARDIAN_TIMEOUT_S = 2.0
 _AUDIT_S = 5.0
 
@@ -101,7 +103,7 @@ class Cronq(Later):
     @cached_property
     def jobs(self) -> JobStore:
         """The jobs in Redis."""
-        return JobStore(self.client, self.keys, self.config.keep_events)
+        return JobStore(self.client, self.keys, self.config.keep_events, max_args=self.config.max_args)
 
     @cached_property
     def runs(self) -> RunStore:
@@ -120,10 +122,20 @@ class Cronq(Later):
         """Heartbeats of beats and workers."""
         return Hosts(self.client, self.keys)
 
+    @cached_property
+    def holds(self) -> Holds:
+        """Paused queues, drained hosts and workers."""
+        return Holds(self.client, self.keys)
+
     def claimer(self, by: str) -> Claimer:
         """Claims in the name of *by*."""
         return Claimer(
-            self.client, self.keys, by=by, row_ttl_s=self.config.keep_rows_for, keep_events=self.config.keep_events
+            self.client,
+            self.keys,
+            by=by,
+            row_ttl_s=self.config.keep_rows_for,
+            keep_events=self.config.keep_events,
+            max_args=self.config.max_args,
         )
 
     def changes(self, by: str | None = None) -> Changes:
@@ -294,41 +306,26 @@ class Cronq(Later):
         else:
             self.jobs.get(name_or_run)
             runs = self.runs.rows(self.runs.active([name_or_run])[name_or_run])
-        return [run.run_id for run in runs if run.state != "done" and self._stop_one(run)]
+        who, now_s = self.who, self.now_s()
+        return [run.run_id for run in runs if run.state != "done" and stop_run(self.runs, run, by=who, now_s=now_s)]
 
-    def _stop_one(self, run: Run) -> bool:
-        if run.state == "running":
-            self.runs.ask_to_stop(run.run_id, self.who)
-            return True
-        settlement = Settlement("stopped", f"{self.who} stopped it before it began")
-        if self.runs.settle(run, settlement, by=self.who, now_s=self.now_s(), expect=run.state):
-            return True
-        latest = self.runs.find(run.run_id)  # a beat or a worker was faster: from waiting to queued to running
-        if latest is None or latest.state in ("done", run.state):
-            return False
-        return self._stop_one(latest)
+    def history(self, name: str, count: int = 20, outcome: str | None = None) -> list[Run]:
+        """The newest rows of a job's ledger, newest first, of one *outcome* if given.
 
-    def history(self, name: str, count: int = 20) -> list[Run]:
-        """The newest rows of a job's ledger, newest first. Raises UnknownJob when there is neither job nor row."""
-        rows = self.runs.history(name, count)
+        Raises UnknownJob when there is neither job nor row.
+        """
+        rows = newest_rows(self.runs, [name], count, outcome)
         if not rows:
             self.jobs.get(name)
         return rows
 
+    def history_of_all(self, count: int = 20, outcome: str | None = None) -> list[Run]:
+        """The newest rows of all jobs, newest first, and what workers had to set aside."""
+        return newest_of_all(self.runs, self.jobs.names(), count, outcome)
+
     def status_of(self, job: StoredJob, active: Mapping[str, str], now_s: float) -> str:
-        """`paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
-        pause = job.state.pause
-        if pause is not None and pause.covers(int(now_s)):
-            return "paused"
-        if "running" in active.values():
-            return "running"
-        if job.next_tick is not None and job.next_tick < now_s - LATE_S:
-            return "late"
-        if job.state.streak < 0 or job.state.last_outcome in BAD:
-            return "failing"
-        if active:
-            return "waiting"
-        return "ok" if job.state.last_run else "never"
+        """How a job is, in a word; see `StoredJob.status`."""
+        return job.status(active, now_s)
 
     def beats(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all beats, and the server's time."""
@@ -337,6 +334,15 @@ class Cronq(Later):
     def workers(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all workers, and the server's time."""
         return self.hosts.read("workers")
+
+    def drain(self, *names: str, note: str = "") -> list[str]:
+        """Let the workers of these hosts, or these workers, or without names all, take no more; what that holds."""
+        workers = {heartbeat.id for heartbeat in self.workers()[0]}
+        return self.holds.drain(names, workers, by=self.who, now_s=self.now_s(), note=note)
+
+    def pause_queue(self, queue: str, *, note: str = "") -> None:
+        """Let no worker take anything from *queue* from now on."""
+        self.holds.hold(f"queue:{queue}", by=self.who, now_s=self.now_s(), note=note)
 
     # Processes
 
@@ -367,7 +373,7 @@ class Cronq(Later):
         beat.chores = [
             *([beat.serving] if beat.serving is not None else []),
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
-            Chore("sweep", _SWEEP_S, sweep.once, sweep.outage),
+            Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
             Chore("compare", _AUDIT_S, comparison.once, comparison.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]

@@ -14,7 +14,7 @@ from cronq import scripts
 from cronq.clock import rq_stamp, tick_stamp
 from cronq.due import LATE_S, Decision
 from cronq.errors import CronqError, UnknownJob
-from cronq.job import JobSpec
+from cronq.job import JobSpec, check_size
 from cronq.keys import RQ_QUEUES, Keys, rq_job, rq_queue
 from cronq.replies import text
 from cronq.rq_job import fields_of
@@ -81,12 +81,22 @@ class _Table:
 class Claimer:
     """Claims ticks and queues runs that have none, each in one atomic step."""
 
-    def __init__(self, client: Redis, keys: Keys, *, by: str, row_ttl_s: float, keep_events: int = 10_000) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        by: str,
+        row_ttl_s: float,
+        keep_events: int = 10_000,
+        max_args: int = 1_000_000,
+    ) -> None:
         self.client = client
         self.keys = keys
         self.by = by
         self.row_ttl_s = int(row_ttl_s)
         self.keep_events = keep_events
+        self.max_args = max_args
         self._claim: Any = scripts.load(client, "claim")
         self._give: Any = scripts.load(client, "give_run")
 
@@ -139,7 +149,9 @@ class Claimer:
         args_json: str | None = None,
         reason: str | None = None,
     ) -> str:
-        """Queue one run of *spec* that has no tick; its id. Raises UnknownJob, CronqError for a damaged key."""
+        """Queue one run of *spec* that has no tick; its id. Raises UnknownJob, CronqError for a damaged key,
+        DefinitionError for arguments that are too large."""
+        check_size(args_json or spec.args_json, self.max_args, job=spec.name)
         run_id = run_id or manual_run_id(spec.name)
         description = describe_run(spec.name, None, run_id)
         fields = fields_of(self.client, spec, run_id, description, args_json or spec.args_json)

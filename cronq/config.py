@@ -40,8 +40,10 @@ class Config:
     jobs: tuple[str, ...] = ()  #: modules that define jobs
     lock_ttl: float = 30.0
     lost_after: float = 30.0  #: a run unheard of for so long is lost
+    shutdown_grace: float = 20.0  #: from the signal to a worker until its present run is ended
     keep_rows_for: float = 30 * 86400.0  #: life of a row of the ledger
     keep_events: int = 10_000
+    max_args: int = 1_000_000  #: bytes of the arguments of one run; one Redis thread serves everybody
     batch: int = 250  #: ticks claimed per round trip
     publish_rq_cron: bool = True  #: tell tools that show RQ's cron of our schedules
     serve_rq_scheduler: bool = True  #: beats serve rq-scheduler's store and RQ's own registries of scheduled jobs
@@ -99,13 +101,13 @@ class Config:
     def _check(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(f"prefix {self.prefix!r} (from {self.origin('prefix')}): use 1 to 40 of A-Z a-z 0-9 _ -")
-        for name, least in (("lock_ttl", 2), ("lost_after", 1), ("keep_rows_for", 60)):
+        for name, least in (("lock_ttl", 2), ("lost_after", 1), ("shutdown_grace", 0), ("keep_rows_for", 60)):
             shown = format_duration(getattr(self, name))
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {shown} (from {self.origin(name)}): at least {format_duration(least)}")
-        for name in ("keep_events", "batch"):
-            if not 1 <= getattr(self, name) <= 1_000_000:
-                raise ConfigError(f"{name} {getattr(self, name)} (from {self.origin(name)}): from 1 to 1,000,000")
+        for name, most in (("keep_events", 1_000_000), ("batch", 1_000_000), ("max_args", 100_000_000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"{name} {getattr(self, name)} (from {self.origin(name)}): from 1 to {most:,}")
         if self.log_level.lower() not in ("debug", "info", "warning", "error"):
             raise ConfigError(
                 f"log_level {self.log_level!r} (from {self.origin('log_level')}): debug, info, warning or error"

@@ -95,9 +95,8 @@ class ForeignRuns:
         except RunRefused as refusal:
             worker._refuse(queue_name, raw_id, str(refusal))
             return
-        worker._present = StopRequest()
         try:
-            self.execute(job, queue_name, worker._present)
+            self.execute(job, queue_name, worker.begin_present())
         finally:
             worker._present = None
 
@@ -180,6 +179,8 @@ class ForeignRuns:
             now = boot_s()
             if now >= last_s:
                 stop.ask("timed_out", f"it ran longer than its timeout of {timeout_s} s", "its worker")
+            if stop.leave_at is not None and now >= stop.leave_at:
+                stop.leave("its worker was told to leave, and the time it had for that was over")
             if stop.outcome is not None and kill_at is None:
                 log.warning("STOPPING %s: %s", job.id, stop.reason)
                 process.signal(signal.SIGTERM)

@@ -10,15 +10,17 @@ import secrets
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
 from cronq.child import order_for, read_result
 from cronq.clock import boot_s, format_duration, rest
+from cronq.connection import may_pass
 from cronq.errors import CronqError, LockLost
+from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
+from cronq.recorder import Ending, Recorder
 from cronq.run import CurrentRun, Run
 from cronq.run_store import RunStore, Settlement, Started
 from cronq.stop_request import StopRequest
@@ -29,44 +31,13 @@ log = logging.getLogger("cronq.worker")
 
 #: How often the guardian says that its run lives, and looks whether it should stop.
 _LOOK_EVERY_S = 1.0
-#: The child is dead this long before its lock can be somebody else's; the watchdog begins still earlier.
-_LOCK_MARGIN_S = 0.1
+#: A worker that is leaving tries so long after its grace to tell Redis how the run ended.
+_LEAVE_WRITING_S = 7.0
 #: Life of RQ's own records of a running job; renewed every second.
 _RQ_LEASE_S = 90
-#: Pauses before the word that a run begins is sent again; it is known again if only its answer was lost.
-_START_AGAIN_S = (0.1, 0.5)
-
-
-class HeldLock(Protocol):
-    """What the guardian needs of a lock; see `cronq.lock.Lock`."""
-
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool: ...
-    def release(self) -> None: ...
-    @property
-    def token(self) -> int: ...
-    @property
-    def deadline_boot_s(self) -> float: ...
-
-
-#: Makes the lock of a run: name, who holds it, what to call on loss and on renewal.
-LockFactory = Callable[[str, dict[str, Any], Callable[[str], None], Callable[[float], None]], HeldLock]
-
-
-@dataclass
-class Guarded:
-    """One run on its way through the steps."""
-
-    run: Run
-    spec: JobSpec
-    stop: StopRequest
-    worker: str
-    execution: str
-    previous_success: int | None
-    attempt: int = 1
-    lock: HeldLock | None = None
-    child: Child | None = None
-    stopping: bool = False  #: the child was told to end; before that, a wish to stop decides nothing
-    unheard: bool = False
+#: Pause before the word that a run begins is sent again; it is known again if only its answer was lost. The word is
+#: given up after this part of `lost_after`: soon the run will be put back.
+_START_AGAIN_S, _START_FOR = 0.1, 0.5
 
 
 class Guardian:
@@ -84,6 +55,7 @@ class Guardian:
         *,
         host: str,
         pid: int,
+        lost_after_s: float,
         on_look: Callable[[], None] = lambda: None,
     ) -> None:
         self.runs = runs
@@ -92,8 +64,11 @@ class Guardian:
         self.now_s = now_s
         self.host = host
         self.pid = pid
+        self.lost_after_s = lost_after_s
         self.on_look = on_look
         self.giving_up = threading.Event()  #: set when the process must leave although a result is unwritten
+        self.recorder = Recorder(runs, now_s, self.giving_up)
+        self._look_every_s = min(_LOOK_EVERY_S, lost_after_s / 6)
 
     def execute(
         self,
@@ -109,8 +84,9 @@ class Guardian:
 
         *previous_success* is the newest tick before this run that succeeded.
         """
-        guarded = Guarded(run, spec, stop, worker, secrets.token_hex(16), previous_success)
-        if not self._is_fresh(guarded) or not self._take_lock(guarded):
+        lost_after_s = self.lost_after_s if spec.on_lost == "rerun" else None
+        guarded = Guarded(run, spec, stop, worker, secrets.token_hex(16), previous_success, lost_after_s)
+        if not self._is_fresh(guarded) or not self._may_begin(guarded) or not self._take_lock(guarded):
             return None
         try:
             if not self._start(guarded):
@@ -123,7 +99,7 @@ class Guardian:
 
     def _is_fresh(self, guarded: Guarded) -> bool:
         run, ttl_s = guarded.run, guarded.spec.ttl
-        if ttl_s is None or run.tick is None or run.state != "queued":
+        if ttl_s is None or run.tick is None or run.state != "queued" or run.attempt > 1:
             return True
         age = self.now_s() - run.tick
         if age <= ttl_s:
@@ -132,6 +108,20 @@ class Guardian:
             f"a worker could start it only {format_duration(age)} after its time; its ttl is {format_duration(ttl_s)}"
         )
         self._settle_unstarted(guarded, Settlement("expired", reason))
+        return False
+
+    def _may_begin(self, guarded: Guarded) -> bool:
+        """Whether it was not started before, for a job that asks for that; also said by the script that starts it."""
+        run = guarded.run
+        if not guarded.spec.at_most_once or run.started_at is None or run.state == "running":
+            return True
+        return self._refuse_to_begin_again(guarded)
+
+    def _refuse_to_begin_again(self, guarded: Guarded) -> bool:
+        reason = "it was started before, and its job asks for at_most_once"
+        run = guarded.run
+        self.runs.set_aside(run.run_id, run.queue, reason, by=f"worker {guarded.worker}", now_s=self.now_s())
+        log.error("REFUSED %s: %s", guarded.run.run_id, reason)
         return False
 
     def _take_lock(self, guarded: Guarded) -> bool:
@@ -146,13 +136,15 @@ class Guardian:
             lambda reason: guarded.stop.ask(
                 "lost", f"its lock {name!r} was lost: {reason}", f"guardian {guarded.worker}"
             ),
-            lambda deadline: self._extend(guarded, deadline),
+            lambda deadline: guarded.extend(),
         )
         if lock.acquire(blocking=False):
             guarded.lock = lock
             return True
         # A settled run that comes again was put back by a person: that is by hand, whatever triggered it first.
-        if run.trigger == "schedule" and run.tick is not None and run.state == "queued":
+        # One whose worker vanished has begun, and is not skipped either.
+        is_first = run.state == "queued" and run.attempt == 1
+        if run.trigger == "schedule" and run.tick is not None and is_first:
             whose = self._running_run_of(run.job) or "somebody else"
             self._settle_unstarted(guarded, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
         elif self.runs.park(run, name, self.now_s()):
@@ -164,18 +156,16 @@ class Guardian:
         active = self.runs.active([job])[job]
         return next((run_id for run_id, state in active.items() if state == "running"), None)
 
-    def _extend(self, guarded: Guarded, deadline: float) -> None:
-        """The lock was renewed: so is the child's life."""
-        if guarded.child is not None:
-            guarded.child.extend(deadline - _LOCK_MARGIN_S)
-
     def _start(self, guarded: Guarded) -> bool:
         run = guarded.run
+        guarded.heard_boot = boot_s()
         now = self.now_s()
         started = self._say_that_it_starts(guarded, now)
         if started.code == "broken":
             self._settle_unstarted(guarded, Settlement("failed", f"{started.detail}; see what has written there"))
             return False
+        if started.code == "begun":
+            return self._refuse_to_begin_again(guarded)
         if started.code != "started":
             log.warning("DROPPED %s %s %s: a stray id in its queue", run.run_id, started.code, started.detail)
             return False
@@ -186,7 +176,8 @@ class Guardian:
         return True
 
     def _say_that_it_starts(self, guarded: Guarded, now: float) -> Started:
-        for pause in (*_START_AGAIN_S, None):
+        pause_s = _START_AGAIN_S
+        while True:
             try:
                 return self.runs.start(
                     guarded.run,
@@ -196,12 +187,14 @@ class Guardian:
                     execution=guarded.execution,
                     lease_s=_RQ_LEASE_S,
                     now_s=now,
+                    once=guarded.spec.at_most_once,
+                    max_crashes=guarded.spec.max_crashes if guarded.spec.on_lost == "rerun" else None,
                 )
-            except (RedisError, OSError):
-                if pause is None:
+            except (RedisError, OSError) as error:
+                is_late = boot_s() - guarded.heard_boot >= self.lost_after_s * _START_FOR
+                if is_late or not may_pass(error) or rest(pause_s, self.giving_up):
                     raise
-                rest(pause, self.giving_up)
-        raise AssertionError("unreachable")
+                pause_s *= 2
 
     # The work
 
@@ -218,7 +211,8 @@ class Guardian:
         stop, lock = guarded.stop, guarded.lock
         told = (stop.outcome, stop.reason) if guarded.stopping and stop.outcome is not None else None
         fence = lock.token if lock is not None else None
-        settlement = judge(ended, read_result(child.result), fence=fence, told=told)
+        at_deadline = guarded.why_at_deadline(boot_s())
+        settlement = judge(ended, read_result(child.result), fence=fence, told=told, at_deadline=at_deadline)
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", guarded.run.run_id, ended.leftovers)
         return self._settle(guarded, settlement, begun)
@@ -237,30 +231,29 @@ class Guardian:
         if not self.watchdog.alive:
             self.watchdog.close()
             self.watchdog.start()
-        deadline = lock.deadline_boot_s - _LOCK_MARGIN_S if lock is not None else None
-        child = self.watchdog.spawn(order_for(guarded.spec, current, args_json), deadline_boot_s=deadline)
+        order = order_for(guarded.spec, current, args_json)
+        child = self.watchdog.spawn(order, deadline_boot_s=guarded.deadline_boot_s)
         guarded.child = guarded.stop.child = child
         if lock is not None:  # a renewal may have fallen between reading the deadline and here
-            child.extend(lock.deadline_boot_s - _LOCK_MARGIN_S)
+            guarded.extend()
         return child
 
     def _watch(self, guarded: Guarded, child: Child, begun: float) -> ChildExit:
         """Wait for the child, renewing its run; TERM at its timeout or when asked, KILL after the grace."""
         spec, stop = guarded.spec, guarded.stop
-        next_look = begun + _LOOK_EVERY_S
+        next_look = begun + self._look_every_s
         kill_at: float | None = None
         while True:
             now = boot_s()
-            until = min(t for t in (next_look, begun + spec.timeout if stop.outcome is None else None, kill_at) if t)
+            ends = (begun + spec.timeout, stop.leave_at) if stop.outcome is None else (kill_at,)
+            until = min(t for t in (next_look, *ends) if t is not None)
             ended = child.wait(max(0.0, until - now))
             if ended is not None:
                 return ended
             now = boot_s()
-            if stop.outcome is None and now >= begun + spec.timeout:
-                reason = f"it ran longer than its timeout of {format_duration(spec.timeout)}"
-                stop.ask("timed_out", reason, f"guardian {guarded.worker}")
+            guarded.ask_what_is_due(now, begun)
             if stop.outcome is not None and kill_at is None:
-                kill_at = now + self._grace_s(guarded, now)
+                kill_at = now + guarded.grace_s(now)
                 log.warning("STOPPING %s: %s", guarded.run.run_id, stop.reason)
                 guarded.stopping = True
                 child.signal(signal.SIGTERM)
@@ -268,17 +261,12 @@ class Guardian:
                 child.kill_all()
                 kill_at = now + 1.0
             if now >= next_look:
-                next_look = now + _LOOK_EVERY_S
+                next_look = now + self._look_every_s
                 self._look(guarded)
 
-    def _grace_s(self, guarded: Guarded, now: float) -> float:
-        """The job's grace; of a run whose lock is lost, only what is left of the lock."""
-        if guarded.stop.outcome == "lost" and guarded.lock is not None:
-            return max(0.0, min(guarded.spec.grace, guarded.lock.deadline_boot_s - _LOCK_MARGIN_S - now))
-        return guarded.spec.grace
-
     def _look(self, guarded: Guarded) -> None:
-        """Renew the run; hear of a stop. Without Redis the child goes on: nobody else may settle it meanwhile."""
+        """Renew the run; hear of a stop. Without Redis the child goes on, unless others may run it again meanwhile."""
+        sent_boot = boot_s()
         try:
             word = self.runs.renew(
                 guarded.run,
@@ -287,6 +275,9 @@ class Guardian:
                 lease_s=_RQ_LEASE_S,
                 now_s=self.now_s(),
             )
+            guarded.heard_boot = sent_boot
+            if guarded.lost_after_s is not None:
+                guarded.extend()
             self.on_look()
         except (RedisError, OSError) as error:
             if not guarded.unheard:
@@ -303,49 +294,13 @@ class Guardian:
 
     # After the work
 
-    def _settle(self, guarded: Guarded, settlement: Settlement, begun: float) -> str | None:
-        """Write the outcome, for as long as it takes: a finished body must not run again for an outage's sake."""
-        run = guarded.run
-        pause = 0.1
-        by = guarded.stop.by if settlement.outcome == guarded.stop.outcome else f"worker {guarded.worker}"
-        while True:
-            try:
-                mine = self.runs.settle(
-                    run,
-                    settlement,
-                    by=by or f"worker {guarded.worker}",
-                    now_s=self.now_s(),
-                    attempt=guarded.attempt,
-                    execution=guarded.execution,
-                    result_ttl_s=guarded.spec.result_ttl,
-                    failure_ttl_s=guarded.spec.failure_ttl,
-                )
-                break
-            except (RedisError, OSError) as error:
-                if pause == 0.1:
-                    log.warning("UNWRITTEN %s %s: %s; trying on", run.run_id, settlement.outcome, error)
-                if rest(pause, self.giving_up):
-                    log.error("ABANDONED %s %s: leaving without Redis", run.run_id, settlement.outcome)
-                    return settlement.outcome
-                pause = min(pause * 2, 2.0)
-        outcome = self._written_as(run, settlement, mine)
-        level = logging.INFO if outcome == "succeeded" else logging.WARNING
-        words = "" if outcome == "succeeded" else f" {settlement.reason}"
-        log.log(level, "FINISH %s %s %.2fs%s", run.run_id, outcome, boot_s() - begun, words)
-        return outcome
-
-    def _written_as(self, run: Run, settlement: Settlement, mine: bool) -> str:
-        """What the ledger says: our word, unless somebody else was first (or our own first reply was lost)."""
-        if mine:
-            return settlement.outcome
-        try:
-            known = self.runs.find(run.run_id)
-        except (RedisError, OSError):
-            known = None
-        if known is not None and known.outcome is not None:
-            return known.outcome
-        log.error("UNSETTLED %s: the ledger did not take %s", run.run_id, settlement.outcome)
-        return settlement.outcome
+    def _settle(self, guarded: Guarded, settlement: Settlement, begun: float) -> str:
+        stop = guarded.stop
+        by = stop.by if settlement.outcome == stop.outcome else ""
+        is_crash = not (stop.is_leaving and settlement.outcome == stop.outcome)
+        by = by or f"worker {guarded.worker}"
+        ending = Ending(guarded.run, guarded.spec, settlement, by, guarded.execution, begun, is_crash)
+        return self.recorder.write(ending, lambda: None if stop.leave_at is None else stop.leave_at + _LEAVE_WRITING_S)
 
     def _settle_unstarted(self, guarded: Guarded, settlement: Settlement) -> None:
         run = guarded.run

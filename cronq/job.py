@@ -22,13 +22,13 @@ _QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 CATCHUP = ("latest", "skip", "all")
 OVERLAP = ("skip", "allow")
+ON_LOST = ("fail", "rerun")
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
     "retries": 0,
     "retry_delay": None,
     "backoff": None,
-    "on_lost": "fail",
     "depends_on": None,
     "after": None,
     "backfill": False,
@@ -76,6 +76,9 @@ class JobSpec:
     lock: str | None = None
     timeout: float = 3600.0
     grace: float = 10.0
+    on_lost: str = "fail"
+    max_crashes: int = 3
+    at_most_once: bool = False
     queue: str = "default"
     result_ttl: float = 7 * 86400.0
     failure_ttl: float = 30 * 86400.0
@@ -151,7 +154,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "dict[str, str]": (dict,),
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
-_STORED_WORDS = {"catchup": CATCHUP, "overlap": OVERLAP, "dst": DST_RULES}
+_STORED_WORDS = {"catchup": CATCHUP, "overlap": OVERLAP, "dst": DST_RULES, "on_lost": ON_LOST}
 
 
 def _check_stored(values: dict[str, Any]) -> None:
@@ -186,6 +189,17 @@ def dump_args(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         if not same:
             raise DefinitionError(f"{_short(value)} changes on its way through JSON; use text as keys", field=place)
     return json.dumps([list(args), kwargs], separators=(",", ":"), allow_nan=False)
+
+
+def check_size(args_json: str, most: int, *, job: str) -> None:
+    """Raise DefinitionError for arguments of more than *most* bytes: one Redis thread serves everybody."""
+    size = len(args_json.encode(errors="surrogatepass"))
+    if size > most:
+        raise DefinitionError(
+            f"{size:,} bytes, and {most:,} are allowed (CRONQ_MAX_ARGS); pass a path or a key instead",
+            job=job,
+            field="args",
+        )
 
 
 def _listed(value: Any) -> Any:
@@ -283,18 +297,19 @@ def _duration(key: str, value: str | float | timedelta) -> float:
 
 
 def _check_words(values: dict[str, Any]) -> None:
-    for key, allowed in (("catchup", CATCHUP), ("overlap", OVERLAP)):
+    for key, allowed in (("catchup", CATCHUP), ("overlap", OVERLAP), ("on_lost", ON_LOST)):
         if key in values and values[key] not in allowed:
             raise DefinitionError(f"{values[key]!r} is not one of {', '.join(allowed)}", field=key)
     queue = values.get("queue", "default")
     if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
         raise DefinitionError(f"{queue!r} is not a queue name; use A-Z a-z 0-9 _ . -", field="queue")
-    for key, least in (("max_catchup", 1), ("keep", 10)):
+    for key, least in (("max_catchup", 1), ("keep", 10), ("max_crashes", 1)):
         if key in values and not (type(values[key]) is int and least <= values[key] <= _MOST_KEPT):
             problem = f"{_short(values[key])} is not a whole number from {least} to {_MOST_KEPT:,}"
             raise DefinitionError(problem, field=key)
-    if "exclusive" in values and type(values["exclusive"]) is not bool:
-        raise DefinitionError(f"{values['exclusive']!r} is neither True nor False", field="exclusive")
+    for key in ("exclusive", "at_most_once"):
+        if key in values and type(values[key]) is not bool:
+            raise DefinitionError(f"{values[key]!r} is neither True nor False", field=key)
 
 
 def _check_texts(values: dict[str, Any]) -> None:
@@ -365,6 +380,9 @@ def _check_sense(spec: JobSpec) -> None:
         raise DefinitionError(
             f"{spec.lock!r} is not a lock name; use 1 to 100 of the characters A-Z a-z 0-9 _ -", field="lock"
         )
+    if spec.at_most_once and spec.on_lost == "rerun":
+        problem = "True, and on_lost='rerun' would start a run twice; leave one of them out"
+        raise DefinitionError(problem, field="at_most_once")
     for key, least, most in (("timeout", 1, 366 * 86400), ("grace", 0, 3600)):
         value = getattr(spec, key)
         if not least <= value <= most:

@@ -17,7 +17,7 @@ from cronq import scripts
 from cronq.clock import tick_stamp
 from cronq.due import Pause
 from cronq.errors import Conflict, CronqError, UnknownJob
-from cronq.job import JobSpec
+from cronq.job import JobSpec, check_size
 from cronq.keys import Keys
 from cronq.replies import text
 from cronq.rq_job import fields_of
@@ -33,10 +33,11 @@ _QUARANTINE_S = 7 * 86400
 class JobStore:
     """Reads and writes jobs; every change is one atomic step, guarded by the job's version."""
 
-    def __init__(self, client: Redis, keys: Keys, keep_events: int = 10_000) -> None:
+    def __init__(self, client: Redis, keys: Keys, keep_events: int = 10_000, *, max_args: int = 1_000_000) -> None:
         self.client = client
         self.keys = keys
         self.keep_events = keep_events
+        self.max_args = max_args
         self._read_due: Any = scripts.load(client, "read_due")
         self._save: Any = scripts.load(client, "save_job")
         self._set_pause: Any = scripts.load(client, "set_pause")
@@ -144,9 +145,11 @@ class JobStore:
 
         *mark* is given when the ticks to come have changed: none up to it will fire. With *instead_of*, id and score of
         an entry of rq-scheduler's store, that entry goes in the same step, if it is still there. Returns `created`,
-        `changed` or `same`. Raises Conflict when somebody else was first, CronqError for a damaged key.
+        `changed` or `same`. Raises Conflict when somebody else was first, CronqError for a damaged
+        key, DefinitionError for arguments that are too large.
         """
         args_json = spec.args_json
+        check_size(args_json, self.max_args, job=spec.name)
         template = fields_of(self.client, spec, "template", spec.name, args_json)
         document: dict[str, Any] = {
             "name": spec.name,

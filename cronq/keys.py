@@ -20,7 +20,9 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     dedup:{name}:{tick}        STRING  token of the beat that claimed the tick   claim       window + a day
     stop:{id}                  STRING  who asked the run to stop                 run_store   a day
     running                    ZSET    run ids by last heartbeat                 run_store   permanent
+    refused                    STREAM  ids that workers set aside, and why       run_store   permanent, capped
     events                     STREAM  every change of a run or a job, capped    events      permanent
+    holds                      HASH    paused queues, drained hosts and workers  holds       permanent
     beats, workers             HASH    process id -> heartbeat (JSON)            hosts       permanent
     rq-cron                    STRING  the beat that publishes RQ's cron record  rq_cron     70 s
     fence:{lock}               HASH    last fencing token, last holder           lock        permanent
@@ -184,6 +186,10 @@ class Keys:
         return f"{self.prefix}:running"
 
     @property
+    def refused(self) -> str:
+        return f"{self.prefix}:refused"
+
+    @property
     def events(self) -> str:
         return f"{self.prefix}:events"
 
@@ -203,6 +209,10 @@ class Keys:
     @property
     def aside(self) -> str:
         return f"{self.prefix}:aside"
+
+    @property
+    def holds(self) -> str:
+        return f"{self.prefix}:holds"
 
     @property
     def beats(self) -> str:

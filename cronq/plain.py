@@ -68,7 +68,10 @@ def _start(app: Cronq, run: Run, spec: JobSpec, worker: str) -> Run:
         lease_s=int(spec.timeout) + _SPARE_S,
         now_s=now_s,
         plain=True,
+        once=spec.at_most_once,
     )
+    if started.code == "begun":
+        raise RunRefused(f"{run.run_id} was started before, and its job asks for at_most_once")
     if started.code != "started":
         raise RunRefused(f"{run.run_id} is not to be run: {started.code} {started.detail}")
     return replace(run, state="running", started_at=now_s, worker=worker, attempt=started.attempt)

@@ -10,7 +10,6 @@ import importlib
 import inspect
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,6 +18,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from cronq.errors import CronqError, DefinitionError
 from cronq.job import JobSpec, dump_args, make_spec
+from cronq.places import in_words, place_of, short_path
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -102,8 +102,8 @@ class Registry:
                 importlib.import_module(module)
             except (Exception, SystemExit) as error:
                 problem = DefinitionError(
-                    f"the module {module!r} cannot be imported: {_in_words(error)}; only its jobs before that count",
-                    place=_place_of(error),
+                    f"the module {module!r} cannot be imported: {in_words(error)}; only its jobs before that count",
+                    place=place_of(error),
                 )
                 self.broken_modules[module] = problem
                 self.refuse(problem)
@@ -125,29 +125,6 @@ class Registry:
 
 def _in_a_loop(known: Definition, again: Definition) -> bool:
     return known.function is not None and known.function is again.function and known.spec != again.spec
-
-
-def _in_words(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _place_of(error: BaseException) -> str | None:
-    """file:line where the import went wrong, in the module that was being imported and not in what it calls."""
-    if isinstance(error, SyntaxError) and error.filename and not error.filename.startswith("<"):
-        return f"{_short_path(error.filename)}:{error.lineno}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
-    imported = [frame.filename for frame in frames if frame.name == "<module>"]
-    lines = [frame.lineno for frame in frames if imported and frame.filename == imported[-1]]
-    return f"{_short_path(imported[-1])}:{lines[-1]}" if lines else None
-
-
-def _short_path(path: str) -> str:
-    try:
-        relative = os.path.relpath(path)
-    except ValueError:
-        return path
-    return path if relative.startswith("..") else relative
 
 
 #: What `@job` fills unless a registry is handed in.
@@ -313,6 +290,9 @@ def job(
     lock: str | None = None,
     timeout: float | str | timedelta = "1h",
     grace: float | str | timedelta = "10s",
+    on_lost: str = "fail",
+    max_crashes: int = 3,
+    at_most_once: bool = False,
     queue: str = "default",
     result_ttl: float | str | timedelta = "7d",
     failure_ttl: float | str | timedelta = "30d",
@@ -381,7 +361,7 @@ def _caller_place(frame: FrameType | None) -> str:
     caller = frame.f_back if frame is not None else None
     if caller is None:
         return "?"
-    return f"{_short_path(caller.f_code.co_filename)}:{caller.f_lineno}"
+    return f"{short_path(caller.f_code.co_filename)}:{caller.f_lineno}"
 
 
 def checked_call_json(definition: Definition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

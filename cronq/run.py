@@ -115,6 +115,12 @@ class Run:
     started_at: float | None = None
     ended_at: float | None = None
     exit_code: int | None = None
+    signal: str | None = None  #: what ended its process, by name
+    max_rss_kib: int | None = None
+    user_s: float | None = None  #: CPU time
+    system_s: float | None = None
+    crashes: int = 0  #: attempts whose worker vanished
+    max_crashes: int | None = None  #: None: a vanished worker ends it
     error: str | None = None
     args: str | None = None
     result: str | None = None
@@ -152,6 +158,12 @@ class Run:
             started_at=_within(_float(values.get("started_at"))),
             ended_at=_within(_float(values.get("ended_at"))),
             exit_code=_int(values.get("exit_code")),
+            signal=values.get("signal") or None,
+            max_rss_kib=_int(values.get("max_rss_kib")),
+            user_s=_within(_float(values.get("user_s"))),
+            system_s=_within(_float(values.get("system_s"))),
+            crashes=_int(values.get("crashes")) or 0,
+            max_crashes=_int(values.get("max_crashes")),
             error=values.get("error") or None,
             args=values.get("args") or None,
             result=values.get("result") or None,
@@ -180,6 +192,11 @@ class Run:
             "exit_code": self.exit_code,
             "error": self.error,
             "attempts": [attempt.as_json() for attempt in self.attempts],
+            "signal": self.signal,
+            "max_rss_kib": self.max_rss_kib,
+            "user_s": self.user_s,
+            "system_s": self.system_s,
+            "crashes": self.crashes,
         }
 
 

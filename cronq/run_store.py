@@ -20,6 +20,9 @@ from cronq.replies import text, texts
 from cronq.run import Run
 
 _STOP_LIFE_S = 86400
+#: How long RQ keeps what was set aside, and how many of them we remember.
+_REFUSED_S = 30 * 86400
+_REFUSED_KEPT = 1000
 #: RQ's record of a run that never began says nothing that the ledger does not: a job whose lock is always busy
 #: would otherwise leave tens of thousands of them.
 _CANCELED_LIFE_S = 86400
@@ -65,7 +68,10 @@ class Settlement:
     result_json: str | None = None
     fence: int | None = None
     max_rss_kib: int | None = None
-    cpu_s: float | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    signal: str | None = None
+    crashes: int | None = None
     return_value: Any = None
 
     def row_fields(self) -> list[str]:
@@ -76,7 +82,10 @@ class Settlement:
             "result": self.result_json,
             "fence": self.fence,
             "max_rss_kib": self.max_rss_kib,
-            "cpu_s": self.cpu_s,
+            "user_s": self.user_s,
+            "system_s": self.system_s,
+            "signal": self.signal,
+            "crashes": self.crashes,
         }
         return [part for name, value in values.items() if value is not None for part in (name, str(value))]
 
@@ -97,6 +106,8 @@ class RunStore:
         self._renew: Any = scripts.load(client, "renew_run")
         self._settle: Any = scripts.load(client, "settle_run")
         self._park: Any = scripts.load(client, "park_run")
+        self._rerun: Any = scripts.load(client, "rerun_run")
+        self._set_aside: Any = scripts.load(client, "set_aside")
 
     # Reading
 
@@ -165,8 +176,15 @@ class RunStore:
         lease_s: int,
         now_s: float,
         plain: bool = False,
+        once: bool = False,
+        max_crashes: int | None = None,
+        seen_s: float | None = None,
     ) -> Started:
-        """Move a queued run to running; see the codes in `lua/start_run.lua`."""
+        """Move a queued run to running; see the codes in `lua/start_run.lua`.
+
+        *once*: unless it was started before. *max_crashes*: how many vanished workers end it; None: the first one.
+        *seen_s*: when it counts as heard of; None: now, by the server's own clock.
+        """
         document: dict[str, Any] = {
             "prefix": self.keys.prefix,
             "run": run.run_id,
@@ -181,14 +199,19 @@ class RunStore:
             "lease": lease_s,
             "events": self.keep_events,
         }
-        if plain:
-            document["plain"] = True
+        marks = {"plain": plain or None, "once": once or None, "max_crashes": max_crashes, "seen": seen_s}
+        document |= {name: value for name, value in marks.items() if value is not None}
         code, detail = json.loads(text(self._start(args=[json.dumps(document)])))
         attempt = detail if isinstance(detail, int) else 0
         return Started(code, attempt, detail if isinstance(detail, str) else "")
 
-    def renew(self, run: Run, *, attempt: int, execution: str, lease_s: int, now_s: float) -> str:
-        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more."""
+    def renew(
+        self, run: Run, *, attempt: int, execution: str, lease_s: int, now_s: float, seen_s: float | None = None
+    ) -> str:
+        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more.
+
+        *seen_s*: when it counts as heard of; None: now, by the server's own clock.
+        """
         keys = [
             self.keys.running,
             self.keys.stop(run.run_id),
@@ -197,7 +220,8 @@ class RunStore:
             rq_keys.rq_execution(run.run_id, execution),
             rq_keys.rq_job(run.run_id),
         ]
-        args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s)]
+        seen = "" if seen_s is None else repr(seen_s)
+        args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s), seen]
         return text(self._renew(keys=keys, args=args))
 
     def settle(
@@ -266,6 +290,38 @@ class RunStore:
         )
         return [part for name, value in result.serialize().items() for part in (name, str(value))]
 
+    def rerun(
+        self,
+        run: Run,
+        *,
+        reason: str,
+        by: str,
+        now_s: float,
+        attempt: int | None = None,
+        execution: str | None = None,
+        unseen_since: float | None = None,
+        most_crashes: int | None = None,
+    ) -> str:
+        """Put a running run back to the front of its queue as its next attempt; see the codes in `lua/rerun_run.lua`.
+
+        *most_crashes*: this is a crash, and so many are too many; None: it is none.
+        """
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "run": run.run_id,
+            "job": run.job,
+            "queue": run.queue,
+            "reason": reason,
+            "by": by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "events": self.keep_events,
+        }
+        since = None if unseen_since is None else repr(unseen_since)
+        known = {"attempt": attempt, "unseen_since": since, "execution": execution, "most": most_crashes}
+        document |= {name: value for name, value in known.items() if value is not None}
+        return text(self._rerun(args=[json.dumps(document)]))
+
     # Setting aside, stopping, sweeping
 
     def park(self, run: Run, lock: str, now_s: float) -> bool:
@@ -278,9 +334,36 @@ class RunStore:
         keys = [self.keys.waiting(lock), self.keys.waiting_locks]
         return bool(self._park(keys=keys, args=[self.keys.prefix, "", "0", "", lock]))
 
+    def set_aside(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
+        """Take an id that is not to be executed out of the way, with the reason, where people look.
+
+        Its RQ job, when that is queued, goes to RQ's failed registry. Unless the id *is_stray*, of a run whose
+        outcome is known, it is noted in `refused`.
+        """
+        told = Result(text(raw_id), Result.Type.FAILED, self.client, worker_name=by, exc_string=reason)
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "queue": queue,
+            "reason": reason,
+            "by": by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "life": _REFUSED_S,
+            "most": _REFUSED_KEPT,
+            "events": self.keep_events,
+            "results": [part for name, value in told.serialize().items() for part in (name, str(value))],
+        }
+        if not is_stray:
+            document["note"] = True
+        self._set_aside(args=[json.dumps(document), raw_id])
+
     def ask_to_stop(self, run_id: str, by: str) -> None:
         """Leave word for the guardian of a running run; it looks every second."""
         self.client.set(self.keys.stop(run_id), by, ex=_STOP_LIFE_S)
+
+    def running(self) -> list[Run]:
+        """All runs at work."""
+        return self.rows(text(run_id) for run_id in self.client.zrange(self.keys.running, 0, -1))
 
     def forget_running(self, run_id: str) -> None:
         """Drop an entry of `running` whose row is gone."""

@@ -6,13 +6,15 @@ Whatever stands in Redis can be read: a damaged value becomes None or an error t
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cronq.due import Pause
+from cronq.due import LATE_S, Pause
 from cronq.errors import CronqError
 from cronq.job import JobSpec
 from cronq.replies import texts
+from cronq.run import BAD
 
 _YEAR_9999 = 253_370_764_800
 
@@ -41,6 +43,21 @@ class StoredJob:
     origin: str  #: the module that defines it, "cli", "crontab:PATH", or "gone from crontab:PATH"
     state: JobState
     next_tick: int | None
+
+    def status(self, active: Mapping[str, str], now_s: float) -> str:
+        """`paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
+        pause = self.state.pause
+        if pause is not None and pause.covers(int(now_s)):
+            return "paused"
+        if "running" in active.values():
+            return "running"
+        if self.next_tick is not None and self.next_tick < now_s - LATE_S:
+            return "late"
+        if self.state.streak < 0 or self.state.last_outcome in BAD:
+            return "failing"
+        if active:
+            return "waiting"
+        return "ok" if self.state.last_run else "never"
 
 
 class DueJob(NamedTuple):

@@ -1,10 +1,11 @@
 """Finds what vanished between two steps: runs whose guardian fell silent, ids popped and never started, runs that
-wait for a lock which is free; and tidies RQ's registries. Any beat does it; the scripts let one win."""
+wait for a lock which is free, runs whose stock RQ worker has ended them; and tidies RQ's registries. Any beat does it;
+the scripts let one win."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from redis import Redis
@@ -17,13 +18,24 @@ from cronq import scripts
 from cronq.clock import boot_s, format_duration
 from cronq.foreign_watch import ForeignWatch
 from cronq.keys import RQ_QUEUES, Keys
+from cronq.loss import PUT_BACK, Loss, lose
 from cronq.replies import text
-from cronq.run import Run
 from cronq.run_store import RunStore, Settlement
 
 log = logging.getLogger("cronq.sweep")
 _MOST = 100
 _TIDY_S = 60.0
+#: The server's clock may run so much faster or slower than ours between two passes; more is a jump.
+_JUMP_S = 1.0
+#: Runs of stock RQ workers count as heard of until their time-out is over: they are that far in the future.
+_PLAIN_S = 30.0
+#: What RQ says of a job that its own worker has ended without the ledger knowing, and the outcome that is.
+_ENDED_BY_RQ = {"stopped": "stopped", "canceled": "stopped", "failed": "failed", "finished": "lost"}
+
+
+def sweep_every_s(lost_after_s: float) -> float:
+    """How often to sweep, so that what vanished is settled within `lost_after` and a few seconds."""
+    return max(0.5, min(2.0, lost_after_s / 6))
 
 
 class Sweep:
@@ -37,35 +49,41 @@ class Sweep:
         self.lost_after_s = lost_after_s
         self._put_back = scripts.load(client, "put_back_run")
         self._steady_since: float | None = None
-        self._last_pass = 0.0
-        self._popped: dict[tuple[str, str], float] = {}
+        self._last_answer = 0.0
+        self._ahead_s: float | None = None
+        self._popped: dict[tuple[str, bytes], float] = {}
         self._tidied = -_TIDY_S
         self.foreign = ForeignWatch(client, keys, lost_after_s=lost_after_s)
 
-    def once(self, now_s: float) -> None:
-        """Settle and put back what is due; nothing before Redis has answered without a gap for `lost_after`.
+    def once(self, now_s: float | None = None) -> None:
+        """Settle and put back what is due at *now_s*, by default the server's time; nothing before Redis has answered
+        without a gap for `lost_after`.
 
-        Without that wait an outage would make every healthy run look lost to the first beat that returns.
+        Without that wait an outage, or a jump of the server's clock, would make every healthy run look lost to the
+        first beat that sees it.
         """
-        boot = boot_s()
-        if self._steady_since is None or boot - self._last_pass > max(self.lost_after_s, 10):
-            self._steady_since = boot
-            self._popped.clear()
-        self._last_pass = boot
+        if now_s is None:  # of the server itself, as the scripts have it: a clock in doubt is nothing to judge by
+            now_s = 0.0 if self._ahead_s is None else self._ahead_s + boot_s()
         before = now_s - self.lost_after_s
         with self.client.pipeline(transaction=False) as pipe:
+            pipe.time()
             pipe.smembers(self.keys.waiting_locks)
             pipe.smembers(RQ_QUEUES)
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
+            pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=0, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
             *replies, silent = pipe.execute(raise_on_error=False)
-        locks, queues, unseen = _sound(replies)
+        (seconds, micros), locks, queues, unseen, plain = _sound(replies)
+        boot = boot_s()
+        now_s = now_s or seconds + micros / 1e6
+        self._note_answer(boot, seconds + micros / 1e6)
         self._wake_waiters(locks)
-        self._look_at_popped(queues, boot)
-        if boot - self._steady_since >= self.lost_after_s:
-            self._settle_lost(unseen, before, now_s)
+        self._look_at_popped(queues, boot, now_s)
+        if self._steady_since is not None and boot - self._steady_since >= self.lost_after_s:
+            self._each(unseen, lambda run_id: self._settle_lost(run_id, before, now_s))
             if isinstance(silent, list):  # a list of strangers, of whatever type it is, keeps nobody waiting
                 self.foreign.settle_silent(silent)
+        self._look_at_plain(plain, now_s)
         if boot - self._tidied >= _TIDY_S:
             self._tidied = boot
             for queue in queues:
@@ -75,34 +93,68 @@ class Sweep:
         """Redis did not answer: what was unheard of meanwhile proves nothing."""
         self._steady_since = None
 
-    def _settle_lost(self, unseen: Iterable[bytes], before: float, now_s: float) -> None:
-        for run_id in map(text, unseen):
-            run = self._find(run_id)
+    def _note_answer(self, boot: float, server_s: float) -> None:
+        """Whether Redis has been there all the time, for the guardians too, and its clock has run like ours."""
+        ahead_s = server_s - boot
+        longest_gap_s = sweep_every_s(self.lost_after_s) + max(0.5, self.lost_after_s / 2)
+        is_gap = boot - self._last_answer > longest_gap_s
+        is_jump = self._ahead_s is not None and abs(ahead_s - self._ahead_s) > _JUMP_S
+        if self._steady_since is None or is_gap or is_jump:
+            self._steady_since = boot
+            self._popped.clear()
+        self._last_answer, self._ahead_s = boot, ahead_s
+
+    def _each(self, run_ids: Iterable[bytes], work: Callable[[str], None]) -> None:
+        """One damaged run must not keep the others from being settled."""
+        for run_id in map(text, run_ids):
+            try:
+                work(run_id)
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                log.error("DAMAGED a key of %s is of a wrong type; what became of it is not known", run_id)
+                self.runs.forget_running(run_id)
+
+    def _settle_lost(self, run_id: str, before: float, now_s: float) -> None:
+        run = self.runs.find(run_id)
+        if run is None or run.state != "running":
+            self.runs.forget_running(run_id)
+            return
+        where = f"worker {run.worker} (pid {run.pid} on {run.host})"
+        reason = f"{where} was not heard of for {format_duration(self.lost_after_s)}"
+        loss = Loss(Settlement("lost", reason), self.by, now_s, run.attempt, unseen_since=before)
+        outcome = lose(self.runs, run, loss, run.max_crashes)
+        if outcome == PUT_BACK:
+            log.error("PUT BACK %s: %s", run_id, reason)
+        elif outcome is not None:
+            log.error("FINISH %s %s %s", run_id, outcome, reason)
+
+    def _look_at_plain(self, run_ids: Iterable[bytes], now_s: float) -> None:
+        """A stock RQ worker whose work-horse died, or was told to stop, tells RQ and not the ledger."""
+        ids = [text(run_id) for run_id in run_ids]
+        if not ids:
+            return
+        with self.client.pipeline(transaction=False) as pipe:
+            for run_id in ids:
+                pipe.hget(rq_keys.rq_job(run_id), "status")
+            found: list[Any] = pipe.execute(raise_on_error=False)
+        for run_id, raw in zip(ids, found, strict=True):
+            outcome = _ENDED_BY_RQ.get(text(raw))
+            if outcome is None:
+                continue
+            run = self.runs.find(run_id)
             if run is None or run.state != "running":
                 self.runs.forget_running(run_id)
                 continue
-            where = f"worker {run.worker} (pid {run.pid} on {run.host})"
-            reason = f"{where} was not heard of for {format_duration(self.lost_after_s)}"
-            if self.runs.settle(
-                run,
-                Settlement("lost", reason),
-                by=self.by,
-                now_s=now_s,
-                attempt=run.attempt,
-                unseen_since=before,
-            ):
-                log.error("FINISH %s lost %s", run_id, reason)
+            who = self.client.get(self.keys.stop(run_id)) if outcome == "stopped" else None
+            reason = f"RQ says it is {text(raw)}; its process under {run.worker} ended without a word"
+            by = self.by
+            if who is not None:
+                by, reason = text(who), f"{text(who)} asked for it"
+            if self.runs.settle(run, Settlement(outcome, reason), by=by, now_s=now_s, attempt=run.attempt, plain=True):
+                log.error("FINISH %s %s %s", run_id, outcome, reason)
 
-    def _find(self, run_id: str) -> Run | None:
-        try:
-            return self.runs.find(run_id)
-        except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
-                raise
-            log.error("DAMAGED the row of %s is not a hash; what became of it is not known", run_id)
-            return None
-
-    def _look_at_popped(self, queue_keys: Iterable[bytes], boot: float) -> None:
+    def _look_at_popped(self, queue_keys: Iterable[bytes], boot: float, now_s: float) -> None:
         """An id that stays in RQ's intermediate list was popped by a worker that died before it began."""
         queues = [text(key) for key in queue_keys]
         if not queues:
@@ -111,23 +163,28 @@ class Sweep:
             for queue in queues:
                 pipe.lrange(f"{queue}:intermediate", 0, _MOST - 1)
             lists = pipe.execute(raise_on_error=False)
-        seen: dict[tuple[str, str], float] = {}
+        seen: dict[tuple[str, bytes], float] = {}
         for queue, ids in zip(queues, lists, strict=True):
-            for run_id in ids if isinstance(ids, list) else []:
-                place = (queue, text(run_id))
+            for raw_id in ids if isinstance(ids, list) else []:
+                place = (queue, raw_id)
                 seen[place] = self._popped.get(place, boot)
                 # Sooner than `lost_after`, for it was popped up to a pass before it was seen. Should its worker only
                 # have been slow, one of the two starts is refused.
-                if boot - seen[place] >= 0.8 * self.lost_after_s and self._return(queue, text(run_id)):
+                if boot - seen[place] >= 0.8 * self.lost_after_s and self._return(queue, raw_id, now_s):
                     del seen[place]
         self._popped = seen
 
-    def _return(self, queue: str, run_id: str) -> bool:
-        keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id)]
-        done = bool(self._put_back(keys=keys, args=[run_id]))
-        if done:
+    def _return(self, queue: str, raw_id: bytes, now_s: float) -> bool:
+        run_id, name = text(raw_id), queue.removeprefix(rq_keys.rq_queue(""))
+        keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id), self.keys.wake]
+        code = text(self._put_back(keys=keys, args=[raw_id, name]))
+        if code == "back":
             log.warning("PUT BACK %s: popped by a worker that vanished before it began", run_id)
-        return done
+        elif code == "empty":
+            reason = f"{run_id} was queued in {name!r}, and there is neither a run nor an RQ job of that id"
+            self.runs.set_aside(raw_id, name, reason, by=self.by, now_s=now_s)
+            log.error("REFUSED %s", reason)
+        return code != "left"
 
     def _wake_waiters(self, locks: Iterable[bytes]) -> None:
         """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run."""

@@ -13,19 +13,24 @@ from cronq.watchdog import ChildExit
 _MOST_SHOWN = 10_000
 
 
-def judge(ended: ChildExit, left: Mapping[str, Any], *, fence: int | None, told: tuple[str, str] | None) -> Settlement:
+def judge(
+    ended: ChildExit, left: Mapping[str, Any], *, fence: int | None, told: tuple[str, str] | None, at_deadline: str
+) -> Settlement:
     """The settlement of a run whose child has *ended* and *left* its result.
 
-    *told* is the outcome and reason for which the guardian ended the child, None when it did not.
+    *told* is the outcome and reason for which the guardian ended the child, None when it did not; *at_deadline* says
+    why the watchdog ended it.
     """
     common: dict[str, Any] = {
         "exit_code": ended.status if ended.status >= 0 else 128 - ended.status,
         "fence": fence,
         "max_rss_kib": ended.max_rss_kib,
-        "cpu_s": round(ended.user_s + ended.system_s, 3),
+        "user_s": round(ended.user_s, 3),
+        "system_s": round(ended.system_s, 3),
+        "signal": _signal_name(-ended.status) if ended.status < 0 else None,
     }
     if ended.ended_by == "deadline":
-        return Settlement("lost", "its lock could not be renewed in time, so it was ended", **common)
+        return Settlement("lost", at_deadline, **common)
     if told is not None:
         outcome, reason = told
         return Settlement(outcome, reason, **common)

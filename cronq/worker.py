@@ -13,6 +13,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -22,17 +23,15 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.logutils import setup_loghandlers
-from rq.results import Result
-from rq.suspension import is_suspended
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
-from cronq.clock import boot_s, rest, rq_stamp
+from cronq.clock import boot_s, format_duration, rest
 from cronq.errors import CronqError, RedisUnavailable, UnknownJob
 from cronq.foreign_run import ForeignRuns
 from cronq.guardian import Guardian
 from cronq.hosts import Heart, Hosts
 from cronq.intake import Intake
-from cronq.keys import rq_failed, rq_intermediate, rq_job
+from cronq.keys import rq_intermediate, rq_job
 from cronq.outage import BACKOFF_S, Outage
 from cronq.replies import text
 from cronq.run import Run
@@ -50,10 +49,6 @@ log = logging.getLogger("cronq.worker")
 
 _IDLE_WAIT_S = 1.0
 _HEARTBEAT_S = 5.0
-#: How long RQ keeps what was refused.
-_REFUSED_S = 30 * 86400
-#: RQ's words for jobs whose id in a queue is a stray one.
-_RQ_NOT_QUEUED = (b"started", b"finished", b"failed", b"stopped", b"canceled")
 
 
 class Worker(rq.Worker):
@@ -76,7 +71,7 @@ class Worker(rq.Worker):
         options["maintenance_interval"] = 10**9  # reading and tidying registries is the sweep's
         super().__init__(queues, name, *args, **options)
         self._stopping = threading.Event()
-        self._intake = Intake(self.connection)
+        self._leave_at: float | None = None
         self._present: StopRequest | None = None
         self._outage = Outage(log)
         self._last_heartbeat = 0.0
@@ -117,20 +112,22 @@ class Worker(rq.Worker):
         self.app.load_jobs()
         self._foreign = ForeignRuns(self, self.app.config.allow)
         self._foreign.load_modules()
+        config = self.app.config
+        self._intake = Intake(self.connection, self.app.keys, host=config.host, worker=self.name)
         self._watchdog = Watchdog(self._foreign.child_main)
         self._watchdog.start()
         runs = self.app.guardian_runs()
         self._prompt = runs.client
-        facts = {"queues": [queue.name for queue in self.queues]}
         hosts = Hosts(self._prompt, self.app.keys)
-        self._heart = Heart(hosts, "workers", self.name, self.app.config.host, lambda: facts | self._clock_facts())
+        self._heart = Heart(hosts, "workers", self.name, config.host, self._facts)
         self._guardian = Guardian(
             runs,
             self._watchdog,
             self.app.run_lock,
             self.app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
-            host=self.app.config.host,
+            host=config.host,
             pid=os.getpid(),
+            lost_after_s=config.lost_after,
             on_look=self._beat_heart,
         )
 
@@ -141,7 +138,8 @@ class Worker(rq.Worker):
         while not self._stopping.is_set():
             try:
                 self._beat_heart()
-                taken = None if self._held_back(burst) else self._take(0.0 if burst else _IDLE_WAIT_S)
+                taken = self._take(0.0 if burst else _IDLE_WAIT_S)
+                self._note_whether_held(burst)
                 self._outage.over()
                 if taken is not None and self._stopping.is_set():  # it came while the signal did
                     self._intake.give_back(*taken)
@@ -166,19 +164,20 @@ class Worker(rq.Worker):
                 break
         return bool(done)
 
-    def _held_back(self, burst: bool) -> bool:
-        """Whether `rq suspend` is on; a burst does not wait for it."""
-        if not is_suspended(self.connection):
-            if self.get_state() != WorkerStatus.IDLE:
+    def _note_whether_held(self, burst: bool) -> None:
+        """Show RQ's tools when `rq suspend` or a drain keeps this worker from taking; a burst does not wait for it."""
+        held = self._intake.held
+        if held is None:
+            if self.get_state() == WorkerStatus.SUSPENDED:
+                log.warning("RESUMED")
                 self.set_state(WorkerStatus.IDLE)
-            return False
+            return
         if self.get_state() != WorkerStatus.SUSPENDED:
-            log.warning("SUSPENDED until `rq resume`")
+            log.warning("SUSPENDED %s", held)
             self.set_state(WorkerStatus.SUSPENDED)
         if burst:
             self._stopping.set()
         rest(_IDLE_WAIT_S, self._stopping)
-        return True
 
     # Taking
 
@@ -212,12 +211,12 @@ class Worker(rq.Worker):
         except CronqError as error:
             self._drop(queue, run, str(error), outcome="failed")
             return
-        self._execute(queue, run, job)
+        self._execute(replace(run, queue=queue), job)
 
-    def _execute(self, queue: str, run: Run, job: StoredJob) -> None:
-        self._present = StopRequest()
+    def _execute(self, run: Run, job: StoredJob) -> None:
+        present = self.begin_present()
         begun = boot_s()
-        is_decided, outcome = False, None
+        outcome = None
         try:
             with self.connection.pipeline() as pipe:
                 self.set_state(WorkerStatus.BUSY, pipeline=pipe)
@@ -226,12 +225,11 @@ class Worker(rq.Worker):
             outcome = self._guardian.execute(
                 run,
                 job.spec,
-                self._present,
+                present,
                 worker=self.name,
                 args_json=run.args or job.spec.args_json,
                 previous_success=job.state.success_tick,
             )
-            is_decided = True
         finally:
             self._present = None
             with self.connection.pipeline() as pipe:
@@ -239,9 +237,14 @@ class Worker(rq.Worker):
                 self.set_state(WorkerStatus.IDLE, pipeline=pipe)
                 if outcome is not None:
                     self._count(outcome, boot_s() - begun, pipe)
-                elif is_decided:  # that it does not run now; after an error it stays there for the sweep to put back
-                    pipe.lrem(rq_intermediate(queue), 0, run.run_id)
                 pipe.execute()
+
+    def begin_present(self) -> StopRequest:
+        """What the end of the run that begins now can be asked of."""
+        self._present = present = StopRequest()
+        if self._leave_at is not None:  # the signal came since the id was taken
+            present.leave_by(self._leave_at)
+        return present
 
     def _count(self, outcome: str, seconds: float, pipe: Pipeline) -> None:
         self.increment_total_working_time(timedelta(seconds=seconds), pipe)
@@ -254,7 +257,7 @@ class Worker(rq.Worker):
         """Settle a run that cannot be executed. An id of one that is settled or at work already is only removed."""
         assert self.app is not None
         if run.state not in ("queued", "waiting"):
-            self._refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}")
+            self._refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
             return
         self.app.runs.settle(
             run, Settlement(outcome, reason), by=f"worker {self.name}", now_s=self.app.now_s(), expect=run.state
@@ -262,26 +265,15 @@ class Worker(rq.Worker):
         self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
         log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
 
-    def _refuse(self, queue: str, raw_id: Any, reason: str) -> None:
+    def _refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
         """Set an id aside that is not to be executed: its code is only named in Redis.
 
         An RQ job that is queued goes to RQ's failed registry with the reason, where people look and may requeue it.
         """
         assert self.app is not None
         log.error("REFUSED %s", reason)
-        now_s = self.app.now_s()
-        job_id = text(raw_id)
-        key = rq_job(job_id)
-        is_open = self.connection.type(key) == b"hash" and self.connection.hget(key, "status") not in _RQ_NOT_QUEUED
-        with self.connection.pipeline() as pipe:
-            pipe.lrem(rq_intermediate(queue), 0, raw_id)
-            if is_open:
-                pipe.hset(key, mapping={"status": "failed", "ended_at": rq_stamp(now_s)})
-                pipe.expire(key, _REFUSED_S)
-                pipe.zadd(rq_failed(queue), {job_id: int(now_s) + _REFUSED_S})
-                told = Result(job_id, Result.Type.FAILED, self.connection, worker_name=self.name, exc_string=reason)
-                told.save(_REFUSED_S, pipeline=pipe)
-            pipe.execute()
+        by, now_s = f"worker {self.name}", self.app.now_s()
+        self.app.runs.set_aside(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
 
     def _set_connection(self, connection: Redis) -> Redis:
         """Leave the time-outs as they are: RQ would raise them to 415 s, and we never block longer than a second."""
@@ -294,24 +286,34 @@ class Worker(rq.Worker):
             super()._install_signal_handlers()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """First signal: take no more work, and let the present run end. A second one ends it too."""
+        """First signal: take no more work, and let the present run end within the grace. A second one ends it now."""
+        assert self.app is not None
         if self._stopping.is_set():
-            self._end_present("the worker was told to leave at once")
+            self._end_present()
             return
         self._stopping.set()
+        grace_s = self.app.config.shutdown_grace
+        self._leave_at = boot_s() + grace_s
         if self._present is not None:
-            log.warning("LEAVING after the present run; a second signal ends it")
+            self._present.leave_by(self._leave_at)
+            span = format_duration(grace_s)
+            log.warning("LEAVING after the present run, in %s at the latest; a second signal ends it at once", span)
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """RQ's name for the second signal."""
         self.request_stop(signum, frame)
 
-    def _end_present(self, reason: str) -> None:
+    @property
+    def is_orderly(self) -> bool:
+        """Whether Redis knows how every run of this worker ended."""
+        return self._guardian.recorder.abandoned == 0
+
+    def _end_present(self) -> None:
         guardian = getattr(self, "_guardian", None)
         if guardian is not None:
             guardian.giving_up.set()
         if self._present is not None:
-            self._present.ask("stopped", reason, f"worker {self.name}")
+            self._present.leave_now(f"worker {self.name}")
 
     @property
     def horse_pid(self) -> int:
@@ -348,7 +350,7 @@ class Worker(rq.Worker):
         """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
         assert self.app is not None
         now = boot_s()
-        if now - self._last_heartbeat < _HEARTBEAT_S:
+        if now - self._last_heartbeat < min(_HEARTBEAT_S, self.app.config.lost_after / 3):
             return
         self._last_heartbeat = now
         with self._prompt.pipeline(transaction=False) as pipe:
@@ -362,9 +364,14 @@ class Worker(rq.Worker):
             self.set_state(WorkerStatus.IDLE if self._present is None else WorkerStatus.BUSY)
         self._heart.beat(self.app.clock.now_s())
 
-    def _clock_facts(self) -> dict[str, Any]:
+    def _facts(self) -> dict[str, Any]:
+        """What this worker says of itself besides being alive."""
         offset = self.app.clock.offset_s if self.app is not None else None
-        return {"clock_offset_s": None if offset is None else round(offset, 3)}
+        return {
+            "queues": [queue.name for queue in self.queues],
+            "clock_offset_s": None if offset is None else round(offset, 3),
+            "held": self._intake.held,
+        }
 
     def register_birth(self) -> None:
         """Tell RQ's tools of this worker. Knows itself again: a first try may have come through unanswered."""

@@ -16,20 +16,22 @@ PACKAGE = Path(__file__).parents[1] / "cronq"
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
         "errors", "clock", "pattern", "zone", "cron", "schedule", "surroundings", "job", "crontab", "due", "run",
-        "registry", "config", "pickles", "foreign_schedule",
+        "places", "registry", "config", "pickles", "foreign_schedule",
     ),
     "Redis words": (
         "keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure", "foreign_job",
     ),
-    "stores": ("stored_job", "job_store", "run_store", "lock", "lease", "hosts", "events"),
+    "stores": (
+        "stored_job", "job_store", "run_store", "stopping", "lock", "lease", "hosts", "history", "holds", "events",
+    ),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",
-        "crontab_jobs", "adopt", "foreign_watch", "sweep", "compare",
+        "crontab_jobs", "adopt", "foreign_watch", "loss", "sweep", "compare",
         "beat",
     ),
     "acts: running them": (
-        "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "guardian", "intake",
-        "foreign_run", "worker", "pool",
+        "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "recorder",
+        "guarded", "guardian", "intake", "foreign_run", "worker", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
     "the composition root": ("later", "app"),

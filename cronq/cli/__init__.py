@@ -29,8 +29,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "delayed": (_LATER, "What is held back for later, whoever put it there."),
     "reschedule": (_LATER, "Change when a delayed run is due."),
     "adopt": (_LATER, "Make a job of a repeating job of rq-scheduler."),
-    "pause": (_CHANGES, "Let no tick of a job run until `resume`."),
-    "resume": (_CHANGES, "Let the ticks of a job run again, from now on."),
+    "pause": (_CHANGES, "Let no tick of a job, or no queue, run until `resume`."),
+    "resume": (_CHANGES, "Let a job, a queue or drained workers run again."),
+    "drain": ("drain", "Let workers take no more, before a deploy."),
     "add": (_CHANGES, "Store a command as a job."),
     "rm": (_CHANGES, "Remove jobs."),
     "sync": (_DEFINITIONS, "Store the jobs that modules define."),
@@ -44,7 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "backfill", "drain", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
+    "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
     "mark-success", "metrics", "once", "plan", "query", "reset", "resource", "scan", "simulate", "stats", "token",
     "web", "why",
 )  # fmt: skip

@@ -40,6 +40,9 @@ def _next_words(app: Cronq, name: str) -> str:
 @click.option("--queue", metavar="NAME", help="Queue (default).")
 @click.option("--timeout", metavar="SPAN", help="End it after this (1h).")
 @click.option("--grace", metavar="SPAN", help="From TERM to KILL (10s).")
+@click.option("--on-lost", metavar="RULE", help="When its worker vanishes: fail or rerun (fail).")
+@click.option("--max-crashes", type=int, metavar="N", help="With --on-lost rerun: so many vanished workers end it (3).")
+@click.option("--at-most-once", is_flag=True, help="Never start a run a second time, whoever puts it back.")
 @click.option("--ttl", metavar="SPAN", help="Latest start after its time, else `expired`.")
 @click.option("--catchup", metavar="RULE", help="Of missed ticks: latest, skip or all.")
 @click.option("--window", metavar="SPAN", help="How old a missed tick may be to be caught up (24h).")
@@ -105,15 +108,32 @@ def rm_command(ctx: click.Context, names: Sequence[str]) -> int:
     return unknown
 
 
+def _only_one(name: str | None, queue: str | None, verb: str) -> None:
+    if (name is None) == (queue is None):
+        raise click.UsageError(f"name the job, or the queue: cronq {verb} NAME, cronq {verb} --queue QUEUE")
+
+
 @click.command("pause")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--queue", metavar="QUEUE", help="Pause a queue instead: no worker takes anything from it.")
 @click.option("--note", default="", metavar="TEXT", help="Why; shown wherever the job is.")
 @click.option("--until", metavar="TIME", help="Resume by itself: a span (2h) or an ISO time.")
 @places
 @click.pass_context
-def pause_command(ctx: click.Context, name: str, note: str, until: str | None) -> int:
-    """Let no tick of the job NAME run from now on; they are recorded `paused`. Runs by hand still work."""
+def pause_command(ctx: click.Context, name: str | None, queue: str | None, note: str, until: str | None) -> int:
+    """Let no tick of the job NAME run from now on; they are recorded `paused`. Runs by hand still work.
+
+    With --queue nothing that waits there is begun by `cronq worker`s; it stays queued, and ticks go on queueing.
+    """
+    _only_one(name, queue, "pause")
     app = open_app(ctx)
+    if queue is not None:
+        if until is not None:
+            raise click.UsageError("--until is for jobs; a queue is paused until `cronq resume --queue`")
+        app.pause_queue(queue, note=note)
+        say(f"the queue {queue} is paused; `cronq resume --queue {queue}` ends it")
+        return 0
+    assert name is not None
     now_s = app.now_s()
     until_s = until_option(until, now_s, "--until")
     zone = find_job(app, name).spec.tz
@@ -124,12 +144,24 @@ def pause_command(ctx: click.Context, name: str, note: str, until: str | None) -
 
 
 @click.command("resume")
-@click.argument("name")
+@click.argument("name", required=False)
+@click.option("--queue", metavar="QUEUE", help="Resume a queue instead.")
 @places
 @click.pass_context
-def resume_command(ctx: click.Context, name: str) -> int:
-    """Let the ticks of the job NAME run again from now on; none of the pause is made up for."""
+def resume_command(ctx: click.Context, name: str | None, queue: str | None) -> int:
+    """Let the ticks of the job NAME run again from now on; none of the pause is made up for.
+
+    Without NAME it ends every `drain`.
+    """
     app = open_app(ctx)
+    if queue is not None:
+        _only_one(name, queue, "resume")
+        say(f"the queue {queue} {'is resumed' if app.holds.lift(f'queue:{queue}') else 'was not paused'}")
+        return 0
+    if name is None:
+        lifted = app.holds.end_drains(())
+        say(f"{lifted} {'drain' if lifted == 1 else 'drains'} ended")
+        return 0
     with suggesting(app, name):
         was = app.resume(name)
     say(f"{name} {'resumed' if was else 'was not paused'}{_next_words(app, name)}")

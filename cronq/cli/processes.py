@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from cronq.definitions import SyncReport
     from cronq.errors import CronqError
 
+#: A worker had to leave before Redis knew how a run ended.
+_UNWRITTEN = 1
 #: Set by `cronq dev`, which has told about the definitions already.
 within_dev = click.option("--within-dev", is_flag=True, hidden=True)
 
@@ -126,8 +128,8 @@ def worker_command(
 ) -> int:  # fmt: skip
     """Execute runs from QUEUEs (default: `default`), the first one first.
 
-    SIGTERM lets the present run end; a second one ends it. With -n, one process keeps N workers: it starts anew those
-    that die, passes signals on and ends when all have ended.
+    SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, one
+    process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended.
     """
     from cronq.pool import Pool
     from cronq.worker import Worker, queue_names
@@ -161,7 +163,7 @@ def worker_command(
         log.info("START-UP worker %s of %s", worker.name, what)
         if not stop.is_set():
             worker.work(burst=burst, logging_level="WARNING")
-        return 0
+        return 0 if worker.is_orderly else _UNWRITTEN
 
     if count == 1:
         return serve()

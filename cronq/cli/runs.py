@@ -23,6 +23,7 @@ from cronq.cli.shared import (
 )
 from cronq.clock import SystemClock, format_duration
 from cronq.errors import UnknownJob
+from cronq.run import OUTCOMES
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -126,28 +127,34 @@ def stop_command(ctx: click.Context, name_or_run: str) -> int:
 
 
 @click.command("history")
-@click.argument("name")
+@click.argument("name", required=False)
 @click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@click.option("--outcome", type=click.Choice(sorted(OUTCOMES)), metavar="WORD", help="Only what ended so.")
 @as_json
 @in_utc
 @places
 @click.pass_context
-def history_command(ctx: click.Context, name: str, count: int, json_: bool, utc: bool) -> int:
-    """What became of each tick of the job NAME, newest first, and of its runs by hand."""
+def history_command(
+    ctx: click.Context, name: str | None, count: int, outcome: str | None, json_: bool, utc: bool
+) -> int:
+    """What became of each tick of the job NAME, newest first, and of its runs by hand.
+
+    Without NAME of all jobs, and of ids in queues that workers had to set aside because there was no run behind them.
+    """
     app = open_app(ctx)
-    with suggesting(app, name):
-        rows = app.history(name, count)
+    if name is None:
+        rows = app.history_of_all(count, outcome)
+    else:
+        with suggesting(app, name):
+            rows = app.history(name, count, outcome)
     if json_:
         print_json([run.as_json() for run in rows])
         return 0
     if not rows:
-        say(f"no tick of {name} has come yet")
+        of = "" if name is None else f" of {name}"
+        say(f"no tick{of} has come yet" if outcome is None else f"nothing{of} that is kept ended {outcome}")
         return 0
-    try:
-        zone = app.jobs.get(name).spec.tz
-    except UnknownJob:  # removed; its history lives on
-        zone = "UTC"
-    now_s = app.now_s()
+    now_s, zone = app.now_s(), "UTC" if name is None else _zone(app, name)
     head = ["TICK", "OUTCOME", "LATE", "TOOK", "HOST", "RUN", "REASON"]
     print_table(head, [line for run in rows for line in _history_rows(run, zone, now_s, utc)])
     return 0
@@ -170,9 +177,18 @@ def _history_rows(run: Run, zone: str, now_s: float, force_utc: bool) -> list[li
     return [_history_row(run, zone, now_s, force_utc), *earlier]
 
 
+def _zone(app: Cronq, name: str) -> str:
+    try:
+        return app.jobs.get(name).spec.tz
+    except UnknownJob:  # removed; its history lives on
+        return "UTC"
+
+
 def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str]:
     when = run.tick if run.tick is not None else run.queued_at
     manual = "" if run.tick is not None else " (delayed)" if run.trigger == "delayed" else " (by hand)"
+    if not run.job:
+        manual = " (set aside)"
     return [
         moment(when, zone, now_s, force_utc=force_utc) + manual,
         run.outcome or run.state,

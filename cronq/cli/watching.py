@@ -98,7 +98,8 @@ def workers_command(ctx: click.Context, json_: bool) -> int:
             pipe.hget(rq_worker(worker.id), "current_job")
         current = pipe.execute()
     rows = [
-        _row(worker, now_s, text(run) if run is not None else None) | {"queues": worker.facts.get("queues", [])}
+        _row(worker, now_s, text(run) if run is not None else worker.facts.get("held"))
+        | {"queues": worker.facts.get("queues", [])}
         for worker, run in zip(workers, current, strict=True)
     ]
     return _print(rows, json_, "no worker is alive; start one with `cronq worker -m MODULE`")

@@ -1,15 +1,28 @@
 -- Returns an id that a worker popped and never started to the head of its queue.
 --
--- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}   3 run:{id}   4 rq:job:{id}
--- ARGV  1 run id
--- Returns 1 when it was put back, 0 when it is not a queued run of ours (nor a settled one that a person has queued
---         again with RQ's tools, nor anybody's queued RQ job) or was not there any more.
+-- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}   3 run:{id}   4 rq:job:{id}   5 wake (channel)
+-- ARGV  1 run id   2 name of the queue
+-- Returns back   it is queued again: a run to be executed (also a settled one that a person has queued again with RQ's
+--                tools, and one whose RQ job is gone: the next worker settles it), or a queued RQ job that is not ours
+--         stray  of a run that is at work, waits or is settled: it is nowhere now
+--         empty  there is neither a run nor an RQ job of that id: nothing was written
+--         left   nothing was written: it was not there any more, or is not ours to judge
 --
 -- One step, because two beats may see the same id: only the one that removes it may push it.
+local call = redis.call
 local state = redis.pcall('HGET', KEYS[3], 'state')  -- an error, as a table, when it is of a wrong type
 local status = redis.pcall('HGET', KEYS[4], 'status')
-if not status or type(status) == 'table' then return 0 end
-if state ~= 'queued' and not ((not state or state == 'done') and status == 'queued') then return 0 end
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-redis.call('LPUSH', KEYS[2], ARGV[1])
-return 1
+local is_damaged = type(status) == 'table'
+local function back()
+    if call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 'left' end
+    call('LPUSH', KEYS[2], ARGV[1])
+    call('PUBLISH', KEYS[5], ARGV[2])
+    return 'back'
+end
+if type(state) == 'table' or is_damaged then return back() end  -- the next worker says what is wrong with it
+if state then
+    if state == 'queued' or (state == 'done' and status == 'queued') then return back() end
+    return call('LREM', KEYS[1], 1, ARGV[1]) > 0 and 'stray' or 'left'
+end
+if status == 'queued' then return back() end
+return call('EXISTS', KEYS[4]) == 0 and 'empty' or 'left'

@@ -2,15 +2,23 @@
 --
 -- KEYS  1 running   2 stop:{id}   3 run:{id}   4 rq:wip:{queue}   5 rq:execution:{id}:{execution}   6 rq:job:{id}
 -- ARGV  1 run id   2 now (epoch seconds)   3 execution id   4 life of RQ's records (seconds)   5 attempt
---       6 now as RQ writes times
+--       6 now as RQ writes times   7 when it counts as heard of; "" for this moment by the server's own clock, which
+--       no delay of a reply and no doubt about a jump can make older than it is
 -- Returns "" to go on, "stop <by>" when a person asked, "settled" when the run is no longer this attempt's.
---         A run without a row goes on: Redis came back empty, and nobody else can be working on it.
+--         A run without a row goes on: Redis came back empty, and nobody else can be working on it. So does one that
+--         a beat called lost while its guardian was cut off: its outcome will replace that.
 --
 -- One step, because a renewal after the run was settled would bring a dead run back into `running`.
-local row = redis.call('HMGET', KEYS[3], 'state', 'attempt')
+local row = redis.call('HMGET', KEYS[3], 'state', 'attempt', 'outcome', 'execution')
 if not row[1] then return '' end
+if row[1] == 'done' and row[2] == ARGV[5] and row[3] == 'lost' and row[4] == ARGV[3] then return '' end
 if row[1] ~= 'running' or row[2] ~= ARGV[5] then return 'settled' end
-redis.call('ZADD', KEYS[1], ARGV[2], ARGV[1])
+local seen = ARGV[7]
+if seen == '' then
+    local time = redis.call('TIME')
+    seen = time[1] .. '.' .. string.format('%06d', time[2])
+end
+redis.call('ZADD', KEYS[1], seen, ARGV[1])
 local ends = math.floor(tonumber(ARGV[2]) + tonumber(ARGV[4]))
 redis.call('ZADD', KEYS[4], 'XX', ends, ARGV[1] .. ':' .. ARGV[3])
 if redis.call('EXISTS', KEYS[5]) == 1 then

@@ -3,7 +3,8 @@
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
 --               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
---       expect: the state it must be in (running, queued)   attempt: the attempt it must be, or absent
+--       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution
+--       attempt: the attempt it must be, or absent
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
 --       rq_status: settle only when that is RQ's own word for it ("": it has no RQ job), or absent
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
@@ -52,14 +53,17 @@ local function settle_in_rq()
     end
 end
 
-local row = call('TYPE', run).ok == 'hash' and call('HMGET', run, 'state', 'attempt', 'tick') or {}
+local row = call('TYPE', run).ok == 'hash' and call('HMGET', run, 'state', 'attempt', 'tick', 'outcome', 'execution') or {}
 if not row[1] then
     call('HDEL', job .. ':active', item.run)
     call('ZREM', running, item.run)
     if not item.plain then settle_in_rq() end
     return 'unknown'
 end
-if row[1] ~= item.expect then return 'stale' end
+-- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
+local is_back = row[1] == 'done' and row[4] == 'lost' and item.outcome ~= 'lost' and item.execution
+    and row[5] == item.execution and redis.pcall('HGET', 'rq:job:' .. item.run, 'status') ~= 'queued'
+if row[1] ~= item.expect and not is_back then return 'stale' end
 if item.attempt and row[2] ~= tostring(item.attempt) then return 'stale' end
 if item.unseen_since then
     local seen = call('ZSCORE', running, item.run)
@@ -94,7 +98,7 @@ if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) =
         local newest = tonumber(call('HGET', state, 'success_tick') or '') or 0
         local tick = tonumber(row[3] or '')
         if tick and tick > newest then call('HSET', state, 'success_tick', tick) end
-    elseif item.outcome ~= 'stopped' then
+    elseif item.outcome ~= 'stopped' and not is_back then  -- else that it was lost has counted already
         call('HSET', state, 'streak', math.min(streak, 0) - 1)
     end
 end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import resource
@@ -847,3 +848,62 @@ def test_a_faulty_check_is_unknown_never_ok(cronq: Cli, words: list[str], proble
     assert answer.code == 3
     assert answer.out.startswith("CRONQ UNKNOWN - ")
     assert problem in answer.out
+
+
+# Held
+
+
+def test_a_paused_queue_is_listed_with_who_and_why_until_it_is_resumed(cronq: Cli, app: Cronq) -> None:
+    assert cronq("pause", "--queue", "nights", "--note", "the printer burns").code == 0
+
+    listed = cronq("drain", "--list")
+    (row,) = json.loads(cronq("drain", "--list", "--json").out)
+
+    assert (row["what"], row["by"], row["note"]) == ("queue:nights", app.who, "the printer burns")
+    assert "the printer burns" in listed.out
+    assert cronq("resume").err == "cronq: 0 drains ended\n", "it lifts drains, not pauses of queues"
+    assert cronq("resume", "--queue", "nights").err == "cronq: the queue nights is resumed\n"
+    assert cronq("resume", "--queue", "nights").err == "cronq: the queue nights was not paused\n"
+    assert cronq("drain", "--list").err == "cronq: nothing is held\n"
+
+
+def test_a_drain_of_a_host_or_a_worker_is_ended_by_its_name_or_with_all(cronq: Cli, app: Cronq) -> None:
+    facts = {"host": "box", "pid": 7, "started_at": 1.0, "seen_at": app.now_s(), "queues": []}
+    app.hosts.publish("workers", "box.7.ab", facts)
+
+    for name in ("box", "box.7.ab"):
+        assert cronq("drain", name).code == 0
+    assert cronq("drain").code == 0
+    assert [hold.what for hold in app.holds.read()] == ["host:box", "worker:box.7.ab", "all"]
+
+    assert cronq("drain", "--end", "box").err == "cronq: 1 drain ended\n"
+    assert cronq("resume").err == "cronq: 2 drains ended\n"
+    assert app.holds.read() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("pause",), ("pause", "a", "--queue", "b"), ("resume", "a", "--queue", "b"), ("drain", "--wait", "soon"),
+     ("history", "--outcome", "fine"), ("pause", "--queue", "q", "--until", "2h")],
+)  # fmt: skip
+def test_a_wrong_call_changes_nothing_and_says_how(cronq: Cli, app: Cronq, words: tuple[str, ...]) -> None:
+    answer = cronq(*words)
+
+    assert answer.code == 2
+    assert answer.complaint.startswith("cronq: ")
+    assert app.holds.read() == []
+
+
+def test_the_history_of_all_jobs_is_one_list_newest_first_and_can_be_of_one_outcome(cronq: Cli, app: Cronq) -> None:
+    for name in ("one", "two"):
+        app.add(name, command=["true"])
+    ids = [app.enqueue(name) for name in ("one", "two", "one")]
+    assert app.stop(ids[1]) == [ids[1]]
+
+    rows = json.loads(cronq("history", "--json").out)
+    stopped = json.loads(cronq("history", "--outcome", "stopped", "--json").out)
+    none = cronq("history", "one", "--outcome", "stopped")
+
+    assert [row["run_id"] for row in rows] == ids[::-1]
+    assert [row["run_id"] for row in stopped] == [ids[1]]
+    assert none.err == "cronq: nothing of one that is kept ended stopped\n"

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Thread
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq import Queue
 from rq.job import Job, JobStatus
-from rq.registry import FailedJobRegistry
+from rq.registry import FailedJobRegistry, StartedJobRegistry
 
 from cronq.app import Cronq
 from cronq.claim import TickClaim
 from cronq.due import Decision
+from cronq.history import refused_rows
 from cronq.job import JobSpec
+from cronq.loss import PUT_BACK, Loss, lose
 from cronq.run import Attempt, Run
 from cronq.run_store import Settlement, Started
 from cronq.sweep import Sweep
@@ -50,7 +55,7 @@ def pop(app: Cronq) -> None:
 
 def start(app: Cronq, run_id: str = RUN, now_s: float = T + 1, execution: str = "e") -> Started:
     return app.runs.start(
-        app.runs.get(run_id), worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=now_s
+        app.runs.get(run_id), worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=now_s, seen_s=now_s
     )
 
 
@@ -60,7 +65,7 @@ def settle(app: Cronq, outcome: str, **options: object) -> bool:
 
 
 def renew(app: Cronq, now_s: float, attempt: int = 1) -> str:
-    return app.runs.renew(app.runs.get(RUN), attempt=attempt, execution="e", lease_s=90, now_s=now_s)
+    return app.runs.renew(app.runs.get(RUN), attempt=attempt, execution="e", lease_s=90, now_s=now_s, seen_s=now_s)
 
 
 def put_back_by_a_person(app: Cronq) -> None:
@@ -197,7 +202,7 @@ def test_a_renewed_run_is_heard_of_again(app: Cronq, queued: Run) -> None:
 
 def test_a_renewal_does_not_revive_a_run_that_was_settled(app: Cronq, queued: Run) -> None:
     start(app)
-    settle(app, "lost")
+    settle(app, "stopped")
 
     assert renew(app, T + 5) == "settled"
     assert app.client.zcard(app.keys.running) == 0
@@ -442,6 +447,324 @@ def test_rqs_registries_do_not_grow_for_ever(app: Cronq, queued: Run, sweep: Swe
         "rq:canceled:default": {b"kept", b"cancelled-in-a-dashboard"},
     }
     assert app.client.exists("rq:workers", "rq:workers:default") == 0
+
+
+def lost(app: Cronq, *, after: float = 100, by: str = "beat", attempt: int = 1, crash: bool = True) -> str | None:
+    """What becomes of the run, whose job asked for a rerun, when it was not heard of for a while."""
+    now_s = T + after
+    loss = Loss(Settlement("lost", "gone"), by, now_s, attempt, unseen_since=now_s - 30, is_crash=crash)
+    return lose(app.runs, app.runs.get(RUN), loss, 3)
+
+
+def start_again(app: Cronq, now_s: float) -> int:
+    pop(app)
+    started = app.runs.start(
+        app.runs.get(RUN),
+        worker="w",
+        host="box",
+        pid=1,
+        execution=f"e{now_s}",
+        lease_s=90,
+        now_s=now_s,
+        seen_s=now_s,
+        max_crashes=3,
+    )
+    assert started.code == "started"
+    return started.attempt
+
+
+def test_a_run_that_may_be_run_again_is_the_next_attempt_at_the_front_of_its_queue(app: Cronq, queued: Run) -> None:
+    start_again(app, T + 1)
+    app.enqueue("invoices")
+
+    assert lost(app) == PUT_BACK
+
+    run = app.runs.get(RUN)
+    assert (run.state, run.attempt, run.crashes, run.outcome) == ("queued", 2, 1, None)
+    assert run.reason == "gone; run again"
+    assert [(each.attempt, each.outcome, each.host) for each in run.attempts] == [(1, "lost", "box")]
+    assert app.client.lindex(QUEUE, 0) == RUN.encode()
+    assert app.client.zscore(app.keys.running, RUN) is None
+    assert app.runs.active(["invoices"])["invoices"][RUN] == "queued"
+    job = Job.fetch(RUN, connection=app.client)
+    assert (job.get_status(), job.started_at, job.worker_name) == (JobStatus.QUEUED, None, None)
+    assert app.client.exists("rq:wip:default", f"rq:executions:{RUN}", f"rq:execution:{RUN}:e{T + 1}") == 0
+    assert start_again(app, T + 101) == 2
+
+
+def test_a_loss_is_a_push_however_many_find_it(app: Cronq, queued: Run, sweep: Sweep) -> None:
+    start_again(app, T + 1)
+    sweeps = [Sweep(app.client, app.keys, app.runs, by=f"beat box.{n}", lost_after_s=0.0) for n in range(8)]
+    for each in sweeps:
+        each.once(T)
+    registry = StartedJobRegistry("default", connection=app.client)
+
+    def observe() -> None:
+        registry.get_job_ids(cleanup=False)
+
+    threads = [Thread(target=each.once, args=(T + 100,)) for each in sweeps]
+    threads += [Thread(target=observe) for _ in sweeps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
+    assert app.runs.get(RUN).crashes == 1
+
+
+def test_the_third_crash_ends_a_run_with_its_reason_in_rqs_failed_registry(app: Cronq, queued: Run) -> None:
+    outcomes = []
+    for attempt in (1, 2, 3):
+        assert start_again(app, T + 100 * attempt) == attempt
+        outcomes.append(lost(app, after=100 * attempt + 50, attempt=attempt))
+
+    run = app.runs.get(RUN)
+    assert outcomes == [PUT_BACK, PUT_BACK, "failed"]
+    assert (run.outcome, run.crashes, run.attempt) == ("failed", 3, 3)
+    assert run.reason == "3 of its workers vanished (max_crashes is 3); the last: gone"
+    assert app.client.zscore("rq:failed:default", RUN) is not None
+    assert app.client.llen(QUEUE) == 0
+
+
+def test_a_worker_that_leaves_in_good_order_is_no_crash(app: Cronq, queued: Run) -> None:
+    for attempt in range(1, 6):
+        start_again(app, T + 100 * attempt)
+        assert lost(app, after=100 * attempt + 50, attempt=attempt, crash=False) == PUT_BACK
+
+    assert (app.runs.get(RUN).attempt, app.runs.get(RUN).crashes) == (6, 0)
+
+
+def test_crashes_are_counted_anew_when_a_person_puts_the_run_back(app: Cronq, queued: Run) -> None:
+    start_again(app, T + 1)
+    lost(app)
+    start_again(app, T + 101)
+    settle(app, "failed", attempt=2, execution=f"e{T + 101}")
+    put_back_by_a_person(app)
+
+    start_again(app, T + 300)
+
+    assert (app.runs.get(RUN).attempt, app.runs.get(RUN).crashes) == (3, 0)
+
+
+def test_a_run_that_somebody_asked_to_stop_is_not_run_again(app: Cronq, queued: Run) -> None:
+    start_again(app, T + 1)
+    app.runs.ask_to_stop(RUN, "ann")
+
+    assert lost(app) == "stopped"
+
+    assert (app.runs.get(RUN).outcome, app.runs.get(RUN).decided_by) == ("stopped", "ann")
+
+
+def test_a_run_that_is_heard_of_again_is_left_alone(app: Cronq, queued: Run) -> None:
+    start_again(app, T + 1)
+    app.runs.renew(app.runs.get(RUN), attempt=1, execution=f"e{T + 1}", lease_s=90, now_s=T + 99, seen_s=T + 99)
+
+    assert lost(app) is None
+
+    assert app.runs.get(RUN).state == "running"
+
+
+def test_a_guardian_whose_run_was_put_back_can_neither_settle_nor_renew_it(app: Cronq, queued: Run) -> None:
+    start_again(app, T + 1)
+    old = app.runs.get(RUN)
+    lost(app)
+    start_again(app, T + 101)
+
+    assert not app.runs.settle(old, Settlement("succeeded", "late"), by="w", now_s=T + 110, attempt=1)
+    assert app.runs.renew(old, attempt=1, execution=f"e{T + 1}", lease_s=90, now_s=T + 110) == "settled"
+
+    assert app.runs.get(RUN).state == "running"
+
+
+def test_a_put_back_that_is_sent_again_because_its_reply_was_lost_is_the_same_one(app: Cronq, queued: Run) -> None:
+    start_again(app, T + 1)
+    loss = Loss(Settlement("lost", "left"), "w", T + 5, 1, execution=f"e{T + 1}", is_crash=False)
+
+    assert lose(app.runs, app.runs.get(RUN), loss, 3) == PUT_BACK
+    assert lose(app.runs, app.runs.get(RUN), loss, 3) == PUT_BACK
+
+    assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
+
+
+@pytest.mark.parametrize("key", ["rq:queue:default", "cronq:events", "cronq:stop:" + RUN, "rq:wip:default"])
+def test_a_run_that_cannot_be_queued_again_is_settled_instead(app: Cronq, queued: Run, key: str) -> None:
+    start_again(app, T + 1)
+    app.client.delete(key)
+    app.client.hset(key, "no", "such type")
+
+    with suppress(ResponseError):  # settling meets it too, and the next sweep goes on with the others
+        lost(app)
+
+    assert app.runs.get(RUN).state in ("running", "done")
+    assert app.runs.get(RUN).attempt == 1
+
+
+def test_a_guardian_in_doubt_about_the_time_is_heard_of_now(app: Cronq, queued: Run) -> None:
+    facts = {"execution": "e", "lease_s": 90, "now_s": T + 1.0}  # years ago
+    before = app.exact_now_s()
+    app.runs.start(app.runs.get(RUN), worker="w", host="box", pid=1, **facts)  # type: ignore[arg-type]
+    started = app.client.zscore(app.keys.running, RUN)
+    app.runs.renew(app.runs.get(RUN), attempt=1, **facts)  # type: ignore[arg-type]
+    renewed = app.client.zscore(app.keys.running, RUN)
+
+    assert started is not None
+    assert renewed is not None
+    assert before <= float(started) < float(renewed) <= app.exact_now_s()
+
+
+def test_a_jump_of_the_servers_clock_makes_nobody_lost(
+    app: Cronq, queued: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(app, now_s=T)
+    moments = [1000.0]
+    monkeypatch.setattr("cronq.sweep.boot_s", lambda: moments[0])
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=3.0)
+    for _ in range(5):  # within a moment of the server the boot clock goes on for seconds: its clock has jumped back
+        sweep.once(T + 100)
+        moments[0] += 1.8
+
+    assert app.runs.get(RUN).state == "running"
+
+
+def test_a_gap_in_which_redis_did_not_answer_makes_nobody_lost(
+    app: Cronq, queued: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(app, now_s=T)
+    moments = [1000.0]
+    monkeypatch.setattr("cronq.sweep.boot_s", lambda: moments[0])
+    monkeypatch.setattr("cronq.sweep._JUMP_S", 1000.0)
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=3.0)
+    for pause_s in (1.0, 1.0, 4.0, 1.0, 1.0):
+        sweep.once(T + 100)
+        moments[0] += pause_s
+    sweep.once(T + 100)
+    assert app.runs.get(RUN).state == "running"
+
+    moments[0] += 1.0
+    sweep.once(T + 100)
+
+    assert app.runs.get(RUN).outcome == "lost"
+
+
+def test_a_guardian_that_is_back_goes_on_and_its_outcome_replaces_that_it_was_lost(
+    app: Cronq, queued: Run, sweep: Sweep
+) -> None:
+    start(app)
+    sweep.once(T + 100)
+    assert app.runs.get(RUN).outcome == "lost"
+
+    assert renew(app, T + 101) == "", "it may go on: nobody runs it again"
+    assert settle(app, "succeeded")
+    assert not settle(app, "succeeded"), "sent again, it changes nothing"
+
+    run = app.runs.get(RUN)
+    assert (run.state, run.outcome, run.attempt, run.decided_by) == ("done", "succeeded", 1, "w")
+    assert app.client.zscore(app.keys.running, RUN) is None
+    assert app.client.zscore("rq:failed:default", RUN) is None
+    assert app.client.zscore("rq:finished:default", RUN) is not None
+    assert app.jobs.get("invoices").state.streak == 1
+
+
+@pytest.mark.parametrize("what", ["put back", "another attempt", "another execution", "stopped", "lost again"])
+def test_what_was_decided_meanwhile_stays(app: Cronq, queued: Run, sweep: Sweep, what: str) -> None:
+    start(app)
+    if what == "stopped":
+        settle(app, "stopped")
+    sweep.once(T + 100)
+    options: dict[str, object] = {}
+    if what in ("put back", "another attempt"):
+        put_back_by_a_person(app)
+    if what == "another attempt":
+        pop(app)
+        assert start(app, now_s=T + 120, execution="f").attempt == 2
+    if what == "another execution":
+        options["execution"] = "f"
+
+    assert not settle(app, "lost" if what == "lost again" else "succeeded", **options)
+    if what == "another attempt":
+        assert renew(app, T + 121) == "settled"
+
+
+# At most once
+
+
+def test_a_run_that_may_be_started_once_is_not_started_again_whoever_puts_it_back(app: Cronq, queued: Run) -> None:
+    def start_once(execution: str) -> str:
+        run = app.runs.get(RUN)
+        facts = {"worker": "w", "host": "box", "pid": 1, "lease_s": 90, "now_s": T + 1, "once": True}
+        return app.runs.start(run, execution=execution, **facts).code  # type: ignore[arg-type]
+
+    pop(app)
+    assert start_once("e") == "started"
+    assert start_once("e") == "started", "a start that is sent again is the same start"
+    settle(app, "failed")
+    put_back_by_a_person(app)
+    pop(app)
+
+    assert start_once("other") == "begun"
+
+    app.runs.set_aside(RUN.encode(), "default", "it was started before", by="w", now_s=T + 20)
+    assert app.runs.get(RUN).outcome == "failed"
+    assert Job.fetch(RUN, connection=app.client).get_status() == JobStatus.FAILED
+    assert app.client.llen(POPPED) == 0
+
+
+# What is set aside
+
+
+def test_an_id_without_anything_behind_it_is_remembered_with_its_reason(app: Cronq, queued: Run) -> None:
+    app.client.rpush(POPPED, b"\xffno-hash")
+
+    app.runs.set_aside(b"\xffno-hash", "default", "there is nothing of that id", by="worker w", now_s=T + 1)
+    app.runs.set_aside(b"\xffno-hash", "default", "seen by another", by="worker v", now_s=T + 1)
+
+    (row,) = refused_rows(app.runs, 10)
+    assert (row.outcome, row.reason, row.decided_by, row.queue) == (
+        "failed", "there is nothing of that id", "worker w", "default",
+    )  # fmt: skip
+    assert row.ended_at == T + 1
+    assert app.client.llen(POPPED) == 0
+
+
+def test_an_id_that_a_dead_worker_had_popped_is_set_aside_when_there_is_nothing_of_it(app: Cronq, sweep: Sweep) -> None:
+    app.client.sadd("rq:queues", QUEUE)
+    foreign = Queue("default", connection=app.client).enqueue(print, job_id="foreign")
+    pop(app)
+    app.client.rpush(POPPED, "nothing")
+
+    sweep.once(T + 2)
+
+    assert app.client.lrange(QUEUE, 0, -1) == [foreign.id.encode()]
+    assert app.client.llen(POPPED) == 0
+    assert [row.run_id for row in refused_rows(app.runs, 10)] == ["nothing"]
+
+
+def test_a_stray_id_of_a_run_at_work_is_removed_from_where_a_dead_worker_left_it(
+    app: Cronq, queued: Run, sweep: Sweep
+) -> None:
+    start(app)
+    app.client.rpush(POPPED, RUN)
+
+    sweep.once(T + 2)
+
+    assert app.client.llen(POPPED) == app.client.llen(QUEUE) == 0
+
+
+# Under a stock worker
+
+
+@pytest.mark.parametrize(("status", "outcome"), [("stopped", "stopped"), ("failed", "failed"), ("started", None)])
+def test_what_a_stock_worker_ended_without_a_word_to_the_ledger_is_settled(
+    app: Cronq, queued: Run, sweep: Sweep, status: str, outcome: str | None
+) -> None:
+    facts = {"worker": "stock", "host": "box", "pid": 1, "execution": "e", "lease_s": 3660, "now_s": T + 1}
+    app.runs.start(app.runs.get(RUN), plain=True, **facts)  # type: ignore[arg-type]
+    app.client.hset(f"rq:job:{RUN}", "status", status)
+
+    sweep.once(T + 2)
+
+    assert app.runs.get(RUN).outcome == outcome
 
 
 # What RQ makes of it

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import pickle
 import re
 import statistics
 import time
+import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +19,7 @@ from rq import Queue
 from rq.command import send_kill_horse_command, send_stop_job_command
 from rq.job import Job, JobStatus
 
+from cronq.errors import DefinitionError
 from tests.conftest import RedisServer
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
@@ -128,6 +132,11 @@ def test_a_process_that_is_killed_is_a_failure_with_the_name_of_the_signal(shop:
     run = shop.result("kill-itself")
 
     assert (run.outcome, run.reason, run.exit_code) == ("failed", "ended by signal 9 (SIGKILL)", 137)
+    assert run.signal == "SIGKILL"
+    assert run.max_rss_kib is not None
+    assert run.max_rss_kib > 5000
+    assert run.user_s is not None
+    assert run.system_s is not None
 
 
 # Commands
@@ -188,6 +197,8 @@ def test_a_command_that_cannot_be_executed_says_why(shop: Installation, job: str
         pytest.param("slow", 1, 1.0, id="asleep"),
         pytest.param("busy", 1, 1.0, id="holding the interpreter in C code"),
         pytest.param("deaf", 1, 2.0, id="ignoring SIGTERM"),
+        pytest.param("blocked", 1, 2.0, id="with all signals blocked"),
+        pytest.param("swallowing", 1, 2.0, id="swallowing every exception"),
         pytest.param("family", 3, 1.0, id="with children in other sessions"),
     ],
 )
@@ -374,12 +385,14 @@ def test_no_process_ends_and_no_run_suffers_when_redis_is_away_for_twenty_second
     server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
     try:
         with installation(server.url, tmp_path / "cronq") as made:
-            processes = [made.beat(), made.worker(), made.worker("nights"), made.worker("high", "low")]
-            _, whole, ending, idle = processes
+            workers = [made.worker(), made.worker("nights"), made.worker("high", "low"), made.worker("again")]
+            processes = [made.beat(), *workers]
+            whole, ending, idle, _ = workers
             through = made.enqueue("sleep", 23, "through")
             at_end = made.enqueue("sleep-nights", 4, "at-end")
-            made.begins(through)
-            made.begins(at_end)
+            again = made.enqueue("sleep-again", 23, "again")  # others may run it, but not for so short an outage
+            for run_id in (through, at_end, again):
+                made.begins(run_id)
 
             server.kill9()
             away = time.monotonic()
@@ -387,11 +400,11 @@ def test_no_process_ends_and_no_run_suffers_when_redis_is_away_for_twenty_second
             until(lambda: time.monotonic() > away + 20, what="the length of the outage")
             server.start()
 
-            runs = [made.settles(at_end), made.settles(through)]
+            runs = [made.settles(run_id) for run_id in (at_end, through, again)]
             assert made.result("add-low").outcome == "succeeded"
             assert all(process.is_running for process in processes), made.logs
-            assert [(run.outcome, run.attempt) for run in runs] == [("succeeded", 1)] * 2
-            assert len(made.diary("through")) == len(made.diary("at-end")) == 1
+            assert [(run.outcome, run.attempt) for run in runs] == [("succeeded", 1)] * 3
+            assert len(made.diary("through")) == len(made.diary("at-end")) == len(made.diary("again")) == 1
             whole.wait_for_line(f"FINISH {through} succeeded")
             assert [len(whole.lines(word)) for word in (" UNHEARD ", " HEARD ")] == [1, 1], whole.log
             assert [len(ending.lines(word)) for word in ("UNWRITTEN", "FINISH")] == [1, 1], ending.log
@@ -528,6 +541,96 @@ def test_a_queued_run_whose_rq_job_was_deleted_is_stopped(shop: Installation) ->
     assert (run.outcome, run.reason) == ("stopped", "removed from its queue")
 
 
+#: What a field of a hash may turn into.
+JUNK = (b"", b"\xff\xfe\x00", b"nan", b"[]", b"-1", b'{"a": 1}', b"gAN9cQAu", b"9" * 400)
+
+
+def test_junk_in_any_field_of_a_rq_job_or_a_row_holds_up_nobody(shop: Installation, worker: CronqProcess) -> None:
+    sample = shop.enqueue("add-nights")
+    fields = {
+        "rq:job:{}": shop.client.hgetall(f"rq:job:{sample}"),
+        shop.app.keys.run("{}"): shop.client.hgetall(shop.app.keys.run(sample)),
+    }
+    shop.app.stop(sample)
+    harmed = []
+    for key, known in fields.items():
+        for number, field in enumerate(known):
+            run_id = shop.enqueue("add-nights")
+            shop.client.hset(key.format(run_id), field, JUNK[number % len(JUNK)])
+            harmed.append(run_id)
+    shop.client.hset("rq:job:all-junk", mapping=dict.fromkeys(fields["rq:job:{}"], b"\xff"))
+    shop.client.rpush("rq:queue:nights", "all-junk", b"\xff\x00 not an id", "")
+    nights = shop.worker("nights")
+
+    assert shop.result("add-nights").outcome == "succeeded"
+    until(lambda: shop.client.llen("rq:queue:nights:intermediate") == 0, what="nothing that is popped and not begun")
+    for run_id in harmed:
+        row = shop.client.hgetall(shop.app.keys.run(run_id))
+        assert row.get(b"state") == b"done" or nights.lines(f" {run_id} "), (row, nights.log)
+    assert nights.lines("REFUSED all-junk ")
+    assert not nights.lines("Traceback"), nights.log
+    leave(nights)
+
+
+def test_what_was_set_aside_is_found_in_the_history(shop: Installation, worker: CronqProcess) -> None:
+    shop.client.rpush("rq:queue:default", "nothing-behind-it")
+    worker.wait_for_line("REFUSED nothing-behind-it ")
+
+    rows = json.loads(shop.run("history", "--outcome", "failed", "--json").output)
+
+    (row,) = (row for row in rows if row["run_id"] == "nothing-behind-it")
+    assert (row["outcome"], row["job"], row["decided_by"][:7]) == ("failed", "", "worker ")
+    assert row["reason"].startswith("nothing-behind-it is not a run of cronq")
+    assert {row["outcome"] for row in rows} == {"failed"}
+    assert "nothing-behind-it" in shop.run("history", "--outcome", "failed").output
+
+
+def test_arguments_that_are_too_large_are_refused_where_they_are_given(shop: Installation) -> None:
+    before = shop.client.llen("rq:queue:default")
+
+    with pytest.raises(DefinitionError, match=r"job 'big'.* 60,000,\d+ bytes, and 1,000,000 are allowed"):
+        shop.app.enqueue("big", (), {"text": "x" * 60_000_000})
+
+    assert shop.client.llen("rq:queue:default") == before
+    assert shop.app.history("big") == []
+    module = "from cronq import job\n@job(name='huge', kwargs={'text': 'x' * 2_000_000})\ndef huge(text): ...\n"
+    shop.write_module("huge_jobs", module)
+    said = shop.run("sync", "huge_jobs")
+    assert said.exit_code() == 78
+    assert "job 'huge'" in said.log
+    assert "2,000," in said.log
+    assert shop.run("sync", "huge_jobs", CRONQ_MAX_ARGS="3000000").exit_code() == 0
+    shop.app.remove("huge")
+
+
+PLANTED = "import os; open(os.environ['DIARY'] + '/planted.diary', 'a').close()"
+
+
+def test_nothing_that_somebody_planted_in_redis_is_unpickled(shop: Installation, worker: CronqProcess) -> None:
+    class Planted:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (exec, (PLANTED,))
+
+    poison = pickle.dumps(Planted())
+    run_id = shop.enqueue("sleep", 1.5, "planted-beside")
+    shop.begins(run_id)
+    for field in ("data", "meta", "result", "exc_info"):
+        shop.client.hset(f"rq:job:{run_id}", field, poison)
+    result = {"type": 1, "created_at": 1, "return_value": base64.b64encode(poison)}
+    shop.client.xadd(f"rq:results:{run_id}", result)
+    foreign = {"data": zlib.compress(poison), "meta": poison, "status": "queued", "created_at": "2026-01-01T00:00:00Z"}
+    shop.client.hset("rq:job:planted", mapping=foreign)  # type: ignore[arg-type]
+    shop.client.rpush("rq:queue:default", "planted")
+
+    for words in (("history",), ("show", "sleep"), ("workers",)):
+        assert shop.run(*words).exit_code() == 0
+    assert shop.run("run", "add", "--wait").exit_code() == 0
+    worker.wait_for_line("REFUSED planted ")
+    assert shop.settles(run_id).outcome == "succeeded"
+
+    assert not (shop.directory / "planted.diary").exists()
+
+
 # Coming and going
 
 
@@ -640,6 +743,25 @@ def test_a_run_starts_at_once_when_it_is_queued(shop: Installation, queues: tupl
     median_ms = statistics.median(delays_ms)
     tell(f"{len(queues)} queues: from queued to START {median_ms:.1f} ms (median), {max(delays_ms):.0f} ms at worst")
     assert median_ms < 250  # without being woken, a worker on several queues would need 500
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("queues", [("nights",), ("high", "nights", "low")], ids=["one queue", "three queues"])
+def test_an_idle_worker_asks_redis_about_once_a_second(
+    redis_server: RedisServer, tmp_path: Path, queues: tuple[str, ...]
+) -> None:
+    with installation(redis_server.url, tmp_path / "cronq") as made:
+        made.worker(*queues)
+
+        def looks() -> int:
+            return int(made.client.info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0))
+
+        until(lambda: looks() >= 2, what="the first look, for which Redis has to learn the script")
+        before, begun = looks(), time.monotonic()
+        until(lambda: looks() >= before + 4, what="four looks at the queues")
+        took_s = time.monotonic() - begun
+
+    assert took_s > 2.5
 
 
 def test_nothing_that_workers_leave_lives_for_ever(shop: Installation) -> None:

@@ -104,12 +104,29 @@ job(name="not-executable", command=[__file__])
 
 @job(name="sleep", grace=2)
 @job(name="sleep-nights", queue="nights", grace=2)
+@job(name="sleep-again", queue="again", on_lost="rerun", grace=2)
+@job(name="sleep-again-exclusive", queue="again", on_lost="rerun", exclusive=True, grace=2)
+@job(name="sleep-once", queue="again", at_most_once=True, grace=2)
 @job(YEARLY, name="exclusive", exclusive=True, overlap="allow", grace=2)
 def sleep(seconds: float = 1000.0, name: str = "sleep") -> str:
     tell(name, os.getpid())
     time.sleep(seconds)
     tell(f"{name}-ends", os.getpid())
     return "slept"
+
+
+@job(name="kill-its-worker", queue="again", on_lost="rerun")
+def kill_its_worker() -> None:
+    tell("kill-its-worker", os.getpid())
+    watchdog = os.getppid()
+    guardian = int(Path(f"/proc/{watchdog}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(guardian, signal.SIGKILL)
+    time.sleep(1000)
+
+
+@job(name="big", kwargs={"text": ""})
+def big(text: str) -> int:
+    return len(text)
 
 
 def start_family(name: str) -> None:
@@ -149,6 +166,25 @@ def deaf() -> None:
     tell("deaf", os.getpid())
     while True:
         time.sleep(1000)
+
+
+@job(name="blocked", timeout=1, grace=1)
+def blocked() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    tell("blocked", os.getpid())
+    while True:
+        time.sleep(1000)
+
+
+@job(name="swallowing", timeout=1, grace=1)
+def swallowing() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to end"))
+    tell("swallowing", os.getpid())
+    while True:
+        try:
+            time.sleep(0.01)
+        except BaseException:
+            pass
 
 
 @job(name="family", timeout=1, grace=1)

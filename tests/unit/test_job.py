@@ -108,6 +108,11 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"timeout": 10**30}, "timeout", "1000000", "is not a duration"),
     ({"grace": "2h"}, "grace", "2h", "from 0s to 1h"),
     ({"grace": None}, "grace", "None", "leave it out"),
+    ({"on_lost": "retry"}, "on_lost", "'retry'", "one of fail, rerun"),
+    ({"on_lost": None}, "on_lost", "None", "leave it out"),
+    ({"max_crashes": 0}, "max_crashes", "0", "whole number from 1"),
+    ({"at_most_once": "yes"}, "at_most_once", "'yes'", "True"),
+    ({"at_most_once": True, "on_lost": "rerun"}, "at_most_once", "True", "leave one of them out"),
     ({"queue": "a b"}, "queue", "'a b'", "use A-Z a-z 0-9 _ . -"),
     ({"queue": ""}, "queue", "''", "use A-Z a-z 0-9 _ . -"),
     ({"queue": 5}, "queue", "5", "use A-Z a-z 0-9 _ . -"),
@@ -209,7 +214,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
         ("retries", 3),
         ("retry_delay", "60s"),
         ("backoff", 2),
-        ("on_lost", "rerun"),
         ("depends_on", ["imports"]),
         ("after", ["imports"]),
         ("backfill", True),
@@ -231,8 +235,8 @@ def test_an_option_that_is_not_built_yet_is_refused_by_name_and_never_ignored(op
 
 
 def test_an_option_that_is_not_built_may_be_given_the_value_that_changes_nothing() -> None:
-    spec = function_job(retries=0, on_lost="fail", backfill=False, serializer="json", depends_on=None, env=None)
-    absent = function_job(retries=None, on_lost=None, serializer=None)
+    spec = function_job(retries=0, backfill=False, serializer="json", depends_on=None, env=None)
+    absent = function_job(retries=None, serializer=None)
 
     assert spec == absent == function_job()
 
@@ -345,12 +349,13 @@ EVERYTHING = function_job(
     tz="Europe/Amsterdam", dst="both", catchup="all", window="2d", max_catchup=7, ttl="10m", overlap="allow",
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
+    on_lost="rerun", max_crashes=5,
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
-    stdin="x",
+    stdin="x", at_most_once=True,
 )  # fmt: skip
-OF_COMMANDS = ("command", "shell", "every", "at", "env", "cwd", "run_as", "stdin")
+OF_COMMANDS = ("command", "shell", "every", "at", "env", "cwd", "run_as", "stdin", "at_most_once")
 
 
 @bounded

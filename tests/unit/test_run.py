@@ -31,6 +31,7 @@ FIELDS = (
     "job", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "queue", "host", "pid", "worker",
     "fence", "queued_at", "started_at", "ended_at", "exit_code", "error", "args", "result",
     "attempts",
+    "signal", "max_rss_kib", "user_s", "system_s", "crashes", "max_crashes",
 )  # fmt: skip
 bounded = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -38,7 +39,7 @@ bounded = settings(derandomize=True, deadline=None, max_examples=300)
 STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
-    "attempts",
+    "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes",
 }  # fmt: skip
 
 
@@ -82,7 +83,8 @@ def row(**changes: str) -> dict[str, str]:
         "job": "invoices", "tick": str(TICK), "state": "done", "outcome": "succeeded", "reason": "it ran to its end",
         "decided_by": "worker w1", "trigger": "schedule", "attempt": "2", "queue": "default", "host": "db1",
         "pid": "77", "worker": "w1", "fence": "5", "queued_at": f"{TICK}.2", "started_at": f"{TICK}.75",
-        "ended_at": f"{TICK + 61}.5", "exit_code": "0", "args": "[[],{}]", "result": "null",
+        "ended_at": f"{TICK + 61}.5", "exit_code": "0", "max_rss_kib": "20480",
+        "user_s": "0.25", "system_s": "0.01", "crashes": "1", "args": "[[],{}]", "result": "null",
     }  # fmt: skip
     return values | changes
 
@@ -110,6 +112,11 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "exit_code": 0,
         "error": None,
         "attempts": [],
+        "signal": None,
+        "max_rss_kib": 20480,
+        "user_s": 0.25,
+        "system_s": 0.01,
+        "crashes": 1,
     }
 
 

@@ -1,4 +1,4 @@
--- Part of start_run and park_run. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
+-- Part of start_run, park_run and rerun_run. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
 -- the last 20, oldest first), and opens the row for the next one. *attempt* is the number of the one that ended.
 local function keep_attempt(row, attempt)
     local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}
@@ -13,6 +13,6 @@ local function keep_attempt(row, attempt)
     local encodes, text = pcall(cjson.encode, list)  -- not so when somebody wrote infinity into it
     redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
     redis.call('HDEL', row, 'outcome', 'reason', 'decided_by', 'ended_at', 'exit_code', 'error', 'result', 'fence',
-        'max_rss_kib', 'cpu_s')
+        'max_rss_kib', 'user_s', 'system_s', 'signal', 'crashes')
     redis.call('PERSIST', row)  -- it may not end before its run does; settling gives it a life again
 end

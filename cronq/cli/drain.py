@@ -1,0 +1,100 @@
+"""`drain`: let workers take nothing more, for a deploy or to empty a host."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cronq.cli.shared import as_json, in_utc, moment, open_app, places, print_json, print_table, say
+from cronq.clock import SystemClock, boot_s, format_duration, iso, parse_duration_s
+
+if TYPE_CHECKING:
+    from cronq.app import Cronq
+
+_POLL_S = 0.2
+_BUSY = 75
+
+
+@click.command("drain")
+@click.argument("names", nargs=-1, metavar="[HOST|WORKER]...")
+@click.option("--note", default="", metavar="TEXT", help="Why; shown by `cronq workers`.")
+@click.option("--wait", metavar="SPAN", help="Return when nothing of it runs any more; after SPAN: exit 75.")
+@click.option("--kill", is_flag=True, help="Stop what still runs: after --wait, or at once.")
+@click.option("--end", is_flag=True, help="Let them work again; without names all that is drained.")
+@click.option("--list", "list_", is_flag=True, help="What is held, paused queues included.")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def drain_command(
+    ctx: click.Context, names: tuple[str, ...], note: str, wait: str | None, kill: bool, end: bool, list_: bool,
+    json_: bool, utc: bool,
+) -> int:  # fmt: skip
+    """Let the workers of these HOSTs, these WORKERs, or without names all of them, take no more work.
+
+    What has begun goes on. It lasts, also for workers that start later, until `cronq drain --end` or `cronq resume`.
+    """
+    from cronq.holds import busy_with
+
+    app = open_app(ctx)
+    if list_ or json_:
+        return _list(app, json_)
+    if end:
+        lifted = app.holds.end_drains(names)
+        say(f"{lifted} {'drain' if lifted == 1 else 'drains'} ended")
+        return 0
+    wait_s = _span(wait)
+    whats = app.drain(*names, note=note)
+    say(f"drained: {', '.join(whats)}; `cronq drain --end` ends it")
+    if wait_s is None and not kill:
+        return 0
+    if _is_empty_within(app, whats, wait_s or 0.0):
+        return 0
+    if not kill:
+        left = busy_with(app.runs, whats)
+        say(f"still at work after {format_duration(wait_s or 0)}: {', '.join(run.run_id for run in left) or 'a start'}")
+        return _BUSY
+    for run in busy_with(app.runs, whats):
+        app.stop(run.run_id)
+        click.echo(run.run_id)
+    return 0 if _is_empty_within(app, whats, app.config.lost_after + 3600.0) else _BUSY
+
+
+def _span(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration_s(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--wait") from None
+
+
+def _is_empty_within(app: Cronq, whats: list[str], seconds: float) -> bool:
+    """Whether nothing of *whats* runs, or is about to, within so long."""
+    from cronq.holds import busy_with
+
+    clock, never, until = SystemClock(), threading.Event(), boot_s() + seconds
+    while busy_with(app.runs, whats) or app.holds.is_starting():
+        if boot_s() >= until:
+            return False
+        clock.wait(_POLL_S, never)
+    return True
+
+
+def _list(app: Cronq, json_: bool) -> int:
+    holds, now_s = app.holds.read(), app.now_s()
+    rows: list[dict[str, Any]] = [
+        {"what": hold.what, "by": hold.by, "since": iso(hold.at), "note": hold.note} for hold in holds
+    ]
+    if json_:
+        print_json(rows)
+    elif rows:
+        print_table(
+            ["HELD", "SINCE", "BY", "NOTE"],
+            [[hold.what, moment(hold.at, "UTC", now_s), hold.by, hold.note] for hold in holds],
+        )
+    else:
+        say("nothing is held")
+    return 0

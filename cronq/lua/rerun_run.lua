@@ -1,0 +1,65 @@
+-- Puts a running run whose worker vanished, or is leaving, back to the front of its queue, as its next attempt.
+--
+-- KEYS  none (all are built from the run: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, run, job, queue, attempt, execution, unseen_since, reason, by, now, stamp, events, most}
+--       attempt, execution: the ones it must be in, or absent   unseen_since: only when its last heartbeat is older
+--       most: this counts as a crash, and with so many it is not put back; absent: it is no crash
+-- Returns queued
+--       | again      the first answer was lost: this very attempt was put back by an earlier call
+--       | spent <n>  it has crashed n times now: nothing was written, settle it
+--       | asked <by> somebody asked it to stop: nothing was written, settle it
+--       | stale      it is no longer running in that attempt: somebody else was first
+--       | unable <why> it cannot be queued (its RQ job is gone, a key has a wrong type): nothing was written
+--
+-- One step, because a run that is both running and queued would be run twice, and one that is neither is lost.
+--@ keep_attempt
+local item = cjson.decode(ARGV[1])
+local call = redis.call
+local run = item.prefix .. ':run:' .. item.run
+local active = item.prefix .. ':job:' .. item.job .. ':active'
+local running = item.prefix .. ':running'
+local events = item.prefix .. ':events'
+local stop = item.prefix .. ':stop:' .. item.run
+local hash, wip, queue = 'rq:job:' .. item.run, 'rq:wip:' .. item.queue, 'rq:queue:' .. item.queue
+for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [hash] = 'hash', [queue] = 'list',
+        [events] = 'stream', [wip] = 'zset', ['rq:queues'] = 'set', [queue .. ':intermediate'] = 'list',
+        [stop] = 'string'}) do
+    local found = call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then return 'unable ' .. key .. ' is not a ' .. kind end
+end
+local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back')
+if item.execution and row[4] == item.execution then return 'again' end
+local attempt = tonumber(row[2] or '') or 1
+if row[1] ~= 'running' or (item.attempt and attempt ~= item.attempt) then return 'stale' end
+if item.unseen_since then
+    local seen = call('ZSCORE', running, item.run)
+    if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end
+end
+local asked = call('GET', stop)
+if asked then return 'asked ' .. asked end
+local crashes = (tonumber(row[3] or '') or 0) + (item.most and 1 or 0)
+if item.most and crashes >= item.most then return 'spent ' .. crashes end
+if call('EXISTS', hash) == 0 then return 'unable its RQ job is gone' end
+
+call('HSET', run, 'outcome', 'lost', 'reason', item.reason, 'decided_by', item.by, 'ended_at', item.now)
+keep_attempt(run, attempt)
+call('HSET', run, 'state', 'queued', 'attempt', attempt + 1, 'crashes', crashes, 'reason', item.reason,
+    'decided_by', item.by, 'queued_at', item.now)
+call('HDEL', run, 'started_at', 'pid', 'worker', 'host', 'execution')
+if item.execution then call('HSET', run, 'put_back', item.execution) end
+call('HSET', active, item.run, 'queued')
+call('ZREM', running, item.run)
+for _, entry in ipairs(call('ZRANGE', wip, 0, -1)) do
+    if string.sub(entry, 1, #item.run + 1) == item.run .. ':' then
+        call('ZREM', wip, entry)
+        call('DEL', 'rq:execution:' .. entry)
+    end
+end
+call('DEL', 'rq:executions:' .. item.run)
+call('HSET', hash, 'status', 'queued', 'enqueued_at', item.stamp, 'started_at', '', 'worker_name', '')
+call('LREM', queue .. ':intermediate', 0, item.run)
+call('SADD', 'rq:queues', queue)
+call('LPUSH', queue, item.run)
+call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'rerun', 'job', item.job, 'run', item.run)
+call('PUBLISH', item.prefix .. ':wake', item.queue)
+return 'queued'
