@@ -10,7 +10,8 @@ from tests.test_keys import table
 
 #: RQ's own: its queues and workers, what lists them and its registries, which the sweep tidies.
 _OF_RQ = [
-    re.compile(rf"rq:{name}") for name in ("queues", "workers", r"workers:[^:]+", r"(finished|failed|canceled):[^:]+")
+    re.compile(rf"rq:{name}")
+    for name in ("queues", "workers", "cron_schedulers", r"workers:[^:]+", r"(finished|failed|canceled):[^:]+")
 ]  # fmt: skip
 #: Work that is queued; nothing of it is left when all is settled.
 _WORK_OF_RQ = [re.compile(r"rq:(queue:[^:]+(:intermediate)?|wip:[^:]+)")]

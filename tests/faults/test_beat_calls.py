@@ -25,6 +25,7 @@ from cronq.config import Config
 from cronq.job import make_spec
 from cronq.registry import Definition, Registry
 from cronq.run import run_id_of
+from cronq.sweep import Sweep
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work
@@ -36,6 +37,9 @@ PASSES = 12
 #: In a short test, how many of the calls of one name are failed (a beat makes the same ones in every pass), and
 #: in how many ways.
 EACH, MOST_WAYS = 2, 3
+
+
+SWEEP_ONCE = Sweep.once
 
 
 class PatientClock(ServerClock):
@@ -126,7 +130,8 @@ class Scene:
         monkeypatch.setattr("cronq.beat.boot_s", clock.boot_s)
         monkeypatch.setattr("cronq.beat.rest", clock.rest)
         monkeypatch.setattr("cronq.sweep.boot_s", clock.boot_s)
-        monkeypatch.setattr("cronq.sweep._JUMP_S", float("inf"), raising=False)  # time passes here, not for the server
+        monkeypatch.setattr("cronq.sweep._JUMP_S", float("inf"))  # time passes here, not for the server
+        monkeypatch.setattr(Sweep, "once", lambda sweep: SWEEP_ONCE(sweep, clock.now_s()))
         with Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)) as client:
             registry = Registry()
             spec = make_spec("defined", function=f"{work.__module__}:work", every="1d")
