@@ -52,7 +52,7 @@ log = logging.getLogger("cronq.beat")
 #: How often the server's clock is read again; in between the boot clock carries it on.
 _READ_CLOCK_S = 10.0
 _GUARDIAN_TIMEOUT_S = 2.0
-_AUDIT_S = 5.0
+_AUDIT_S = 10.0
 
 
 class Cronq(Later):

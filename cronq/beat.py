@@ -16,16 +16,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from redis import exceptions as redis_errors
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.claim import QUEUED, Answer, Claimer, TickClaim
-from cronq.clock import ServerClock, boot_s, format_duration, iso, rest
+from cronq.clock import ServerClock, boot_s, iso, rest
 from cronq.due import decide
 from cronq.errors import CronqError
 from cronq.job import JobSpec
 from cronq.job_store import MARK_AHEAD_S, JobStore
 from cronq.mend import Mender
+from cronq.outage import BACKOFF_S, Outage, is_general
 from cronq.stored_job import DueJob, DueReading
 
 log = logging.getLogger("cronq.beat")
@@ -34,16 +34,11 @@ log = logging.getLogger("cronq.beat")
 LOOK_EVERY_S = 1.0
 #: A job that cannot be claimed is looked at again after this, so that it does not crowd out the others.
 _POSTPONE_S = 5.0
-_BACKOFF_S = (0.1, 2.0)
 #: Jobs read in one pass; the rest follow at once in the next.
 _MOST_JOBS = 2000
 _CACHED_SPECS = 20_000
 #: Ticks decided in one pass, more or less: after a long outage the heartbeat has to go out in between.
 _MOST_TICKS = 20_000
-_GENERAL = (
-    redis_errors.OutOfMemoryError, redis_errors.ReadOnlyError, redis_errors.NoPermissionError,
-    redis_errors.ClusterDownError,
-)  # fmt: skip
 
 
 @dataclass
@@ -109,8 +104,7 @@ class Beat:
         self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
         self._specs: OrderedDict[str, tuple[str, JobSpec]] = OrderedDict()
         self._unconfirmed: deque[_Sent] = deque()
-        self._troubles: set[str] = set()
-        self._trouble_since = 0.0
+        self._outage = Outage(log, "going on trying, ticks will be caught up by their jobs' rule")
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="cronq-claim")
 
     # The loop
@@ -118,17 +112,17 @@ class Beat:
     def run(self, stop: threading.Event) -> None:
         """Pass after pass until *stop* is set; errors are logged once each way and never end it."""
         wait_s = 0.0
-        backoff_s = _BACKOFF_S[0]
+        backoff_s = BACKOFF_S[0]
         while not rest(wait_s, stop):
             try:
                 wait_s = self.pass_once().wait_s
                 self._do_chores()
                 if not any(chore.is_failing for chore in self.chores):
-                    self._well_again()
-                backoff_s = _BACKOFF_S[0]
+                    self._outage.over()
+                backoff_s = BACKOFF_S[0]
             except (RedisError, OSError) as error:
                 self._troubled(error)
-                wait_s, backoff_s = backoff_s, min(backoff_s * 2, _BACKOFF_S[1])
+                wait_s, backoff_s = backoff_s, min(backoff_s * 2, BACKOFF_S[1])
             except Exception:  # a bug here must not silence every job
                 log.exception("a pass failed; going on")
                 wait_s = LOOK_EVERY_S
@@ -288,7 +282,7 @@ class Beat:
         try:
             return self.claimer.claim_due(claims, token, now_s)
         except ResponseError as error:
-            if _is_general(error):
+            if is_general(error):
                 raise
             if len(claims) == 1:
                 return [Answer("broken", f"Redis refused it: {error}")]
@@ -373,34 +367,7 @@ class Beat:
                 self._troubled(error)
 
     def _troubled(self, error: Exception) -> None:
-        """Say it once for each kind of trouble until all is well again."""
-        if _is_general(error):
+        if is_general(error):
             for chore in self.chores:
                 chore.outage()
-        what, kind = f"Redis: {type(error).__name__}: {error}", _kind_of(error)
-        if not self._troubles:
-            self._trouble_since = boot_s()
-            log.error("TROUBLE %s; going on trying, ticks will be caught up by their jobs' rule", what)
-        elif kind not in self._troubles:
-            log.error("TROUBLE %s", what)
-        self._troubles.add(kind)
-
-    def _well_again(self) -> None:
-        if self._troubles:
-            log.warning("RECOVERED Redis answers again after %s", format_duration(boot_s() - self._trouble_since))
-            self._troubles.clear()
-
-
-def _is_general(error: Exception) -> bool:
-    """Whether Redis would refuse anything just now: not the fault of one tick."""
-    if not isinstance(error, ResponseError):
-        return True
-    return isinstance(error, _GENERAL) or str(error).split(" ", 1)[0] in ("MISCONF", "BUSY", "NOREPLICAS")
-
-
-def _kind_of(error: Exception) -> str:
-    """What kind of trouble it is: a Redis that is away shows in many ways, a closed connection, a time-out…"""
-    is_away = isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError)
-    if is_away and not isinstance(error, redis_errors.AuthenticationError):
-        return "away"
-    return f"{type(error).__name__} {str(error).split(' ', 1)[0]}"
+        self._outage.noticed(error)

@@ -23,7 +23,7 @@ from cronq.run_store import REMOVED, RunStore, Settlement
 log = logging.getLogger("cronq.sweep")
 
 #: A pass looks through about so many jobs, most of which have nothing queued, and at so many batches of runs.
-_JOBS = 2000
+_JOBS = 4000
 _BATCH = 250
 _MOST_BATCHES = 10
 #: Settled in one pass, each in a round trip of its own while ticks wait; the others are found again.

@@ -6,32 +6,43 @@ import logging
 import threading
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
+from redis import exceptions as redis_errors
+from redis.exceptions import RedisError, ResponseError
 
 from cronq.clock import boot_s, format_duration, rest
 
 #: Pauses between tries, the first and the longest.
 BACKOFF_S = (0.1, 2.0)
+_GENERAL = (
+    redis_errors.OutOfMemoryError, redis_errors.ReadOnlyError, redis_errors.NoPermissionError,
+    redis_errors.ClusterDownError,
+)  # fmt: skip
 
 
 class Outage:
-    """Whether Redis answers, as one process sees it."""
+    """Whether Redis answers, as one process sees it; *meanwhile* is what the first line of trouble ends with."""
 
-    def __init__(self, log: logging.Logger) -> None:
+    def __init__(self, log: logging.Logger, meanwhile: str = "going on trying") -> None:
         self._log = log
-        self._since: float | None = None
+        self._meanwhile = meanwhile
+        self._kinds: set[str] = set()
+        self._since = 0.0
 
     def noticed(self, error: Exception) -> None:
-        """Redis did not answer; logged once until it is `over`."""
-        if self._since is None:
+        """Redis did not answer, or refused; each kind of trouble is logged once until it is `over`."""
+        what, kind = f"{type(error).__name__}: {error}", _kind_of(error)
+        if not self._kinds:
             self._since = boot_s()
-            self._log.error("TROUBLE Redis: %s: %s; going on trying", type(error).__name__, error)
+            self._log.error("TROUBLE Redis: %s; %s", what, self._meanwhile)
+        elif kind not in self._kinds:
+            self._log.error("TROUBLE Redis: %s", what)
+        self._kinds.add(kind)
 
     def over(self) -> None:
         """Redis answered; logged when it had not."""
-        if self._since is not None:
+        if self._kinds:
             self._log.warning("RECOVERED Redis answers again after %s", format_duration(boot_s() - self._since))
-            self._since = None
+            self._kinds.clear()
 
     def ride_out(self, work: Callable[[], object], stop: threading.Event) -> None:
         """Do *work* as soon as Redis lets it, unless *stop* is set meanwhile."""
@@ -45,3 +56,18 @@ class Outage:
                 self.noticed(error)
                 rest(pause_s, stop)
                 pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+
+def is_general(error: Exception) -> bool:
+    """Whether Redis would refuse anything just now: not the fault of one command."""
+    if not isinstance(error, ResponseError):
+        return True
+    return isinstance(error, _GENERAL) or str(error).split(" ", 1)[0] in ("MISCONF", "BUSY", "NOREPLICAS")
+
+
+def _kind_of(error: Exception) -> str:
+    """What kind of trouble it is: a Redis that is away shows in many ways, a closed connection, a time-out…"""
+    is_away = isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError)
+    if is_away and not isinstance(error, redis_errors.AuthenticationError):
+        return "away"
+    return f"{type(error).__name__} {str(error).split(' ', 1)[0]}"

@@ -34,8 +34,8 @@ _ENDED_BY_RQ = {"stopped": "stopped", "canceled": "stopped", "failed": "failed",
 
 
 def sweep_every_s(lost_after_s: float) -> float:
-    """How often to sweep, so that what vanished is settled within `lost_after` and a few seconds."""
-    return max(0.5, min(2.0, lost_after_s / 6))
+    """How often to sweep, so that what vanished is settled within `lost_after` and 5 s."""
+    return max(0.5, min(4.0, lost_after_s / 6))
 
 
 class Sweep:
