@@ -388,11 +388,11 @@ class Worker(rq.Worker):
 
     def _leave(self) -> None:
         self._watchdog.close()
-        try:
-            self.teardown()
-            self._heart.leave()
-        except (RedisError, OSError) as error:
-            log.warning("left without saying good-bye to Redis: %s", error)
+        for farewell in (self.teardown, self._heart.leave):
+            try:
+                farewell()
+            except Exception as error:  # redis-py ends a subscription whose connection broke with an AttributeError
+                log.warning("left without saying good-bye to Redis: %s", error)
 
 
 def queue_names(queues: Sequence[str]) -> list[str]:

@@ -5,27 +5,18 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from cronq import sweep as sweep_module
 from cronq.app import Cronq
 from cronq.config import Config
 from cronq.job import make_spec
 from cronq.registry import Registry
 
 POPPED = "rq:queue:default:intermediate"
-TOO_LATE = pytest.mark.xfail(
-    not hasattr(sweep_module, "sweep_every_s"),  # looks that come more often when lost_after is short
-    strict=True,
-    raises=AssertionError,
-    reason="0.8 of lost_after between two looks is rounded up to whole looks of 4 s",
-)
 
 
 @pytest.mark.parametrize(
     "lost_after_s",
-    [
-        pytest.param(1.0, marks=TOO_LATE), pytest.param(3.0, marks=TOO_LATE), pytest.param(6.0, marks=TOO_LATE), 30.0,
-    ],
-)  # fmt: skip
+    [1.0, 3.0, 6.0, 30.0],
+)
 def test_what_was_popped_and_not_begun_is_put_back_in_time_however_the_looks_fall(
     redis: Redis, monkeypatch: pytest.MonkeyPatch, lost_after_s: float
 ) -> None:
