@@ -108,7 +108,7 @@ def settled(told: Mapping[str, Any]) -> tuple[str, str]:
     watchdog.start()
     try:
         child = watchdog.spawn(told)
-        settlement = judge(ended(child), read_result(child.result), fence=None, told=None)
+        settlement = judge(ended(child), read_result(child.result), fence=None, told=None, at_deadline="")
         return settlement.outcome, settlement.reason
     finally:
         watchdog.close()
