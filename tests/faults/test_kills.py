@@ -46,6 +46,8 @@ PARENTS = [(GUARDIAN,), (WATCHDOG,), (GUARDIAN, WATCHDOG)]
 WITH_CHILD = [(CHILD,), (GUARDIAN, CHILD), (GUARDIAN, WATCHDOG, CHILD)]
 CASES = [(step, who) for step in STATES for who in PARENTS] + [("at work", who) for who in [*WITH_CHILD, (STILL,)]]
 BODY_S, LONG_BODY_S = 0.3, LOST_AFTER_S + 7
+#: Of one that is to be met at work: it must not be over before the blow falls, on a busy machine either.
+MET_BODY_S = 2.0
 
 
 def tell(figures: str) -> None:
@@ -72,7 +74,9 @@ class Round:
 
     @property
     def body_s(self) -> float:
-        return LONG_BODY_S if self.victims == (STILL,) else BODY_S
+        if self.victims == (STILL,):
+            return LONG_BODY_S
+        return MET_BODY_S if self.step == "at work" else BODY_S
 
     @property
     def expected(self) -> tuple[str, ...]:
@@ -86,6 +90,8 @@ class Round:
             return ("failed",)  # ended by a signal: the body's own end, and no worker vanished
         if self.victims == (WATCHDOG,) and self.step != "at work":  # there is no child, and the guardian lives
             return ("succeeded",)
+        if self.victims == (STILL,):  # awake again it says how the body ended, unless others have begun it anew
+            return ("succeeded", lost)
         return (lost,)
 
 
