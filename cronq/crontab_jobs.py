@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import SequenceMatcher
 from typing import Any
@@ -32,6 +32,8 @@ from cronq.zone import local_zone_name
 _ORIGIN, _GONE = "crontab:", "gone from crontab:"
 #: As alike as this are two commands of which one is an edit of the other.
 _ALIKE = 0.6
+#: So many comparisons of two commands take seconds.
+_MOST_PAIRS = 20_000
 #: What cron does: it ends no command, and makes up for nothing. That a second run waits for none is ours.
 CRONS_WAY: dict[str, Any] = {"timeout": "1d", "catchup": "skip"}
 
@@ -159,26 +161,26 @@ def names_for(lines: list[CrontabLine], own: Mapping[str, JobSpec], taken: Itera
     free = dict(sorted(own.items()))
     names: dict[int, str] = {}
 
-    def match(rule: Callable[[CrontabLine, JobSpec], float]) -> None:
-        """Give lines jobs, the pairs that fit best first; the order of the lines decides only between equals."""
-        open_lines = [at for at in range(len(lines)) if at not in names]
-        pairs = [(-rule(lines[at], spec), at, name) for at in open_lines for name, spec in free.items()]
-        for fit, at, name in sorted(pair for pair in pairs if pair[0] < 0):
-            if fit and at not in names and name in free:
-                names[at] = name
-                del free[name]
+    def match(of_line: Callable[[CrontabLine], Hashable], of_job: Callable[[JobSpec], Hashable]) -> None:
+        """Give each line the first job that has the same key; the order of the lines decides between equals."""
+        jobs: dict[Hashable, list[str]] = {}
+        for name in reversed(free):
+            jobs.setdefault(of_job(free[name]), []).append(name)
+        for at, line in enumerate(lines):
+            if at not in names and (found := jobs.get(of_line(line))):
+                names[at] = found.pop()
+                del free[names[at]]
 
-    def same_work(line: CrontabLine, spec: JobSpec) -> bool:
-        return (line.user or source.user, line.command, line.stdin) == (
-            spec.run_as,
-            (spec.command or ("",))[0],
-            spec.stdin,
-        )
+    def work(line: CrontabLine) -> tuple[Hashable, ...]:
+        return line.user or source.user, line.command, line.stdin
 
-    match(lambda line, spec: same_work(line, spec) and line.cron == spec.cron and dict(line.variables) == spec.env)
-    match(lambda line, spec: same_work(line, spec) and line.cron == spec.cron)
-    match(same_work)
-    match(lambda line, spec: _likeness(line, spec, source.user))
+    match(
+        lambda line: (*work(line), line.cron, frozenset(line.variables.items())),
+        lambda spec: (*_work(spec), spec.cron, frozenset(spec.env.items())),
+    )
+    match(lambda line: (*work(line), line.cron), lambda spec: (*_work(spec), spec.cron))
+    match(work, _work)
+    names |= _most_alike({at: line for at, line in enumerate(lines) if at not in names}, free, source.user)
     used = {*taken, *names.values()}
     for at, line in enumerate(lines):
         if at not in names:
@@ -187,11 +189,42 @@ def names_for(lines: list[CrontabLine], own: Mapping[str, JobSpec], taken: Itera
     return [names[at] for at in range(len(lines))]
 
 
-def _likeness(line: CrontabLine, spec: JobSpec, user: str) -> float:
-    """How alike the commands of the same user at the same time are, 0 when not enough."""
-    if (line.user or user, line.cron) != (spec.run_as, spec.cron) or spec.command is None:
+def _work(spec: JobSpec) -> tuple[Hashable, ...]:
+    """User, command and input of a job, as a line has them."""
+    return spec.run_as, (spec.command or ("",))[0], spec.stdin
+
+
+def _most_alike(lines: Mapping[int, CrontabLine], free: Mapping[str, JobSpec], user: str) -> dict[int, str]:
+    """Lines whose command was edited, with their jobs: those of the same user at the same time, the most alike first.
+
+    Of more than `_MOST_PAIRS` such pairs none is looked at: a file edited from end to end is another file.
+    """
+    jobs: dict[Hashable, list[str]] = {}
+    for name, spec in free.items():
+        if spec.command is not None:
+            jobs.setdefault((spec.run_as, spec.cron), []).append(name)
+    keys = {at: (line.user or user, line.cron) for at, line in lines.items()}
+    if sum(len(jobs.get(key, ())) for key in keys.values()) > _MOST_PAIRS:
+        return {}
+    pairs = [
+        (-_likeness(lines[at].command, (free[name].command or ("",))[0]), at, name)
+        for at, key in keys.items() for name in jobs.get(key, ())
+    ]  # fmt: skip
+    found: dict[int, str] = {}
+    given: set[str] = set()
+    for _, at, name in sorted(pair for pair in pairs if pair[0] < 0):
+        if at not in found and name not in given:
+            found[at] = name
+            given.add(name)
+    return found
+
+
+def _likeness(one: str, other: str) -> float:
+    """How alike two commands are, 0 when not enough."""
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    if matcher.real_quick_ratio() < _ALIKE or matcher.quick_ratio() < _ALIKE:
         return 0
-    ratio = SequenceMatcher(None, line.command, spec.command[0], autojunk=False).ratio()
+    ratio = matcher.ratio()
     return ratio if ratio >= _ALIKE else 0
 
 

@@ -18,6 +18,9 @@ _WORDS = ("created", "changed", "same", "ghosts", "removed")
 #: Where files have a user column, whatever the caller says.
 _SYSTEM = ("/etc/crontab", "/etc/cron.d/")
 _SPOOL = "/var/spool/cron/crontabs"
+_LARGEST = 16 * 1024 * 1024
+#: Of a line that cannot be carried over so much is quoted.
+_QUOTED = 120
 
 
 @click.group("crontab", subcommand_metavar="import|export ...")
@@ -48,6 +51,11 @@ def crontab_import_command(
     A second import changes what has changed. A job whose line is gone stays, as a ghost. Lines that cannot be carried
     over are named with their reason, and the exit code is 1.
     """
+    from cronq.command import has_user
+
+    if user is not None and (system or not has_user(user)):
+        why = "with --system the file itself names the users" if system else f"there is no user {user!r} here"
+        raise click.BadParameter(why, param_hint="--user")
     raw, path, system, user = _read(file, system, user)
     given = {name: value for name, value in options.items() if value is not None}
     app = open_app(ctx)
@@ -69,11 +77,15 @@ def _read(file: str, system: bool, user: str | None) -> tuple[bytes, str, bool, 
 
         user = user or user_name(os.geteuid())
         return sys.stdin.buffer.read(), f"~{user}", system, user
-    path = Path(file).absolute()
+    path = Path(os.path.abspath(file))  # one file, one path: `..` in it would make other jobs of the same lines
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as opened:
+            raw = opened.read(_LARGEST + 1)
     except OSError as error:
         raise click.BadParameter(f"{file}: {error.strerror}", param_hint="FILE") from None
+    if len(raw) > _LARGEST or b"\0" in raw:
+        why = f"larger than {_LARGEST >> 20} MiB" if b"\0" not in raw else "not a text: it has a NUL byte"
+        raise click.BadParameter(f"{file} is {why}, and so no crontab", param_hint="FILE")
     if str(path.parent) == _SPOOL:
         user = user or path.name
     return raw, str(path), system or str(path).startswith(_SYSTEM), user
@@ -87,7 +99,9 @@ def _document(report: CrontabReport) -> dict[str, Any]:
 
 def _tell(report: CrontabReport, path: str, dry_run: bool) -> None:
     for fault in report.faults:
-        say(f"{path}:{fault.number}: {fault.reason}: {fault.text.strip()}")
+        quoted = fault.text.strip()
+        quoted = quoted if len(quoted) <= _QUOTED else quoted[:_QUOTED] + "…"
+        say(f"{path}:{fault.number}: {fault.reason}: {quoted}")
     for note in report.notes:
         say(f"{path}: {note}")
     if report.same:
@@ -112,7 +126,8 @@ def crontab_export_command(ctx: click.Context, names: tuple[str, ...], system: b
     for name in names:
         with suggesting(app, name):
             app.jobs.get(name)
+    lines = app.export_crontab(names, system=system, user=user)
     click.echo("# Debian's cron knows no CRON_TZ: there, use this only on machines in that zone.")
-    for line in app.export_crontab(names, system=system, user=user):
+    for line in lines:
         click.echo(line)
     return 0

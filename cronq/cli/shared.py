@@ -111,7 +111,7 @@ def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) ->
     if call(ctx).get("debug"):
         level = "debug"
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = _OneLine("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = _utc_fields
     handler.setFormatter(formatter)
     root = logging.getLogger("cronq")
@@ -122,6 +122,14 @@ def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) ->
     logging.raiseExceptions = False  # whoever read our log went away: that ends no beat and no worker
 
 
+class _OneLine(logging.Formatter):
+    """One event is one line, whatever stands in an id or a description that others wrote; tracebacks follow it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+
 def _utc_fields(seconds: float | None) -> Any:
     return utc(seconds or 0.0).timetuple()
 
@@ -129,7 +137,7 @@ def _utc_fields(seconds: float | None) -> Any:
 def say(words: object) -> None:
     """Talk: one line on stderr. A reader that went away is no reason to end."""
     try:
-        click.echo(f"cronq: {' '.join(str(words).split())}", err=True)
+        click.echo(f"cronq: {printable(' '.join(str(words).split()))}", err=True)
     except OSError:
         pass
 

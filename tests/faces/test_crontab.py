@@ -295,6 +295,66 @@ def test_a_file_that_is_not_there_is_a_wrong_call(cronq: Cli, here: Path) -> Non
     assert "no-such-file: No such file or directory" in said.complaint
 
 
+@pytest.mark.parametrize("content", [b"\x7fELF\x00\x01\x1b[31m\n" * 50, b"* * * * * true\n* * * * * echo a\x00b\n"])
+def test_a_file_that_is_no_text_is_a_wrong_call(cronq: Cli, here: Path, app: Cronq, content: bytes) -> None:
+    (here / "table").write_bytes(content)
+
+    said = cronq("crontab", "import", "table")
+
+    assert said.code == 2
+    assert "table is not a text: it has a NUL byte" in said.complaint
+    assert app.jobs.names() == []
+
+
+def test_a_file_that_never_ends_is_a_wrong_call(cronq: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cronq.cli.crontab._LARGEST", 1000)
+    (here / "table").write_text("# nothing\n" * 101)
+
+    said = cronq("crontab", "import", "table")
+
+    assert (said.code, "larger than" in said.complaint) == (2, True)
+
+
+def test_a_line_that_is_refused_is_quoted_briefly_and_cannot_talk_to_a_terminal(cronq: Cli, here: Path) -> None:
+    (here / "table").write_text(f"22-6 * * * * echo \x1b[31m{'x' * 500}\n")
+
+    said = cronq("crontab", "import", "table")
+
+    assert said.code == 1
+    assert "22-6 * * * * echo \N{REPLACEMENT CHARACTER}[31mxxx" in said.complaint
+    assert len(said.complaint) < 400
+
+
+def test_a_path_written_otherwise_is_the_same_file(imports: Callable[..., Any], table: Path, here: Path) -> None:
+    created = imports("table")["created"]
+    (here / "sub").mkdir()
+
+    again = imports("sub/../table")
+
+    assert (again["created"], again["same"], again["ghosts"]) == ([], created, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [(("--user", "no-such-user"), "there is no user 'no-such-user' here"), (("--user", ME, "--system"), "--system")],
+)
+def test_a_user_that_cannot_be_meant_is_a_wrong_call(
+    cronq: Cli, table: Path, app: Cronq, words: tuple[str, ...], why: str
+) -> None:
+    said = cronq("crontab", "import", "table", *words)
+
+    assert (said.code, why in said.complaint) == (2, True)
+    assert app.jobs.names() == []
+
+
+def test_an_export_that_cannot_be_made_writes_nothing(cronq: Cli, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRONQ_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    said = cronq("crontab", "export")
+
+    assert (said.code, said.out) == (69, "")
+
+
 def test_a_system_crontab_that_is_taken_for_a_users_is_noticed(cronq: Cli, here: Path) -> None:
     (here / "table").write_text("0 1 * * * root /usr/bin/tidy\n0 2 * * * nobody true\n")
 

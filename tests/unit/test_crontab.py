@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cronq.clock import boot_s
 from cronq.crontab import CrontabLine, Fault, options_of, parse_crontab, write_crontab, write_line
 from cronq.crontab_jobs import Source, names_for
 from cronq.job import JobSpec, make_spec
@@ -555,3 +556,22 @@ def test_the_oracle_tells_apart_what_it_must() -> None:
         27,
         27,
     ]
+
+
+def test_thousands_of_lines_find_their_jobs_soon() -> None:
+    text = "".join(f"{at % 60} {at % 24} * * * ann /usr/bin/program-{at} --with {at}\n" for at in range(5000))
+    own = named(text)
+    edited = text.replace("--with", "--without")
+
+    begun = boot_s()
+    assert list(named(text, own)) == list(own)
+    assert len(named(edited, own)) == 5000  # too many to be compared one by one
+    assert boot_s() - begun < 5
+
+
+def test_a_few_edited_lines_among_thousands_keep_their_jobs() -> None:
+    text = "".join(f"{at % 60} {at % 24} * * * ann /usr/bin/program-{at} --with {at}\n" for at in range(2000))
+    own = named(text)
+    edited = text.replace("program-1500 --with", "program-1500 --without").replace("program-7 ", "program-7 -v ")
+
+    assert list(named(edited, own)) == list(own)
