@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+from cronq.clock import format_duration
 from cronq.config import Config
 from cronq.errors import Conflict, CronqError, DefinitionError, UnknownRun
 from cronq.foreign_job import read_meta
 from cronq.foreign_schedule import ForeignCron, Repetition
-from cronq.held_back import read_data
 from cronq.job import JobSpec, make_spec
-from cronq.job_store import JobStore
+from cronq.job_store import MARK_AHEAD_S, JobStore
 from cronq.keys import RQ_SCHEDULED_JOBS, rq_job
-from cronq.pickles import is_within, load_plain
+from cronq.pickles import is_within, load_plain, read_data
 from cronq.replies import text, texts
 from cronq.stored_job import StoredJob
 
@@ -44,11 +45,18 @@ class Adoption:
         if score is None or not fields:
             raise UnknownRun(f"rq-scheduler holds no job {entry_id}; see `cronq delayed`")
         known = {text(field): value for field, value in fields.items()}
-        repetition = read_meta(known.get("meta", b"")).repetition
+        try:
+            repetition = read_meta(known.get("meta", b"")).repetition
+        except CronqError as error:
+            raise CronqError(f"{entry_id} cannot be adopted: {error}") from None
         spec = self._spec(entry_id, name, known, repetition)
         if self.jobs.find([spec.name]):
             raise DefinitionError("this name is taken; choose another with --name", job=spec.name, field="name")
-        last_s = score - repetition.interval_s if repetition.interval_s else score - 1
+        due_s = min(max(score, 0.0), now_s + _LONGEST_S)  # others write any number, also one that is no time
+        last_s = due_s - (repetition.interval_s or 1)
+        if repetition.interval_s and last_s > now_s + MARK_AHEAD_S:
+            problem = f"{entry_id} begins only in {format_duration(due_s - now_s)}, and a job of cronq begins at once"
+            raise CronqError(f"{problem}; adopt it then, or `cronq reschedule` it to an earlier time first")
         mark = max(0, min(int(last_s), int(now_s)))
         assert spec.schedule is not None
         self.jobs.open_epoch()
@@ -79,7 +87,7 @@ class Adoption:
         if not is_within(module, self.allow):
             raise CronqError(f"{entry_id} calls {function}; allow it here and for the workers: CRONQ_ALLOW={module}")
         words = texts({key: value for key, value in known.items() if key in _TEXTS})
-        timeout = int(words.get("timeout") or _RQ_TIMEOUT_S)
+        timeout = _whole(entry_id, words, "timeout") or _RQ_TIMEOUT_S
         options: dict[str, Any] = {
             "function": f"{module}:{short}",
             "args": list(args),
@@ -88,8 +96,8 @@ class Adoption:
             "timeout": timeout if timeout > 0 else _LONGEST_S,
             "description": words.get("description", ""),
         }
-        if int(words.get("result_ttl") or 0) > 0:
-            options["result_ttl"] = max(60, int(words["result_ttl"]))
+        if (result_ttl := _whole(entry_id, words, "result_ttl")) > 0:
+            options["result_ttl"] = max(60, result_ttl)
         return make_spec(name or short, **options, **self._when(entry_id, repetition))
 
     def _when(self, entry_id: str, repetition: Repetition) -> dict[str, Any]:
@@ -103,6 +111,15 @@ class Adoption:
         if not cron.is_plain:
             raise CronqError(f"{entry_id}: {repetition.cron!r} is due when both day fields match; cronq when one does")
         return {"cron": cron.expression, "tz": self.tz}
+
+
+def _whole(entry_id: str, words: Mapping[str, str], field: str) -> int:
+    """A whole number among the *words* of an RQ job, 0 when it is absent. Raises CronqError."""
+    try:
+        return int(words.get(field) or 0)
+    except ValueError:
+        told = f"{words[field][:40]!r} is not a whole number"
+        raise CronqError(f"{entry_id} cannot be adopted: {field}: {told}") from None
 
 
 _TEXTS = ("timeout", "origin", "description", "result_ttl")

@@ -129,7 +129,9 @@ def iso(epoch_s: float | None) -> str | None:
 def parse_instant(text: str) -> float:
     """Epoch seconds of an ISO 8601 time; without an offset it is UTC. Raises ValueError."""
     moment = datetime.fromisoformat(text)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    found = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    utc(found)  # ValueError: its offset takes it out of the years that can be shown
+    return found
 
 
 def tick_stamp(epoch_s: float) -> str:

@@ -25,7 +25,7 @@ from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 from cronq import child
 from cronq.clock import boot_s, rest, utc
 from cronq.errors import CronqError, RunRefused
-from cronq.foreign_job import Sealed, SealedSerializer
+from cronq.foreign_job import Sealed, SealedSerializer, fetch_job
 from cronq.foreign_watch import ForeignWatch
 from cronq.job import make_spec
 from cronq.keys import rq_intermediate
@@ -108,12 +108,13 @@ class ForeignRuns:
                 "or let a stock `rq worker` serve its queue"
             )
         try:
-            job = Job.fetch(job_id, connection=self.worker.connection, serializer=SealedSerializer)
+            job = fetch_job(job_id, self.worker.connection, SealedSerializer)
             function, is_method = read_function(job.data)
         except Exception as error:  # whatever stands there
             if isinstance(error, RedisError) and "WRONGTYPE" not in str(error):
                 raise
-            raise RunRefused(f"{job_id} cannot be read as an RQ job: {error}"[:500]) from None
+            reason = str(error) or type(error).__name__
+            raise RunRefused(f"{job_id[:100]} cannot be read as an RQ job: {reason}"[:500]) from None
         if not is_method and not is_within(function.rpartition(".")[0], self.allowed):
             raise RunRefused(
                 f"{job_id} calls {function}, and this worker may run only {', '.join(self.allowed)}; "
@@ -267,7 +268,7 @@ class ForeignRuns:
         job: Job | None = None
         serializer = OpenSerializer(self.allowed)
         try:
-            job = Job.fetch(order["rq_job"], connection=self.worker.connection, serializer=serializer)
+            job = fetch_job(order["rq_job"], self.worker.connection, serializer)
             self._check(job)
             limit: Any = UnixSignalDeathPenalty
             with limit(int(order["timeout"]), JobTimeoutException, job_id=job.id):

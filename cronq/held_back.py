@@ -5,8 +5,8 @@ Reading changes nothing, and nothing that is read is executed.
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import Redis
@@ -15,11 +15,13 @@ from cronq.clock import iso
 from cronq.errors import CronqError
 from cronq.foreign_job import read_meta
 from cronq.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
-from cronq.pickles import read_function
+from cronq.pickles import read_data, read_function
 from cronq.replies import text
 from cronq.serving import put_aside
 
 _MOST = 10_000
+#: What can be shown as a time; others write any number.
+_EARLIEST_S, _LATEST_S = 0.0, 253402300799.0
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,6 @@ class HeldBackView:
         }
 
 
-def read_data(raw: bytes) -> bytes:
-    """The pickled call of an RQ job. Raises CronqError."""
-    if raw[:1] != b"x":  # RQ compresses; very old releases did not
-        return raw
-    try:
-        return zlib.decompress(raw)
-    except zlib.error as error:
-        raise CronqError(f"its data cannot be read ({error})") from None
-
-
 def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
     """All of it, the next one first, what was put aside last."""
     queues = sorted(text(each).removeprefix(rq_queue("")) for each in client.smembers(RQ_QUEUES))
@@ -69,7 +61,7 @@ def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
     for queue, store in zip(["", *queues], stores, strict=True):
         entries = [(text(entry_id), float(score)) for entry_id, score in store] if isinstance(store, list) else []
         found += _views(client, keys, queue, entries)
-    found.sort(key=lambda view: (view.due_s or 0.0, view.id))
+    found.sort(key=lambda view: (math.inf if view.due_s is None else view.due_s, view.id))
     return found + [_aside(entry_id, facts) for entry_id, facts in put_aside(client, keys)]
 
 
@@ -86,16 +78,20 @@ def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float
             pipe.hmget(rq_job(entry_id), "data", "origin", "meta")
         replies = pipe.execute(raise_on_error=False)
     found = []
-    for (entry_id, due_s), row, fields in zip(entries, replies[::2], replies[1::2], strict=True):
+    for (entry_id, score), row, fields in zip(entries, replies[::2], replies[1::2], strict=True):
+        due_s = score if _EARLIEST_S <= score <= _LATEST_S else None
         if isinstance(row, list) and row[0] is not None:
             job, of, reason = (text(value) if value is not None else None for value in row)
             found.append(HeldBackView(entry_id, "run", job, of, due_s, None, reason))
         else:
-            found.append(_foreign(entry_id, due_s, queue, fields))
+            view = _foreign(entry_id, due_s, queue, fields)
+            found.append(
+                view if due_s is not None else replace(view, note=f"{score:g} is no time; reschedule or stop it")
+            )
     return found
 
 
-def _foreign(entry_id: str, due_s: float, queue: str, fields: Any) -> HeldBackView:
+def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> HeldBackView:
     kind = "rq" if queue else "rq-scheduler"
     if not isinstance(fields, list) or fields[0] is None:
         return HeldBackView(entry_id, kind, None, queue or None, due_s, None, "its RQ job does not exist")

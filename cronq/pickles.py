@@ -10,6 +10,7 @@ import importlib
 import inspect
 import io
 import pickle
+import zlib
 from collections.abc import Collection
 from typing import Any
 
@@ -104,6 +105,22 @@ def load_within(raw: bytes, allowed: Collection[str]) -> Any:
         raise PickleRefused(f"its pickle is refused: {error}") from None
     except Exception as error:  # a damaged pickle raises whatever it likes
         raise PickleRefused(f"its pickle cannot be read ({type(error).__name__})") from None
+
+
+def read_data(raw: bytes) -> bytes:
+    """What RQ compressed: the pickled call of an RQ job. Raises PickleRefused, also for what would grow too large."""
+    if raw[:1] != b"x":  # very old releases did not compress
+        return raw
+    reader = zlib.decompressobj()
+    try:
+        found = reader.decompress(raw, _MOST_BYTES)
+    except zlib.error as error:
+        raise PickleRefused(f"its data cannot be read ({error})") from None
+    if reader.unconsumed_tail:
+        raise PickleRefused(f"its data is larger than {_MOST_BYTES:,} bytes")
+    if not reader.eof:
+        raise PickleRefused("its data cannot be read (it is cut off)")
+    return found
 
 
 def read_function(raw: bytes) -> tuple[str, bool]:

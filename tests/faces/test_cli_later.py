@@ -62,6 +62,8 @@ def test_at_a_moment_is_utc_unless_it_says_otherwise(cronq: Cli, redis: Redis, t
     [
         (("run", "tidy", "--in", "soon"), 2),
         (("run", "tidy", "--at", "soon"), 2),
+        (("run", "tidy", "--at", "0001-01-01T00:00+14:00"), 2),
+        (("run", "tidy", "--at", "9999-12-31T23:59-14:00"), 2),
         (("run", "tidy", "--in", "5m", "--at", "2030-01-01"), 2),
         (("run", "tidy", "--in", "6000w"), 78),
         (("run", "nobody", "--in", "5m"), 2),
@@ -119,3 +121,17 @@ def test_a_foreign_job_is_moved_as_well(cronq: Cli, app: Cronq, redis: Redis) ->
 
     assert redis.zscore(STORE, "once") == datetime(2031, 1, 1, tzinfo=UTC).timestamp()
     assert not redis.exists("cronq:run:once")
+
+
+def test_a_number_that_is_no_time_is_shown_as_such(cronq: Cli, app: Cronq, redis: Redis) -> None:
+    Scheduler(connection=redis).schedule(datetime(2030, 1, 1), work, interval=60, id="steady")
+    redis.zadd(STORE, {"steady": 1e300, "never": float("inf"), "always": float("-inf")})
+
+    found = json.loads(cronq("delayed", "--json").out)
+
+    assert {view["id"]: (view["due"], view["note"].split()[0]) for view in found} == {
+        "steady": (None, "1e+300"), "never": (None, "inf"), "always": (None, "-inf")
+    }  # fmt: skip
+    assert "1e+300 is no time; reschedule or stop it" in cronq("delayed").out
+    assert cronq("reschedule", "steady", "--in", "5m").code == 0
+    assert "in 5m" in cronq("delayed").out

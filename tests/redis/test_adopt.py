@@ -151,3 +151,28 @@ def test_both_day_fields_are_refused(app: Cronq, scheduler: Scheduler) -> None:
 
     with pytest.raises(CronqError, match="both day fields"):
         app.adopt("fridays")
+
+
+@pytest.mark.parametrize(
+    ("due_s", "fields", "words"),
+    [
+        (7200, {}, "steady begins only in 2h.*reschedule"),
+        (float("inf"), {}, "steady begins only in"),
+        (50, {"timeout": "abc"}, "steady cannot be adopted: timeout: 'abc'"),
+        (50, {"result_ttl": "x"}, "steady cannot be adopted: result_ttl: 'x'"),
+        (50, {"meta": b"junk"}, "steady cannot be adopted: its meta"),
+    ],
+)
+def test_what_cannot_go_on_as_it_is_says_which_entry_and_stays(
+    app: Cronq, scheduler: Scheduler, redis: Redis, now: int, due_s: float, fields: dict[str, Any], words: str
+) -> None:
+    scheduler.schedule(naive(now + 50), work, interval=60, id="steady")
+    redis.zadd(STORE, {"steady": now + due_s})
+    if fields:
+        redis.hset("rq:job:steady", mapping=fields)
+
+    with pytest.raises(CronqError, match=words):
+        app.adopt("steady")
+
+    assert app.jobs.names() == []
+    assert redis.zscore(STORE, "steady") == now + due_s

@@ -218,9 +218,11 @@ def test_junk_in_a_queue_is_set_aside_with_its_reason(shop: Installation, queue:
     shop.client.hset("rq:job:junk", mapping={b"\xff": b"\x00", "created_at": "yesterday"})
     shop.client.hset("rq:job:odd", mapping={"data": zlib.compress(pickle.dumps(5)), "status": "queued"})
     shop.client.set("rq:job:text", "text")
-    shop.client.rpush(queue.key, "no-hash", "junk", "odd", "text", b"\xff\xfe")
+    bomb = zlib.compress(bytes(65 * 1024 * 1024))
+    shop.client.hset("rq:job:bomb", mapping={"data": bomb, "status": "queued"})
+    shop.client.rpush(queue.key, "no-hash", "junk", "odd", "text", "bomb", "two\nlines \x1b[31m", b"\xff\xfe")
 
-    for name in ("no-hash", "junk", "odd", "text"):
+    for name in ("no-hash", "junk", "odd", "text", "bomb", "two lines \N{REPLACEMENT CHARACTER}[31m"):
         worker.wait_for_line(f"REFUSED {name} ")
     assert ends(shop, queue.enqueue(F + "add", 1)).return_value() == 2
     assert shop.client.llen(queue.intermediate_queue_key) == 0

@@ -11,12 +11,13 @@ import os
 import pickle
 import subprocess
 import uuid
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cronq.pickles import PickleRefused, load_plain, load_within, read_function
+from cronq.pickles import PickleRefused, load_plain, load_within, read_data, read_function
 
 HERE = __name__
 DATA = [
@@ -111,3 +112,14 @@ def test_the_function_of_a_call_is_read_without_making_anything(call: Any, expec
 def test_what_is_no_call_is_refused(value: Any) -> None:
     with pytest.raises(PickleRefused):
         read_function(pickle.dumps(value))
+
+
+def test_a_call_that_would_fill_the_memory_is_not_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cronq.pickles._MOST_BYTES", 1000)
+    fits, bursts = zlib.compress(b"x" * 1000), zlib.compress(b"x" * 1001)
+
+    assert read_data(fits) == b"x" * 1000
+    with pytest.raises(PickleRefused, match="larger than 1,000 bytes"):
+        read_data(bursts)
+    with pytest.raises(PickleRefused, match="cut off"):
+        read_data(fits[:-1])
