@@ -224,7 +224,8 @@ class Cronq(Later):
         """Store a job that no module defines, usually a command; `created`, `changed` or `same`."""
         spec = make_spec(name, **options)
         known = self.jobs.find([name]).get(name)
-        if isinstance(known, StoredJob) and known.origin != "cli":
+        # An adopted job has the same origin, and its function would be lost for good.
+        if isinstance(known, StoredJob) and (known.origin != "cli" or (known.spec.function and spec.command)):
             raise DefinitionError(
                 f"this name is taken by the job at {known.source}; choose another", job=name, field="name"
             )

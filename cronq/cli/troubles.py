@@ -21,11 +21,11 @@ _UNKNOWN = 3  #: what monitoring systems take for "the check itself is wrong"
 #: Options that are planned, by verb: refused by name.
 _OPTIONS_NOT_BUILT = {
     "add": {
-        "--retries", "--retry-delay", "--backoff", "--on-lost", "--depends-on", "--after", "--backfill", "--on",
+        "--retries", "--retry-delay", "--backoff", "--depends-on", "--after", "--backfill", "--on",
         "--on-all", "--priority", "--lease", "--leases", "--limit", "--limits",
     },
     "run": {"--force"},
-    "worker": {"--allow", "--no-commands"},
+    "worker": {"--no-commands"},
 }  # fmt: skip
 
 

@@ -141,6 +141,16 @@ def test_a_name_that_is_taken_is_refused(app: Cronq, scheduler: Scheduler, now: 
     assert app.adopt("two", name="other").name == "other"
 
 
+def test_a_command_does_not_take_the_place_of_an_adopted_function(app: Cronq, scheduler: Scheduler, now: int) -> None:
+    scheduler.schedule(naive(now + 50), work, interval=60, id="one")
+    adopted = app.adopt("one")
+
+    with pytest.raises(DefinitionError, match="taken by the job at adopted from rq-scheduler"):
+        app.add("work", command=["true"])
+
+    assert app.jobs.get("work").spec == adopted
+
+
 def test_an_id_that_nobody_holds_is_unknown(app: Cronq) -> None:
     with pytest.raises(UnknownRun):
         app.adopt("nobody")
@@ -156,7 +166,7 @@ def test_both_day_fields_are_refused(app: Cronq, scheduler: Scheduler) -> None:
 @pytest.mark.parametrize(
     ("due_s", "fields", "words"),
     [
-        (7200, {}, "steady begins only in 2h.*reschedule"),
+        (7200, {}, "steady begins only in .*reschedule"),
         (float("inf"), {}, "steady begins only in"),
         (50, {"timeout": "abc"}, "steady cannot be adopted: timeout: 'abc'"),
         (50, {"result_ttl": "x"}, "steady cannot be adopted: result_ttl: 'x'"),
