@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from cronq.clock import iso
 from cronq.errors import CronqError
@@ -59,10 +60,20 @@ def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
         stores = pipe.execute(raise_on_error=False)
     found: list[HeldBackView] = []
     for queue, store in zip(["", *queues], stores, strict=True):
-        entries = [(text(entry_id), float(score)) for entry_id, score in store] if isinstance(store, list) else []
-        found += _views(client, keys, queue, entries)
+        if isinstance(store, list):
+            found += _views(client, keys, queue, [(text(entry_id), float(score)) for entry_id, score in store])
+        else:
+            found.append(_unreadable(rq_scheduled(queue) if queue else RQ_SCHEDULED_JOBS, queue, store))
     found.sort(key=lambda view: (math.inf if view.due_s is None else view.due_s, view.id))
-    return found + [_aside(entry_id, facts) for entry_id, facts in put_aside(client, keys)]
+    try:
+        return found + [_aside(entry_id, facts) for entry_id, facts in put_aside(client, keys)]
+    except ResponseError as error:
+        return [*found, _unreadable(keys.aside, "", error)]
+
+
+def _unreadable(key: str, queue: str, error: object) -> HeldBackView:
+    """A store that somebody replaced by a key of another type: it hides nothing else, and is not taken for empty."""
+    return HeldBackView(key, "aside", None, queue or None, None, None, f"cannot be read: {error}")
 
 
 def _aside(entry_id: str, facts: dict[str, Any]) -> HeldBackView:

@@ -135,3 +135,15 @@ def test_a_number_that_is_no_time_is_shown_as_such(cronq: Cli, app: Cronq, redis
     assert "1e+300 is no time; reschedule or stop it" in cronq("delayed").out
     assert cronq("reschedule", "steady", "--in", "5m").code == 0
     assert "in 5m" in cronq("delayed").out
+
+
+def test_a_store_of_a_wrong_type_is_shown_and_hides_nothing(cronq: Cli, app: Cronq, redis: Redis) -> None:
+    Queue("low", connection=redis).enqueue_in(timedelta(hours=1), work)
+    for key in (STORE, "cronq:aside"):
+        redis.set(key, "junk")
+
+    lines = cronq("delayed").out.splitlines()[1:]
+
+    assert len(lines) == 3
+    for key in (STORE, "cronq:aside"):
+        assert any(key in line and "cannot be read: WRONGTYPE" in line for line in lines)
