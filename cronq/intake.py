@@ -28,6 +28,7 @@ class Intake:
         self.woken = threading.Event()  #: set when a script says that something was queued
         self.held: str | None = None  #: why the last look was to take nothing, in words
         self._take: Any = scripts.load(client, "take_run")
+        self._give_back: Any = scripts.load(client, "give_back")
 
     def take(self, names: Sequence[str], wait_s: float) -> tuple[str, Any] | None:
         """(queue, raw id) of the next id of the queues *names*; None when there is none within *wait_s*.
@@ -55,7 +56,4 @@ class Intake:
 
     def give_back(self, queue: str, raw_id: Any) -> None:
         """Return an id that was taken and will not be served to the head of its queue."""
-        with self.client.pipeline() as pipe:
-            pipe.lrem(rq_intermediate(queue), 1, raw_id)
-            pipe.lpush(rq_queue(queue), raw_id)
-            pipe.execute()
+        self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id])

@@ -5,7 +5,8 @@ the scripts let one win."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis import Redis
@@ -53,6 +54,7 @@ class Sweep:
         self._ahead_s: float | None = None
         self._popped: dict[tuple[str, bytes], float] = {}
         self._tidied = -_TIDY_S
+        self._said: set[str] = set()
         self.foreign = ForeignWatch(client, keys, lost_after_s=lost_after_s)
 
     def once(self, now_s: float | None = None) -> None:
@@ -72,8 +74,11 @@ class Sweep:
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
             pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=0, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
-            *replies, silent = pipe.execute(raise_on_error=False)
-        (seconds, micros), locks, queues, unseen, plain = _sound(replies)
+            clock, *lists = pipe.execute(raise_on_error=False)
+        if isinstance(clock, Exception):
+            raise clock
+        seconds, micros = clock
+        locks, queues, unseen, plain, silent = map(self._entries, lists)
         boot = boot_s()
         now_s = now_s or seconds + micros / 1e6
         self._note_answer(boot, seconds + micros / 1e6)
@@ -81,13 +86,13 @@ class Sweep:
         self._look_at_popped(queues, boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.lost_after_s:
             self._each(unseen, lambda run_id: self._settle_lost(run_id, before, now_s))
-            if isinstance(silent, list):  # a list of strangers, of whatever type it is, keeps nobody waiting
-                self.foreign.settle_silent(silent)
+            self.foreign.settle_silent(silent)
         self._look_at_plain(plain, now_s)
         if boot - self._tidied >= _TIDY_S:
             self._tidied = boot
-            for queue in queues:
-                self._tidy(text(queue).removeprefix(rq_keys.rq_queue("")), now_s)
+            for queue in map(text, queues):
+                with self._passing_over_damage():
+                    self._tidy(queue.removeprefix(rq_keys.rq_queue("")), now_s)
 
     def outage(self) -> None:
         """Redis did not answer: what was unheard of meanwhile proves nothing."""
@@ -103,6 +108,26 @@ class Sweep:
             self._steady_since = boot
             self._popped.clear()
         self._last_answer, self._ahead_s = boot, ahead_s
+
+    def _entries(self, reply: Any) -> Any:
+        """What a list holds; one of a wrong type holds nothing, so that it keeps none of the others waiting."""
+        with self._passing_over_damage():
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+        return []
+
+    @contextmanager
+    def _passing_over_damage(self) -> Iterator[None]:
+        """Say once what a key of a wrong type has kept from being done, and go on."""
+        try:
+            yield
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            if str(error) not in self._said:
+                self._said.add(str(error))
+                log.error("DAMAGED a key that the sweep reads: %s", error)
 
     def _each(self, run_ids: Iterable[bytes], work: Callable[[str], None]) -> None:
         """One damaged run must not keep the others from being settled."""
@@ -189,8 +214,9 @@ class Sweep:
     def _wake_waiters(self, locks: Iterable[bytes]) -> None:
         """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run."""
         for lock in map(text, locks):
-            if not self.client.exists(self.keys.lock(lock)):
-                self.runs.put_back(lock)
+            with self._passing_over_damage():
+                if not self.client.exists(self.keys.lock(lock)):
+                    self.runs.put_back(lock)
 
     def _tidy(self, queue: str, now_s: float) -> None:
         """Forget expired entries of RQ's registries, and workers that died without a word: our workers do not."""
@@ -207,11 +233,3 @@ class Sweep:
         if gone:
             self.client.zrem(canceled, *gone)
         clean_worker_registry(Queue(queue, connection=self.client))
-
-
-def _sound(replies: list[Any]) -> list[Any]:
-    """The replies to a pipeline, unless one is an error: then that is raised."""
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    return replies

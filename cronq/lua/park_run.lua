@@ -2,17 +2,26 @@
 --
 -- KEYS  1 job:{lock}:waiting   2 waiting
 -- ARGV  1 prefix   2 run id, or "" to put the oldest back   3 now (epoch seconds)   4 queue of the run   5 lock
--- Returns 1 when a run was set aside or put back, 0 when there was none.
+-- Returns 1 when a run was set aside or put back, 0 when there was none. A key of a wrong type: an error, and nothing
+-- was written; a run that cannot be put back because of one goes on waiting, and the next has its turn.
 --
 -- One step, because a run between the waiting set and its queue would be in neither after a crash.
 --@ keep_attempt
 local call = redis.call
 local function row(id) return ARGV[1] .. ':run:' .. id end
 local function active(job) return ARGV[1] .. ':job:' .. (job or '') .. ':active' end
+local function is(key, kind)
+    local found = call('TYPE', key).ok
+    return found == 'none' or found == kind
+end
 if ARGV[2] ~= '' then
-    call('LREM', 'rq:queue:' .. ARGV[4] .. ':intermediate', 0, ARGV[2])
     local known = call('HMGET', row(ARGV[2]), 'state', 'job', 'attempt')
-    if known[1] == 'done' and call('HGET', 'rq:job:' .. ARGV[2], 'status') == 'queued' then
+    local popped = 'rq:queue:' .. ARGV[4] .. ':intermediate'
+    for key, kind in pairs({[KEYS[1]] = 'zset', [KEYS[2]] = 'set', [active(known[2])] = 'hash', [popped] = 'list'}) do
+        if not is(key, kind) then return redis.error_reply('WRONGTYPE ' .. key .. ' is not a ' .. kind) end
+    end
+    call('LREM', popped, 0, ARGV[2])
+    if known[1] == 'done' and redis.pcall('HGET', 'rq:job:' .. ARGV[2], 'status') == 'queued' then
         -- Put back by a person: the next attempt begins here, with its waiting.
         local attempt = tonumber(known[3] or '') or 1
         keep_attempt(row(ARGV[2]), attempt)
@@ -27,22 +36,21 @@ if ARGV[2] ~= '' then
     call('HSET', active(known[2]), ARGV[2], 'waiting')
     return 1
 end
-for _ = 1, 100 do
-    local next = call('ZRANGE', KEYS[1], 0, 0)[1]
-    if not next then
-        call('SREM', KEYS[2], ARGV[5])
-        return 0
-    end
-    call('ZREM', KEYS[1], next)
+for _, next in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     local known = redis.pcall('HMGET', row(next), 'state', 'queue', 'job')  -- one of a wrong type is passed over
-    if known[1] == 'waiting' then
+    local queue = 'rq:queue:' .. (known[2] or 'default')
+    if known[1] ~= 'waiting' then
+        call('ZREM', KEYS[1], next)
+    elseif is(queue, 'list') and is('rq:queues', 'set') and is(active(known[3]), 'hash') then
+        call('ZREM', KEYS[1], next)
         call('HSET', row(next), 'state', 'queued')
         call('HDEL', row(next), 'reason')
         call('HSET', active(known[3]), next, 'queued')
-        call('SADD', 'rq:queues', 'rq:queue:' .. known[2])
-        call('RPUSH', 'rq:queue:' .. known[2], next)
-        call('PUBLISH', ARGV[1] .. ':wake', known[2])
+        call('SADD', 'rq:queues', queue)
+        call('RPUSH', queue, next)
+        call('PUBLISH', ARGV[1] .. ':wake', known[2] or 'default')
         return 1
     end
 end
+if call('EXISTS', KEYS[1]) == 0 then call('SREM', KEYS[2], ARGV[5]) end
 return 0

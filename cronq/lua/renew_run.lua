@@ -13,6 +13,7 @@ local row = redis.call('HMGET', KEYS[3], 'state', 'attempt', 'outcome', 'executi
 if not row[1] then return '' end
 if row[1] == 'done' and row[2] == ARGV[5] and row[3] == 'lost' and row[4] == ARGV[3] then return '' end
 if row[1] ~= 'running' or row[2] ~= ARGV[5] then return 'settled' end
+if row[4] and row[4] ~= ARGV[3] then return 'settled' end  -- Redis had forgotten its start, and another began it
 local seen = ARGV[7]
 if seen == '' then
     local time = redis.call('TIME')

@@ -27,10 +27,11 @@ for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [
     local found = call('TYPE', key).ok
     if found ~= 'none' and found ~= kind then return 'unable ' .. key .. ' is not a ' .. kind end
 end
-local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back')
+local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back', 'execution')
 if item.execution and row[4] == item.execution then return 'again' end
 local attempt = tonumber(row[2] or '') or 1
 if row[1] ~= 'running' or (item.attempt and attempt ~= item.attempt) then return 'stale' end
+if item.execution and row[5] and row[5] ~= item.execution then return 'stale' end
 if item.unseen_since then
     local seen = call('ZSCORE', running, item.run)
     if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end

@@ -4,6 +4,7 @@
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
 --               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
 --       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution
+--       execution: of a running one: the one that has started it, or absent
 --       attempt: the attempt it must be, or absent
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
 --       rq_status: settle only when that is RQ's own word for it ("": it has no RQ job), or absent
@@ -15,48 +16,56 @@
 --
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
 -- from the active set without writing its outcome would lose it, the other way round would silence the job.
+-- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever.
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
 local job = item.prefix .. ':job:' .. item.job
 local running = item.prefix .. ':running'
+-- Does what it can: an error that a wrong type makes is answered like nothing at all.
+local function try(...)
+    local reply = redis.pcall(...)
+    if type(reply) ~= 'table' or not reply.err then return reply end
+    if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err, 0) end
+    return nil
+end
 local function settle_in_rq()
     local hash = 'rq:job:' .. item.run
-    call('LREM', 'rq:queue:' .. item.queue, 0, item.run)
-    call('LREM', 'rq:queue:' .. item.queue .. ':intermediate', 0, item.run)
+    try('LREM', 'rq:queue:' .. item.queue, 0, item.run)
+    try('LREM', 'rq:queue:' .. item.queue .. ':intermediate', 0, item.run)
     if item.execution then
-        call('ZREM', 'rq:wip:' .. item.queue, item.run .. ':' .. item.execution)
-        call('DEL', 'rq:execution:' .. item.run .. ':' .. item.execution)
-        call('ZREM', 'rq:executions:' .. item.run, item.execution)
+        try('ZREM', 'rq:wip:' .. item.queue, item.run .. ':' .. item.execution)
+        try('DEL', 'rq:execution:' .. item.run .. ':' .. item.execution)
+        try('ZREM', 'rq:executions:' .. item.run, item.execution)
     else
         -- By the list of what is worked on, which has no life of its own: the execution's record may have expired.
         local wip, begins = 'rq:wip:' .. item.queue, item.run .. ':'
-        for _, entry in ipairs(call('ZRANGE', wip, 0, -1)) do
+        for _, entry in ipairs(try('ZRANGE', wip, 0, -1) or {}) do
             if string.sub(entry, 1, #begins) == begins then
-                call('ZREM', wip, entry)
-                call('DEL', 'rq:execution:' .. entry)
+                try('ZREM', wip, entry)
+                try('DEL', 'rq:execution:' .. entry)
             end
         end
-        call('DEL', 'rq:executions:' .. item.run)
+        try('DEL', 'rq:executions:' .. item.run)
     end
     for _, name in ipairs({'finished', 'failed', 'canceled'}) do
-        call('ZREM', 'rq:' .. name .. ':' .. item.queue, item.run)  -- where an earlier attempt left it
+        try('ZREM', 'rq:' .. name .. ':' .. item.queue, item.run)  -- where an earlier attempt left it
     end
     if call('TYPE', hash).ok == 'hash' then
-        call('HSET', hash, 'status', item.status, 'ended_at', item.stamp)
-        call('EXPIRE', hash, item.life)
-        call('ZADD', item.registry, math.floor(tonumber(item.now) + item.life), item.run)
+        try('HSET', hash, 'status', item.status, 'ended_at', item.stamp)
+        try('EXPIRE', hash, item.life)
+        try('ZADD', item.registry, math.floor(tonumber(item.now) + item.life), item.run)
     end
     if item.results then
-        call('XADD', 'rq:results:' .. item.run, 'MAXLEN', '~', 10, '*', unpack(item.results))
-        call('EXPIRE', 'rq:results:' .. item.run, item.life)
+        try('XADD', 'rq:results:' .. item.run, 'MAXLEN', '~', 10, '*', unpack(item.results))
+        try('EXPIRE', 'rq:results:' .. item.run, item.life)
     end
 end
 
 local row = call('TYPE', run).ok == 'hash' and call('HMGET', run, 'state', 'attempt', 'tick', 'outcome', 'execution') or {}
 if not row[1] then
-    call('HDEL', job .. ':active', item.run)
-    call('ZREM', running, item.run)
+    try('HDEL', job .. ':active', item.run)
+    try('ZREM', running, item.run)
     if not item.plain then settle_in_rq() end
     return 'unknown'
 end
@@ -64,9 +73,10 @@ end
 local is_back = row[1] == 'done' and row[4] == 'lost' and item.outcome ~= 'lost' and item.execution
     and row[5] == item.execution and redis.pcall('HGET', 'rq:job:' .. item.run, 'status') ~= 'queued'
 if row[1] ~= item.expect and not is_back then return 'stale' end
+if row[1] == 'running' and item.execution and row[5] and row[5] ~= item.execution then return 'stale' end
 if item.attempt and row[2] ~= tostring(item.attempt) then return 'stale' end
 if item.unseen_since then
-    local seen = call('ZSCORE', running, item.run)
+    local seen = try('ZSCORE', running, item.run)
     if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end
 end
 if item.rq_status then
@@ -78,32 +88,32 @@ call('HSET', run, 'state', 'done', 'outcome', item.outcome, 'reason', item.reaso
     'ended_at', item.now)
 if item.fields and #item.fields > 0 then call('HSET', run, unpack(item.fields)) end
 call('EXPIRE', run, item.row_ttl)
-call('HDEL', job .. ':active', item.run)
-call('ZREM', running, item.run)
-call('ZREM', job .. ':waiting', item.run)
-call('DEL', item.prefix .. ':stop:' .. item.run)
+try('HDEL', job .. ':active', item.run)
+try('ZREM', running, item.run)
+try('ZREM', job .. ':waiting', item.run)
+try('DEL', item.prefix .. ':stop:' .. item.run)
 if item.expect == 'waiting' then  -- perhaps for its time
-    redis.pcall('ZREM', item.prefix .. ':delayed', item.run)
-    redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
+    try('ZREM', item.prefix .. ':delayed', item.run)
+    try('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
 end
 
 local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
 if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) == 1 then
     local state = job .. ':state'
-    call('HSET', state, 'last_run', item.run, 'last_outcome', item.outcome, 'last_ended', item.now,
+    try('HSET', state, 'last_run', item.run, 'last_outcome', item.outcome, 'last_ended', item.now,
         'last_tick', row[3] or '')
-    local streak = tonumber(call('HGET', state, 'streak') or '0') or 0
+    local streak = tonumber(try('HGET', state, 'streak') or '0') or 0
     if item.outcome == 'succeeded' then
-        call('HSET', state, 'streak', math.max(streak, 0) + 1)
-        local newest = tonumber(call('HGET', state, 'success_tick') or '') or 0
+        try('HSET', state, 'streak', math.max(streak, 0) + 1)
+        local newest = tonumber(try('HGET', state, 'success_tick') or '') or 0
         local tick = tonumber(row[3] or '')
-        if tick and tick > newest then call('HSET', state, 'success_tick', tick) end
+        if tick and tick > newest then try('HSET', state, 'success_tick', tick) end
     elseif item.outcome ~= 'stopped' and not is_back then  -- else that it was lost has counted already
-        call('HSET', state, 'streak', math.min(streak, 0) - 1)
+        try('HSET', state, 'streak', math.min(streak, 0) - 1)
     end
 end
 
-call('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
+try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
     'run', item.run)
 if not item.plain then settle_in_rq() end
 return 'settled'
