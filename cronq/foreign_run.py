@@ -29,7 +29,7 @@ from cronq.foreign_job import Sealed, SealedSerializer, fetch_job
 from cronq.foreign_watch import ForeignWatch
 from cronq.job import make_spec
 from cronq.keys import rq_intermediate
-from cronq.outage import BACKOFF_S
+from cronq.outage import BACKOFF_S, is_general
 from cronq.pickles import ANY, PickleRefused, find_within, is_defined_within, is_within, load_within, read_function
 from cronq.registry import REGISTRY, Definition
 from cronq.replies import text
@@ -48,6 +48,7 @@ _TERM_AFTER_S, _KILL_AFTER_S = 5.0, 10.0
 _LOOK_EVERY_S = 1.0
 _HEARTBEAT_S = 10.0
 _MOST_RESULT = 64 * 1024 * 1024
+_LONGEST_S = 10**9
 
 
 class OpenSerializer:
@@ -120,6 +121,7 @@ class ForeignRuns:
                 f"{job_id} calls {function}, and this worker may run only {', '.join(self.allowed)}; "
                 f"start it with --allow {function.rpartition('.')[0] or function}"
             )
+        _check_spans(job)
         return job
 
     def execute(self, job: Job, queue_name: str, stop: StopRequest) -> None:
@@ -130,13 +132,18 @@ class ForeignRuns:
         execution = self._execution
         begun = boot_s()
         log.info("START %s %s pid=%d", job.id, job.description, worker.pid)
+        process: Child | None = None
+        ended: ChildExit | None = None
         try:
-            process = self._spawn(job, worker._watchdog)
-            stop.child = process
+            process = stop.child = self._spawn(job, worker._watchdog)
             ended = self._watch(job, process, stop, begun)
             left = _read(process.result)
-        except (WatchdogDied, CronqError, OSError) as error:
-            ended, left = None, {"error": f"its child could not be watched: {error}"}
+        except Exception as error:  # also a mistake of ours: a child that nobody watches may not run on
+            if process is not None:
+                process.end()
+            if not isinstance(error, WatchdogDied | CronqError | OSError):
+                log.exception("the child of %s could not be watched", job.id)
+            left = {"error": f"its child could not be watched: {error}"}
         outcome = self._record_for_sure(job, queue, _judged(ended, left, stop), execution)
         log.log(
             logging.INFO if outcome == "succeeded" else logging.WARNING,
@@ -208,6 +215,9 @@ class ForeignRuns:
                 self.watch.over(job, execution)
                 return outcome
             except (RedisError, OSError) as error:
+                if not is_general(error):  # it would be refused for ever; the beats settle what they can of it
+                    log.error("UNRECORDED %s: Redis refused how it ended: %s", job.id, error)
+                    return "unknown"
                 log.warning("UNWRITTEN %s: %s; trying on", job.id, error)
                 if rest(pause_s, self.worker._guardian.giving_up):
                     log.error("ABANDONED %s: leaving without Redis", job.id)
@@ -304,12 +314,28 @@ class ForeignRuns:
         for name in names:
             if isinstance(name, str) and name and not is_within(name.rpartition(".")[0], self.allowed):
                 raise RunRefused(f"its callback {name} is in no module that this worker may run; add --allow")
-        if job.instance is None and not is_within(str(job.func_name).rpartition(".")[0], self.allowed):
+        # RQ takes an instance that is false for none, and would import the module before anybody can look at it.
+        if not job.instance and not is_within(str(job.func_name).rpartition(".")[0], self.allowed):
             raise RunRefused(f"{job.func_name} is in no module that this worker may run; add --allow")
         called = [job.func, job.success_callback, job.failure_callback]
         for function in called:
             if function is not None and not is_defined_within(function, self.allowed):
                 raise RunRefused(f"{function!r} is not defined in a module that this worker may run; add --allow")
+
+
+def _check_spans(job: Job) -> None:
+    """Refuse times that Redis or the system would refuse, at the end of a run or in the midst. Raises RunRefused."""
+    spans = {
+        "timeout": job.timeout,
+        "result_ttl": job.result_ttl,
+        "failure_ttl": job.failure_ttl,
+        "ttl": job.ttl,
+        "success_callback_timeout": job._success_callback_timeout,
+        "failure_callback_timeout": job._failure_callback_timeout,
+    }
+    for name, span in spans.items():
+        if span is not None and abs(int(span)) > _LONGEST_S:
+            raise RunRefused(f"{job.id} cannot be run: its {name} is out of bounds, more than {_LONGEST_S:,} s")
 
 
 def _dumped(serializer: OpenSerializer, value: Any) -> bytes:

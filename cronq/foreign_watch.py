@@ -16,6 +16,7 @@ from rq.job import Job, JobStatus
 from cronq.clock import format_duration
 from cronq.foreign_job import SealedSerializer
 from cronq.keys import Keys, rq_execution, rq_executions, rq_started
+from cronq.outage import is_general
 from cronq.replies import text
 
 log = logging.getLogger("cronq.sweep")
@@ -48,9 +49,9 @@ class ForeignWatch:
                 self._settle(entry)
             except WatchError:
                 continue  # another beat was faster, or its worker is back
-            except RedisError:
-                raise
             except Exception as error:  # whatever stands in that hash
+                if isinstance(error, RedisError) and is_general(error):
+                    raise
                 log.error("DAMAGED %s: %s", entry, error)
                 self.client.zrem(self.keys.foreign, entry)
 

@@ -57,6 +57,7 @@ class Guardian:
         pid: int,
         lost_after_s: float,
         on_look: Callable[[], None] = lambda: None,
+        no_commands: bool = False,
     ) -> None:
         self.runs = runs
         self.watchdog = watchdog
@@ -66,6 +67,7 @@ class Guardian:
         self.pid = pid
         self.lost_after_s = lost_after_s
         self.on_look = on_look
+        self.no_commands = no_commands
         self.giving_up = threading.Event()  #: set when the process must leave although a result is unwritten
         self.recorder = Recorder(runs, now_s, self.giving_up)
         self._look_every_s = min(_LOOK_EVERY_S, lost_after_s / 6)
@@ -86,7 +88,9 @@ class Guardian:
         """
         lost_after_s = self.lost_after_s if spec.on_lost == "rerun" else None
         guarded = Guarded(run, spec, stop, worker, secrets.token_hex(16), previous_success, lost_after_s)
-        if not self._is_fresh(guarded) or not self._may_begin(guarded) or not self._take_lock(guarded):
+        if not self._is_fresh(guarded) or not self._may_run_here(guarded) or not self._may_begin(guarded):
+            return None
+        if not self._take_lock(guarded):
             return None
         try:
             if not self._start(guarded):
@@ -108,6 +112,19 @@ class Guardian:
             f"a worker could start it only {format_duration(age)} after its time; its ttl is {format_duration(ttl_s)}"
         )
         self._settle_unstarted(guarded, Settlement("expired", reason))
+        return False
+
+    def _may_run_here(self, guarded: Guarded) -> bool:
+        """Whether this worker runs such work: a command is code that stands in Redis."""
+        run = guarded.run
+        if not self.no_commands or guarded.spec.command is None:
+            return True
+        reason = "it is a command, and this worker runs none (--no-commands); let another one serve its queue"
+        if run.state == "queued":
+            self._settle_unstarted(guarded, Settlement("failed", reason))
+        else:  # put back by a person: its outcome stays
+            self.runs.set_aside(run.run_id, run.queue, reason, by=f"worker {guarded.worker}", now_s=self.now_s())
+        log.error("REFUSED %s: %s", run.run_id, reason)
         return False
 
     def _may_begin(self, guarded: Guarded) -> bool:
@@ -208,6 +225,10 @@ class Guardian:
             ended = self._watch(guarded, child, begun)
         except WatchdogDied as error:  # the child died with it; how far it had come is not known
             return self._settle(guarded, Settlement("lost", f"{error}; its work was ended with it"), begun)
+        except Exception as error:  # a mistake of ours: its lock may not be free while its child runs on
+            child.end()
+            log.exception("the guardian of %s failed; its child was ended", guarded.run.run_id)
+            return self._settle(guarded, Settlement("lost", f"its guardian failed: {error}; its work was ended"), begun)
         stop, lock = guarded.stop, guarded.lock
         told = (stop.outcome, stop.reason) if guarded.stopping and stop.outcome is not None else None
         fence = lock.token if lock is not None else None

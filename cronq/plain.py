@@ -38,7 +38,7 @@ def perform_plainly(job_name: str, args_json: str) -> Any:
     spec = app.jobs.get(job_name).spec
     started = _start(app, run, spec, rq_job.worker_name or "rq worker")
     try:
-        _refuse(spec)
+        _refuse(spec, no_commands=app.config.no_commands)
         value = _work(app, spec, started, args_json)
     except BaseException as error:
         if not isinstance(error, SystemExit) or error.code:
@@ -49,7 +49,9 @@ def perform_plainly(job_name: str, args_json: str) -> Any:
     return value
 
 
-def _refuse(spec: JobSpec) -> None:
+def _refuse(spec: JobSpec, *, no_commands: bool) -> None:
+    if no_commands and spec.command is not None:
+        raise RunRefused(f"job {spec.name!r} is a command, and this worker runs none (CRONQ_NO_COMMANDS)")
     if spec.exclusive:
         raise RunRefused(
             f"job {spec.name!r} is exclusive and a stock rq worker cannot hold its lock; "

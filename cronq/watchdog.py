@@ -110,6 +110,15 @@ class Child:
         self._is_condemned = True
         self._say("kill")
 
+    def end(self) -> None:
+        """Kill the child and every descendant, and return when they are dead; belongs to the thread that waits."""
+        self.kill_all()
+        try:
+            while self.wait(1.0) is None:
+                pass
+        except WatchdogDied as error:  # it took the child along
+            log.warning("%s", error)
+
     def wake(self) -> None:
         """Make the present or the next `wait` return early; also from a signal handler."""
         self._watchdog.wake()

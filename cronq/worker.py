@@ -118,8 +118,7 @@ class Worker(rq.Worker):
         self._watchdog.start()
         runs = self.app.guardian_runs()
         self._prompt = runs.client
-        hosts = Hosts(self._prompt, self.app.keys)
-        self._heart = Heart(hosts, "workers", self.name, config.host, self._facts)
+        self._heart = Heart(Hosts(self._prompt, self.app.keys), "workers", self.name, config.host, self._facts)
         self._guardian = Guardian(
             runs,
             self._watchdog,
@@ -129,6 +128,7 @@ class Worker(rq.Worker):
             pid=os.getpid(),
             lost_after_s=config.lost_after,
             on_look=self._beat_heart,
+            no_commands=config.no_commands,
         )
 
     def _loop(self, burst: bool, max_jobs: int | None, max_idle_time: int | None) -> bool:

@@ -116,6 +116,9 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
     metavar="MODULE",
     help="Also run RQ jobs that are not cronq's, of this module or any (*); else CRONQ_ALLOW.",
 )
+@click.option(
+    "--no-commands", is_flag=True, default=None, help="Refuse jobs that are commands; else CRONQ_NO_COMMANDS."
+)
 @click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="So many workers (1).")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
@@ -123,8 +126,8 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
 @places
 @click.pass_context
 def worker_command(
-    ctx: click.Context, queues: tuple[str, ...], modules: tuple[str, ...], allow: tuple[str, ...], count: int,
-    burst: bool, allow_eviction: bool | None, within_dev: bool,
+    ctx: click.Context, queues: tuple[str, ...], modules: tuple[str, ...], allow: tuple[str, ...],
+    no_commands: bool | None, count: int, burst: bool, allow_eviction: bool | None, within_dev: bool,
 ) -> int:  # fmt: skip
     """Execute runs from QUEUEs (default: `default`), the first one first.
 
@@ -134,7 +137,7 @@ def worker_command(
     from cronq.pool import Pool
     from cronq.worker import Worker, queue_names
 
-    app = open_app(ctx, jobs=modules, allow=allow, allow_eviction=allow_eviction)
+    app = open_app(ctx, jobs=modules, allow=allow, no_commands=no_commands, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
     log = logging.getLogger("cronq.worker")
     stop = threading.Event()

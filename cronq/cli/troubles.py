@@ -25,7 +25,6 @@ _OPTIONS_NOT_BUILT = {
         "--on-all", "--priority", "--lease", "--leases", "--limit", "--limits",
     },
     "run": {"--force"},
-    "worker": {"--no-commands"},
 }  # fmt: skip
 
 

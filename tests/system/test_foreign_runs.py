@@ -197,6 +197,39 @@ def test_a_pickle_that_would_do_something_is_never_opened(
         assert shop.client.hget(job.key, "status") == b"failed"
 
 
+@pytest.mark.parametrize("instance", [None, 0, [], ""])
+def test_a_module_that_is_not_allowed_is_not_even_imported(
+    shop: Installation, queue: Queue, tmp_path: Path, instance: object
+) -> None:
+    sprung = tmp_path / "sprung"
+    shop.write_module("planted", f"open({str(sprung)!r}, 'w').close()\ndef work(): pass\n")
+    job = queue.create_job(F + "add", args=(1,))
+    job.data = pickle.dumps(("planted.work", instance, (), {}))  # RQ takes an instance that is false for none
+    job.save()
+    queue.push_job_id(job.id)
+
+    ends(shop, job, "failed")
+
+    assert not sprung.exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("timeout", "1" * 400), ("result_ttl", "1" * 20), ("failure_ttl", "1" * 20)]
+)
+def test_a_number_that_is_out_of_all_bounds_harms_no_other_job(
+    shop: Installation, queue: Queue, field: str, value: str
+) -> None:
+    job = queue.create_job(F + "add", args=(1,))
+    job.save()
+    shop.client.hset(job.key, mapping={field: value, "status": "queued"})
+    queue.push_job_id(job.id)
+    bad = queue.enqueue(F + "fail", "oh")
+
+    ends(shop, bad, "failed")
+    assert ends(shop, queue.enqueue(F + "add", 2)).return_value() == 3
+    assert shop.result("add").outcome == "succeeded"
+
+
 def test_without_the_option_nothing_foreign_runs_and_the_refusal_names_it(shop: Installation) -> None:
     worker = shop.worker("strict")
     before = shop.diary("added")

@@ -378,6 +378,55 @@ def test_a_lost_reply_neither_loses_nor_doubles_a_run(shop: Installation, step: 
     assert len(shop.diary(name)) == 1
 
 
+ODD = """
+from redis import Redis
+from cronq.worker import Worker
+from cronq.app import Cronq
+
+class Odd(Worker):
+    odd = 0
+    def _beat_heart(self):
+        if self._present is not None and self._present.child is not None and not self.odd:
+            self.odd = 1
+            raise ValueError("a mistake of ours")
+        super()._beat_heart()
+
+app = Cronq.from_env()
+print(Odd(["odd"], connection=app.client, app=app).work(max_jobs=2))
+"""
+
+
+def test_a_mistake_in_its_guardian_leaves_no_child_and_harms_no_later_run(shop: Installation) -> None:
+    shop.app.add("odd", command=["sleep", "1000"], queue="odd", exclusive=True)
+    shop.app.add("even", command=["true"], queue="odd")
+    first, second = shop.enqueue("odd"), shop.enqueue("even")
+
+    worker = shop.start_python(ODD)
+
+    run = shop.settles(second)
+    assert shop.row(first).outcome == "lost", worker.log
+    assert "a mistake of ours" in str(shop.row(first).reason)
+    assert run.outcome == "succeeded"
+    assert worker.exit_code() == 0
+
+
+# Commands refused
+
+
+def test_a_worker_may_refuse_commands_also_those_that_a_person_puts_back(shop: Installation) -> None:
+    shop.app.add("order", command=["touch", str(shop.directory / "ordered")], queue="orders")
+    worker = shop.ready(shop.start("worker", "--no-commands", "orders"))
+
+    run = shop.result("order")
+    shop.run_rq("requeue", "--queue", "orders", run.run_id)
+    worker.wait_for_line("REFUSED", count=2)
+
+    assert run.outcome == "failed"
+    assert "--no-commands" in str(run.reason)
+    assert not (shop.directory / "ordered").exists()
+    assert shop.row(run.run_id).attempt == 1
+
+
 # Redis away
 
 
