@@ -196,22 +196,26 @@ class Guardian:
         pause_s = _START_AGAIN_S
         while True:
             try:
-                return self.runs.start(
-                    guarded.run,
-                    worker=guarded.worker,
-                    host=self.host,
-                    pid=self.pid,
-                    execution=guarded.execution,
-                    lease_s=_RQ_LEASE_S,
-                    now_s=now,
-                    once=guarded.spec.at_most_once,
-                    max_crashes=guarded.spec.max_crashes if guarded.spec.on_lost == "rerun" else None,
-                )
+                return self._start_once(guarded, now)
             except (RedisError, OSError) as error:
                 is_late = boot_s() - guarded.heard_boot >= self.lost_after_s * _START_FOR
                 if is_late or not may_pass(error) or rest(pause_s, self.giving_up):
                     raise
                 pause_s *= 2
+
+    def _start_once(self, guarded: Guarded, now: float) -> Started:
+        spec = guarded.spec
+        return self.runs.start(
+            guarded.run,
+            worker=guarded.worker,
+            host=self.host,
+            pid=self.pid,
+            execution=guarded.execution,
+            lease_s=_RQ_LEASE_S,
+            now_s=now,
+            once=spec.at_most_once,
+            max_crashes=spec.max_crashes if spec.on_lost == "rerun" else None,
+        )
 
     # The work
 
@@ -296,6 +300,8 @@ class Guardian:
                 lease_s=_RQ_LEASE_S,
                 now_s=self.now_s(),
             )
+            if word == "forgotten" and self._start_once(guarded, self.now_s()).code != "started":
+                word = "settled"  # somebody else was faster
             guarded.heard_boot = sent_boot
             if guarded.lost_after_s is not None:
                 guarded.extend()

@@ -208,7 +208,8 @@ class RunStore:
     def renew(
         self, run: Run, *, attempt: int, execution: str, lease_s: int, now_s: float, seen_s: float | None = None
     ) -> str:
-        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more.
+        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more,
+        `forgotten` when Redis knows nothing of its start.
 
         *seen_s*: when it counts as heard of; None: now, by the server's own clock.
         """

@@ -4,7 +4,8 @@
 -- ARGV  1 run id   2 now (epoch seconds)   3 execution id   4 life of RQ's records (seconds)   5 attempt
 --       6 now as RQ writes times   7 when it counts as heard of; "" for this moment by the server's own clock, which
 --       no delay of a reply and no doubt about a jump can make older than it is
--- Returns "" to go on, "stop <by>" when a person asked, "settled" when the run is no longer this attempt's.
+-- Returns "" to go on, "stop <by>" when a person asked, "settled" when the run is no longer this attempt's, "forgotten"
+--         when it is queued in this attempt: Redis came back without its last second, and it is to be started again.
 --         A run without a row goes on: Redis came back empty, and nobody else can be working on it. So does one that
 --         a beat called lost while its guardian was cut off: its outcome will replace that.
 --
@@ -12,6 +13,7 @@
 local row = redis.call('HMGET', KEYS[3], 'state', 'attempt', 'outcome', 'execution')
 if not row[1] then return '' end
 if row[1] == 'done' and row[2] == ARGV[5] and row[3] == 'lost' and row[4] == ARGV[3] then return '' end
+if row[1] == 'queued' and (row[2] or '1') == ARGV[5] and not row[4] then return 'forgotten' end
 if row[1] ~= 'running' or row[2] ~= ARGV[5] then return 'settled' end
 if row[4] and row[4] ~= ARGV[3] then return 'settled' end  -- Redis had forgotten its start, and another began it
 local seen = ARGV[7]

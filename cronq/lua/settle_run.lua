@@ -3,7 +3,8 @@
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
 --               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
---       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution
+--       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it is
+--         queued in this attempt and an execution of it has ended: Redis came back without its last second
 --       execution: of a running one: the one that has started it, or absent
 --       attempt: the attempt it must be, or absent
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
@@ -72,9 +73,10 @@ end
 -- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
 local is_back = row[1] == 'done' and row[4] == 'lost' and item.outcome ~= 'lost' and item.execution
     and row[5] == item.execution and redis.pcall('HGET', 'rq:job:' .. item.run, 'status') ~= 'queued'
-if row[1] ~= item.expect and not is_back then return 'stale' end
+local is_forgotten = row[1] == 'queued' and item.expect == 'running' and item.execution and not row[5]
+if row[1] ~= item.expect and not is_back and not is_forgotten then return 'stale' end
 if row[1] == 'running' and item.execution and row[5] and row[5] ~= item.execution then return 'stale' end
-if item.attempt and row[2] ~= tostring(item.attempt) then return 'stale' end
+if item.attempt and (row[2] or '1') ~= tostring(item.attempt) then return 'stale' end
 if item.unseen_since then
     local seen = try('ZSCORE', running, item.run)
     if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end

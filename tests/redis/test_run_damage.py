@@ -182,3 +182,29 @@ def test_whoever_started_a_run_that_redis_forgot_is_told_when_another_has_starte
 
     run = app.runs.get(RUN)
     assert (run.state, run.outcome) == ("running", None)
+
+
+@pytest.mark.parametrize("popped", [True, False])
+def test_a_run_whose_start_redis_forgot_is_begun_again_by_who_does_it(app: Cronq, queued: Run, popped: bool) -> None:
+    if popped:
+        pop(app)
+    before = snapshot(app)
+    start(app)
+    forget_the_start(app, before)
+
+    assert renew(app, T + 5) == "forgotten"
+    assert start(app) == Started("started", 1)
+    assert renew(app, T + 6) == ""
+
+
+def test_the_outcome_of_a_run_whose_start_redis_forgot_counts(app: Cronq, queued: Run) -> None:
+    before = snapshot(app)
+    pop(app)
+    start(app)
+    forget_the_start(app, before)
+
+    assert settle(app, "succeeded")
+
+    assert app.runs.get(RUN).outcome == "succeeded"
+    assert not app.client.exists(QUEUE, POPPED)
+    assert not settle(app, "succeeded")

@@ -410,6 +410,26 @@ def test_a_mistake_in_its_guardian_leaves_no_child_and_harms_no_later_run(shop: 
     assert worker.exit_code() == 0
 
 
+def test_a_run_goes_on_when_redis_came_back_without_its_start(shop: Installation) -> None:
+    nights = shop.worker("nights")
+    run_id = shop.enqueue("sleep-nights", 3, "forgotten")
+    shop.begins(run_id)
+    with shop.client.pipeline() as pipe:  # where it was a second ago
+        pipe.hset(f"cronq:run:{run_id}", "state", "queued")
+        pipe.hdel(f"cronq:run:{run_id}", "execution", "started_at", "attempt", "host", "pid", "worker")
+        pipe.zrem("cronq:running", run_id)
+        pipe.rpush("rq:queue:nights:intermediate", run_id)
+        pipe.execute()
+
+    again = shop.begins(run_id)
+    run = shop.settles(run_id)
+
+    nights.wait_for_line(f"FINISH {run_id} succeeded")
+    nights.kill9()
+    assert (run.outcome, run.attempt, run.worker) == ("succeeded", 1, again.worker)
+    assert len(shop.diary("forgotten")) == 1
+
+
 # Commands refused
 
 
