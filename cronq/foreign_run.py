@@ -158,7 +158,7 @@ class ForeignRuns:
             worker.set_current_job_working_time(0, pipeline=pipe)
             job.prepare_for_execution(worker.name, pipeline=pipe)
             pipe.lrem(rq_intermediate(queue_name), 1, job.id)
-            self.watch.alive(job, self._execution, self._now_s(), pipe=pipe)
+            self.watch.begins(job, self._execution, self._now_s(), pipe)
             pipe.execute()
 
     @property

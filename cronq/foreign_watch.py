@@ -32,9 +32,13 @@ class ForeignWatch:
 
     # For workers
 
-    def alive(self, job: Job, execution: str, now_s: float, *, pipe: Any = None) -> None:
-        """Say that *job* is being worked on, by server time."""
-        (self.client if pipe is None else pipe).zadd(self.keys.foreign, {_entry(job, execution): now_s})
+    def begins(self, job: Job, execution: str, now_s: float, pipe: Any) -> None:
+        """Say, with what else is in *pipe*, that *job* is being worked on, by server time."""
+        pipe.zadd(self.keys.foreign, {_entry(job, execution): now_s})
+
+    def alive(self, job: Job, execution: str, now_s: float) -> None:
+        """Say that it still is; of no effect when a beat has given it up: another may be working on it."""
+        self.client.zadd(self.keys.foreign, {_entry(job, execution): now_s}, xx=True)
 
     def over(self, job: Job, execution: str) -> None:
         """Say that its end is recorded."""

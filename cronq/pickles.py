@@ -10,6 +10,7 @@ import importlib
 import inspect
 import io
 import pickle
+import pickletools
 import zlib
 from collections.abc import Collection
 from typing import Any
@@ -33,6 +34,8 @@ _ARGUMENT_TYPES = {
 }
 #: More than this is no call and no meta.
 _MOST_BYTES = 64 * 1024 * 1024
+#: Operations that give a number to an object.
+_NUMBERING = ("PUT", "LONG_BINPUT")
 #: Says that every module is allowed.
 ANY = "*"
 
@@ -90,6 +93,23 @@ class _InertReader(pickle.Unpickler):
         return _Inert()
 
 
+def _check_size(raw: bytes) -> None:
+    """Raise PickleRefused for what would take much more memory than its own size.
+
+    Python makes room for as many objects as the highest number that a pickle gives to one: nine bytes ask for 32 GiB.
+    """
+    if len(raw) > _MOST_BYTES:
+        raise PickleRefused(f"a pickle of {len(raw):,} bytes is too large")
+    try:
+        for opcode, number, _ in pickletools.genops(raw):
+            if opcode.name in _NUMBERING and isinstance(number, int) and number > len(raw):
+                raise PickleRefused(f"its pickle numbers more objects than it can hold ({number})")
+    except PickleRefused:
+        raise
+    except Exception as error:  # a damaged pickle raises whatever it likes
+        raise PickleRefused(f"its pickle cannot be read ({type(error).__name__})") from None
+
+
 def load_plain(raw: bytes) -> Any:
     """What a pickle of plain data holds. Raises PickleRefused for anything else; nothing of it was executed."""
     return load_within(raw, ())
@@ -97,8 +117,7 @@ def load_plain(raw: bytes) -> Any:
 
 def load_within(raw: bytes, allowed: Collection[str]) -> Any:
     """What a pickle holds that names only data types and what the modules *allowed* define. Raises PickleRefused."""
-    if len(raw) > _MOST_BYTES:
-        raise PickleRefused(f"a pickle of {len(raw):,} bytes is too large")
+    _check_size(raw)
     try:
         return _Reader(raw, allowed).load()
     except PickleRefused as error:
@@ -128,8 +147,7 @@ def read_function(raw: bytes) -> tuple[str, bool]:
 
     The name of a method comes without its class. Nothing of the pickle is made. Raises PickleRefused.
     """
-    if len(raw) > _MOST_BYTES:
-        raise PickleRefused(f"a pickle of {len(raw):,} bytes is too large")
+    _check_size(raw)
     try:
         call = _InertReader(io.BytesIO(raw)).load()
     except Exception as error:

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from redis import Redis
 from rq import Callback, Queue, Retry
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
 from rq_scheduler import Scheduler
 
 from cronq.app import Cronq
 from cronq.config import Config
+from cronq.foreign_watch import ForeignWatch
 from cronq.registry import Registry
 from cronq.serving import Serving
 from tests.redis.foreign_jobs import work
@@ -595,3 +596,19 @@ def test_switched_off_nothing_is_served_and_no_lock_is_taken(redis: Redis, sched
     assert beat.serving is None
     assert queued(redis) == []
     assert not redis.exists(*LOCKS)
+
+
+def test_a_worker_that_was_given_up_does_not_come_back_among_those_at_work(app: Cronq, redis: Redis) -> None:
+    queue = Queue("default", connection=redis)
+    job = queue.enqueue(work, 1)
+    job.set_status(JobStatus.STARTED)
+    watch = ForeignWatch(redis, app.keys, lost_after_s=3.0)
+    with redis.pipeline() as pipe:
+        watch.begins(job, "e", 1.0, pipe)
+        pipe.execute()
+    watch.settle_silent(redis.zrange(app.keys.foreign, 0, -1))
+
+    watch.alive(job, "e", 9.0)
+
+    assert job.get_status(refresh=True) == JobStatus.FAILED
+    assert not redis.exists(app.keys.foreign), "else its death would end what another worker has begun"

@@ -123,3 +123,11 @@ def test_a_call_that_would_fill_the_memory_is_not_decompressed(monkeypatch: pyte
         read_data(bursts)
     with pytest.raises(PickleRefused, match="cut off"):
         read_data(fits[:-1])
+
+
+@pytest.mark.parametrize("put", [b"r" + (2**24).to_bytes(4, "little"), b"p16777216\n"])
+def test_a_few_bytes_cannot_take_all_memory(put: bytes) -> None:
+    call = b"(X\x05\x00\x00\x00a.addN)}" + put + b"t."
+    for read in (load_plain, read_function):
+        with pytest.raises(PickleRefused, match="numbers"):
+            read(call)
