@@ -87,6 +87,7 @@ def test_every_setting_can_come_from_every_place_and_says_from_which(load: Load,
         "rq_scheduler_tz": ("Europe/Berlin", "Europe/Berlin"),
         "allow": ("a b.c", ("a", "b.c")),
         "allow_eviction": ("true", True),
+        "no_commands": ("true", True),
         "publish_rq_cron": ("false", False),
         "log_level": ("debug", "debug"),
     }
