@@ -222,6 +222,7 @@ class Serving:
         except ResponseError as error:
             if "WRONGTYPE" not in str(error) or not self.set_aside(self.keys.delayed, "zset", now_s):
                 raise
+            log.error("MEND moved %s aside for a week: it had a wrong type or value", self.keys.delayed)
             return
         for run_id in gone:
             self._settle(run_id, "it was taken out of rq-scheduler's store", now_s)

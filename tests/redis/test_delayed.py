@@ -322,6 +322,22 @@ def test_a_wrong_type_there_keeps_no_job_from_its_ticks(
     assert redis.llen("rq:queue:post") == 1
 
 
+def test_moving_the_list_of_delayed_runs_aside_is_said(
+    app: Cronq, job: JobSpec, redis: Redis, now: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.enqueue_in(60, "mail")
+    redis.delete("cronq:delayed")
+    redis.set("cronq:delayed", "junk")
+    serving = app.serving("beat")
+    serving._ours = 1
+
+    for second in (1, 20):
+        serving.once(now + second)
+
+    assert redis.type("cronq:delayed") in (b"none", b"zset")
+    assert "MEND moved cronq:delayed aside for a week" in caplog.text
+
+
 def test_without_permission_for_rq_schedulers_keys_ticks_are_claimed_all_the_same(
     app: Cronq, store: Store, redis: Redis, redis_url: str, now: float
 ) -> None:
