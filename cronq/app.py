@@ -52,7 +52,8 @@ log = logging.getLogger("cronq.beat")
 #: How often the server's clock is read again; in between the boot clock carries it on.
 _READ_CLOCK_S = 10.0
 _GUARDIAN_TIMEOUT_S = 2.0
-_AUDIT_S = 10.0
+#: Each costs an idle beat a round trip, of which it has two a second.
+_COMPARE_S, _AUDIT_S = 10.0, 30.0
 
 
 class Cronq(Later):
@@ -375,7 +376,7 @@ class Cronq(Later):
             *([beat.serving] if beat.serving is not None else []),
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
-            Chore("compare", _AUDIT_S, comparison.once, comparison.outage),
+            Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         if self.config.publish_rq_cron:

@@ -19,7 +19,7 @@ from cronq.stored_job import AuditedJob, StoredJob
 log = logging.getLogger("cronq.beat")
 
 #: Jobs looked through in one audit; all of them in turn, some every few seconds.
-_AUDITED_AT_ONCE = 200
+_AUDITED_AT_ONCE = 500
 _WORDS = {
     "wrong_type": "one of its keys has a wrong type",
     "undefined": "its definition is missing",
