@@ -191,10 +191,11 @@ class Beat:
         """Decide and claim, the next batch being decided while Redis works on the last one."""
         sent: deque[_Sent] = deque()
         last: Future[list[Answer]] | None = None
+        damaged: set[str] = set()  # touched by the sender alone
         try:
             for claims in self._batches(reading, nexts):
                 token = f"{self._id}-{self._passes}-{claims[0].spec.name}-{claims[0].decision.tick}"
-                last = self._sender.submit(self._send_after, last, claims, token, reading.now_s)
+                last = self._sender.submit(self._send_after, last, damaged, claims, token, reading.now_s)
                 sent.append(_Sent(last, claims, token))
                 if len(sent) > 1:
                     self._take(sent, reading, result)
@@ -270,24 +271,42 @@ class Beat:
     # Claiming
 
     def _send_after(
-        self, last: Future[list[Answer]] | None, claims: Sequence[TickClaim], token: str, now_s: float
+        self,
+        last: Future[list[Answer]] | None,
+        damaged: set[str],
+        claims: Sequence[TickClaim],
+        token: str,
+        now_s: float,
     ) -> list[Answer]:
         """Send only after a batch that was answered: a later tick would leave those that did not arrive unrecorded."""
         if last is not None:
             last.result()
-        return self._send(claims, token, now_s)
+        return self._send(claims, token, now_s, damaged)
 
-    def _send(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
-        """One round trip; a batch that Redis refuses as a whole is halved, so that one tick cannot hold up others."""
+    def _send(self, claims: Sequence[TickClaim], token: str, now_s: float, damaged: set[str]) -> list[Answer]:
+        """One round trip; a batch that Redis refuses as a whole is halved, so that one tick cannot hold up others.
+
+        *damaged* are the jobs with a broken tick in an earlier part of this pass: their later ticks are held, as
+        `lua/claim.lua` holds those within one batch.
+        """
+        if damaged:
+            free = [claim for claim in claims if claim.spec.name not in damaged]
+            if len(free) < len(claims):
+                answers = iter(self._send(free, token, now_s, damaged) if free else ())
+                return [Answer("held", "") if each.spec.name in damaged else next(answers) for each in claims]
         try:
-            return self.claimer.claim_due(claims, token, now_s)
+            found = self.claimer.claim_due(claims, token, now_s)
         except ResponseError as error:
             if is_general(error):
                 raise
-            if len(claims) == 1:
-                return [Answer("broken", f"Redis refused it: {error}")]
-            half = len(claims) // 2
-            return [*self._send(claims[:half], token, now_s), *self._send(claims[half:], token, now_s)]
+            if len(claims) > 1:
+                half = len(claims) // 2
+                before = self._send(claims[:half], token, now_s, damaged)
+                return [*before, *self._send(claims[half:], token, now_s, damaged)]
+            found = [Answer("broken", f"Redis refused it: {error}")]
+        if found.count(QUEUED) != len(found):
+            damaged.update(claim.spec.name for claim, each in zip(claims, found, strict=True) if each.code == "broken")
+        return found
 
     def _take(self, sent: deque[_Sent], reading: DueReading, result: PassResult) -> None:
         """The answers to the oldest of the batches *sent*; it stays there when they do not come."""

@@ -142,6 +142,19 @@ def test_a_damaged_tick_is_not_passed_over_by_the_next_one(stage: Stage, pattern
     assert stage.queued("victim", 1) == 1
 
 
+@pytest.mark.parametrize("pattern", ["cronq:dedup:victim:{tick}", "cronq:run:{run}"])
+def test_nor_when_the_next_one_travels_in_another_batch(stage: Stage, pattern: str) -> None:
+    stage.redis.rpush(stage.key(pattern), "junk")
+    stage.beat.batch = 1
+
+    for second in range(61, 81, 5):
+        stage.beat.pass_once(now_s=float(stage.tick + second))
+
+    assert stage.row("victim", 0).outcome == "coalesced"
+    assert stage.row("victim", 1).state == "queued"
+    assert stage.queued("bystander", 1) == 1
+
+
 @pytest.mark.parametrize("pattern", KEYS)
 def test_a_missing_key_harms_no_other_job_and_silences_none(stage: Stage, pattern: str) -> None:
     stage.redis.delete(stage.key(pattern))
