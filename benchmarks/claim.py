@@ -18,13 +18,12 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
 
 import peers
 from redis import Redis
-from server import redis_server
+from server import describe_setup, redis_server
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
 
@@ -144,17 +143,6 @@ def run(url: str, systems: Sequence[System], schedules: Sequence[str], jobs: int
                     system.rates.setdefault(kind, []).append(rate)
 
 
-def describe_setup(url: str) -> str:
-    with Redis.from_url(url) as client:
-        parts = [f"Python {sys.version.split()[0]}", f"redis-server {client.info('server')['redis_version']}"]
-    for package in PACKAGES:
-        try:
-            parts.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            parts.append(f"no {package}")
-    return ", ".join(parts)
-
-
 def print_table(systems: Sequence[System], kind: str, asked: int, rounds: int) -> None:
     by_name = {system.name: system.rate(kind) for system in systems}
     cronq, floor = by_name.get("cronq"), by_name.get("floor")
@@ -205,7 +193,7 @@ def main() -> int:
     warnings.simplefilter("ignore")  # the peers' own, about themselves
     with redis_server() as url:
         if not arguments.json:
-            print(describe_setup(url), flush=True)
+            print(describe_setup(url, PACKAGES), flush=True)
         run(url, systems, schedules, arguments.jobs, arguments.rounds)
     if arguments.json:
         rates = {system.name: system.rate("distinct") for system in systems}

@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from redis import Redis
@@ -69,3 +70,15 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
+
+
+def describe_setup(url: str, packages: Sequence[str]) -> str:
+    """The versions behind a table: Python, the server at *url*, and *packages*."""
+    with Redis.from_url(url) as client:
+        parts = [f"Python {sys.version.split()[0]}", f"redis-server {client.info('server')['redis_version']}"]
+    for package in packages:
+        try:
+            parts.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            parts.append(f"no {package}")
+    return ", ".join(parts)

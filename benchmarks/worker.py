@@ -19,14 +19,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 from counting_proxy import counting_proxy
 from redis import Redis
-from server import redis_server
+from server import describe_setup, redis_server
 from tasks.stamp import RECORD
 
 HERE = Path(__file__).resolve().parent
@@ -252,17 +251,6 @@ def run(url: str, systems: Sequence[System], jobs: int, rounds: int) -> None:
                 try_measure(system, url, kind, system.jobs(kind, jobs))
 
 
-def describe_setup(url: str) -> str:
-    with Redis.from_url(url) as client:
-        parts = [f"Python {sys.version.split()[0]}", f"redis-server {client.info('server')['redis_version']}"]
-    for package in PACKAGES:
-        try:
-            parts.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            parts.append(f"no {package}")
-    return ", ".join(parts)
-
-
 def print_table(systems: Sequence[System], kind: str, asked: int, rounds: int) -> None:
     rq = next((system for system in systems if system.name == "rq"), None)
     print(f"\n{KINDS[kind]}: jobs per second, one at a time, median of {rounds} rounds, AOF off")
@@ -329,7 +317,7 @@ def main() -> int:
                 system.skipped = f"skipped: {system.needs} is not installed"
                 say(f"{system.name}: {system.skipped}")
         if not arguments.json:
-            print(describe_setup(url), flush=True)
+            print(describe_setup(url, PACKAGES), flush=True)
         run(url, systems, arguments.jobs, arguments.rounds)
         counted = [system for system in systems if system.name in ("cronq", "rq") and not system.skipped]
         costs = {system.name: count(system, url) for system in counted}

@@ -10,17 +10,13 @@
 --
 -- One step, because a run that is in the ledger and not in the store would wait for ever, and one that is only
 -- in the store would run unrecorded.
+--@ why_not
+
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local kinds = {'hash', 'hash', 'zset', 'hash', 'hash', 'zset', 'zset', 'stream'}
-for i, kind in ipairs(kinds) do
-    local found = call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
-end
-if call('EXISTS', KEYS[1]) == 0 then return 'gone' end
-local holder = call('HGET', KEYS[2], 'token')
-if holder == item.token then return 'mine' end
-if call('EXISTS', KEYS[2]) == 1 then return 'taken' end
+local answer = why_not(kinds, item.token)
+if answer then return answer end
 call('HSET', KEYS[2], 'job', item.name, 'state', 'waiting', 'trigger', item.trigger, 'queue', item.queue,
     'decided_by', item.by, 'token', item.token, 'reason', item.reason)
 if item.args then call('HSET', KEYS[2], 'args', item.args) end

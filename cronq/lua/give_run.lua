@@ -9,17 +9,13 @@
 --       | gone (no such job) | broken <key> (a wrong type; nothing was written)
 --
 -- One step, for the same reasons as claim.lua; there is no mark and no dedup key, the ledger row is the guard.
+--@ why_not
+
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local kinds = {'hash', 'hash', 'zset', 'hash', 'hash', 'list', 'set', 'stream'}
-for i, kind in ipairs(kinds) do
-    local found = call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
-end
-if call('EXISTS', KEYS[1]) == 0 then return 'gone' end
-local holder = call('HGET', KEYS[2], 'token')
-if holder == item.token then return 'mine' end
-if call('EXISTS', KEYS[2]) == 1 then return 'taken' end
+local answer = why_not(kinds, item.token)
+if answer then return answer end
 call('HSET', KEYS[2], 'job', item.name, 'state', 'queued', 'trigger', item.trigger, 'queue', item.queue,
     'queued_at', item.now, 'decided_by', item.by, 'token', item.token)
 if item.args then call('HSET', KEYS[2], 'args', item.args) end

@@ -167,14 +167,7 @@ local function serve(item, id, meta)
     return {'dropped', item.reason}
 end
 
--- What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
-local function refusal(message)
-    for _, word in ipairs({'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS'}) do
-        local at = string.find(message, word .. ' ', 1, true)
-        if at then return (string.gsub(string.sub(message, at), '%s+$', '')) end
-    end
-    return nil
-end
+--@ refusal
 
 local answers = {}
 for at = 2, #ARGV, 3 do
