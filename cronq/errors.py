@@ -5,6 +5,7 @@
     │   └── RedisUnfit          reachable, but evicting, too old or a replica
     ├── DefinitionError         a job that cannot be registered                   exit 78
     │   └── ScheduleError       its cron expression, interval, zone or rule
+    ├── BadValue                what stands in Redis, or came from a child, is not what it should be   exit 1
     ├── UnknownJob              no job of that name                               exit 2
     ├── UnknownRun              no run of that id                                 exit 2
     ├── RedisUnavailable        no answer from Redis                              exit 69
@@ -71,6 +72,13 @@ class DefinitionError(CronqError):
 
 class ScheduleError(DefinitionError):
     """A cron expression, interval, time of day, zone or DST rule that means nothing."""
+
+
+class BadValue(CronqError):
+    """A value that was read cannot be what it should be: damaged, or written by somebody else.
+
+    The text says what is wrong; who reads says which key.
+    """
 
 
 class UnknownJob(CronqError):

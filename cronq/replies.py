@@ -1,9 +1,18 @@
-"""Redis replies as text: clients may or may not decode, and what is in Redis may be anything."""
+"""Redis replies as text and values: clients may or may not decode, and what is in Redis may be anything."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from cronq.errors import BadValue
+
+#: Bytes and nesting of a JSON text that is read from Redis or from a child: beyond it is damage, or malice.
+MOST_JSON = 8_000_000
+MOST_DEPTH = 100
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def text(value: Any) -> str:
@@ -14,3 +23,42 @@ def text(value: Any) -> str:
 def texts(values: Mapping[Any, Any]) -> dict[str, str]:
     """A whole hash as text."""
     return {text(key): text(value) for key, value in values.items()}
+
+
+def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
+    """The value of a JSON text that is not ours, or may have been changed. Raises BadValue whatever is wrong with it.
+
+    NaN and infinity are refused: compared with them every deadline is either never or always over. Depth and length are
+    bounded before the parser sees the text, because what it makes of 100,000 brackets ends whoever walks it.
+    """
+    if len(raw) > most:
+        raise BadValue(f"it is longer than {most} bytes")
+    words = text(raw)
+    if _depth(words) > MOST_DEPTH:
+        raise BadValue(f"it is nested more than {MOST_DEPTH} deep")
+    try:
+        return json.loads(words, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError, OverflowError, MemoryError) as error:
+        raise BadValue(f"it is no JSON: {error}") from None
+
+
+def _depth(words: str) -> int:
+    """How deep a JSON text is nested; a text with few brackets is not looked at further."""
+    if words.count("[") + words.count("{") <= MOST_DEPTH:
+        return 0
+    depth = deepest = 0
+    for char in re.sub(r"[^][{}]+", "", _STRING.sub("", words)):
+        depth += 1 if char in "[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if number - number != 0:
+        raise ValueError(f"{word[:40]} is no number")
+    return number

@@ -20,11 +20,11 @@ from cronq.cli.shared import (
     places,
     print_json,
     print_table,
-    printable,
     say,
 )
 from cronq.clock import SystemClock, format_duration, iso
 from cronq.errors import CronqError, ScheduleError
+from cronq.safetext import printable
 
 if TYPE_CHECKING:
     from cronq.app import Cronq

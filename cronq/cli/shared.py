@@ -16,6 +16,7 @@ import click
 
 from cronq.clock import format_duration, parse_duration_s, parse_instant, utc
 from cronq.errors import ConfigError, UnknownJob
+from cronq.safetext import printable
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -153,12 +154,6 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
     for row in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def printable(words: str) -> str:
-    """One line that cannot talk to a terminal, whatever somebody wrote into a note or an exception."""
-    shown = (char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in words)
-    return "".join(shown)
 
 
 def moment(epoch_s: float | None, zone: str, now_s: float, *, force_utc: bool = False) -> str:
