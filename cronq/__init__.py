@@ -10,9 +10,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from cronq.current_run import CurrentRun, current_run
 from cronq.errors import CronqError
 from cronq.registry import REGISTRY, job
-from cronq.run import CurrentRun, current_run
 
 if TYPE_CHECKING:
     from cronq.app import Cronq

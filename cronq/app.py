@@ -27,7 +27,6 @@ from cronq.connection import own_client
 from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
-from cronq.due import Pause
 from cronq.errors import DefinitionError
 from cronq.history import newest_of_all, newest_rows
 from cronq.holds import Holds
@@ -38,6 +37,7 @@ from cronq.keys import Keys
 from cronq.later import Later
 from cronq.lock import Lock
 from cronq.mend import Audit, Mender
+from cronq.pause import Pause
 from cronq.registry import REGISTRY, Registry
 from cronq.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.run import Run

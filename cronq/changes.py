@@ -15,10 +15,11 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cronq.claim import Claimer, TickClaim
-from cronq.due import Pause, decide
+from cronq.due import decide
 from cronq.errors import Conflict, CronqError, UnknownJob
 from cronq.job import JobSpec
 from cronq.job_store import JobStore
+from cronq.pause import Pause
 from cronq.stored_job import StoredJob
 
 log = logging.getLogger("cronq.jobs")

@@ -16,10 +16,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from cronq.command import order_of, prepare
+from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused
 from cronq.job import JobSpec
 from cronq.registry import REGISTRY
-from cronq.run import CurrentRun, enter_run
 
 #: More of a result or an error than this is cut: one Redis thread serves everybody.
 _MOST_RESULT = 1_000_000

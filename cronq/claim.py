@@ -12,10 +12,11 @@ from redis import Redis
 
 from cronq import scripts
 from cronq.clock import rq_stamp, tick_stamp
-from cronq.due import LATE_S, Decision
+from cronq.due import Decision
 from cronq.errors import CronqError, UnknownJob
 from cronq.job import JobSpec, check_size
 from cronq.keys import RQ_QUEUES, Keys, rq_job, rq_queue
+from cronq.pause import LATE_S
 from cronq.replies import text
 from cronq.rq_job import fields_of
 from cronq.run import describe_run, manual_run_id

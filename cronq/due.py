@@ -12,14 +12,12 @@ The rules (the `catchup` option):
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from cronq.clock import format_duration, iso
 from cronq.job import JobSpec
+from cronq.pause import LATE_S, Pause
 
-#: A tick found this long after its time was missed; a busy beat is later than a second now and then.
-LATE_S = 60
 #: More ticks than this are decided in several passes, so that one job cannot hold up the others.
 MAX_TICKS_A_PASS = 1000
 
@@ -32,27 +30,6 @@ class Decision(NamedTuple):
     reason: str
     trigger: str
     next_tick: int | None  #: the tick after this one: what the agenda says once this one is claimed
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Why and until when a job is paused."""
-
-    since: float
-    by: str = ""
-    note: str = ""
-    until: float | None = None
-
-    def covers(self, tick: int) -> bool:
-        """Whether *tick* falls into the pause."""
-        return self.until is None or tick < self.until
-
-    @property
-    def reason(self) -> str:
-        """In words, for the ledger."""
-        by = f" by {self.by}" if self.by else ""
-        note = f": {self.note}" if self.note else ""
-        return f"paused since {iso(int(self.since))}{by}{note}"
 
 
 def decide(spec: JobSpec, mark: int, pause: Pause | None, now: float) -> list[Decision]:

@@ -17,11 +17,12 @@ from redis.exceptions import RedisError
 from cronq.child import order_for, read_result
 from cronq.clock import boot_s, format_duration, rest
 from cronq.connection import may_pass
+from cronq.current_run import CurrentRun
 from cronq.errors import CronqError, LockLost
 from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
 from cronq.recorder import Ending, Recorder
-from cronq.run import CurrentRun, Run
+from cronq.run import Run
 from cronq.run_store import RunStore, Settlement, Started
 from cronq.stop_request import StopRequest
 from cronq.verdict import judge

@@ -15,10 +15,10 @@ from redis.exceptions import ResponseError
 
 from cronq import scripts
 from cronq.clock import tick_stamp
-from cronq.due import Pause
 from cronq.errors import Conflict, CronqError, UnknownJob
 from cronq.job import JobSpec, check_size
 from cronq.keys import Keys
+from cronq.pause import Pause
 from cronq.replies import text
 from cronq.rq_job import fields_of
 from cronq.stored_job import AuditedJob, DueReading, StoredJob, due_job, moment, number, stored_job

@@ -16,9 +16,10 @@ from cronq.app import Cronq, default_app
 from cronq.child import call, describe_error
 from cronq.clock import format_duration
 from cronq.command import order_of, prepare
+from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.job import JobSpec
-from cronq.run import CurrentRun, Run, enter_run
+from cronq.run import Run
 from cronq.run_store import Settlement
 
 #: Nobody renews the run, so it counts as alive for its timeout and this.

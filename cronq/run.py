@@ -5,32 +5,10 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cronq.clock import iso, tick_stamp, utc
-
-#: How a tick can end, with what each word says to a person.
-OUTCOMES: dict[str, str] = {
-    "succeeded": "it ran and returned",
-    "failed": "it ran and raised, or the command exited non-zero",
-    "timed_out": "it ran past its timeout and was ended",
-    "stopped": "a person, or its host leaving the group, ended it",
-    "lost": "its worker or its lock vanished",
-    "skipped": "an earlier run was still there, or the lock was busy",
-    "missed": "no beat took it within the catch-up window",
-    "expired": "it was older than its ttl when a worker could start it",
-    "paused": "the job was paused",
-    "blocked": "a job it depends on had not succeeded",
-    "coalesced": "a later tick was taken in its place",
-}
-#: Outcomes of runs that were executed; only these count for streaks and "last".
-EXECUTED = ("succeeded", "failed", "timed_out", "stopped", "lost")
-#: Outcomes that count as trouble.
-BAD = ("failed", "timed_out", "lost")
-STATES = ("queued", "waiting", "running", "retrying", "done")
-TRIGGERS = ("schedule", "catchup", "manual", "delayed")
 
 #: Beyond this year (5138) is no time, but damage.
 _END_OF_TIME_S = 1e11
@@ -252,41 +230,3 @@ def _float(text: str | None) -> float | None:
 def _within(epoch_s: _Moment | None) -> _Moment | None:
     """A time that can be shown; None for what is none, nan and infinity included."""
     return epoch_s if epoch_s is not None and 0 <= epoch_s < _END_OF_TIME_S else None
-
-
-@dataclass(frozen=True)
-class CurrentRun:
-    """What a function can know of the run it is in; ticks and times are epoch seconds."""
-
-    job: str
-    run_id: str
-    tick: int | None
-    attempt: int
-    host: str
-    fence: int | None  #: the fencing token of its lock: hand it to whatever the lock protects
-    previous_success: int | None  #: the tick of the newest run before this one that succeeded
-
-    def environment(self) -> dict[str, str]:
-        """The same as the `CRONQ_…` variables that a command gets; unknown is empty."""
-        return {
-            "CRONQ_JOB": self.job,
-            "CRONQ_RUN_ID": self.run_id,
-            "CRONQ_TICK": iso(self.tick) or "",
-            "CRONQ_ATTEMPT": str(self.attempt),
-            "CRONQ_HOST": self.host,
-            "CRONQ_FENCE": "" if self.fence is None else str(self.fence),
-            "CRONQ_LAST_SUCCESS": iso(self.previous_success) or "",
-        }
-
-
-_current: ContextVar[CurrentRun | None] = ContextVar("cronq_current_run", default=None)
-
-
-def current_run() -> CurrentRun | None:
-    """The run this code is part of, None when it was called as a plain function."""
-    return _current.get()
-
-
-def enter_run(run: CurrentRun) -> None:
-    """Make *run* what `current_run` answers; called once, in the process that does the work."""
-    _current.set(run)

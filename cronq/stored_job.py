@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cronq.due import LATE_S, Pause
 from cronq.errors import CronqError
 from cronq.job import JobSpec
+from cronq.outcomes import BAD
+from cronq.pause import LATE_S, Pause
 from cronq.replies import texts
-from cronq.run import BAD
 
 _YEAR_9999 = 253_370_764_800
 

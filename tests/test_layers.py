@@ -15,8 +15,9 @@ PACKAGE = Path(__file__).parents[1] / "cronq"
 #: From the ground up. A module imports from layers below or from modules before it in its own.
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
-        "errors", "safetext", "clock", "pattern", "zone", "cron", "schedule", "surroundings", "job", "crontab", "due",
-        "run", "places", "registry", "config", "pickles", "foreign_schedule",
+        "errors", "safetext", "outcomes", "clock", "current_run", "pattern", "zone", "cron", "schedule",
+        "surroundings", "job", "pause", "crontab", "due", "run", "places", "registry", "config", "pickles",
+        "foreign_schedule",
     ),
     "Redis words": (
         "keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure", "foreign_job",

@@ -23,7 +23,7 @@ from cronq.cli.shared import (
 )
 from cronq.clock import SystemClock, format_duration
 from cronq.errors import UnknownJob
-from cronq.run import OUTCOMES
+from cronq.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
     from cronq.app import Cronq

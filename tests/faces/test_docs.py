@@ -18,10 +18,11 @@ import pytest
 
 from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.config import URL_NAMES, Config
+from cronq.current_run import CurrentRun
 from cronq.job import CATCHUP, OVERLAP, JobSpec
 from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.outcomes import OUTCOMES
 from cronq.registry import job
-from cronq.run import OUTCOMES, CurrentRun
 from cronq.schedule import DST_RULES
 from tests.test_layers import ORDER
 

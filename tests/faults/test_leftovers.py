@@ -15,7 +15,8 @@ from rq.job import JobStatus
 from rq.registry import FailedJobRegistry
 
 from cronq.job import NOT_BUILT
-from cronq.run import OUTCOMES, Run
+from cronq.outcomes import OUTCOMES
+from cronq.run import Run
 from tests.conftest import RedisServer
 from tests.faults.leftovers import immortals
 from tests.system.processes import until

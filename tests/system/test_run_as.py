@@ -22,8 +22,8 @@ import pytest
 
 from cronq.child import child_main, order_for, read_result
 from cronq.clock import boot_s
+from cronq.current_run import CurrentRun
 from cronq.job import make_spec
-from cronq.run import CurrentRun
 from cronq.verdict import judge
 from cronq.watchdog import Watchdog
 from tests.system.test_watchdog import ended, is_running, until, until_gone

@@ -12,10 +12,10 @@ import pytest
 
 from cronq.child import child_main, order_for, read_result
 from cronq.command import Command, has_user, order_of, prepare, user_name
+from cronq.current_run import CurrentRun
 from cronq.errors import RunRefused
 from cronq.job import make_spec
 from cronq.plain import _execute
-from cronq.run import CurrentRun
 
 NOBODY = pwd.getpwnam("nobody")
 RUN = CurrentRun("j", "j-m00000000", None, 1, "box", None, None)

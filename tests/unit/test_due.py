@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cronq.due import LATE_S, MAX_TICKS_A_PASS, Decision, Pause, decide
+from cronq.due import MAX_TICKS_A_PASS, Decision, decide
 from cronq.errors import ScheduleError
 from cronq.job import JobSpec, make_spec
+from cronq.pause import LATE_S, Pause
 
 NOON = 1795262400  # 2026-11-21T12:00:00Z
 MINUTE, HOUR, DAY = 60, 3600, 86400

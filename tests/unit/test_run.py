@@ -11,20 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cronq.current_run import CurrentRun, current_run, enter_run
 from cronq.job import check_name
-from cronq.run import (
-    BAD,
-    EXECUTED,
-    OUTCOMES,
-    STATES,
-    CurrentRun,
-    Run,
-    current_run,
-    describe_run,
-    enter_run,
-    manual_run_id,
-    run_id_of,
-)
+from cronq.outcomes import BAD, EXECUTED, OUTCOMES, STATES
+from cronq.run import Run, describe_run, manual_run_id, run_id_of
 
 TICK = 1795244400  # 2026-11-21T07:00:00Z
 FIELDS = (

@@ -1,0 +1,31 @@
+"""Why a job is paused, and how late a tick may be found before it counts as missed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cronq.clock import iso
+
+#: A tick found this long after its time was missed; a busy beat is later than a second now and then.
+LATE_S = 60
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Why and until when a job is paused."""
+
+    since: float
+    by: str = ""
+    note: str = ""
+    until: float | None = None
+
+    def covers(self, tick: int) -> bool:
+        """Whether *tick* falls into the pause."""
+        return self.until is None or tick < self.until
+
+    @property
+    def reason(self) -> str:
+        """In words, for the ledger."""
+        by = f" by {self.by}" if self.by else ""
+        note = f": {self.note}" if self.note else ""
+        return f"paused since {iso(int(self.since))}{by}{note}"
