@@ -1,4 +1,4 @@
-"""The README is true: what it names exists, what exists it names, and what it shows works."""
+"""The README and the pages of docs/ are true: what it names exists, what exists it names, and what it shows works."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.outcomes import OUTCOMES
 from cronq.registry import job
 from cronq.schedule import DST_RULES
-from tests.test_layers import ORDER
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+#: Every page by its name: `README`, `jobs`, `coming-from/crontab`.
+PAGES = {"README": README} | {
+    str(path.relative_to(ROOT / "docs").with_suffix("")): path.read_text()
+    for path in sorted((ROOT / "docs").rglob("*.md"))
+}
+EVERYTHING = "\n".join(PAGES.values())
+#: What a page without a reader in a hurry may not exceed: the README is a front door.
+MOST_LINES_OF_README = 200
 #: Set by cronq for a command job, not read by it.
 TOLD_TO_COMMANDS = set(CurrentRun("j", "r", 0, 1, "h", None, None).environment())
 #: Outcomes that need what is not built yet.
 NOT_YET = {"blocked"}
-
-
-def section(title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", README, re.DOTALL | re.MULTILINE)
-    assert found, title
-    return found[1]
 
 
 def table_words(text: str) -> set[str]:
@@ -46,7 +47,7 @@ def table_words(text: str) -> set[str]:
     return {word for row in rows for quoted in re.findall(r"`([^`]+)`", row) for word in [quoted]}
 
 
-def fenced(kind: str, text: str = README) -> list[str]:
+def fenced(kind: str, text: str = EVERYTHING) -> list[str]:
     return re.findall(rf"^```{kind}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
@@ -58,33 +59,33 @@ def command_after(marker: str) -> str:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_is_in_the_table_of_verbs(verb: str) -> None:
-    assert verb in {words.split()[0] for words in table_words(section("Command line")) if words.strip()}
+    assert verb in {words.split()[0] for words in table_words(PAGES["command-line"]) if words.strip()}
 
 
 def test_the_table_of_verbs_names_no_other() -> None:
-    words = {entry.split()[0] for entry in table_words(section("Command line"))}
+    words = {entry.split()[0] for entry in table_words(PAGES["command-line"])}
 
     assert words <= set(VERBS)
 
 
 def _calls() -> list[tuple[str, ...]]:
-    """Every call of cronq in the README: in fences, and in backticks in the text."""
+    """Every call of cronq in the pages: in fences, and in backticks in the text."""
     lines = [
         line.removeprefix("$ ") for kind in ("sh", "console") for block in fenced(kind) for line in block.splitlines()
     ]
-    lines += re.findall(r"`(cronq [^`]+)`", README)
+    lines += re.findall(r"`(cronq [^`]+)`", EVERYTHING)
     return [tuple(shlex.split(line)[1:]) for line in lines if line.startswith("cronq ")]
 
 
 @pytest.mark.parametrize("words", sorted(set(_calls())), ids=" ".join)
-def test_every_call_of_cronq_in_the_readme_has_a_verb_and_options_that_exist(words: tuple[str, ...]) -> None:
+def test_every_call_of_cronq_in_the_pages_has_a_verb_and_options_that_exist(words: tuple[str, ...]) -> None:
     if words in [("VERB", "--help"), ("worker",)]:
         return
     assert words[0] in VERBS
     with click.Context(cli) as ctx:
         command = cli.get_command(ctx, words[0])
     assert command is not None
-    if isinstance(command, click.Group):
+    if isinstance(command, click.Group) and len(words) > 1:
         assert words[1] in command.commands
         command = command.commands[words[1]]
     known = {flag for option in command.params for flag in option.opts} | {"--help"}
@@ -98,7 +99,7 @@ def test_every_option_of_job_is_in_the_table_of_options_and_no_other() -> None:
     ]
     options = {name for name, each in signature.parameters.items() if each.kind is not each.VAR_KEYWORD} - {"registry"}
 
-    assert table_words(section("Jobs")) == options
+    assert table_words(PAGES["jobs"]) == options
     assert options | {"function"} == {item.name for item in fields(JobSpec)}
 
 
@@ -106,7 +107,7 @@ def test_the_defaults_in_the_table_of_options_are_those_of_the_code() -> None:
     (signature,) = [
         inspect.signature(each) for each in get_overloads(job) if "timeout" in inspect.signature(each).parameters
     ]
-    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| (.*?) \|", section("Jobs"), re.MULTILINE)}
+    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["jobs"], re.MULTILINE)}
 
     for name, said in rows.items():
         default = signature.parameters[name].default
@@ -115,27 +116,27 @@ def test_the_defaults_in_the_table_of_options_are_those_of_the_code() -> None:
 
 
 def test_what_is_not_built_is_said_to_be_refused() -> None:
-    refused = section("Jobs").partition("**Refused by name")[2].split("\n\n")[0]
+    refused = PAGES["jobs"].partition("**Refused by name")[2].split("\n\n")[0]
 
     for name in OPTIONS_NOT_BUILT:
         assert re.search(rf"`{name}[`=]", refused), name
     for rule in ("queue", "latest", "replace"):
         assert f"`{rule}`" in refused
-    planned = re.search(r"verbs that are planned \((.*?)\)", README, re.DOTALL)
+    planned = re.search(r"verbs that are planned \((.*?)\)", PAGES["command-line"], re.DOTALL)
     assert planned is not None
     assert set(re.findall(r"`([a-z-]+)`", planned[1])) <= set(NOT_BUILT)
 
 
 def test_rules_and_outcomes_are_all_explained() -> None:
-    assert set(DST_RULES) == table_words(section("Schedules")) - {"dst"}
-    assert set(CATCHUP) == table_words(section("Missed ticks")) - {"catchup"}
-    assert table_words(section("Outcomes")) == set(OUTCOMES) - NOT_YET
+    assert set(DST_RULES) == table_words(PAGES["schedules"]) - {"dst"}
+    assert set(CATCHUP) == table_words(PAGES["missed-ticks"]) - {"catchup"}
+    assert table_words(PAGES["outcomes"]) == set(OUTCOMES) - NOT_YET
     for rule in OVERLAP:
-        assert f"`{rule}`" in section("Jobs")
+        assert f"`{rule}`" in PAGES["jobs"]
 
 
 def test_every_setting_is_in_the_table_of_settings_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(CRONQ_\w+)`.*? \| (.*?) \|", section("Settings"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(CRONQ_\w+)`.*? \| (.*?) \|", PAGES["settings"], re.MULTILINE))
     config = Config()
 
     names = {item.name for item in fields(Config)} - {"origins"}
@@ -147,7 +148,7 @@ def test_every_setting_is_in_the_table_of_settings_with_its_default() -> None:
         said = rows[f"CRONQ_{name.upper()}"].strip("`")
         assert Config.load({f"CRONQ_{name.upper()}": said}, directory=Path("/nonexistent")) == config, name
     for name in URL_NAMES:
-        assert f"`{name}`" in section("Settings")
+        assert f"`{name}`" in PAGES["settings"]
 
 
 def test_every_variable_that_the_readme_names_is_read_somewhere_and_the_other_way_round() -> None:
@@ -155,8 +156,8 @@ def test_every_variable_that_the_readme_names_is_read_somewhere_and_the_other_wa
     of_workers = set(re.findall(r"\bCRONQ_[A-Z_]+\b", source))
     of_settings = {f"CRONQ_{item.name.upper()}" for item in fields(Config)} | {"CRONQ_REDIS_URL"}
 
-    assert table_words(section("The housekeeping jobs in `workers/`")) >= of_workers
-    assert set(re.findall(r"\bCRONQ_[A-Z_]+\b", README)) <= of_workers | of_settings | TOLD_TO_COMMANDS
+    assert table_words(PAGES["workers"]) >= of_workers
+    assert set(re.findall(r"\bCRONQ_[A-Z_]+\b", EVERYTHING)) <= of_workers | of_settings | TOLD_TO_COMMANDS
 
 
 def test_the_jobs_in_workers_are_those_of_the_table() -> None:
@@ -165,7 +166,7 @@ def test_the_jobs_in_workers_are_those_of_the_table() -> None:
         "print(json.dumps({name: each.spec.cron for name, each in REGISTRY.definitions.items()}))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", section("The housekeeping jobs in `workers/`"), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \|", PAGES["workers"], re.MULTILINE))
 
     assert json.loads(done.stdout) == {name: cron for name, cron in rows.items() if name.islower()}
 
@@ -206,29 +207,37 @@ def test_the_command_that_runs_the_jobs_needs_no_argument() -> None:
 
 
 def test_nobody_is_sent_to_the_other_project_of_that_name() -> None:
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "docs" / "decisions.md"):
-        assert not re.search(r"pip install [^\n&|;`]*\bcronq\b(?!-rq)", path.read_text()), path
+    for name, text in {**PAGES, "CHANGELOG": (ROOT / "CHANGELOG.md").read_text()}.items():
+        assert not re.search(r"pip install [^\n&|;`]*\bcronq\b(?!-rq)", text), name
 
 
-def test_links_within_the_readme_lead_somewhere() -> None:
-    anchors = {
-        re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-")
-        for line in re.findall(r"^## (.*)$", README, re.MULTILINE)
-    }
-
-    for link in re.findall(r"\]\(([^)]+)\)", README):
-        if link.startswith("#"):
-            assert link[1:] in anchors, link
-        elif not link.startswith("http"):
-            assert (ROOT / link).exists(), link
+def anchors(text: str) -> set[str]:
+    """Where a link into a page may point, by the rule of the site that shows them."""
+    lines = re.findall(r"^#+ (.*)$", re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE)
+    return {re.sub(r"[^a-z0-9 -]", "", line.lower()).replace(" ", "-") for line in lines}
 
 
-def test_the_code_map_names_every_module_in_the_order_of_the_layers() -> None:
-    table = section("Code map").partition("\n\n`workers/`")[0]
-    named = [name for name in re.findall(r"`(\w+)/?`", table) if name != "lua"]
-    there = {path.stem for path in (ROOT / "cronq").iterdir() if path.suffix == ".py" or path.name == "cli"}
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_leads_somewhere(name: str) -> None:
+    path = ROOT / "README.md" if name == "README" else ROOT / "docs" / f"{name}.md"
+    for link in re.findall(r"\]\(([^)]+)\)", PAGES[name]):
+        if link.startswith("http"):
+            continue
+        file_name, _, anchor = link.partition("#")
+        target = (path.parent / file_name).resolve() if file_name else path
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
 
-    assert named == [name for name in ORDER if name in there - {"__init__", "__main__"}]
+
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "README"])
+def test_the_readme_leads_to_every_page(name: str) -> None:
+    assert f"(docs/{name}.md)" in README
+
+
+def test_the_readme_is_a_front_door() -> None:
+    assert len(README.splitlines()) < MOST_LINES_OF_README
 
 
 def test_the_changelog_has_this_version() -> None:
