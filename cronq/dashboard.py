@@ -52,6 +52,7 @@ def main() -> int:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # the page asks every 2.5 s
     server = make_server(_ADDRESS, port, app, threaded=True, fd=listening.fileno())
     click.echo(f"cronq: dashboard on http://{_ADDRESS}:{port}/ of {config.shown_url}", err=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # told to end by a supervisor, as by Ctrl-C
     try:
         server.serve_forever()
     except KeyboardInterrupt:
