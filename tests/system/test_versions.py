@@ -1,0 +1,107 @@
+"""A deploy: beats and workers of the release before beside those of this one, on one Redis. Real processes.
+
+The release before comes out of git, as it was; in a copy of the tree without its history there is nothing to try.
+"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from cronq.app import Cronq
+from cronq.config import Config
+from cronq.registry import Registry
+from tests.system.ledger import faults, read_book, server_s
+from tests.system.processes import Processes, until
+
+ROOT = Path(__file__).parents[2]
+RELEASE_BEFORE = "39273b9d17ac69aa7a7493428fac54718cd7b48f"
+#: Ten jobs that are due every second, one of them exclusive; each run writes its id down, and when it ends.
+JOBS = """
+from cronq import current_run, job
+from tests.system.tests_diary import tell
+
+def work():
+    tell("begun", current_run().run_id)
+
+def alone():
+    tell("alone", f"in {current_run().run_id}")
+    tell("alone", f"out {current_run().run_id}")
+
+for number in range(9):
+    job(name=f"job-{number}", every="1s", catchup="all", overlap="allow", max_catchup=100)(work)
+job(name="alone", every="1s", exclusive=True, overlap="allow")(alone)
+"""
+NAMES = [*(f"job-{number}" for number in range(9)), "alone"]
+TICKS = 11  #: of each job: 110 in all
+
+
+@pytest.fixture(scope="module")
+def release_before(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the package `cronq` is that of the release before."""
+    command = ["git", "archive", RELEASE_BEFORE, "cronq"]
+    made = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip(f"the release before is not in this copy of the repository: {made.stderr.decode().strip()}")
+    directory = tmp_path_factory.mktemp("before")
+    with tarfile.open(fileobj=io.BytesIO(made.stdout)) as archive:
+        archive.extractall(directory, filter="data")
+    return directory
+
+
+@pytest.fixture
+def processes(redis_url: str, tmp_path: Path) -> Iterator[Processes]:
+    with Processes(redis_url, tmp_path, DIARY=str(tmp_path), CRONQ_JOBS="jobs") as started:
+        started.write_module("jobs", JOBS)
+        yield started
+
+
+@pytest.fixture
+def app(redis_url: str, redis: Redis) -> Cronq:
+    return Cronq(config=Config(url=redis_url, host_id="test"), registry=Registry(), client=redis)
+
+
+def start_all(processes: Processes, release_before: Path) -> None:
+    """A beat and a worker of either release, the older ones first, as in a deploy."""
+    before, now = f"{release_before}:{ROOT}", str(ROOT)
+    for path in (before, now):
+        for verb in ("beat", "worker"):
+            processes.start(verb, PYTHONPATH=path).wait_for_line("START-UP")
+
+
+@pytest.mark.parametrize("newer_first", [False, True], ids=["the older begins", "the newer begins"])
+def test_of_two_releases_on_one_redis_each_tick_runs_once(
+    app: Cronq, processes: Processes, release_before: Path, tmp_path: Path, newer_first: bool
+) -> None:
+    if newer_first:
+        processes.start("beat", PYTHONPATH=str(ROOT)).wait_for_line("START-UP")
+    start_all(processes, release_before)
+    begun = int(server_s(app.client))
+    until(lambda: all((app.jobs.mark_of(name) or 0) >= begun + TICKS for name in NAMES), 60, "the ticks")
+    for process in processes.started:
+        if "beat" in process.name:
+            process.terminate()
+            assert process.exit_code() == 0, process.log
+    until(lambda: not any(app.runs.active(NAMES).values()), 30, "all runs to end")
+
+    book = read_book(app, NAMES)
+
+    assert faults(book) == []
+    assert book.size >= 100
+    outcomes = {name: set(book.outcomes(name).values()) for name in NAMES}
+    assert outcomes.pop("alone") <= {"succeeded", "skipped"}
+    assert set().union(*outcomes.values()) == {"succeeded"}
+    written = (tmp_path / "begun.diary").read_text().split()
+    assert [run_id for run_id, times in Counter(written).items() if times > 1] == []
+    assert len(written) == sum(len(book.ticks(name)) for name in NAMES if name != "alone")
+    both = (tmp_path / "alone.diary").read_text().split("\n")[:-1]
+    assert [line.split()[0] for line in both] == ["in", "out"] * (len(both) // 2)
+    broken = [line for process in processes.started for line in process.log.splitlines() if "BROKEN" in line]
+    assert broken == []
