@@ -64,11 +64,13 @@ class Holds:
             self.hold(what, by=by, now_s=now_s, note=note)
         return whats
 
-    def end_drains(self, names: tuple[str, ...]) -> int:
-        """Lift the holds of these hosts and workers, without names all but those of queues; how many there were."""
-        whats = [hold.what for hold in self.read() if not hold.what.startswith("queue:")]
-        wanted = [what for what in whats if not names or what.partition(":")[2] in names]
-        return self.lift(*wanted) if wanted else 0
+    def end_drains(self, names: tuple[str, ...]) -> list[Hold]:
+        """Lift the holds of these hosts and workers, without names all but those of queues; the holds there were."""
+        found = [hold for hold in self.read() if not hold.what.startswith("queue:")]
+        wanted = [hold for hold in found if not names or hold.what.partition(":")[2] in names]
+        if wanted:
+            self.lift(*(hold.what for hold in wanted))
+        return wanted
 
     def is_starting(self) -> bool:
         """Whether some worker has taken an id from a queue and not begun it yet: a hold came too late for it."""

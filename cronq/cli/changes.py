@@ -159,7 +159,7 @@ def resume_command(ctx: click.Context, name: str | None, queue: str | None) -> i
         say(f"the queue {queue} {'is resumed' if app.holds.lift(f'queue:{queue}') else 'was not paused'}")
         return 0
     if name is None:
-        lifted = app.holds.end_drains(())
+        lifted = len(app.holds.end_drains(()))
         say(f"{lifted} {'drain' if lifted == 1 else 'drains'} ended")
         return 0
     with suggesting(app, name):

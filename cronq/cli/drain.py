@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
-from cronq.cli.shared import as_json, in_utc, moment, open_app, places, print_json, print_table, say
+from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_table, say, times_are_utc
 from cronq.clock import SystemClock, boot_s, format_duration, iso, parse_duration_s
+from cronq.safetext import printable
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
+    from cronq.holds import Hold
 
 _POLL_S = 0.2
 _BUSY = 75
@@ -25,41 +28,55 @@ _BUSY = 75
 @click.option("--end", is_flag=True, help="Let them work again; without names all that is drained.")
 @click.option("--list", "list_", is_flag=True, help="What is held, paused queues included.")
 @as_json
-@in_utc
+@times_are_utc
 @places
 @click.pass_context
 def drain_command(
     ctx: click.Context, names: tuple[str, ...], note: str, wait: str | None, kill: bool, end: bool, list_: bool,
-    json_: bool, utc: bool,
+    json_: bool,
 ) -> int:  # fmt: skip
     """Let the workers of these HOSTs, these WORKERs, or without names all of them, take no more work.
 
     What has begun goes on. It lasts, also for workers that start later, until `cronq drain --end` or `cronq resume`.
     """
-    from cronq.holds import busy_with
-
     app = open_app(ctx)
-    if list_ or json_:
-        return _list(app, json_)
+    if list_:
+        _print(app, app.holds.read(), json_)
+        return 0
     if end:
         lifted = app.holds.end_drains(names)
-        say(f"{lifted} {'drain' if lifted == 1 else 'drains'} ended")
+        if json_:
+            _print(app, lifted, json_)
+        say(f"{len(lifted)} {'drain' if len(lifted) == 1 else 'drains'} ended")
         return 0
     wait_s = _span(wait)
     whats = app.drain(*names, note=note)
     say(f"drained: {', '.join(whats)}; `cronq drain --end` ends it")
+    if json_:
+        _print(app, [hold for hold in app.holds.read() if hold.what in whats], json_)
     if wait_s is None and not kill:
         return 0
-    if _is_empty_within(app, whats, wait_s or 0.0):
+    return _await_end(app, whats, wait_s or 0.0, kill=kill, tell=say if json_ else _print_id)
+
+
+def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell: Callable[[str], None]) -> int:
+    """Wait for what these drains hold to end, then with *kill* stop it and *tell* the ids; the exit code."""
+    from cronq.holds import busy_with
+
+    if _is_empty_within(app, whats, wait_s):
         return 0
     if not kill:
         left = busy_with(app.runs, whats)
-        say(f"still at work after {format_duration(wait_s or 0)}: {', '.join(run.run_id for run in left) or 'a start'}")
+        say(f"still at work after {format_duration(wait_s)}: {', '.join(run.run_id for run in left) or 'a start'}")
         return _BUSY
     for run in busy_with(app.runs, whats):
         app.stop(run.run_id)
-        click.echo(run.run_id)
+        tell(run.run_id)
     return 0 if _is_empty_within(app, whats, app.config.lost_after + 3600.0) else _BUSY
+
+
+def _print_id(run_id: str) -> None:
+    click.echo(printable(run_id))
 
 
 def _span(text: str | None) -> float | None:
@@ -83,18 +100,14 @@ def _is_empty_within(app: Cronq, whats: list[str], seconds: float) -> bool:
     return True
 
 
-def _list(app: Cronq, json_: bool) -> int:
-    holds, now_s = app.holds.read(), app.now_s()
-    rows: list[dict[str, Any]] = [
-        {"what": hold.what, "by": hold.by, "since": iso(hold.at), "note": hold.note} for hold in holds
-    ]
+def _print(app: Cronq, holds: list[Hold], json_: bool) -> None:
     if json_:
-        print_json(rows)
-    elif rows:
+        print_json([{"what": hold.what, "by": hold.by, "since": iso(hold.at), "note": hold.note} for hold in holds])
+    elif holds:
+        now_s = app.now_s()
         print_table(
             ["HELD", "SINCE", "BY", "NOTE"],
             [[hold.what, moment(hold.at, "UTC", now_s), hold.by, hold.note] for hold in holds],
         )
     else:
         say("nothing is held")
-    return 0

@@ -1,0 +1,125 @@
+"""A flag of presentation decides how an answer looks, never what is done."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from redis import Redis
+
+from cronq import Cronq
+from cronq.cli import VERBS, cli
+from cronq.replies import text
+from tests.faces.conftest import Answer
+
+Cli = Callable[..., Answer]
+FLAGS = ("--json", "--utc", "--debug")
+#: Calls of each command that has such a flag, and the exit code; `{here}` is the directory of the test.
+CALLS: dict[str, list[tuple[list[str], int]]] = {
+    "list": [([], 0)],
+    "show": [(["tidy"], 0)],
+    "next": [([], 0), (["tidy"], 0)],
+    "explain": [(["@daily"], 0)],
+    "history": [([], 0), (["tidy"], 0)],
+    "delayed": [([], 0)],
+    "drain": [(["box"], 0), ([], 0), (["--end", "old"], 0), (["--end"], 0), (["--list"], 0),
+              (["box", "--wait", "1s"], 0), (["box", "--kill"], 0)],
+    "sync": [(["orders"], 0)],
+    "ghosts": [(["orders"], 0)],
+    "crontab import": [(["{here}/crontab", "--tz", "UTC"], 0), (["{here}/crontab", "--tz", "UTC", "--dry-run"], 0),
+                       (["{here}/crontab", "--tz", "UTC", "--prune"], 0)],
+    "check-config": [(["orders"], 0)],
+    "config": [([], 0)],
+    "beats": [([], 0)],
+    "workers": [([], 0)],
+}  # fmt: skip
+
+
+def _commands() -> Iterator[tuple[str, click.Command]]:
+    with click.Context(cli) as ctx:
+        for verb in VERBS:
+            command = cli.get_command(ctx, verb)
+            if isinstance(command, click.Group):
+                yield from ((f"{verb} {name}", each) for name, each in command.commands.items())
+            elif command is not None:
+                yield verb, command
+
+
+def _flags_of(command: click.Command) -> set[str]:
+    return {opt for option in command.params for opt in option.opts} & {"--json", "--utc"}
+
+
+def _state(client: Redis) -> dict[str, object]:
+    """What is in Redis, without what two calls a moment apart differ in: times, and who called."""
+    found: dict[str, object] = {}
+    for raw in client.scan_iter():
+        key, kind = text(raw), text(client.type(raw))
+        found[key] = kind
+        if kind == "hash":
+            found[key] = {text(name) for name in client.hkeys(raw)}
+        elif kind == "zset":
+            found[key] = {text(name) for name in client.zrange(raw, 0, -1)}
+        elif kind == "set":
+            found[key] = {text(name) for name in client.smembers(raw)}
+    return found
+
+
+def _scene(app: Cronq, client: Redis, here: Path) -> None:
+    client.flushall()
+    app.add("tidy", command=["true"], cron="0 7 * * *", tz="Asia/Tokyo")
+    app.add("by-hand", command=["true"])
+    app.holds.drain(("old",), set(), by="ann", now_s=app.now_s(), note="")
+    app.pause_queue("nights")
+    app.enqueue_in("5m", "tidy")
+    (here / "orders.py").write_text("from cronq import job\n@job('@daily')\ndef send(): ...\n")
+    (here / "crontab").write_text("0 3 * * * /usr/bin/true\n")
+
+
+def test_the_walk_below_knows_every_command_with_such_a_flag() -> None:
+    assert {name for name, command in _commands() if _flags_of(command)} == set(CALLS)
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "code"), [(name, words, code) for name, calls in CALLS.items() for words, code in calls]
+)
+def test_a_flag_of_presentation_changes_nothing_of_what_is_done(
+    here: Path, shell: Cli, cronq: Cli, app: Cronq, redis: Redis, name: str, words: list[str], code: int
+) -> None:
+    call = shell if name in ("sync", "ghosts", "check-config") else cronq
+    words = [*name.split(), *(word.format(here=here) for word in words)]
+    flags = _flags_of(dict(_commands())[name])
+    _scene(app, redis, here)
+    plain = call(*words)
+    assert plain.code == code, plain.err
+    wanted = _state(redis)
+
+    for flag in FLAGS:
+        if flag in flags or flag == "--debug":
+            _scene(app, redis, here)
+            shown = call(*words, flag)
+            assert (shown.code, _without_ids(_state(redis))) == (code, _without_ids(wanted)), flag
+            if flag == "--json":
+                json.loads(shown.out)
+            if flag == "--utc":
+                assert "JST" not in shown.out
+
+
+def _without_ids(state: dict[str, object]) -> dict[str, object]:
+    """The delayed run of the scene has another id each time."""
+    words = repr(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in state.items()))
+    return {"state": re.sub(r"-m[0-9a-f]{8}", "-m…", words)}
+
+
+def test_drained_hosts_are_told_as_json(cronq: Cli, app: Cronq) -> None:
+    drained = cronq("drain", "box", "--note", "deploy", "--json")
+
+    (row,) = json.loads(drained.out)
+    assert (row["what"], row["by"], row["note"]) == ("host:box", app.who, "deploy")
+    assert [hold.what for hold in app.holds.read()] == ["host:box"]
+    (ended,) = json.loads(cronq("drain", "--end", "--json").out)
+    assert ended == row
+    assert app.holds.read() == []
