@@ -48,20 +48,29 @@ class Hosts:
         self.client.hdel(self._key(kind), process_id)
 
     def read(self, kind: str) -> tuple[list[Heartbeat], float]:
-        """All heartbeats, oldest process first, and the server's time; entries older than an hour are dropped."""
+        """All heartbeats of the last hour, oldest process first, and the server's time. It changes nothing."""
         with self.client.pipeline(transaction=False) as pipe:
             pipe.hgetall(self._key(kind))
             pipe.time()
             found, (seconds, micros) = pipe.execute()
         now_s = seconds + micros / 1e6
-        beats = []
-        for key, raw in found.items():
+        heartbeats = [_heartbeat(text(key), text(raw)) for key, raw in found.items()]
+        known = [each for each in heartbeats if each is not None and now_s - each.seen_at <= _FORGET_S]
+        return sorted(known, key=lambda heartbeat: heartbeat.started_at), now_s
+
+    def forget_vanished(self, kind: str, now_s: float) -> int:
+        """Drop the entries of processes that vanished an hour ago, and what is no heartbeat; how many.
+
+        A process that is still there after all publishes its entry again within seconds.
+        """
+        gone = []
+        for key, raw in self.client.hscan_iter(self._key(kind), count=500):
             heartbeat = _heartbeat(text(key), text(raw))
             if heartbeat is None or now_s - heartbeat.seen_at > _FORGET_S:
-                self.client.hdel(self._key(kind), key)
-            else:
-                beats.append(heartbeat)
-        return sorted(beats, key=lambda beat: beat.started_at), now_s
+                gone.append(key)
+        for first in range(0, len(gone), 500):
+            self.client.hdel(self._key(kind), *gone[first : first + 500])
+        return len(gone)
 
     def _key(self, kind: str) -> str:
         return {"beats": self.keys.beats, "workers": self.keys.workers}[kind]

@@ -25,7 +25,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     holds                      HASH    paused queues, drained hosts and workers  holds       permanent
     beats, workers             HASH    process id -> heartbeat (JSON)            hosts       permanent
     rq-cron                    STRING  the beat that publishes RQ's cron record  rq_cron     70 s
-    fence:{lock}               HASH    last fencing token, last holder           lock        permanent
+    fence:{lock}               HASH    last fencing token, last holder           lock        30 days from its use
     lock:{prefix}:{lock}       STRING  python-redis-lock's own layout            lock        the lock's ttl
     lock-signal:{prefix}:{l}   LIST    python-redis-lock's wake-up               lock        1 s
     delayed                    ZSET    run ids of delayed runs by due time       delayed     permanent

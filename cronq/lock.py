@@ -37,6 +37,9 @@ from cronq.tenure import Tenure, Timing
 
 log = logging.getLogger(__name__)
 
+#: Who held a lock is known so long after its last use. Tokens go on growing without it: they are server time.
+_FENCE_LIFE_S = 30 * 86400
+
 #: No white space, quotes or glob signs: a name becomes part of keys, log lines and metric labels.
 _NAME = re.compile(r"[A-Za-z0-9_.:@/+=,%~#-]{1,512}")
 
@@ -227,7 +230,7 @@ class Lock(redis_lock.Lock):
         while True:
             sent_s = boot_s()
             try:
-                answer = self._take([self._name, self._fence], [self._id, timing.ttl_ms, *self._holder])
+                answer = self._take([self._name, self._fence], [self._id, timing.ttl_ms, *self._holder, _FENCE_LIFE_S])
             except RedisError as error:
                 quit_s = min(end_s, heard_s + timing.ttl_s) if is_waiting else heard_s + 2 * timing.socket_s
                 if not may_pass(error) or boot_s() >= quit_s:
@@ -266,7 +269,7 @@ class Lock(redis_lock.Lock):
 
         def renew() -> int:
             try:
-                return int(self._extend([self._name], [tenure_id, self._timing.ttl_ms]))
+                return int(self._extend([self._name, self._fence], [tenure_id, self._timing.ttl_ms, _FENCE_LIFE_S]))
             except ReadOnlyError:  # a demoted primary: behind the same address may be another server by now
                 self._client.connection_pool.disconnect(inuse_connections=False)
                 raise

@@ -18,6 +18,7 @@ from cronq import keys as rq_keys
 from cronq import scripts
 from cronq.clock import boot_s, format_duration
 from cronq.foreign_watch import ForeignWatch
+from cronq.hosts import Hosts
 from cronq.keys import RQ_QUEUES, Keys
 from cronq.loss import PUT_BACK, Loss, lose
 from cronq.replies import text
@@ -26,6 +27,9 @@ from cronq.run_store import RunStore, Settlement
 log = logging.getLogger("cronq.sweep")
 _MOST = 100
 _TIDY_S = 60.0
+#: Most that one pass looks through of what may be long: the rest has its turn in the next.
+_LOCKS_A_STEP, _MOST_LOCK_STEPS = 1000, 5
+_TIDIED_A_STEP, _MOST_TIDY_STEPS = 1000, 20
 #: The server's clock may run so much faster or slower than ours between two passes; more is a jump.
 _JUMP_S = 1.0
 #: Runs of stock RQ workers count as heard of until their time-out is over: they are that far in the future.
@@ -48,12 +52,16 @@ class Sweep:
         self.runs = runs
         self.by = by
         self.lost_after_s = lost_after_s
-        self._put_back = scripts.load(client, "put_back_run")
+        self.hosts = Hosts(client, keys)
+        self._put_back: Any = scripts.load(client, "put_back_run")
+        self._free_locks: Any = scripts.load(client, "free_locks")
         self._steady_since: float | None = None
         self._last_answer = 0.0
         self._ahead_s: float | None = None
         self._popped: dict[tuple[str, bytes], float] = {}
-        self._tidied = -_TIDY_S
+        self._tidied: float | None = None  #: when, on the boot clock
+        self._cursors: dict[str, int] = {}  #: how far the entries of a queue's cancelled jobs were looked through
+        self._lock_cursor = "0"
         self._said: set[str] = set()
         self.foreign = ForeignWatch(client, keys, lost_after_s=lost_after_s)
 
@@ -69,7 +77,6 @@ class Sweep:
         before = now_s - self.lost_after_s
         with self.client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.smembers(self.keys.waiting_locks)
             pipe.smembers(RQ_QUEUES)
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
             pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=0, num=_MOST)
@@ -78,21 +85,19 @@ class Sweep:
         if isinstance(clock, Exception):
             raise clock
         seconds, micros = clock
-        locks, queues, unseen, plain, silent = map(self._entries, lists)
+        queues, unseen, plain, silent = map(self._entries, lists)
         boot = boot_s()
         now_s = now_s or seconds + micros / 1e6
         self._note_answer(boot, seconds + micros / 1e6)
-        self._wake_waiters(locks)
+        self._wake_waiters()
         self._look_at_popped(queues, boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.lost_after_s:
             self._each(unseen, lambda run_id: self._settle_lost(run_id, before, now_s))
             self.foreign.settle_silent(silent)
         self._look_at_plain(plain, now_s)
-        if boot - self._tidied >= _TIDY_S:
+        if self._tidied is None or boot - self._tidied >= _TIDY_S:
             self._tidied = boot
-            for queue in map(text, queues):
-                with self._passing_over_damage():
-                    self._tidy(queue.removeprefix(rq_keys.rq_queue("")), now_s)
+            self._tidy_all([text(queue).removeprefix(rq_keys.rq_queue("")) for queue in queues], now_s)
 
     def outage(self) -> None:
         """Redis did not answer: what was unheard of meanwhile proves nothing."""
@@ -211,25 +216,55 @@ class Sweep:
             log.error("REFUSED %s", reason)
         return code != "left"
 
-    def _wake_waiters(self, locks: Iterable[bytes]) -> None:
-        """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run."""
-        for lock in map(text, locks):
+    def _wake_waiters(self) -> None:
+        """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run.
+
+        Part of the locks in each pass, going on where the last one stopped, in one round trip for a thousand.
+        """
+        for _ in range(_MOST_LOCK_STEPS):
+            args = [self.keys.lock(""), self._lock_cursor, _LOCKS_A_STEP]
             with self._passing_over_damage():
-                if not self.client.exists(self.keys.lock(lock)):
-                    self.runs.put_back(lock)
+                cursor, free = self._free_locks(keys=[self.keys.waiting_locks], args=args)
+                self._lock_cursor = text(cursor)
+                for lock in map(text, free[:_MOST]):
+                    with self._passing_over_damage():
+                        self.runs.put_back(lock)
+            if self._lock_cursor == "0":
+                return
+
+    def _tidy_all(self, queues: Iterable[str], now_s: float) -> None:
+        for queue in queues:
+            with self._passing_over_damage():
+                self._tidy(queue, now_s)
+        for kind in ("beats", "workers"):
+            with self._passing_over_damage():
+                self.hosts.forget_vanished(kind, now_s)
 
     def _tidy(self, queue: str, now_s: float) -> None:
         """Forget expired entries of RQ's registries, and workers that died without a word: our workers do not."""
         self.client.zremrangebyscore(rq_keys.rq_finished(queue), 0, now_s)
         self.client.zremrangebyscore(rq_keys.rq_failed(queue), 0, now_s)
-        # RQ keeps what was cancelled, with the time of that as the score: only what has no body any more may go.
-        canceled = rq_keys.rq_canceled(queue)
-        past = [text(run_id) for run_id in self.client.zrangebyscore(canceled, 0, now_s, start=0, num=1000)]
-        with self.client.pipeline(transaction=False) as pipe:
-            for run_id in past:
-                pipe.exists(rq_keys.rq_job(run_id))
-            there = pipe.execute()
-        gone = [run_id for run_id, is_there in zip(past, there, strict=True) if not is_there]
-        if gone:
-            self.client.zrem(canceled, *gone)
+        self._tidy_canceled(queue, now_s)
         clean_worker_registry(Queue(queue, connection=self.client))
+
+    def _tidy_canceled(self, queue: str, now_s: float) -> None:
+        """Drop entries of cancelled jobs whose body is gone.
+
+        The score tells nothing: RQ keeps what its tools cancelled for ever, under the time of that. So the set is
+        walked, a part in each pass, going on where the last one stopped: what stays does not hide what may go.
+        """
+        canceled, cursor = rq_keys.rq_canceled(queue), self._cursors.get(queue, 0)
+        entries: Any
+        for _ in range(_MOST_TIDY_STEPS):
+            cursor, entries = self.client.zscan(canceled, cursor, count=_TIDIED_A_STEP)
+            past = [run_id for run_id, score in entries if float(score) <= now_s]
+            with self.client.pipeline(transaction=False) as pipe:
+                for run_id in past:
+                    pipe.exists(rq_keys.rq_job(text(run_id)))
+                there = pipe.execute()
+            gone = [run_id for run_id, is_there in zip(past, there, strict=True) if not is_there]
+            if gone:
+                self.client.zrem(canceled, *gone)
+            if not cursor:
+                break
+        self._cursors[queue] = cursor

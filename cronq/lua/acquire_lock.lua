@@ -1,7 +1,8 @@
 -- Take a lock, or learn how long it is still taken.
 --
--- KEYS  1 lock (STRING: the holder's id, python-redis-lock's layout)   2 fence (HASH, permanent)
+-- KEYS  1 lock (STRING: the holder's id, python-redis-lock's layout)   2 fence (HASH)
 -- ARGV  1 id of the one who asks   2 ttl in ms   3 host   4 pid   5 run id ('' = unknown)
+--       6 life of the fence from now on, in seconds
 -- Returns {1, fencing token} when held now, else {0, ms the holder's lease still lasts (-1: no limit)}.
 --
 -- One step, because between finding the lock free and writing its holder and token another could do the same;
@@ -16,6 +17,7 @@ end
 -- Both keys have been read, so neither is of a wrong type and nothing below can fail half-way.
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 if owner and last and fence[2] == ARGV[1] then
+  redis.call('EXPIRE', KEYS[2], ARGV[6])
   return {1, last}
 end
 -- Server time in microseconds is below 2^53 until the year 2255, and above any token given before, should
@@ -24,4 +26,5 @@ local now = redis.call('TIME')
 local token = math.max((last or 0) + 1, now[1] * 1000000 + now[2])
 redis.call('HSET', KEYS[2], 'token', string.format('%.0f', token), 'id', ARGV[1],
   'host', ARGV[3], 'pid', ARGV[4], 'run_id', ARGV[5], 'since', string.format('%d.%06d', now[1], now[2]))
+redis.call('EXPIRE', KEYS[2], ARGV[6])
 return {1, token}

@@ -1,7 +1,7 @@
 -- Renew a lock that its holder still has.
 --
--- KEYS  1 lock (STRING: the holder's id)
--- ARGV  1 id of the holder   2 ttl in ms
+-- KEYS  1 lock (STRING: the holder's id)   2 fence (HASH: who that is)
+-- ARGV  1 id of the holder   2 ttl in ms   3 life of the fence from now on, in seconds
 -- Returns 1 renewed, 0 the key is gone, -1 somebody else holds it.
 --
 -- One step, because between reading the id and setting the ttl the key could expire and be taken: the
@@ -13,4 +13,5 @@ elseif owner ~= ARGV[1] then
   return -1
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[3])  -- of any type: a lock that is held for months is shown with its holder
 return 1
