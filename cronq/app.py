@@ -28,6 +28,7 @@ from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
 from cronq.errors import DefinitionError
+from cronq.foreign_job import release_dependents
 from cronq.history import newest_of_all, newest_rows
 from cronq.holds import Holds
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
@@ -109,14 +110,20 @@ class Cronq(Later):
     @cached_property
     def runs(self) -> RunStore:
         """The ledger in Redis."""
-        return RunStore(
-            self.client, self.keys, row_ttl_s=self.config.keep_rows_for, keep_events=self.config.keep_events
-        )
+        return self._run_store(self.client)
 
     def guardian_runs(self) -> RunStore:
         """The ledger through connections of its own that fail within two seconds: a guardian has to go on watching."""
-        client = own_client(self.client, _GUARDIAN_TIMEOUT_S)
-        return RunStore(client, self.keys, row_ttl_s=self.config.keep_rows_for, keep_events=self.config.keep_events)
+        return self._run_store(own_client(self.client, _GUARDIAN_TIMEOUT_S))
+
+    def _run_store(self, client: Redis) -> RunStore:
+        return RunStore(
+            client,
+            self.keys,
+            row_ttl_s=self.config.keep_rows_for,
+            keep_events=self.config.keep_events,
+            release_dependents=lambda queue, run_id: release_dependents(self.client, queue, run_id),
+        )
 
     @cached_property
     def hosts(self) -> Hosts:

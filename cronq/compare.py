@@ -18,7 +18,8 @@ from cronq import scripts
 from cronq.clock import boot_s
 from cronq.keys import RQ_QUEUES, Keys, rq_intermediate, rq_queue
 from cronq.replies import text
-from cronq.run_store import REMOVED, RunStore, Settlement
+from cronq.run import REMOVED, Settlement
+from cronq.run_store import RunStore
 
 log = logging.getLogger("cronq.sweep")
 

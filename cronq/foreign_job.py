@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
+from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, parse_job_id
 
@@ -159,17 +160,36 @@ class SealedSerializer:
         return value.raw if isinstance(value, Sealed) else pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
 
 
-def fetch_job(job_id: str, client: Redis, serializer: Any) -> Job:
-    """The RQ job *job_id* as `Job.fetch` reads it, but a call that decompresses to more than any call is refused.
+class SealedJob(Job):
+    """An RQ job as RQ's own code reads it in a parent: a call that decompresses to more than any call is refused.
 
-    Few bytes may stand for more than this machine has memory. Raises PickleRefused, and whatever RQ raises.
+    Few bytes may stand for more than this machine has memory.
     """
-    job = Job(parse_job_id(job_id), connection=client, serializer=serializer)
-    fields: dict[Any, Any] = client.hgetall(rq_job(job.id))
-    if b"data" not in fields:
-        raise NoSuchJobError(f"No such job: {job_id}")
-    data = read_data(fields[b"data"])
-    fields.pop(b"exc_info", None)  # compressed too, of an earlier attempt; nothing here asks for it
-    job.restore({**fields, b"data": b""})
-    job.data = data
+
+    def restore(self, raw_data: Any) -> None:
+        """Take over what stands in Redis. Raises PickleRefused, NoSuchJobError, and whatever RQ raises."""
+        fields = {key if isinstance(key, bytes) else key.encode(): value for key, value in raw_data.items()}
+        if b"data" not in fields:
+            raise NoSuchJobError(f"No such job: {self.id}")
+        data = read_data(fields[b"data"])
+        fields.pop(b"exc_info", None)  # compressed too, of an earlier attempt; nothing here asks for it
+        super().restore({**fields, b"data": b""})
+        self.data = data
+
+
+def fetch_job(job_id: str, client: Redis, serializer: Any) -> SealedJob:
+    """The RQ job *job_id*. Raises PickleRefused, and whatever RQ raises."""
+    job = SealedJob(parse_job_id(job_id), connection=client, serializer=serializer)
+    job.restore(client.hgetall(rq_job(job.id)))
     return job
+
+
+def sealed_queue(name: str, client: Redis) -> Queue:
+    """RQ's queue *name*, for RQ's own code in a parent: it opens no pickle and unpacks no bomb."""
+    return Queue(name, connection=client, serializer=SealedSerializer, job_class=SealedJob)
+
+
+def release_dependents(client: Redis, queue: str, job_id: str) -> None:
+    """Queue the RQ jobs that waited for *job_id* alone, as RQ's worker does after each job."""
+    job = SealedJob(job_id, connection=client, serializer=SealedSerializer)
+    sealed_queue(queue, client).enqueue_dependents(job)

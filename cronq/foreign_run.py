@@ -25,7 +25,7 @@ from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 from cronq import child
 from cronq.clock import boot_s, rest, utc
 from cronq.errors import CronqError, RunRefused
-from cronq.foreign_job import Sealed, SealedSerializer, fetch_job
+from cronq.foreign_job import Sealed, SealedSerializer, fetch_job, sealed_queue
 from cronq.foreign_watch import ForeignWatch
 from cronq.job import make_spec
 from cronq.keys import rq_intermediate
@@ -127,7 +127,7 @@ class ForeignRuns:
     def execute(self, job: Job, queue_name: str, stop: StopRequest) -> None:
         """Take one RQ job through its run and record how it ended, as a stock worker does."""
         job.origin = queue_name
-        worker, queue = self.worker, Queue(queue_name, connection=self.worker.connection, serializer=SealedSerializer)
+        worker, queue = self.worker, sealed_queue(queue_name, self.worker.connection)
         self._start(job, queue_name)
         execution = self._execution
         begun = boot_s()

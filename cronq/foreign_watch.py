@@ -9,12 +9,11 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError, WatchError
-from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from cronq.clock import format_duration
-from cronq.foreign_job import SealedSerializer
+from cronq.foreign_job import SealedJob, SealedSerializer, sealed_queue
 from cronq.keys import Keys, rq_execution, rq_executions, rq_started
 from cronq.outage import is_general
 from cronq.replies import text
@@ -61,12 +60,12 @@ class ForeignWatch:
 
     def _settle(self, entry: str) -> None:
         execution, job_id, queue_name = entry.split(":", 2)
-        queue = Queue(queue_name, connection=self.client, serializer=SealedSerializer)
+        queue = sealed_queue(queue_name, self.client)
         reason = f"its worker was not heard of for {format_duration(self.lost_after_s)}"
         watching: Any = self.client.pipeline()
         with watching as pipe:
             try:
-                job: Any = Job(job_id, connection=self.client, serializer=SealedSerializer)
+                job: Any = SealedJob(job_id, connection=self.client, serializer=SealedSerializer)
                 pipe.watch(job.key)
                 job.refresh()
             except NoSuchJobError:

@@ -22,8 +22,8 @@ from cronq.errors import CronqError, LockLost
 from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
 from cronq.recorder import Ending, Recorder
-from cronq.run import Run
-from cronq.run_store import RunStore, Settlement, Started
+from cronq.run import Run, Settlement
+from cronq.run_store import RunStore, Started
 from cronq.stop_request import StopRequest
 from cronq.verdict import judge
 from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from cronq.run import Run
-from cronq.run_store import RunStore, Settlement
+from cronq.run import Run, Settlement
+from cronq.run_store import RunStore
 
 #: In place of an outcome: the run is on its queue again.
 PUT_BACK = "queued"

@@ -19,8 +19,7 @@ from cronq.command import order_of, prepare
 from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.job import JobSpec
-from cronq.run import Run
-from cronq.run_store import Settlement
+from cronq.run import Run, Settlement
 
 #: Nobody renews the run, so it counts as alive for its timeout and this.
 _SPARE_S = 60

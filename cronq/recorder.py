@@ -12,8 +12,8 @@ from redis.exceptions import RedisError
 from cronq.clock import boot_s, rest
 from cronq.job import JobSpec
 from cronq.loss import PUT_BACK, Loss, lose
-from cronq.run import Run
-from cronq.run_store import RunStore, Settlement
+from cronq.run import Run, Settlement
+from cronq.run_store import RunStore
 
 log = logging.getLogger("cronq.worker")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0

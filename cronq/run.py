@@ -230,3 +230,40 @@ def _float(text: str | None) -> float | None:
 def _within(epoch_s: _Moment | None) -> _Moment | None:
     """A time that can be shown; None for what is none, nan and infinity included."""
     return epoch_s if epoch_s is not None and 0 <= epoch_s < _END_OF_TIME_S else None
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How a run ended, as its guardian or the sweep saw it."""
+
+    outcome: str
+    reason: str
+    exit_code: int | None = None
+    error: str | None = None
+    result_json: str | None = None
+    fence: int | None = None
+    max_rss_kib: int | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    signal: str | None = None
+    crashes: int | None = None
+    return_value: Any = None
+
+    def row_fields(self) -> list[str]:
+        """Field, value, … for the ledger; only what is known."""
+        values = {
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "result": self.result_json,
+            "fence": self.fence,
+            "max_rss_kib": self.max_rss_kib,
+            "user_s": self.user_s,
+            "system_s": self.system_s,
+            "signal": self.signal,
+            "crashes": self.crashes,
+        }
+        return [part for name, value in values.items() if value is not None for part in (name, str(value))]
+
+
+#: Somebody deleted a queued run's RQ job, or emptied its queue.
+REMOVED = Settlement("stopped", "removed from its queue")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from redis import Redis
@@ -13,39 +13,19 @@ from rq.results import Result
 
 from cronq import keys as rq_keys
 from cronq import scripts
-from cronq.clock import rq_stamp, utc
+from cronq.clock import rq_stamp
 from cronq.errors import UnknownRun
 from cronq.keys import Keys
 from cronq.replies import text, texts
-from cronq.run import Run
+from cronq.rq_records import in_rq, result_fields
+from cronq.run import Run, Settlement
+
+log = logging.getLogger("cronq.runs")
 
 _STOP_LIFE_S = 86400
 #: How long RQ keeps what was set aside, and how many of them we remember.
 _REFUSED_S = 30 * 86400
 _REFUSED_KEPT = 1000
-#: RQ's record of a run that never began says nothing that the ledger does not: a job whose lock is always busy
-#: would otherwise leave tens of thousands of them.
-_CANCELED_LIFE_S = 86400
-#: RQ's own status, registry and result type for each of our outcomes.
-_RQ_STATUS = {
-    "succeeded": "finished",
-    "failed": "failed",
-    "timed_out": "failed",
-    "lost": "failed",
-    "stopped": "stopped",
-}
-
-
-def _in_rq(
-    outcome: str, queue: str, *, has_begun: bool, result_ttl_s: float, failure_ttl_s: float
-) -> tuple[str, str, int]:
-    """RQ's status for *outcome*, the registry that lists the job then, and the life of its records in seconds."""
-    status = _RQ_STATUS.get(outcome, "canceled")
-    if status == "finished":
-        return status, rq_keys.rq_finished(queue), int(result_ttl_s)
-    if status == "canceled" or (status == "stopped" and not has_begun):  # RQ's word for stopped before it began
-        return "canceled", rq_keys.rq_canceled(queue), int(min(failure_ttl_s, _CANCELED_LIFE_S))
-    return status, rq_keys.rq_failed(queue), int(failure_ttl_s)
 
 
 @dataclass(frozen=True)
@@ -57,51 +37,23 @@ class Started:
     detail: str = ""
 
 
-@dataclass(frozen=True)
-class Settlement:
-    """How a run ended, as its guardian or the sweep saw it."""
-
-    outcome: str
-    reason: str
-    exit_code: int | None = None
-    error: str | None = None
-    result_json: str | None = None
-    fence: int | None = None
-    max_rss_kib: int | None = None
-    user_s: float | None = None
-    system_s: float | None = None
-    signal: str | None = None
-    crashes: int | None = None
-    return_value: Any = None
-
-    def row_fields(self) -> list[str]:
-        """Field, value, … for the ledger; only what is known."""
-        values = {
-            "exit_code": self.exit_code,
-            "error": self.error,
-            "result": self.result_json,
-            "fence": self.fence,
-            "max_rss_kib": self.max_rss_kib,
-            "user_s": self.user_s,
-            "system_s": self.system_s,
-            "signal": self.signal,
-            "crashes": self.crashes,
-        }
-        return [part for name, value in values.items() if value is not None for part in (name, str(value))]
-
-
-#: Somebody deleted a queued run's RQ job, or emptied its queue.
-REMOVED = Settlement("stopped", "removed from its queue")
-
-
 class RunStore:
     """Reads the ledger and moves runs along; each move is one atomic step, accepted once."""
 
-    def __init__(self, client: Redis, keys: Keys, *, row_ttl_s: float, keep_events: int = 10_000) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        row_ttl_s: float,
+        keep_events: int = 10_000,
+        release_dependents: Callable[[str, str], None] | None = None,
+    ) -> None:
         self.client = client
         self.keys = keys
         self.row_ttl_s = int(row_ttl_s)
         self.keep_events = keep_events
+        self._release_dependents = release_dependents
         self._start: Any = scripts.load(client, "start_run")
         self._renew: Any = scripts.load(client, "renew_run")
         self._settle: Any = scripts.load(client, "settle_run")
@@ -246,7 +198,7 @@ class RunStore:
         Safe to send again after a lost reply: the second call finds it settled and returns False.
         """
         lives = {"result_ttl_s": result_ttl_s, "failure_ttl_s": failure_ttl_s}
-        status, registry, life_s = _in_rq(settlement.outcome, run.queue, has_begun=expect == "running", **lives)
+        status, registry, life_s = in_rq(settlement.outcome, run.queue, has_begun=expect == "running", **lives)
         document: dict[str, Any] = {
             "prefix": self.keys.prefix,
             "run": run.run_id,
@@ -271,25 +223,18 @@ class RunStore:
         if plain:
             document["plain"] = True
         elif status != "canceled":
-            document["results"] = self._rq_result(run, settlement, execution, now_s)
-        return text(self._settle(args=[json.dumps(document)])) == "settled"
+            document["results"] = result_fields(run, settlement, execution, now_s)
+        answer = text(self._settle(args=[json.dumps(document)]))
+        return answer == "settled" or (answer == "depended" and self._release(run))
 
-    def _rq_result(self, run: Run, settlement: Settlement, execution: str | None, now_s: float) -> list[str]:
-        """Field, value, … of RQ's result stream, in RQ's own serialisation."""
-        good = settlement.outcome == "succeeded"
-        started: datetime | None = utc(run.started_at) if run.started_at is not None else None
-        result = Result(
-            job_id=run.run_id,
-            type=Result.Type.SUCCESSFUL if good else Result.Type.FAILED,
-            connection=self.client,
-            return_value=settlement.return_value if good else None,
-            exc_string=None if good else (settlement.error or settlement.reason),
-            worker_name=run.worker or "",
-            execution_id=execution,
-            execution_started_at=started if execution else None,
-            execution_ended_at=utc(now_s) if execution else None,
-        )
-        return [part for name, value in result.serialize().items() for part in (name, str(value))]
+    def _release(self, run: Run) -> bool:
+        """Let the RQ jobs that depend on *run* go on; True, for it is settled whatever becomes of that."""
+        try:
+            if self._release_dependents is not None:
+                self._release_dependents(run.queue, run.run_id)
+        except Exception as error:  # of Redis, or of what stands in the hash of a job that is not ours
+            log.error("DEFERRED the RQ jobs that depend on %s were not queued: %s", run.run_id, error)
+        return True
 
     def rerun(
         self,

@@ -26,7 +26,8 @@ from cronq.foreign_job import HeldBack, dump_meta, read_meta
 from cronq.foreign_schedule import ForeignCron, next_due
 from cronq.keys import Keys
 from cronq.replies import text
-from cronq.run_store import RunStore, Settlement
+from cronq.run import Settlement
+from cronq.run_store import RunStore
 
 log = logging.getLogger("cronq.beat")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rq.command import send_command
 
-from cronq.run import Run
-from cronq.run_store import RunStore, Settlement
+from cronq.run import Run, Settlement
+from cronq.run_store import RunStore
 
 #: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
 _PLAIN_S = 30.0

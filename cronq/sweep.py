@@ -22,7 +22,8 @@ from cronq.hosts import Hosts
 from cronq.keys import RQ_QUEUES, Keys
 from cronq.loss import PUT_BACK, Loss, lose
 from cronq.replies import text
-from cronq.run_store import RunStore, Settlement
+from cronq.run import Settlement
+from cronq.run_store import RunStore
 
 log = logging.getLogger("cronq.sweep")
 _MOST = 100

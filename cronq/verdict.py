@@ -7,7 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
-from cronq.run_store import Settlement
+from cronq.run import Settlement
 from cronq.watchdog import ChildExit
 
 _MOST_SHOWN = 10_000

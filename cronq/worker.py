@@ -34,8 +34,7 @@ from cronq.intake import Intake
 from cronq.keys import rq_intermediate, rq_job
 from cronq.outage import BACKOFF_S, Outage
 from cronq.replies import text
-from cronq.run import Run
-from cronq.run_store import REMOVED, Settlement
+from cronq.run import REMOVED, Run, Settlement
 from cronq.stop_request import StopRequest
 from cronq.watchdog import Watchdog
 

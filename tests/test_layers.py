@@ -23,7 +23,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure", "foreign_job",
     ),
     "stores": (
-        "stored_job", "job_store", "run_store", "stopping", "lock", "lease", "hosts", "history", "holds", "events",
+        "stored_job", "job_store", "rq_records", "run_store", "stopping", "lock", "lease", "hosts", "history", "holds",
+        "events",
     ),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",
@@ -53,7 +54,7 @@ CLOCKS = {
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 #: What only the composition root builds.
 BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Mender", "Sweep", "Comparison", "Beat", "RqCron"}
-MOST_MODULE_LINES = 400
+MOST_MODULE_LINES = 500
 MOST_FUNCTION_LINES = 50
 
 

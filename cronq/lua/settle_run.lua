@@ -12,7 +12,7 @@
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
 --       plain: a stock RQ worker runs it and keeps RQ's records itself
 --       results: what RQ's result stream gets, or absent
--- Returns settled | stale (it is no longer in that state or attempt: somebody else settled it)
+-- Returns settled | depended (settled, and RQ jobs wait for it) | stale (it is no longer in that state or attempt: somebody else settled it)
 --       | unknown (it has no row: only RQ's records were settled)
 --
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
@@ -117,5 +117,6 @@ end
 
 try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
     'run', item.run)
-if not item.plain then settle_in_rq() end
-return 'settled'
+if item.plain then return 'settled' end
+settle_in_rq()
+return call('EXISTS', 'rq:job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'

@@ -24,7 +24,7 @@ from cronq import Cronq
 from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.config import Config
 from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
-from cronq.run_store import Settlement
+from cronq.run import Settlement
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
 

@@ -19,7 +19,7 @@ from cronq import Cronq, Worker
 from cronq.compare import Comparison
 from cronq.config import Config
 from cronq.registry import Registry
-from cronq.run_store import Settlement
+from cronq.run import Settlement
 from tests.system.processes import CronqProcess, Processes, until
 
 pytest.importorskip("rq_dashboard", reason="rq-dashboard is not installed; it comes with the extra `test`")

@@ -15,7 +15,8 @@ from cronq import compare
 from cronq.app import Cronq
 from cronq.compare import Comparison
 from cronq.job import JobSpec
-from cronq.run_store import Settlement, Started
+from cronq.run import Settlement
+from cronq.run_store import Started
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.

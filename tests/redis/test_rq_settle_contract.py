@@ -20,7 +20,7 @@ import cronq
 from cronq.app import Cronq
 from cronq.child import describe_error
 from cronq.job import JobSpec
-from cronq.run_store import Settlement
+from cronq.run import Settlement
 
 Store = Callable[..., JobSpec]
 T = 1767596400

@@ -20,8 +20,8 @@ from cronq.due import Decision
 from cronq.history import refused_rows
 from cronq.job import JobSpec
 from cronq.loss import PUT_BACK, Loss, lose
-from cronq.run import Attempt, Run
-from cronq.run_store import Settlement, Started
+from cronq.run import Attempt, Run, Settlement
+from cronq.run_store import Started
 from cronq.sweep import Sweep
 
 Store = Callable[..., JobSpec]

@@ -1,0 +1,61 @@
+"""RQ jobs that depend on a run of cronq: they are queued when it has ended, as RQ's own worker does it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+from rq import Queue
+
+from cronq.app import Cronq
+from cronq.job import JobSpec
+from cronq.run import Settlement
+
+
+def theirs() -> None: ...
+
+
+def begin(app: Cronq, run_id: str) -> None:
+    run = app.runs.get(run_id)
+    started = app.runs.start(run, worker="w", host="h", pid=1, execution="e" * 32, lease_s=60, now_s=app.now_s())
+    assert started.code == "started"
+
+
+@pytest.mark.parametrize(("outcome", "status"), [("succeeded", "queued"), ("failed", "deferred"), ("lost", "deferred")])
+@pytest.mark.parametrize("own_connections", [False, True], ids=["of the sweep", "of a guardian"])
+def test_a_job_that_depends_on_a_run_is_queued_when_the_run_succeeded(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], outcome: str, status: str, own_connections: bool
+) -> None:
+    store("a", mark=0)
+    run_id = app.enqueue("a")
+    job = Queue("later", connection=redis).enqueue(theirs, depends_on=run_id, job_id="theirs")
+    stubborn = Queue("later", connection=redis).enqueue(theirs, job_id="stubborn")
+    assert job.get_status() == "deferred"
+    begin(app, run_id)
+    runs = app.guardian_runs() if own_connections else app.runs
+
+    assert runs.settle(app.runs.get(run_id), Settlement(outcome, "so"), by="w", now_s=app.now_s())
+
+    assert job.get_status() == status
+    assert ("theirs" in Queue("later", connection=redis).job_ids) == (status == "queued")
+    assert stubborn.id in Queue("later", connection=redis).job_ids
+
+
+def test_a_run_is_settled_though_what_depends_on_it_cannot_be_read(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], caplog: pytest.LogCaptureFixture
+) -> None:
+    store("a", mark=0)
+    run_id = app.enqueue("a")
+    begin(app, run_id)
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(b"\0" * (1 << 20)) for _ in range(200)) + packer.flush()
+    redis.hset("rq:job:bomb", mapping={"data": bomb, "status": "deferred", "origin": "default"})
+    redis.sadd(f"rq:job:{run_id}:dependents", "bomb")
+
+    assert app.runs.settle(app.runs.get(run_id), Settlement("succeeded", "so"), by="w", now_s=app.now_s())
+
+    assert app.runs.get(run_id).outcome == "succeeded"
+    (said,) = [record.message for record in caplog.records if "DEFERRED" in record.message]
+    assert "larger than" in said
