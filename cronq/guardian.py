@@ -331,12 +331,19 @@ class Guardian:
         return self.recorder.write(ending, lambda: None if stop.leave_at is None else stop.leave_at + _LEAVE_WRITING_S)
 
     def _settle_unstarted(self, guarded: Guarded, settlement: Settlement) -> None:
-        run = guarded.run
-        self.runs.settle(
-            run, settlement, by=f"worker {guarded.worker}", now_s=self.now_s(), expect="queued",
-            failure_ttl_s=guarded.spec.failure_ttl,
-        )  # fmt: skip
-        log.info("FINISH %s %s %s", run.run_id, settlement.outcome, settlement.reason)
+        """Settle a run that does not begin. One that a person has requeued keeps its outcome, and is rejected."""
+        run, by = guarded.run, f"worker {guarded.worker}"
+        if run.state == "done":
+            self.runs.set_aside(run.run_id, run.queue, settlement.reason, by=by, now_s=self.now_s())
+            log.error("REFUSED %s cannot run again: %s", run.run_id, settlement.reason)
+            return
+        is_settled = self.runs.settle(
+            run, settlement, by=by, now_s=self.now_s(), expect="queued", failure_ttl_s=guarded.spec.failure_ttl
+        )
+        if is_settled:
+            log.info("FINISH %s %s %s", run.run_id, settlement.outcome, settlement.reason)
+        else:
+            log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
 
     def _release(self, guarded: Guarded) -> None:
         lock, name = guarded.lock, guarded.spec.lock_name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import subprocess
@@ -20,6 +21,8 @@ from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.job import JobSpec
 from cronq.run import Run, Settlement
+
+log = logging.getLogger("cronq.worker")
 
 #: Nobody renews the run, so it counts as alive for its timeout and this.
 _SPARE_S = 60
@@ -122,7 +125,7 @@ def _failure(error: BaseException, spec: JobSpec) -> Settlement:
 
 
 def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None:
-    app.runs.settle(
+    is_settled = app.runs.settle(
         run,
         settlement,
         by=f"worker {run.worker}",
@@ -132,3 +135,5 @@ def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None
         result_ttl_s=spec.result_ttl,
         failure_ttl_s=spec.failure_ttl,
     )
+    if not is_settled:
+        log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

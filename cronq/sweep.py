@@ -73,8 +73,8 @@ class Sweep:
         Without that wait an outage, or a jump of the server's clock, would make every healthy run look lost to the
         first beat that sees it.
         """
-        if now_s is None:  # of the server itself, as the scripts have it: a clock in doubt is nothing to judge by
-            now_s = 0.0 if self._ahead_s is None else self._ahead_s + boot_s()
+        if now_s is None:
+            now_s = self._server_now_s()
         before = now_s - self.lost_after_s
         with self.client.pipeline(transaction=False) as pipe:
             pipe.time()
@@ -88,7 +88,6 @@ class Sweep:
         seconds, micros = clock
         queues, unseen, plain, silent = map(self._entries, lists)
         boot = boot_s()
-        now_s = now_s or seconds + micros / 1e6
         self._note_answer(boot, seconds + micros / 1e6)
         self._wake_waiters()
         self._look_at_popped(queues, boot, now_s)
@@ -99,6 +98,13 @@ class Sweep:
         if self._tidied is None or boot - self._tidied >= _TIDY_S:
             self._tidied = boot
             self._tidy_all([text(queue).removeprefix(rq_keys.rq_queue("")) for queue in queues], now_s)
+
+    def _server_now_s(self) -> float:
+        """The time of the server itself, as the scripts have it: a clock in doubt is nothing to judge by."""
+        if self._ahead_s is not None:
+            return self._ahead_s + boot_s()
+        seconds, micros = self.client.time()
+        return seconds + micros / 1e6
 
     def outage(self) -> None:
         """Redis did not answer: what was unheard of meanwhile proves nothing."""

@@ -258,11 +258,14 @@ class Worker(rq.Worker):
         if run.state not in ("queued", "waiting"):
             self._refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
             return
-        self.app.runs.settle(
+        is_settled = self.app.runs.settle(
             run, Settlement(outcome, reason), by=f"worker {self.name}", now_s=self.app.now_s(), expect=run.state
         )
         self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
-        log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
+        if is_settled:
+            log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
+        else:
+            log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
 
     def _refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
         """Set an id aside that is not to be executed: its code is only named in Redis.

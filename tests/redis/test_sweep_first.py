@@ -1,0 +1,81 @@
+"""The first look of a beat, and a run that cannot begin: nobody says what did not happen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+from rq.job import Job
+
+from cronq.app import Cronq
+from cronq.guardian import Guardian
+from cronq.job import JobSpec
+from cronq.run import Run, Settlement
+from cronq.stop_request import StopRequest
+from cronq.sweep import Sweep
+
+
+def begin(app: Cronq, run_id: str) -> Run:
+    started = app.runs.start(
+        app.runs.get(run_id), worker="w", host="h", pid=1, execution="e" * 32, lease_s=60, now_s=app.now_s()
+    )
+    assert started.code == "started"
+    return app.runs.get(run_id)
+
+
+def test_the_first_sweep_leaves_a_run_alone_whose_guardian_lives_though_rq_cancelled_it(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec]
+) -> None:
+    store("a", mark=0)
+    run_id = app.enqueue("a")
+    begin(app, run_id)
+    Job.fetch(run_id, connection=redis).cancel()
+
+    Sweep(redis, app.keys, app.runs, by="beat", lost_after_s=6.0).once()
+
+    assert app.runs.get(run_id).state == "running"
+
+
+def execute(app: Cronq, run: Run, spec: JobSpec) -> str | None:
+    nobody: Any = None
+    guardian = Guardian(app.guardian_runs(), nobody, app.run_lock, app.now_s, host="h", pid=1, lost_after_s=6.0)
+    return guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
+
+
+def test_a_requeued_run_that_cannot_begin_keeps_its_outcome_and_does_not_come_round(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = store("a", mark=0)
+    run_id = app.enqueue("a")
+    app.runs.settle(begin(app, run_id), Settlement("failed", "so"), by="w", now_s=app.now_s())
+    Job.fetch(run_id, connection=redis).requeue()
+    redis.lmove("rq:queue:default", "rq:queue:default:intermediate")
+    redis.delete("cronq:running")
+    redis.set("cronq:running", "junk")
+
+    assert execute(app, app.runs.get(run_id), spec) is None
+
+    assert app.runs.get(run_id).reason == "so"
+    assert redis.lrange("rq:queue:default:intermediate", 0, -1) == []
+    said = [record.message for record in caplog.records]
+    assert not [line for line in said if "FINISH" in line]
+    (refused,) = [line for line in said if "REFUSED" in line]
+    assert "cronq:running is not a zset" in refused
+
+
+def test_a_run_that_was_settled_meanwhile_is_not_said_to_have_ended_again(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    spec = store("a", mark=0, ttl=1)
+    run_id = app.enqueue("a")
+    redis.hset(f"cronq:run:{run_id}", "tick", 60)  # older than its ttl
+    run = app.runs.get(run_id)
+    app.stop(run_id)
+
+    assert execute(app, run, spec) is None
+
+    assert app.runs.get(run_id).outcome == "stopped"
+    assert not [record for record in caplog.records if record.message.startswith("FINISH")]
