@@ -11,6 +11,7 @@
     ├── RedisUnavailable        no answer from Redis                              exit 69
     ├── Conflict                somebody else changed the job meanwhile           exit 75
     ├── LockBusy                the lock is held, and waiting was not asked for   exit 75
+    ├── KeyBroken               a key of Redis has a wrong type                   exit 1
     ├── LockLost                the lock cannot be proved to be held any longer   exit 1
     ├── RunRefused              a worker must not execute this run                exit 1
     └── WatchdogDied            the process between a guardian and its work died  exit 1
@@ -109,6 +110,15 @@ class LockBusy(CronqError):
     """Somebody else holds the lock."""
 
     exit_code = 75
+
+
+class KeyBroken(CronqError):
+    """A key is not of the type that it must have: damaged, or written by somebody else. It does not pass by itself."""
+
+    def __init__(self, key: str, kind: str) -> None:
+        self.key = key
+        self.kind = kind
+        super().__init__(f"the key {key} is not a {kind}; see what has written there, then delete or rename it")
 
 
 class LockLost(CronqError):

@@ -12,15 +12,16 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from cronq.child import order_for, read_result
 from cronq.clock import boot_s, format_duration, rest
 from cronq.connection import may_pass
 from cronq.current_run import CurrentRun
-from cronq.errors import CronqError, LockLost
+from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
+from cronq.outage import broken_key
 from cronq.recorder import Ending, Recorder
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore, Started
@@ -44,7 +45,8 @@ _START_AGAIN_S, _START_FOR = 0.1, 0.5
 class Guardian:
     """Executes runs one at a time, in children of *watchdog*; *now_s* answers server time.
 
-    *on_look* is called every second of a run; it must be quick, and may raise RedisError.
+    *on_look* is called every second of a run; it must be quick, and may raise RedisError. *on_broken* is told of a key
+    of a lock that has a wrong type, to move it aside.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Guardian:
         pid: int,
         lost_after_s: float,
         on_look: Callable[[], None] = lambda: None,
+        on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
     ) -> None:
         self.runs = runs
@@ -68,6 +71,7 @@ class Guardian:
         self.pid = pid
         self.lost_after_s = lost_after_s
         self.on_look = on_look
+        self.on_broken = on_broken
         self.no_commands = no_commands
         self.giving_up = threading.Event()  #: set when the process must leave although a result is unwritten
         self.recorder = Recorder(runs, now_s, self.giving_up)
@@ -91,7 +95,16 @@ class Guardian:
         guarded = Guarded(run, spec, stop, worker, secrets.token_hex(16), previous_success, lost_after_s)
         if not self._is_fresh(guarded) or not self._may_run_here(guarded) or not self._may_begin(guarded):
             return None
-        if not self._take_lock(guarded):
+        try:
+            if not self._take_lock(guarded):
+                return None
+        except (KeyBroken, ResponseError) as error:
+            broken = error if isinstance(error, KeyBroken) else broken_key(error)
+            if broken is None:
+                raise
+            # It would come round for ever, and with it each later run of its job.
+            self.on_broken(broken)
+            self._settle_unstarted(guarded, Settlement("failed", str(broken)))
             return None
         try:
             if not self._start(guarded):

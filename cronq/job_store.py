@@ -277,6 +277,9 @@ class JobStore:
                 keys.active(name): "hash",
                 keys.runs(name): "zset",
                 keys.manual(name): "zset",
+                keys.waiting(name): "zset",
+                keys.fence(name): "hash",
+                keys.lock(name): "string",
             }
         return self._set_aside(wanted, now_s)
 

@@ -30,8 +30,9 @@ from redis.utils import str_if_bytes
 
 from cronq.clock import boot_s
 from cronq.connection import limit, may_pass, own_client
-from cronq.errors import ConfigError, CronqError, LockLost, RedisUnavailable
+from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost, RedisUnavailable
 from cronq.keys import Keys
+from cronq.outage import broken_key
 from cronq.scripts import load
 from cronq.tenure import Tenure, Timing
 
@@ -211,6 +212,8 @@ class Lock(redis_lock.Lock):
             self._unspent_in = os.getpid()
         try:
             return self._ask_until(boot_s() + waits_s, is_waiting=waits_s > 0)
+        except KeyBroken:
+            raise  # nothing was written
         except RedisUnavailable:
             raise  # it may be ours all the same: the next acquire asks with the same id and will know it
         except BaseException:
@@ -232,6 +235,8 @@ class Lock(redis_lock.Lock):
             try:
                 answer = self._take([self._name, self._fence], [self._id, timing.ttl_ms, *self._holder, _FENCE_LIFE_S])
             except RedisError as error:
+                if (broken := broken_key(error)) is not None:
+                    raise broken from None
                 quit_s = min(end_s, heard_s + timing.ttl_s) if is_waiting else heard_s + 2 * timing.socket_s
                 if not may_pass(error) or boot_s() >= quit_s:
                     raise RedisUnavailable(f"lock {self.name!r}: no answer from Redis: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ from redis import exceptions as redis_errors
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.clock import boot_s, format_duration, rest
+from cronq.errors import KeyBroken
 
 #: Pauses between tries, the first and the longest.
 BACKOFF_S = (0.1, 2.0)
@@ -56,6 +58,16 @@ class Outage:
                 self.noticed(error)
                 rest(pause_s, stop)
                 pause_s = min(pause_s * 2, BACKOFF_S[1])
+
+
+#: How our scripts name a key of a wrong type, and the type it should have.
+_WRONG_TYPE = re.compile(r"WRONGTYPE (\S+) is not an? (\w+)")
+
+
+def broken_key(error: Exception) -> KeyBroken | None:
+    """The key that a script refused because of its type; None for any other trouble."""
+    found = _WRONG_TYPE.match(str(error)) if isinstance(error, ResponseError) else None
+    return None if found is None else KeyBroken(found[1], found[2])
 
 
 def is_general(error: Exception) -> bool:

@@ -26,7 +26,7 @@ from rq.logutils import setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, format_duration, rest
-from cronq.errors import CronqError, RedisUnavailable, UnknownJob
+from cronq.errors import CronqError, KeyBroken, RedisUnavailable, UnknownJob
 from cronq.foreign_run import ForeignRuns
 from cronq.guardian import Guardian
 from cronq.hosts import Heart, Hosts
@@ -127,6 +127,7 @@ class Worker(rq.Worker):
             pid=os.getpid(),
             lost_after_s=config.lost_after,
             on_look=self._beat_heart,
+            on_broken=self._move_aside,
             no_commands=config.no_commands,
         )
 
@@ -266,6 +267,12 @@ class Worker(rq.Worker):
             log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
         else:
             log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
+
+    def _move_aside(self, broken: KeyBroken) -> None:
+        """Let the next run have its lock: what the key held is kept for a week."""
+        assert self.app is not None
+        for key in self.app.jobs.set_aside(broken.key, broken.kind, self.app.now_s()):
+            log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
     def _refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
         """Set an id aside that is not to be executed: its code is only named in Redis.

@@ -3,13 +3,16 @@
 -- KEYS  1 lock (STRING: the holder's id, python-redis-lock's layout)   2 fence (HASH)
 -- ARGV  1 id of the one who asks   2 ttl in ms   3 host   4 pid   5 run id ('' = unknown)
 --       6 life of the fence from now on, in seconds
--- Returns {1, fencing token} when held now, else {0, ms the holder's lease still lasts (-1: no limit)}.
+-- Returns {1, fencing token} when held now, else {0, ms the holder's lease still lasts (-1: no limit)}. A key of a wrong
+-- type: an error that names it, and nothing was written.
 --
 -- One step, because between finding the lock free and writing its holder and token another could do the same;
 -- and because a request that is sent again after its reply was lost must find "already mine" and the token
 -- of its first arrival, not somebody to wait for.
-local owner = redis.call('GET', KEYS[1])
-local fence = redis.call('HMGET', KEYS[2], 'token', 'id')
+local owner = redis.pcall('GET', KEYS[1])
+if type(owner) == 'table' and owner.err then return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is not a string') end
+local fence = redis.pcall('HMGET', KEYS[2], 'token', 'id')
+if fence.err then return redis.error_reply('WRONGTYPE ' .. KEYS[2] .. ' is not a hash') end
 local last = tonumber(fence[1])
 if owner and owner ~= ARGV[1] then
   return {0, redis.call('PTTL', KEYS[1])}

@@ -38,9 +38,10 @@ def test_the_first_sweep_leaves_a_run_alone_whose_guardian_lives_though_rq_cance
     assert app.runs.get(run_id).state == "running"
 
 
-def execute(app: Cronq, run: Run, spec: JobSpec) -> str | None:
+def execute(app: Cronq, run: Run, spec: JobSpec, **options: Any) -> str | None:
     nobody: Any = None
-    guardian = Guardian(app.guardian_runs(), nobody, app.run_lock, app.now_s, host="h", pid=1, lost_after_s=6.0)
+    places: dict[str, Any] = {"host": "h", "pid": 1, "lost_after_s": 6.0}
+    guardian = Guardian(app.guardian_runs(), nobody, app.run_lock, app.now_s, **places, **options)
     return guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
 
 
@@ -79,3 +80,26 @@ def test_a_run_that_was_settled_meanwhile_is_not_said_to_have_ended_again(
 
     assert app.runs.get(run_id).outcome == "stopped"
     assert not [record for record in caplog.records if record.message.startswith("FINISH")]
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"), [("lock:cronq:a", "string"), ("cronq:fence:a", "hash"), ("cronq:job:a:waiting", "zset")]
+)
+def test_a_run_whose_lock_has_a_key_of_a_wrong_type_fails_and_the_key_is_moved_aside(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], key: str, kind: str
+) -> None:
+    spec = store("a", mark=0, exclusive=True)
+    if kind == "zset":
+        redis.set("lock:cronq:a", "somebody", ex=60)  # so the run has to wait
+    run_id = app.enqueue("a")
+    redis.lmove("rq:queue:default", "rq:queue:default:intermediate")
+    redis.rpush(key, "junk")
+    broken = []
+
+    assert execute(app, app.runs.get(run_id), spec, on_broken=broken.append) is None
+
+    run = app.runs.get(run_id)
+    assert run.outcome == "failed"
+    assert f"the key {key} is not a {kind}" in (run.reason or "")
+    assert redis.llen("rq:queue:default:intermediate") == 0
+    assert [(each.key, each.kind) for each in broken] == [(key, kind)]
