@@ -16,13 +16,13 @@ from cronq.due import Decision
 from cronq.errors import CronqError, UnknownJob
 from cronq.job import JobSpec, check_size
 from cronq.keys import RQ_QUEUES, Keys, rq_job, rq_queue
-from cronq.pause import LATE_S
 from cronq.replies import text
 from cronq.rq_job import fields_of
 from cronq.run import describe_run, manual_run_id
 
-#: Dedup keys outlive the catch-up window by the clock tolerance and a day.
-_DEDUP_SPARE_S = 300 + 86400
+#: Life of a dedup key. It tells a claim that is sent again from another beat's, and that comes within minutes; after
+#: that the mark, and behind it the row, keep a tick from firing twice. Each tick of each job pays for a longer life.
+DEDUP_LIFE_S = 3600
 
 
 # Tuples, not dataclasses: a beat makes tens of thousands of these a second.
@@ -56,12 +56,11 @@ def _texts_of_tick(tick: int) -> tuple[str, str, str]:
 
 
 @lru_cache(maxsize=512)
-def _kind(queue: str, window: float, overlap: str, keep: int, trigger: str, catchup: str) -> tuple[object, ...]:
+def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> tuple[object, ...]:
     """What many ticks of a batch have in common, as `lua/claim.lua` takes it."""
     # Each caught-up tick of catchup="all" is asked for, so the ones before it do not push it out.
     allow = trigger == "catchup" and catchup == "all"
-    life_s = int(max(window, LATE_S)) + _DEDUP_SPARE_S
-    return queue, str(life_s), "allow" if allow else overlap, keep, trigger
+    return queue, str(DEDUP_LIFE_S), "allow" if allow else overlap, keep, trigger
 
 
 class _Table:
@@ -128,7 +127,7 @@ class Claimer:
 
     def _item(self, claim: TickClaim, ticks: _Table, kinds: _Table) -> tuple[object, ...]:
         spec, decision = claim.spec, claim.decision
-        kind = _kind(spec.queue, spec.window, spec.overlap, spec.keep, decision.trigger, spec.catchup)
+        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
         told = decision.outcome is not None or decision.trigger == "catchup"
         return (
             spec.name,

@@ -313,7 +313,8 @@ class JobStore:
     def restore_mark(self, name: str, mark: int, next_tick: int | None) -> None:
         """Give a job whose mark was lost, unreadable or far ahead a mark and its place on the agenda.
 
-        Setting a mark back never fires a tick twice: the dedup keys outlive every catch-up window.
+        A mark that is set back fires no tick twice while the ledger has its row. Rows are trimmed and dedup keys end
+        within the hour, so *mark* is never to lie before the newest tick in the ledger: trimming leaves that one.
         """
         with self.client.pipeline() as pipe:
             pipe.hset(self.keys.state(name), "mark", str(mark))

@@ -17,7 +17,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}:waiting         ZSET    runs that wait for the lock {name}        run_store   while any waits
     waiting                    SET     locks that runs wait for                  run_store   permanent
     run:{id}                   HASH    one run: tick, state, outcome, reason …   run_store   30 days from its end
-    dedup:{name}:{tick}        STRING  token of the beat that claimed the tick   claim       window + a day
+    dedup:{name}:{tick}        STRING  token of the beat that claimed the tick   claim       an hour
     stop:{id}                  STRING  who asked the run to stop                 run_store   a day
     running                    ZSET    run ids by last heartbeat                 run_store   permanent
     refused                    STREAM  ids that workers set aside, and why       run_store   permanent, capped

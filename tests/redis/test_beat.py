@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from cronq.config import Config
 from cronq.due import decide
 from cronq.job import JobSpec, make_spec
 from cronq.registry import Definition, Registry
+from cronq.run_store import Settlement
 from tests.conftest import RedisServer
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work
@@ -373,6 +375,37 @@ def test_ticks_decided_before_a_long_suspension_and_claimed_after_it_do_not_fire
 
     assert [answer.code for answer in answers] == ["old"] * 5
     assert len(queued(redis)) == 5
+
+
+@pytest.mark.parametrize("has_agenda", [True, False])
+def test_a_lost_mark_is_not_taken_up_again_before_ticks_whose_rows_and_dedup_keys_are_gone(
+    app: Cronq, store: Store, redis: Redis, has_agenda: bool
+) -> None:
+    spec = store("invoices", mark=T, overlap="allow", catchup="all", keep=10)
+    beat = app.beat()
+    for minute in range(1, 31):
+        beat.pass_once(now_s=T + minute * MINUTE + 0.1)
+        run_id = queued(redis)[-1]
+        assert app.runs.settle(app.runs.get(run_id), Settlement("stopped", "done"), by="w", now_s=T, expect="queued")
+    assert len(app.history("invoices", 100)) == 10  # the older ones were trimmed
+    longer = replace(spec, keep=1000)  # so that ticks are due again whose rows are not there any more
+    app.jobs.save(longer, source="here:1", origin="test", expected=app.jobs.version_of("invoices"))
+    for key in redis.scan_iter("cronq:dedup:*"):
+        redis.delete(key)
+    redis.hdel(app.keys.state("invoices"), "mark")
+    if has_agenda:
+        redis.zadd(app.keys.agenda, {"invoices": T + MINUTE})  # as it was half an hour ago
+    else:
+        redis.delete(app.keys.agenda)
+
+    (audit,) = (chore.work for chore in beat.chores if chore.name == "audit")
+    for _ in range(3):
+        audit(T + 30 * MINUTE + 0.5)
+        beat.pass_once(now_s=T + 30 * MINUTE + 0.5)
+    assert queued(redis) == []
+
+    beat.pass_once(now_s=T + 31 * MINUTE + 0.1)
+    assert [app.runs.get(run_id).tick for run_id in queued(redis)] == [T + 31 * MINUTE]
 
 
 def test_a_suspended_beat_cannot_claim_for_a_job_that_was_edited_meanwhile(

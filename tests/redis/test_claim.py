@@ -224,14 +224,28 @@ def test_a_dedup_key_set_by_nobody_cannot_hide_a_tick(app: Cronq, claimer: Claim
     assert app.jobs.get("invoices").state.mark == T
 
 
-def test_dedup_keys_outlive_the_catch_up_window_by_a_day(
-    app: Cronq, claimer: Claimer, store: Store, redis: Redis
+@pytest.mark.parametrize("window", ["1m", "48h"])
+def test_dedup_keys_live_an_hour_whatever_the_window(
+    app: Cronq, claimer: Claimer, store: Store, redis: Redis, window: str
 ) -> None:
-    spec = store("invoices", mark=T - 1, window="48h")
+    spec = store("invoices", mark=T - 1, window=window)
 
     claim(app, claimer, spec)
 
-    assert redis.ttl(app.keys.dedup("invoices", T)) > 3 * 86400
+    assert 3590 < redis.ttl(app.keys.dedup("invoices", T)) <= 3600
+
+
+def test_a_claim_that_is_sent_again_after_its_dedup_key_has_ended_queues_nothing(
+    app: Cronq, claimer: Claimer, store: Store, redis: Redis
+) -> None:
+    spec = store("invoices", mark=T - 1)
+    claim(app, claimer, spec, token="same")
+    redis.expire(app.keys.dedup("invoices", T), -1)
+
+    answers = claim(app, claimer, spec, token="same")
+
+    assert [answer.code for answer in answers] == ["old"]
+    assert redis.llen("rq:queue:default") == 1
 
 
 def test_every_enqueue_by_hand_is_a_run_of_its_own(app: Cronq, store: Store) -> None:
