@@ -7,8 +7,10 @@ in the current directory is used.
 
 from __future__ import annotations
 
+import errno
 import getpass
 import os
+import pwd
 import re
 import socket
 import tomllib
@@ -27,6 +29,7 @@ DEFAULT_URL = "redis://127.0.0.1:6379/0"
 URL_NAMES = ("CRONQ_REDIS_URL", "RQ_REDIS_URL", "REDIS_URL")
 #: Where `cronq dev` leaves word of its private Redis, so that `cronq list` beside it finds the same.
 PRIVATE_URL_FILE = ".cronq/url"
+_LONGEST_URL = 4096
 _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 
@@ -167,11 +170,47 @@ def _read_file(directory: Path) -> tuple[dict[str, Any], str]:
 
 
 def _private_url(directory: Path) -> str | None:
-    """The Redis that a `cronq dev` in this directory has started."""
-    try:
-        return (directory / PRIVATE_URL_FILE).read_text().strip() or None
-    except (OSError, UnicodeDecodeError):
+    """The Redis that a `cronq dev` in this directory has started. Raises ConfigError when somebody else says so."""
+    path = directory / PRIVATE_URL_FILE
+    if not os.path.lexists(path):
         return None
+    remedy = "remove it, or name the Redis with --url or CRONQ_REDIS_URL"
+    folder = open_own(path.parent, os.O_RDONLY | os.O_DIRECTORY, remedy=remedy)
+    try:
+        with open(open_own(path, os.O_RDONLY | os.O_NONBLOCK, folder=folder, remedy=remedy), "rb") as opened:
+            return opened.read(_LONGEST_URL).decode("utf-8", "replace").strip() or None
+    except OSError:
+        return None
+    finally:
+        os.close(folder)
+
+
+def open_own(path: Path, flags: int, *, remedy: str, folder: int | None = None) -> int:
+    """A descriptor of *path*, or of its last part below the open directory *folder*; no link is followed.
+
+    Raises ConfigError unless it belongs to this user or to root and nobody else may write it: what another user has put
+    into a shared directory must neither configure us nor lead us to other files. What is made is for us alone.
+    """
+    try:
+        name = path if folder is None else path.name
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise ConfigError(f"{path} is a link, which is not followed; {remedy}") from None
+        raise ConfigError(f"cannot open {path}: {error.strerror}; {remedy}") from None
+    found = os.fstat(descriptor)
+    if found.st_uid in (os.geteuid(), 0) and not found.st_mode & 0o022:
+        return descriptor
+    os.close(descriptor)
+    whose = "others may write it" if found.st_uid in (os.geteuid(), 0) else f"it belongs to {_user(found.st_uid)}"
+    raise ConfigError(f"{path} is not trusted, because {whose}; {remedy}")
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
 
 
 def _convert(name: str, raw: Any, default: Any, origin: str) -> Any:
@@ -214,12 +253,15 @@ def _truth(raw: Any) -> bool:
 
 #: `user:password@`; up to the last `@`, so that a password that should have been quoted does not show either.
 _USER_INFO = re.compile(r"^(\s*(?:[a-z+]+://)?[^:@/]*:(?!//)).*@", re.DOTALL | re.IGNORECASE)
+#: `secret@`: a user without a password is seldom meant, a password whose colon was forgotten often.
+_LONE_USER = re.compile(r"^(\s*(?:[a-z+]+://)?)[^:@/?#]+@(?:.*@)?", re.DOTALL | re.IGNORECASE)
 _PASSWORD_FIELD = re.compile(r"([?&]password=)[^&#]*")
 
 
 def hide_password(url: str) -> str:
     """*url* with `***` in place of its password; secrets must not reach logs or `ps`."""
-    return _PASSWORD_FIELD.sub(r"\1***", _USER_INFO.sub(r"\1***@", url))
+    hidden = _USER_INFO.sub(r"\1***@", url) if _LONE_USER.match(url) is None else _LONE_USER.sub(r"\1***@", url)
+    return _PASSWORD_FIELD.sub(r"\1***", hidden)
 
 
 def person(host: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cronq.clock import SystemClock, boot_s
-from cronq.config import PRIVATE_URL_FILE
+from cronq.config import PRIVATE_URL_FILE, open_own
 from cronq.errors import ConfigError, LockBusy, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -27,32 +28,36 @@ _LEAST_VERSION = (6, 2)
 #: Bytes of a unix socket address, less what Redis may put behind it.
 _LONGEST_PATH = 100
 _READY_S = 10.0
+_REMEDY = "run cronq dev in a directory of yours"
 #: A Redis that a killed `cronq dev` left behind ends by itself within this.
 _LEAVING_S = 5.0
 
 
 def find_server() -> str:
-    """A redis-server (or valkey-server) of 6.2 or newer. Raises RedisUnavailable with the line that installs one."""
+    """The newest redis-server of at least 6.2, else such a valkey-server, beside this Python or on PATH.
+
+    The one beside this Python, which a package brought, is often years behind the system's: it does not get its mends.
+    Raises RedisUnavailable with the line that installs one.
+    """
     for name in _NAMES:
-        for found in (Path(sys.executable).with_name(name), Path(shutil.which(name) or "")):
-            if found.is_file() and _version(found) >= _LEAST_VERSION:
-                return str(found)
+        beside = Path(sys.executable).with_name(name)
+        found = [path for path in (beside, Path(shutil.which(name) or "")) if path.is_file()]
+        newest = max(found, key=_version, default=None)
+        if newest is not None and _version(newest)[:2] >= _LEAST_VERSION:
+            return str(newest)
     how = "brew install redis" if sys.platform == "darwin" else "apt-get install redis-server"
     raise RedisUnavailable(
         f"found no redis-server 6.2 or newer beside this Python or on PATH: {how}, or set CRONQ_REDIS_URL to a Redis"
     )
 
 
-def _version(program: Path) -> tuple[int, int]:
+def _version(program: Path) -> tuple[int, ...]:
     try:
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return (0, 0)
-    for word in answer.stdout.split():
-        if word.startswith("v="):
-            parts = word[2:].split(".")
-            return int(parts[0]), int(parts[1])
-    return (0, 0)
+        return ()
+    found = re.search(r"\bv=(\d+(?:\.\d+)*)", answer.stdout)
+    return tuple(int(part) for part in found[1].split(".")) if found is not None else ()
 
 
 class Room:
@@ -63,12 +68,11 @@ class Room:
         self.url_file = directory / PRIVATE_URL_FILE
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
-            (self.path / ".gitignore").write_text("*\n")
-            self._lock = os.open(self.path / "dev.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise ConfigError(
-                f"cannot write {self.path}: {error.strerror}; run cronq dev in a directory of yours"
-            ) from error
+            raise ConfigError(f"cannot write {self.path}: {error.strerror}; {_REMEDY}") from error
+        self._folder = open_own(self.path, os.O_RDONLY | os.O_DIRECTORY, remedy=_REMEDY)
+        self._write(".gitignore", "*\n")
+        self._lock = self._open("dev.lock", os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -80,12 +84,21 @@ class Room:
 
     def tell(self, url: str) -> None:
         """Let every cronq command in this directory find *url*."""
-        self.url_file.write_text(url + "\n")
+        self.url_file.unlink(missing_ok=True)
+        self._write(self.url_file.name, url + "\n")
 
     def leave(self) -> None:
         """Give it up; the data stays."""
         self.url_file.unlink(missing_ok=True)
         os.close(self._lock)
+        os.close(self._folder)
+
+    def _open(self, name: str, flags: int) -> int:
+        return open_own(self.path / name, flags, folder=self._folder, remedy=_REMEDY)
+
+    def _write(self, name: str, words: str) -> None:
+        with open(self._open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), "w") as opened:
+            opened.write(words)
 
 
 class PrivateRedis:

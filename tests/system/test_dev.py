@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from cronq.cli.private_redis import find_server
-from cronq.errors import RedisUnavailable
+from cronq.cli.private_redis import Room, find_server
+from cronq.errors import ConfigError, RedisUnavailable
 from tests.conftest import RedisServer, find_redis_server
 
 pytestmark = pytest.mark.timing
@@ -341,6 +341,55 @@ def test_valkey_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("PATH", str(tmp_path))
 
     assert find_server() == str(tmp_path / "valkey-server")
+
+
+@pytest.mark.parametrize(
+    ("beside", "on_path", "wanted"),
+    [
+        ("6.2.14", "7.0.15", "path"),
+        ("8.0.1", "7.0.15", "beside"),
+        ("7.0.5", "7.0.15", "path"),
+        ("7.2.0", "6.0.9", "beside"),
+    ],
+)
+def test_the_newer_of_two_servers_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beside: str, on_path: str, wanted: str
+) -> None:
+    for place, version in (("beside", beside), ("path", on_path)):
+        (tmp_path / place).mkdir()
+        _write_program(tmp_path / place / "redis-server", f"Redis server v={version} sha=0:0 malloc=libc bits=64")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "beside" / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+
+    assert find_server() == str(tmp_path / wanted / "redis-server")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give a file away")
+def test_the_directory_of_another_user_is_neither_written_to_nor_followed(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    diary.write_text("years of work\n")
+    room = tmp_path / ".cronq"
+    room.mkdir()
+    for name in (".gitignore", "dev.lock"):
+        (room / name).symlink_to(diary)
+    os.chown(room, 12345, -1)
+
+    with pytest.raises(ConfigError, match="because it belongs to user 12345; run cronq dev in a directory"):
+        Room(tmp_path)
+
+    assert diary.read_text() == "years of work\n"
+
+
+def test_no_link_in_its_directory_is_written_through(tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    diary.write_text("years of work\n")
+    (tmp_path / ".cronq").mkdir(0o700)
+    (tmp_path / ".cronq" / "dev.lock").symlink_to(diary)
+
+    with pytest.raises(ConfigError, match=r"dev\.lock is a link, which is not followed"):
+        Room(tmp_path)
+
+    assert diary.read_text() == "years of work\n"
 
 
 def _write_program(path: Path, answer: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -147,6 +148,44 @@ def test_a_private_redis_of_this_directory_is_used_only_when_nothing_names_a_url
 
     assert (private.url, private.origin("url")) == ("unix:///tmp/private.sock", ".cronq/url")
     assert (told.url, told.origin("url")) == ("redis://told", "environment REDIS_URL")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, who may give a file away")
+@pytest.mark.parametrize("given", ["url", "."])
+def test_what_another_user_says_of_a_private_redis_is_refused(
+    given: str, load: Load, write: Write, tmp_path: Path
+) -> None:
+    write(PRIVATE_URL_FILE, "unix:///tmp/private.sock\n")
+    os.chown(tmp_path / ".cronq" / given, 12345, -1)
+
+    with pytest.raises(ConfigError, match=r"is not trusted, because it belongs to user 12345; remove it, or name the "):
+        load()
+    assert load({"REDIS_URL": "redis://told"}).url == "redis://told", "it is not even looked at"
+
+
+@pytest.mark.parametrize("given", ["url", "."])
+def test_a_private_redis_that_others_may_have_written_is_refused(
+    given: str, load: Load, write: Write, tmp_path: Path
+) -> None:
+    write(PRIVATE_URL_FILE, "unix:///tmp/private.sock\n")
+    (tmp_path / ".cronq" / given).chmod(0o777)
+
+    with pytest.raises(ConfigError, match=r"is not trusted, because others may write it; remove it"):
+        load()
+
+
+@pytest.mark.parametrize("link", [".cronq", ".cronq/url"])
+def test_links_do_not_lead_to_a_private_redis(link: str, load: Load, write: Write, tmp_path: Path) -> None:
+    write("elsewhere/url", "unix:///tmp/private.sock\n")
+    (tmp_path / "elsewhere").chmod(0o700)
+    if link == ".cronq":
+        (tmp_path / link).symlink_to("elsewhere")
+    else:
+        (tmp_path / ".cronq").mkdir(0o700)
+        (tmp_path / link).symlink_to("../elsewhere/url")
+
+    with pytest.raises(ConfigError, match=r"is a link, which is not followed; remove it"):
+        load()
 
 
 @pytest.mark.parametrize("text", ["", "\n"])
@@ -321,6 +360,10 @@ SECRET_URLS = [
     ("redis:/user:s3cret@h", None),
     ("REDIS://:s3cret@h", "REDIS://:***@h"),
     ("http://:s3cret@h", "http://:***@h"),
+    ("redis://s3cret@h:6379/0", "redis://***@h:6379/0"),
+    ("redis://pa@s3cret@h", "redis://***@h"),
+    ("redis://pa@s:s3cret@h", "redis://***@h"),
+    ("s3cret@h", "***@h"),
     ("redis://:s3cret@h\n", None),
     ("redis://:s3c\ns3cret@h", "redis://:***@h"),
 ]  # fmt: skip
@@ -339,7 +382,7 @@ def test_a_password_is_never_shown(url: str, shown: str | None) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    [DEFAULT_URL, "redis://h", "redis://user@h", "rediss://h:6379/0?db=1", "unix:///tmp/redis.sock?db=1", "h:6379", ""],
+    [DEFAULT_URL, "redis://h", "rediss://h:6379/0?db=1", "unix:///tmp/redis.sock?db=1", "h:6379", ""],
 )
 def test_a_url_without_a_password_is_shown_as_it_is(url: str) -> None:
     assert hide_password(url) == url
