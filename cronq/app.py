@@ -10,10 +10,7 @@ from functools import cache, cached_property
 from typing import Any
 
 from redis import Redis
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from cronq.beat import Beat, Chore
 from cronq.changes import Changes
@@ -23,7 +20,7 @@ from cronq.clock import ServerClock, boot_s
 from cronq.command import has_user, user_name
 from cronq.compare import Comparison
 from cronq.config import Config, person
-from cronq.connection import own_client
+from cronq.connection import bytes_client, open_client, own_client
 from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
@@ -88,19 +85,8 @@ class Cronq(Later):
 
     @cached_property
     def client(self) -> Redis:
-        """The connection pool of this application.
-
-        A command whose connection breaks is tried again within a second. One that gets no answer for five is not:
-        the beat and the worker have to know, say so, and go on in their own rhythm.
-        """
-        if self._given_client is not None:
-            return self._given_client
-        return Redis.from_url(
-            self.config.url,
-            socket_timeout=5,
-            socket_connect_timeout=5,
-            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), 3, supported_errors=(RedisConnectionError,)),
-        )
+        """The connection pool of this application; a given client that answers in `str` is not used itself."""
+        return open_client(self.config.url) if self._given_client is None else bytes_client(self._given_client)
 
     @cached_property
     def jobs(self) -> JobStore:

@@ -104,7 +104,7 @@ class Beat:
         self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
         self._specs: OrderedDict[str, tuple[str, JobSpec]] = OrderedDict()
         self._unconfirmed: deque[_Sent] = deque()
-        self._outage = Outage(log, "going on trying, ticks will be caught up by their jobs' rule")
+        self._outage = Outage(log, jobs.client, "going on trying, ticks will be caught up by their jobs' rule")
         self._sender = ThreadPoolExecutor(1, thread_name_prefix="cronq-claim")
 
     # The loop

@@ -22,6 +22,7 @@ from typing import Any
 
 from cronq.clock import format_duration, parse_duration_s
 from cronq.errors import ConfigError, ScheduleError
+from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
 from cronq.zone import find_zone
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
@@ -121,10 +122,14 @@ class Config:
                 find_zone(self.rq_scheduler_tz)
             except ScheduleError as error:
                 raise ConfigError(f"rq_scheduler_tz (from {self.origin('rq_scheduler_tz')}): {error.problem}") from None
-        if not self.url.startswith(("redis://", "rediss://", "unix://")):
-            raise ConfigError(
-                f"url {self.shown_url!r} (from {self.origin('url')}): starts with redis://, rediss:// or unix://"
-            )
+        where = f"url {self.shown_url!r} (from {self.origin('url')})"
+        if is_sentinel_url(self.url):
+            try:
+                parse_sentinel_url(self.url)
+            except ValueError as error:
+                raise ConfigError(f"{where}: {error}") from None
+        elif not self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ConfigError(f"{where}: starts with redis://, rediss://, unix:// or redis+sentinel://")
 
     def origin(self, name: str) -> str:
         """Where the value of the setting *name* came from."""
@@ -255,7 +260,7 @@ def _truth(raw: Any) -> bool:
 _USER_INFO = re.compile(r"^(\s*(?:[a-z+]+://)?[^:@/]*:(?!//)).*@", re.DOTALL | re.IGNORECASE)
 #: `secret@`: a user without a password is seldom meant, a password whose colon was forgotten often.
 _LONE_USER = re.compile(r"^(\s*(?:[a-z+]+://)?)[^:@/?#]+@(?:.*@)?", re.DOTALL | re.IGNORECASE)
-_PASSWORD_FIELD = re.compile(r"([?&]password=)[^&#]*")
+_PASSWORD_FIELD = re.compile(r"([?&](?:sentinel_)?password=)[^&#]*")
 
 
 def hide_password(url: str) -> str:

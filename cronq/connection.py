@@ -1,23 +1,35 @@
-"""Connections that fail fast: for those who must know within a moment that Redis did not answer.
+"""Clients of Redis: what all of them have in common, and those that fail fast.
 
 redis-py sends a command again, many times and silently, when its answer is lost or late. Who keeps a deadline
 needs the opposite: one attempt, a short time-out, and the error.
+
+Every client here leaves a server that has become a replica. Where an address moves from one server to another (a
+failover behind a DNS name, a service of Kubernetes, a proxy) the old primary may live on and answer each write with
+READONLY: only a new connection finds the new one.
 """
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from redis import Redis
 from redis import exceptions as redis_errors
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionPool
+from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
+from redis.connection import ConnectionPool, parse_url
 from redis.retry import Retry
-from redis.sentinel import SentinelConnectionPool
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
+
+Found = TypeVar("Found")
 
 #: Settings of a pool that belong to that pool alone, or to the notices that come with RESP3.
 _NOT_COPIED = ("connection_pool", "maint", "orig_", "oss_cluster_maint")
+#: An application's client gives up on one answer after this; and on a sentinel, of which there are others.
+_TIMEOUT_S, _SENTINEL_TIMEOUT_S = 5.0, 1.0
 
 _PASSING = (
     redis_errors.ConnectionError,
@@ -28,7 +40,72 @@ _PASSING = (
 _LASTING = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
 
 #: Answers of a server that is running a long script, or has lost its primary or its replicas, perhaps not for long.
-_PASSING_ANSWERS = ("BUSY ", "NOREPLICAS ")
+_PASSING_ANSWERS = ("BUSY", "NOREPLICAS")
+#: How Redis before 7 reports what a command inside a script was refused for.
+_IN_SCRIPT = re.compile(r"(?:ERR )?Error running script .*? -([A-Z]+) ", re.DOTALL)
+
+
+class _PrimaryRetry(Retry):
+    """Drops a connection whose server says READONLY, besides those that break; then tries again or raises."""
+
+    def __init__(self, backoff: AbstractBackoff, retries: int, errors: tuple[type[Exception], ...]) -> None:
+        super().__init__(backoff, retries, (*errors, redis_errors.ReadOnlyError))
+
+    def call_with_retry(self, do: Callable[[], Found], *args: Any, **options: Any) -> Found:
+        """As `Retry` does it; a READONLY from within a script is one, however old the server."""
+
+        def done() -> Found:
+            try:
+                return do()
+            except redis_errors.ResponseError as error:
+                if is_read_only(error) and not isinstance(error, redis_errors.ReadOnlyError):
+                    raise redis_errors.ReadOnlyError(str(error)) from error
+                raise
+
+        return super().call_with_retry(done, *args, **options)
+
+
+def patient() -> Retry:
+    """Try a command again within a second when its connection breaks; not when its answer takes too long.
+
+    The beat and the worker have to know of that, say so, and go on in their own rhythm.
+    """
+    return _PrimaryRetry(ExponentialBackoff(cap=0.5, base=0.05), 3, (redis_errors.ConnectionError,))
+
+
+def impatient() -> Retry:
+    """Try nothing again."""
+    return _PrimaryRetry(NoBackoff(), 0, (redis_errors.ConnectionError, redis_errors.TimeoutError))
+
+
+def open_client(url: str) -> Redis:
+    """A client of the server at *url*, or of the primary that its sentinels name. Nothing is sent yet.
+
+    Raises ValueError for a URL or an option of it that means nothing.
+    """
+    settings: dict[str, Any] = {"socket_timeout": _TIMEOUT_S, "socket_connect_timeout": _TIMEOUT_S, "retry": patient()}
+    if not is_sentinel_url(url):
+        return bytes_client(Redis.from_url(url, **settings))
+    parsed = parse_sentinel_url(url)
+    given = parse_url(parsed.server)  # type: ignore[no-untyped-call]
+    for name in ("host", "port", "connection_class", "decode_responses"):
+        given.pop(name, None)
+    certificates = {name: value for name, value in given.items() if name.startswith("ssl_")}
+    hurry = {"socket_timeout": _SENTINEL_TIMEOUT_S, "socket_connect_timeout": _SENTINEL_TIMEOUT_S}
+    login = {"username": parsed.username, "password": parsed.password}
+    asking = {"retry": impatient(), "ssl": parsed.is_tls, **certificates, **hurry, **login}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        parsed.sentinels, sentinel_kwargs=asking, ssl=parsed.is_tls, **settings | given
+    )
+    client: Redis = sentinel.master_for(parsed.service)  # type: ignore[no-untyped-call]
+    return client
+
+
+def bytes_client(client: Redis) -> Redis:
+    """*client*, or one with the same settings that answers in bytes: much of what RQ keeps is no text."""
+    if not client.connection_pool.connection_kwargs.get("decode_responses"):
+        return client
+    return _like(client, {"decode_responses": False})
 
 
 def own_client(client: Redis, timeout_s: float) -> Redis:
@@ -38,20 +115,28 @@ def own_client(client: Redis, timeout_s: float) -> Redis:
     sockets, TLS and Sentinel (whose sentinels share one time-out). It speaks RESP2,
     because under RESP3 redis-py stretches time-outs when a server announces maintenance.
     """
+    changed = {
+        "retry": impatient(), "retry_on_timeout": False, "retry_on_error": [],
+        "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "health_check_interval": 0,
+        "protocol": 2, "decode_responses": True, "encoding": "utf-8", "encoding_errors": "replace",
+    }  # fmt: skip
+    return _like(client, changed, timeout_s)
+
+
+def _like(client: Redis, changed: dict[str, Any], timeout_s: float | None = None) -> Redis:
+    """A client with a pool of its own, like that of *client* but for *changed*; sentinels share *timeout_s*."""
     pool = client.connection_pool
     settings: dict[str, Any] = {
         name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_NOT_COPIED)
     }
-    settings |= {
-        "retry": Retry(NoBackoff(), 0), "retry_on_timeout": False, "retry_on_error": [],
-        "socket_timeout": timeout_s, "socket_connect_timeout": timeout_s, "health_check_interval": 0,
-        "protocol": 2, "decode_responses": True, "encoding": "utf-8", "encoding_errors": "replace",
-    }  # fmt: skip
+    settings |= changed
     if not isinstance(pool, SentinelConnectionPool):
         return Redis.from_pool(ConnectionPool(connection_class=pool.connection_class, **settings))
-    sentinel = copy.copy(pool.sentinel_manager)
-    share_s = timeout_s / len(sentinel.sentinels)  # they are asked in turn
-    sentinel.sentinels = [own_client(each, share_s) for each in sentinel.sentinels]
+    sentinel = pool.sentinel_manager
+    if timeout_s is not None:
+        sentinel = copy.copy(sentinel)
+        share_s = timeout_s / len(sentinel.sentinels)  # they are asked in turn
+        sentinel.sentinels = [own_client(each, share_s) for each in sentinel.sentinels]
     own = SentinelConnectionPool(  # type: ignore[no-untyped-call]
         pool.service_name,
         sentinel,
@@ -72,8 +157,27 @@ def limit(client: Redis, timeout_s: float) -> None:
         pool.reset()  # the connections that are there would keep the old time-out when they connect again
 
 
+def leave_replica(client: Redis, error: Exception) -> None:
+    """Let *client*, which may be anybody's, connect anew after *error* if that says that its server is a replica."""
+    if is_read_only(error):
+        client.connection_pool.disconnect(inuse_connections=False)
+
+
+def is_read_only(error: Exception) -> bool:
+    """Return True if the server is a replica and takes no writes."""
+    return isinstance(error, redis_errors.ReadOnlyError) or refusal_code(error) == "READONLY"
+
+
+def refusal_code(error: Exception) -> str:
+    """The word with which Redis refused: `OOM`, `READONLY`, …; also what a script met in it. "" for other errors."""
+    if not isinstance(error, redis_errors.ResponseError):
+        return ""
+    inner = _IN_SCRIPT.match(str(error))
+    return inner[1] if inner else str(error).split(" ", 1)[0]
+
+
 def may_pass(error: Exception) -> bool:
     """Whether the same command may succeed a moment later; not so without permission or on a wrong type."""
-    if isinstance(error, redis_errors.ResponseError) and str(error).startswith(_PASSING_ANSWERS):
+    if is_read_only(error) or refusal_code(error) in _PASSING_ANSWERS:
         return True
     return isinstance(error, _PASSING) and not isinstance(error, _LASTING)

@@ -51,7 +51,7 @@ class Guarded:
     child: Child | None = None
     heard_boot: float = 0.0  #: just before the last word about this run that Redis has taken was sent
     stopping: bool = False  #: the child was told to end; before that, a wish to stop decides nothing
-    unheard: bool = False
+    unheard: str = ""  #: why Redis could not be told of it last, in words; empty once it was
 
     @property
     def deadline_boot_s(self) -> float | None:

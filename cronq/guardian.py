@@ -21,7 +21,7 @@ from cronq.current_run import CurrentRun
 from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
-from cronq.outage import broken_key
+from cronq.outage import broken_key, refuses_all
 from cronq.recorder import Ending, Recorder
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore, Started
@@ -321,17 +321,27 @@ class Guardian:
                 guarded.extend()
             self.on_look()
         except (RedisError, OSError) as error:
-            if not guarded.unheard:
-                log.warning("UNHEARD %s: Redis does not answer (%s); its work goes on", guarded.run.run_id, error)
-            guarded.unheard = True
+            self._note_unheard(guarded, sent_boot, error)
             return
         if guarded.unheard:
             log.warning("HEARD %s: Redis answers again", guarded.run.run_id)
-            guarded.unheard = False
+            guarded.unheard = ""
         if word.startswith("stop "):
             guarded.stop.ask("stopped", f"{word[5:]} asked for it", word[5:])
         elif word == "settled":
             guarded.stop.ask("lost", "it was settled by somebody else meanwhile", "the ledger")
+
+    def _note_unheard(self, guarded: Guarded, sent_boot: float, error: Exception) -> None:
+        """Say once why the run could not be renewed. Nobody else can take it from a Redis that takes no writes."""
+        how = "does not answer"
+        if refuses_all(error):
+            how = "refuses"
+            guarded.heard_boot = sent_boot
+            if guarded.lost_after_s is not None:
+                guarded.extend()
+        if guarded.unheard != how:
+            log.warning("UNHEARD %s: Redis %s (%s); its work goes on", guarded.run.run_id, how, error)
+        guarded.unheard = how
 
     # After the work
 

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 import redis_lock
 from redis import Redis
-from redis.exceptions import ReadOnlyError, RedisError
+from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
 from cronq.clock import boot_s
@@ -273,11 +273,7 @@ class Lock(redis_lock.Lock):
         tenure_id = self._id  # whatever the object acquires later, this hold is renewed under its own id
 
         def renew() -> int:
-            try:
-                return int(self._extend([self._name, self._fence], [tenure_id, self._timing.ttl_ms, _FENCE_LIFE_S]))
-            except ReadOnlyError:  # a demoted primary: behind the same address may be another server by now
-                self._client.connection_pool.disconnect(inuse_connections=False)
-                raise
+            return int(self._extend([self._name, self._fence], [tenure_id, self._timing.ttl_ms, _FENCE_LIFE_S]))
 
         self._bound(self._timing.socket_s)
         self._unspent_in = None

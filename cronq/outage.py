@@ -7,10 +7,12 @@ import re
 import threading
 from collections.abc import Callable
 
+from redis import Redis
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.clock import boot_s, format_duration, rest
+from cronq.connection import leave_replica, refusal_code
 from cronq.errors import KeyBroken
 
 #: Pauses between tries, the first and the longest.
@@ -19,19 +21,27 @@ _GENERAL = (
     redis_errors.OutOfMemoryError, redis_errors.ReadOnlyError, redis_errors.NoPermissionError,
     redis_errors.ClusterDownError,
 )  # fmt: skip
+#: The same as words, also where a server reports them from within a script.
+_GENERAL_CODES = ("OOM", "READONLY", "NOPERM", "CLUSTERDOWN", "MISCONF", "BUSY", "NOREPLICAS")
 
 
 class Outage:
-    """Whether Redis answers, as one process sees it; *meanwhile* is what the first line of trouble ends with."""
+    """Whether Redis answers, as one process sees it; *meanwhile* is what the first line of trouble ends with.
 
-    def __init__(self, log: logging.Logger, meanwhile: str = "going on trying") -> None:
+    When the server turns out to be a replica, *client* connects anew: it may be one that does not do so by itself.
+    """
+
+    def __init__(self, log: logging.Logger, client: Redis | None = None, meanwhile: str = "going on trying") -> None:
         self._log = log
+        self._client = client
         self._meanwhile = meanwhile
         self._kinds: set[str] = set()
         self._since = 0.0
 
     def noticed(self, error: Exception) -> None:
         """Redis did not answer, or refused; each kind of trouble is logged once until it is `over`."""
+        if self._client is not None:
+            leave_replica(self._client, error)
         what, kind = f"{type(error).__name__}: {error}", _kind_of(error)
         if not self._kinds:
             self._since = boot_s()
@@ -74,7 +84,15 @@ def is_general(error: Exception) -> bool:
     """Whether Redis would refuse anything just now: not the fault of one command."""
     if not isinstance(error, ResponseError):
         return True
-    return isinstance(error, _GENERAL) or str(error).split(" ", 1)[0] in ("MISCONF", "BUSY", "NOREPLICAS")
+    return isinstance(error, _GENERAL) or refusal_code(error) in _GENERAL_CODES
+
+
+def refuses_all(error: Exception) -> bool:
+    """Return True if the primary is there and takes no write of anybody: it is full, or cannot save.
+
+    READONLY, BUSY and NOREPLICAS are none of it: elsewhere there may be a new primary by now.
+    """
+    return isinstance(error, redis_errors.OutOfMemoryError) or refusal_code(error) in ("OOM", "MISCONF")
 
 
 def _kind_of(error: Exception) -> str:

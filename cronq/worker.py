@@ -72,7 +72,7 @@ class Worker(rq.Worker):
         self._stopping = threading.Event()
         self._leave_at: float | None = None
         self._present: StopRequest | None = None
-        self._outage = Outage(log)
+        self._outage = Outage(log, self.connection)
         self._last_heartbeat = 0.0
 
     # The loop

@@ -103,6 +103,11 @@ class FaultProxy:
         with self._lock:
             self._mode = BLACKHOLE
 
+    def move(self, target: str) -> None:
+        """Lead new connections to the Redis at *target*; those that are there stay where they are."""
+        with self._lock:
+            self._target = target
+
     def cut(self) -> None:
         """End every connection there is; new ones are treated as the mode says."""
         with self._lock:
