@@ -39,9 +39,15 @@ def in_rq(
     return status, rq_keys.rq_failed(queue), int(failure_ttl_s)
 
 
-def result_fields(run: Run, settlement: Settlement, execution: str | None, now_s: float) -> list[str]:
-    """Field, value, … of RQ's result stream, in RQ's own serialisation."""
+def result_fields(run: Run, settlement: Settlement, execution: str | None, now_s: float) -> list[str] | None:
+    """Field, value, … of RQ's result stream, in RQ's own serialisation; None when there is nothing to tell.
+
+    Without a stream RQ's tools read a finished job as one that returned None. An earlier attempt may have left its
+    error there: that is not to be the last word.
+    """
     good = settlement.outcome == "succeeded"
+    if good and settlement.return_value is None and run.attempt == 1:
+        return None
     started: datetime | None = utc(run.started_at) if run.started_at is not None else None
     result = Result(
         job_id=run.run_id,

@@ -222,8 +222,8 @@ class RunStore:
         document |= {name: value for name, value in known.items() if value is not None}
         if plain:
             document["plain"] = True
-        elif status != "canceled":
-            document["results"] = result_fields(run, settlement, execution, now_s)
+        elif status != "canceled" and (results := result_fields(run, settlement, execution, now_s)) is not None:
+            document["results"] = results
         answer = text(self._settle(args=[json.dumps(document)]))
         return answer == "settled" or (answer == "depended" and self._release(run))
 

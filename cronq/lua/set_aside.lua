@@ -9,11 +9,11 @@
 --         | left (it was not in the intermediate list any more: somebody else has it, and nothing was written)
 --
 -- One step, because an id that is no longer popped and not yet noted would vanish without a word.
+--@ keep_result
 local item, id = cjson.decode(ARGV[1]), ARGV[2]
 local call = redis.call
 local hash, registry = 'rq:job:' .. id, 'rq:failed:' .. item.queue
 local popped, refused = 'rq:queue:' .. item.queue .. ':intermediate', item.prefix .. ':refused'
-local results = 'rq:results:' .. id
 local function fits(key, kind)
     local found = call('TYPE', key).ok
     return found == 'none' or found == kind
@@ -27,10 +27,7 @@ if is_open then
     call('HSET', hash, 'status', 'failed', 'ended_at', item.stamp)
     call('EXPIRE', hash, item.life)
     call('ZADD', registry, math.floor(tonumber(item.now)) + item.life, id)
-    if item.results and fits(results, 'stream') then
-        call('XADD', results, 'MAXLEN', '~', 10, '*', unpack(item.results))
-        call('EXPIRE', results, item.life)
-    end
+    if item.results then keep_result(id, item.results, item.life) end
 end
 if item.note and fits(refused, 'stream') then
     call('XADD', refused, 'MAXLEN', '~', item.most, '*', 'id', id, 'queue', item.queue, 'reason', item.reason,

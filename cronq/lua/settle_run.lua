@@ -11,13 +11,14 @@
 --       rq_status: settle only when that is RQ's own word for it ("": it has no RQ job), or absent
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
 --       plain: a stock RQ worker runs it and keeps RQ's records itself
---       results: what RQ's result stream gets, or absent
+--       results: what RQ's result stream gets, or absent: the run returned nothing
 -- Returns settled | depended (settled, and RQ jobs wait for it) | stale (it is no longer in that state or attempt: somebody else settled it)
 --       | unknown (it has no row: only RQ's records were settled)
 --
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
 -- from the active set without writing its outcome would lose it, the other way round would silence the job.
 -- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever.
+--@ keep_result
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
@@ -57,10 +58,7 @@ local function settle_in_rq()
         try('EXPIRE', hash, item.life)
         try('ZADD', item.registry, math.floor(tonumber(item.now) + item.life), item.run)
     end
-    if item.results then
-        try('XADD', 'rq:results:' .. item.run, 'MAXLEN', '~', 10, '*', unpack(item.results))
-        try('EXPIRE', 'rq:results:' .. item.run, item.life)
-    end
+    if item.results then keep_result(item.run, item.results, item.life) end
 end
 
 local row = call('TYPE', run).ok == 'hash' and call('HMGET', run, 'state', 'attempt', 'tick', 'outcome', 'execution') or {}

@@ -2,6 +2,9 @@
 
 The same job runs both ways: once in RQ's own worker, once through the scripts of the ledger. Ids are the same by
 design; the execution's id, moments and the lives of keys are compared by their form.
+
+One thing differs, on purpose: RQ writes a result stream also for a job that returned None. That is most scheduled
+runs, it takes more memory than all else that RQ keeps of them, and RQ's tools read a job without one alike.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from redis import Redis
 from rq import Queue, SimpleWorker
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.results import Result
 
 import cronq
 from cronq.app import Cronq
@@ -94,6 +98,8 @@ class Both:
         self.works: dict[str, dict[str, Any]] = {}
         self.after: dict[str, dict[str, Any]] = {}
         self.jobs: dict[str, tuple[Any, ...]] = {}
+        self.results: dict[str, Result | None] = {}
+        self.streams: dict[str, int] = {}  #: bytes of the result stream
         self.run_id = ""
 
     def run(self, work: Callable[[], Any]) -> None:
@@ -140,21 +146,16 @@ class Both:
     def _keep(self, whose: str) -> None:
         self.after[whose] = dump(self.redis)
         job = Job.fetch(self.run_id, connection=self.redis)
-        latest = job.latest_result()
-        assert latest is not None
-        assert latest.execution_started_at is not None
-        assert latest.execution_ended_at is not None
         assert job.started_at is not None
         assert job.ended_at is not None
+        self.results[whose] = job.latest_result()
+        self.streams[whose] = self.redis.memory_usage(f"rq:results:{self.run_id}") or 0
         self.jobs[whose] = (
             job.get_status(),
             job.return_value(),
-            latest.type,
-            latest.worker_name,
+            job.is_finished,
             job.worker_name,
-            latest.exc_string and latest.exc_string.splitlines()[-1],
             job.started_at <= job.ended_at,
-            latest.execution_started_at <= latest.execution_ended_at,
             [
                 registry("default", connection=self.redis).get_job_ids(cleanup=False)
                 for registry in (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry)
@@ -193,13 +194,57 @@ def assert_same(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         assert my_life == lasts, key
 
 
-@pytest.mark.parametrize("work", [good, bad, lambda: None], ids=["a value", "an exception", "nothing"])
+def told(result: Result | None) -> tuple[Any, ...]:
+    """What RQ's tools show of a result, and whether its moments are in order."""
+    assert result is not None
+    assert result.execution_started_at is not None
+    assert result.execution_ended_at is not None
+    last_line = result.exc_string and result.exc_string.splitlines()[-1]
+    return result.type, result.worker_name, last_line, result.execution_started_at <= result.execution_ended_at
+
+
+@pytest.mark.parametrize("work", [good, bad], ids=["a value", "an exception"])
 def test_a_run_that_works_and_has_ended_equals_what_rqs_worker_makes_of_it(both: Both, work: Callable[[], Any]) -> None:
     both.run(work)
 
     assert_same(both.works["ours"], both.works["rq's"])
     assert_same(both.after["ours"], both.after["rq's"])
     assert both.jobs["ours"] == both.jobs["rq's"]
+    assert told(both.results["ours"]) == told(both.results["rq's"])
+
+
+def test_a_run_without_a_value_equals_what_rqs_worker_makes_of_it_but_for_its_result(both: Both) -> None:
+    both.run(lambda: None)
+
+    assert_same(both.works["ours"], both.works["rq's"])
+    left = both.after["rq's"]
+    assert left.pop(f"rq:results:{both.run_id}".encode())
+    assert_same(both.after["ours"], left)
+    assert both.jobs["ours"] == both.jobs["rq's"]
+    assert both.results["ours"] is None
+
+
+def test_a_run_without_a_value_leaves_no_error_of_an_earlier_attempt_as_the_last_word(
+    app: Cronq, store: Store, redis: Redis
+) -> None:
+    store("invoices", mark=T - 1)
+    run_id = app.enqueue("invoices")
+    facts: dict[str, Any] = {"worker": WORKER, "host": "box", "pid": 1, "lease_s": 90, "now_s": T}
+    for attempt, ended in enumerate((Settlement("failed", "no paper"), Settlement("succeeded", "it did")), 1):
+        app.runs.start(app.runs.get(run_id), execution=f"e{attempt}", **facts)
+        app.runs.settle(app.runs.get(run_id), ended, by="w", now_s=T, attempt=attempt, execution=f"e{attempt}")
+        if attempt == 1:
+            Job.fetch(run_id, connection=redis).requeue()
+
+    latest = Job.fetch(run_id, connection=redis).latest_result()
+    assert latest is not None
+    assert (latest.type, latest.return_value) == (Result.Type.SUCCESSFUL, None)
+
+
+def test_a_small_result_takes_a_small_stream(both: Both) -> None:
+    both.run(good)
+
+    assert both.streams["ours"] < both.streams["rq's"] / 4
 
 
 def test_rq_gives_out_the_value_of_a_run_that_succeeded(both: Both) -> None:
@@ -213,7 +258,7 @@ def test_rq_shows_the_users_traceback_of_a_run_that_failed(both: Both) -> None:
     both.run(bad)
 
     assert both.jobs["ours"][0] == JobStatus.FAILED
-    assert both.jobs["ours"][5] == "ValueError: no paper"
+    assert told(both.results["ours"])[2] == "ValueError: no paper"
 
 
 def test_nothing_of_the_execution_is_left_when_a_run_has_ended(both: Both) -> None:
