@@ -43,11 +43,11 @@ _MOST_TICKS = 20_000
 
 @dataclass
 class Chore:
-    """Something a beat does besides claiming, every so often."""
+    """Something a beat does besides claiming, every so often; *work* answers True when it has more to do at once."""
 
     name: str
     every_s: float
-    work: Callable[[float], None]
+    work: Callable[[float], bool | None]
     outage: Callable[[], None] = lambda: None
     due_boot: float = 0.0
     is_failing: bool = False
@@ -378,7 +378,8 @@ class Beat:
                 continue
             chore.due_boot = boot_s() + chore.every_s
             try:
-                chore.work(self.clock.now_s())
+                if chore.work(self.clock.now_s()):
+                    chore.due_boot = 0.0  # after the ticks that are due meanwhile
                 chore.is_failing = False
             except (RedisError, OSError) as error:
                 chore.is_failing = True

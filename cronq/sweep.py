@@ -5,7 +5,7 @@ the scripts let one win."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,11 +22,15 @@ from cronq.hosts import Hosts
 from cronq.keys import RQ_QUEUES, Keys
 from cronq.loss import PUT_BACK, Loss, lose
 from cronq.replies import text
-from cronq.run import Settlement
+from cronq.run import Run, Settlement
 from cronq.run_store import RunStore
 
 log = logging.getLogger("cronq.sweep")
 _MOST = 100
+#: Popped ids are short, and each counts from the first time it was seen.
+_MOST_POPPED = 2000
+#: Longest that one pass settles vanished runs.
+_BUSY_S = 0.3
 _TIDY_S = 60.0
 #: Most that one pass looks through of what may be long: the rest has its turn in the next.
 _LOCKS_A_STEP, _MOST_LOCK_STEPS = 1000, 5
@@ -45,7 +49,7 @@ def sweep_every_s(lost_after_s: float) -> float:
 
 
 class Sweep:
-    """One pass looks at up to a hundred of each kind."""
+    """One pass settles what vanished for up to `_BUSY_S`; what is left is the next pass's, at once."""
 
     def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, lost_after_s: float) -> None:
         self.client = client
@@ -63,12 +67,13 @@ class Sweep:
         self._tidied: float | None = None  #: when, on the boot clock
         self._cursors: dict[str, int] = {}  #: how far the entries of a queue's cancelled jobs were looked through
         self._lock_cursor = "0"
+        self._plain_at = 0  #: how far the runs of stock workers were looked through
         self._said: set[str] = set()
         self.foreign = ForeignWatch(client, keys, lost_after_s=lost_after_s)
 
-    def once(self, now_s: float | None = None) -> None:
+    def once(self, now_s: float | None = None) -> bool:
         """Settle and put back what is due at *now_s*, by default the server's time; nothing before Redis has answered
-        without a gap for `lost_after`.
+        without a gap for `lost_after`. True when more is due than fits into a pass.
 
         Without that wait an outage, or a jump of the server's clock, would make every healthy run look lost to the
         first beat that sees it.
@@ -80,7 +85,7 @@ class Sweep:
             pipe.time()
             pipe.smembers(RQ_QUEUES)
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
-            pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=0, num=_MOST)
+            pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=self._plain_at, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
             clock, *lists = pipe.execute(raise_on_error=False)
         if isinstance(clock, Exception):
@@ -91,13 +96,17 @@ class Sweep:
         self._note_answer(boot, seconds + micros / 1e6)
         self._wake_waiters()
         self._look_at_popped(queues, boot, now_s)
+        has_more = False
         if self._steady_since is not None and boot - self._steady_since >= self.lost_after_s:
-            self._each(unseen, lambda run_id: self._settle_lost(run_id, before, now_s))
+            is_done = self._settle_all_lost(unseen, before, now_s)
             self.foreign.settle_silent(silent)
+            has_more = not is_done or len(silent) == _MOST
         self._look_at_plain(plain, now_s)
+        self._plain_at = self._plain_at + _MOST if len(plain) == _MOST else 0
         if self._tidied is None or boot - self._tidied >= _TIDY_S:
             self._tidied = boot
             self._tidy_all([text(queue).removeprefix(rq_keys.rq_queue("")) for queue in queues], now_s)
+        return has_more
 
     def _server_now_s(self) -> float:
         """The time of the server itself, as the scripts have it: a clock in doubt is nothing to judge by."""
@@ -141,22 +150,42 @@ class Sweep:
                 self._said.add(str(error))
                 log.error("DAMAGED a key that the sweep reads: %s", error)
 
-    def _each(self, run_ids: Iterable[bytes], work: Callable[[str], None]) -> None:
-        """One damaged run must not keep the others from being settled."""
-        for run_id in map(text, run_ids):
-            try:
-                work(run_id)
-            except ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                log.error("DAMAGED a key of %s is of a wrong type; what became of it is not known", run_id)
-                self.runs.forget_running(run_id)
+    def _settle_all_lost(self, run_ids: Sequence[bytes], before: float, now_s: float) -> bool:
+        """Settle what was last heard of before *before*, a hundred after the other; False when time ran out.
 
-    def _settle_lost(self, run_id: str, before: float, now_s: float) -> None:
-        run = self.runs.find(run_id)
-        if run is None or run.state != "running":
+        A whole rack of workers may have gone at once. Ticks wait meanwhile, so a pass has its limit.
+        """
+        until = boot_s() + _BUSY_S
+        more: Any
+        while run_ids:
+            ids = [text(run_id) for run_id in run_ids]
+            known = {run.run_id: run for run in self.runs.rows(ids)}
+            for run_id in ids:
+                self._settle_one(run_id, known.get(run_id), before, now_s)
+            if len(run_ids) < _MOST:
+                break
+            if boot_s() >= until:
+                return False
+            more = self.client.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
+            run_ids = more
+        return True
+
+    def _settle_one(self, run_id: str, run: Run | None, before: float, now_s: float) -> None:
+        """One damaged run must not keep the others from being settled."""
+        try:
+            if run is None or run.state != "running":
+                log.warning("FORGOTTEN %s: the ledger has no running run of that id", run_id)
+                self.runs.forget_running(run_id)
+            else:
+                self._settle_lost(run, before, now_s)
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+            log.error("DAMAGED a key of %s is of a wrong type; what became of it is not known", run_id)
             self.runs.forget_running(run_id)
-            return
+
+    def _settle_lost(self, run: Run, before: float, now_s: float) -> None:
+        run_id = run.run_id
         where = f"worker {run.worker} (pid {run.pid} on {run.host})"
         reason = f"{where} was not heard of for {format_duration(self.lost_after_s)}"
         loss = Loss(Settlement("lost", reason), self.by, now_s, run.attempt, unseen_since=before)
@@ -198,7 +227,7 @@ class Sweep:
             return
         with self.client.pipeline(transaction=False) as pipe:
             for queue in queues:
-                pipe.lrange(f"{queue}:intermediate", 0, _MOST - 1)
+                pipe.lrange(f"{queue}:intermediate", 0, _MOST_POPPED - 1)
             lists = pipe.execute(raise_on_error=False)
         seen: dict[tuple[str, bytes], float] = {}
         for queue, ids in zip(queues, lists, strict=True):

@@ -103,3 +103,27 @@ def test_a_run_whose_lock_has_a_key_of_a_wrong_type_fails_and_the_key_is_moved_a
     assert f"the key {key} is not a {kind}" in (run.reason or "")
     assert redis.llen("rq:queue:default:intermediate") == 0
     assert [(each.key, each.kind) for each in broken] == [(key, kind)]
+
+
+def test_a_whole_rack_of_workers_that_vanished_is_settled_in_one_go(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store("a", mark=0)
+    now_s = float(redis.time()[0])
+    ids = [f"a-m{number:08x}" for number in range(350)]
+    with redis.pipeline() as pipe:
+        for run_id in ids:
+            row = {"job": "a", "state": "running", "trigger": "manual", "started_at": now_s, "worker": "w"}
+            pipe.hset(f"cronq:run:{run_id}", mapping=row)
+            pipe.zadd("cronq:running", {run_id: now_s})
+        pipe.execute()
+    boot = [100.0]
+    monkeypatch.setattr("cronq.sweep.boot_s", lambda: boot[0])
+    sweep = Sweep(redis, app.keys, app.runs, by="beat", lost_after_s=6.0)
+
+    for _ in range(8):
+        has_more = sweep.once(now_s + boot[0] - 100.0 + 0.5)
+        boot[0] += 1.0
+
+    assert not has_more
+    assert {run.outcome for run in app.runs.rows(ids)} == {"lost"}
