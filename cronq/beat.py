@@ -116,7 +116,8 @@ class Beat:
         while not rest(wait_s, stop):
             try:
                 wait_s = self.pass_once().wait_s
-                self._do_chores()
+                if self._do_chores():
+                    wait_s = 0.0
                 if not any(chore.is_failing for chore in self.chores):
                     self._outage.over()
                 backoff_s = BACKOFF_S[0]
@@ -371,20 +372,25 @@ class Beat:
 
     # Chores and trouble
 
-    def _do_chores(self) -> None:
-        """Each chore for itself: one that fails is tried again every second and keeps no other from its work."""
+    def _do_chores(self) -> bool:
+        """Each chore for itself: one that fails is tried again every second and keeps no other from its work.
+
+        Whether one has more to do at once.
+        """
+        has_more = False
         for chore in self.chores:
             if boot_s() < chore.due_boot:
                 continue
             chore.due_boot = boot_s() + chore.every_s
             try:
                 if chore.work(self.clock.now_s()):
-                    chore.due_boot = 0.0  # after the ticks that are due meanwhile
+                    chore.due_boot, has_more = 0.0, True  # after the ticks that are due meanwhile
                 chore.is_failing = False
             except (RedisError, OSError) as error:
                 chore.is_failing = True
                 chore.due_boot = boot_s() + min(chore.every_s, LOOK_EVERY_S)
                 self._troubled(error)
+        return has_more
 
     def _troubled(self, error: Exception) -> None:
         if is_general(error):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
 
 from cronq import scripts
+from cronq.clock import boot_s
 from cronq.holds import Hold
 from cronq.keys import RQ_SUSPENDED, Keys, rq_intermediate, rq_queue
 from cronq.replies import text
+
+#: A message wakes all idle workers of a queue: each waits up to so long before it looks whether an id is left for it.
+_SCATTER_S = 0.008
 
 
 class Intake:
@@ -25,7 +31,8 @@ class Intake:
         self.keys = keys
         self.host = host
         self.worker = worker
-        self.woken = threading.Event()  #: set when a script says that something was queued
+        self.woken = threading.Event()  #: set when a script says that something was queued where we look
+        self._names: frozenset[str] = frozenset()
         self.held: str | None = None  #: why the last look was to take nothing, in words
         self._take: Any = scripts.load(client, "take_run")
         self._give_back: Any = scripts.load(client, "give_back")
@@ -35,12 +42,29 @@ class Intake:
 
         Our scripts wake us by a message; what others push is seen within *wait_s*.
         """
+        self._names = frozenset(names)
+        until = boot_s() + wait_s
         self.woken.clear()  # before looking: a message that comes from now on is about something not yet seen
         found = self._look(names)
-        if found is None and wait_s > 0 and self.held is None:
-            self.woken.wait(wait_s)
-            found = self._look(names) if self.woken.is_set() else None
+        while found is None and self.held is None and self.woken.wait(max(0.0, until - boot_s())):
+            # All idle workers of the queue were woken: they look one after the other, and those that come too late only
+            # count what is there, which costs Redis a tenth of trying to take it.
+            time.sleep(random.uniform(0, _SCATTER_S))
+            self.woken.clear()
+            if self._is_anything_queued(names):
+                found = self._look(names)
         return found
+
+    def hear(self, queue: str) -> None:
+        """Something was queued in *queue*: look again, if it is one of those we take from."""
+        if queue in self._names:
+            self.woken.set()
+
+    def _is_anything_queued(self, names: Sequence[str]) -> bool:
+        with self.client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.llen(rq_queue(name))
+            return any(pipe.execute(raise_on_error=False))  # an error, too, is for the look to meet
 
     def _look(self, names: Sequence[str]) -> tuple[str, Any] | None:
         keys = [RQ_SUSPENDED, self.keys.holds, *map(rq_queue, names)]

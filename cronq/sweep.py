@@ -5,6 +5,7 @@ the scripts let one win."""
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -153,7 +154,8 @@ class Sweep:
     def _settle_all_lost(self, run_ids: Sequence[bytes], before: float, now_s: float) -> bool:
         """Settle what was last heard of before *before*, a hundred after the other; False when time ran out.
 
-        A whole rack of workers may have gone at once. Ticks wait meanwhile, so a pass has its limit.
+        A whole rack of workers may have gone at once. Ticks wait meanwhile, so a pass has its limit. Each hundred comes
+        from another place: beats that do it together share the work, and do not do the same twice.
         """
         until = boot_s() + _BUSY_S
         more: Any
@@ -166,7 +168,8 @@ class Sweep:
                 break
             if boot_s() >= until:
                 return False
-            more = self.client.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
+            start = random.randrange(max(1, self.client.zcount(self.keys.running, "-inf", before) - _MOST + 1))
+            more = self.client.zrangebyscore(self.keys.running, "-inf", before, start=start, num=_MOST)
             run_ids = more
         return True
 

@@ -347,7 +347,7 @@ class Worker(rq.Worker):
         assert self.app is not None
         super().subscribe()
         if self.pubsub is not None:
-            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self._intake.woken.set()})
+            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self._intake.hear(text(message["data"]))})
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """The listener goes on whatever happens: losing it would lose every later command."""

@@ -1,0 +1,176 @@
+"""Many at once: a rack of workers dies, hundreds of stock workers are at it, many workers wait for the same push."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from cronq.app import Cronq
+from cronq.beat import Chore
+from cronq.clock import boot_s
+from cronq.intake import Intake
+from cronq.job import JobSpec
+from cronq.sweep import Sweep
+from tests.system.processes import until
+
+T = 1_800_000_000.0
+
+
+@pytest.fixture
+def sweep(app: Cronq, redis: Redis) -> Sweep:
+    """A sweep that has seen Redis answer for long enough."""
+    sweep = Sweep(redis, app.keys, app.runs, by="beat box.1", lost_after_s=0.0)
+    sweep.once(T)
+    return sweep
+
+
+def put_at_work(redis: Redis, count: int, heard_s: float, **row: str) -> list[str]:
+    """Runs at work, last heard of at *heard_s*."""
+    run_ids = [f"a-m{number:08x}" for number in range(count)]
+    with redis.pipeline() as pipe:
+        for number, run_id in enumerate(run_ids):
+            known = {"job": "a", "state": "running", "queue": "default", "attempt": "1", "worker": "w"} | row
+            pipe.hset(f"cronq:run:{run_id}", mapping=known)
+            pipe.hset("cronq:job:a:active", run_id, "running")
+            pipe.zadd("cronq:running", {run_id: heard_s + number / 1000})
+        pipe.execute()
+    return run_ids
+
+
+def test_a_pass_goes_on_until_all_lost_runs_are_settled(app: Cronq, redis: Redis, sweep: Sweep) -> None:
+    run_ids = put_at_work(redis, 600, T)
+
+    while sweep.once(T + 100):  # it says that it has more to do, as a busy machine makes it
+        pass
+
+    assert {run.outcome for run in app.runs.rows(run_ids)} == {"lost"}
+    assert redis.zcard("cronq:running") == 0
+    assert redis.hlen("cronq:job:a:active") == 0
+
+
+def test_a_pass_ends_when_its_time_is_over_and_says_that_it_has_more_to_do(
+    app: Cronq, redis: Redis, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_at_work(redis, 350, T)
+    monkeypatch.setattr("cronq.sweep._BUSY_S", 0.0)
+    left = []
+
+    for _ in range(4):
+        left.append((sweep.once(T + 100), redis.zcard("cronq:running")))
+
+    assert left == [(True, 250), (True, 150), (True, 50), (False, 0)]
+
+
+def test_every_run_of_a_stock_worker_is_looked_at(app: Cronq, redis: Redis, sweep: Sweep) -> None:
+    *others, ended = put_at_work(redis, 250, T + 3600)
+    for run_id in others:
+        redis.hset(f"rq:job:{run_id}", "status", "started")
+    redis.hset(f"rq:job:{ended}", "status", "failed")
+
+    for _ in range(10):  # on a busy machine a pass may not reach the end
+        sweep.once(T + 1)
+
+    assert app.runs.get(ended).outcome == "failed"
+    assert {run.state for run in app.runs.rows(others)} == {"running"}
+
+
+def test_a_chore_with_more_to_do_leaves_the_others_their_turn(app: Cronq, redis: Redis) -> None:
+    done: list[str] = []
+
+    def sweep(now_s: float) -> bool:
+        done.append("sweep")
+        return done.count("sweep") < 3
+
+    beat = app.beat()
+    beat.chores = [Chore("sweep", 60.0, sweep), Chore("heartbeat", 0.0, lambda _: done.append("heartbeat"))]
+    stop = threading.Event()
+    thread = threading.Thread(target=beat.run, args=[stop])
+    begun = boot_s()
+    thread.start()
+    try:
+        until(lambda: done.count("sweep") == 3, 10, "the end of the sweep")
+    finally:
+        stop.set()
+        thread.join()
+
+    assert done[:6] == ["sweep", "heartbeat"] * 3
+    assert boot_s() - begun < 5  # not one more each minute
+
+
+# Waking
+
+
+@pytest.fixture
+def waiting(app: Cronq, redis: Redis) -> Any:
+    """A worker's intake that waits for the queue `idle`; what it took in the end."""
+    intake = Intake(redis, app.keys, host="h", worker="w")
+    took: list[Any] = []
+    thread = threading.Thread(target=lambda: took.append(intake.take(["idle"], 5.0)))
+    calls = scripts_run(redis)
+    thread.start()
+    until(lambda: scripts_run(redis) > calls, 10, "the first look")
+    yield intake, took
+    intake.hear("idle")
+    redis.rpush("rq:queue:idle", "last")
+    intake.hear("idle")
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def scripts_run(redis: Redis) -> int:
+    stats = redis.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval"))
+
+
+def test_a_push_to_another_queue_makes_a_worker_ask_nothing(redis: Redis, waiting: Any) -> None:
+    intake, took = waiting
+    redis.config_resetstat()
+
+    for _ in range(50):
+        intake.hear("busy")
+
+    assert not intake.woken.is_set()
+    assert scripts_run(redis) == 0
+    assert took == []
+
+
+def test_a_worker_that_comes_too_late_counts_what_is_there_and_waits_on(redis: Redis, waiting: Any) -> None:
+    intake, took = waiting
+    redis.config_resetstat()
+
+    intake.hear("idle")
+    until(lambda: redis.info("commandstats").get("cmdstat_llen"), 10, "its look at the queue")
+
+    assert scripts_run(redis) == 0
+    assert took == []
+
+
+def test_a_worker_takes_what_it_hears_of(redis: Redis, waiting: Any) -> None:
+    intake, took = waiting
+
+    redis.rpush("rq:queue:idle", "a-1")
+    intake.hear("idle")
+
+    until(lambda: took, 10, "what was queued")
+    assert took == [("idle", b"a-1")]
+
+
+def test_a_worker_hears_only_of_its_own_queues(
+    app: Cronq, redis: Redis, store: Callable[..., JobSpec], waiting: Any
+) -> None:
+    """The message that the scripts send names the queue."""
+    store("a", mark=0, queue="busy")
+    heard = redis.pubsub()
+    heard.subscribe(app.keys.wake)
+    until(lambda: heard.get_message(timeout=1), 10, "the subscription")
+
+    app.enqueue("a")
+
+    messages: list[Any] = []
+    until(lambda: messages or messages.extend(filter(None, [heard.get_message(timeout=1)])), 10, "the message")
+    assert messages[0]["data"] == b"busy"
+    heard.close()
