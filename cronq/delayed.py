@@ -23,6 +23,7 @@ from cronq.errors import CronqError, DefinitionError, UnknownJob, UnknownRun
 from cronq.job import JobSpec
 from cronq.keys import RQ_SCHEDULED_JOBS, Keys, rq_job
 from cronq.replies import text
+from cronq.retention import failure_life_s, result_life_s
 from cronq.rq_job import FUNCTION, as_bytes, meta_of
 from cronq.run import manual_run_id
 
@@ -115,12 +116,12 @@ class Delayed:
                 spec.name,
                 args_json,
                 timeout=int(spec.timeout),
-                job_result_ttl=int(spec.result_ttl),
+                job_result_ttl=result_life_s(spec),
                 job_id=run_id,
                 job_description=f"{spec.name} (delayed, {run_id.rsplit('-', 1)[1]})",
                 meta=meta_of(spec),
             )
-            made.failure_ttl = int(spec.failure_ttl)  # the one setting that rq-scheduler cannot be told
+            made.failure_ttl = failure_life_s(spec)  # the one setting that rq-scheduler cannot be told
             pipeline.reset()
         return {as_bytes(name): as_bytes(value) for name, value in made.to_dict().items()}
 

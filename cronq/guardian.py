@@ -23,6 +23,7 @@ from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
 from cronq.outage import broken_key, refuses_all
 from cronq.recorder import Ending, Recorder
+from cronq.retention import failure_life_s
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore, Started
 from cronq.stop_request import StopRequest
@@ -360,9 +361,8 @@ class Guardian:
             self.runs.set_aside(run.run_id, run.queue, settlement.reason, by=by, now_s=self.now_s())
             log.error("REFUSED %s cannot run again: %s", run.run_id, settlement.reason)
             return
-        is_settled = self.runs.settle(
-            run, settlement, by=by, now_s=self.now_s(), expect="queued", failure_ttl_s=guarded.spec.failure_ttl
-        )
+        life_s = failure_life_s(guarded.spec, run.tick)
+        is_settled = self.runs.settle(run, settlement, by=by, now_s=self.now_s(), expect="queued", failure_ttl_s=life_s)
         if is_settled:
             log.info("FINISH %s %s %s", run.run_id, settlement.outcome, settlement.reason)
         else:

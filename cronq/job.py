@@ -23,6 +23,7 @@ _QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 CATCHUP = ("latest", "skip", "all")
 OVERLAP = ("skip", "allow")
 ON_LOST = ("fail", "rerun")
+AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
@@ -40,7 +41,8 @@ NOT_BUILT: dict[str, object] = {
     "serializer": "json",
 }
 _OVERLAP_NOT_BUILT = ("queue", "latest", "replace")
-_DURATIONS = ("every", "window", "ttl", "timeout", "grace", "result_ttl", "failure_ttl")
+_AUTOMATIC = ("result_ttl", "failure_ttl")
+_DURATIONS = ("every", "window", "ttl", "timeout", "grace", *_AUTOMATIC)
 #: With more rows or runs than this one job would hold up the others.
 _MOST_KEPT = 100_000
 
@@ -80,8 +82,8 @@ class JobSpec:
     max_crashes: int = 3
     at_most_once: bool = False
     queue: str = "default"
-    result_ttl: float = 7 * 86400.0
-    failure_ttl: float = 30 * 86400.0
+    result_ttl: float | str = AUTO
+    failure_ttl: float | str = AUTO
     keep: int = 1000
     description: str = ""
     owner: str = ""
@@ -147,6 +149,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
     "float | None": (int, float, _ABSENT),
+    "float | str": (int, float, str),
     "tuple[str, ...]": (list,),
     "tuple[str, ...] | None": (list, _ABSENT),
     "tuple[Any, ...]": (list,),
@@ -155,6 +158,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
 _STORED_WORDS = {"catchup": CATCHUP, "overlap": OVERLAP, "dst": DST_RULES, "on_lost": ON_LOST}
+_STORED_WORDS |= dict.fromkeys(_AUTOMATIC, (AUTO,))
 
 
 def _check_stored(values: dict[str, Any]) -> None:
@@ -169,7 +173,7 @@ def _check_stored(values: dict[str, Any]) -> None:
             problem = f"the stored spec is damaged ({_short(value)} is not a list of words); run `cronq sync` again"
         elif key == "env" and not all(isinstance(word, str) for word in value.values()):
             problem = f"the stored spec is damaged ({_short(value)} is not all text); run `cronq sync` again"
-        elif key in _STORED_WORDS and value not in _STORED_WORDS[key]:
+        elif key in _STORED_WORDS and isinstance(value, str) and value not in _STORED_WORDS[key]:
             problem = f"stored as {value!r}, which this version does not know; upgrade it"
         if problem is not None:
             raise DefinitionError(problem, job=values["name"], field=key)
@@ -237,7 +241,7 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     _refuse_unknown(values)
     _refuse_none(values)
     for key in _DURATIONS:
-        if values.get(key) is not None:
+        if values.get(key) is not None and not (key in _AUTOMATIC and values[key] == AUTO):
             values[key] = _duration(key, values[key])
     _check_words(values)
     _check_texts(values)
@@ -390,7 +394,7 @@ def _check_sense(spec: JobSpec) -> None:
             raise DefinitionError(f"{format_duration(value)} is out of range; use {span}", field=key)
     for key, least in (("ttl", 1), ("result_ttl", 60), ("failure_ttl", 60)):
         value = getattr(spec, key)
-        if value is not None and value < least:
+        if isinstance(value, float) and value < least:
             raise DefinitionError(
                 f"{format_duration(value)} is too short; use at least {format_duration(least)}", field=key
             )

@@ -20,6 +20,7 @@ from cronq.command import order_of, prepare
 from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.job import JobSpec
+from cronq.retention import failure_life_s, result_life_s
 from cronq.run import Run, Settlement
 
 log = logging.getLogger("cronq.worker")
@@ -132,8 +133,8 @@ def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None
         now_s=app.now_s(),
         attempt=run.attempt,
         plain=True,
-        result_ttl_s=spec.result_ttl,
-        failure_ttl_s=spec.failure_ttl,
+        result_ttl_s=result_life_s(spec, run.tick),
+        failure_ttl_s=failure_life_s(spec, run.tick),
     )
     if not is_settled:
         log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from cronq.clock import boot_s, rest
 from cronq.job import JobSpec
 from cronq.loss import PUT_BACK, Loss, lose
+from cronq.retention import failure_life_s, result_life_s
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore
 
@@ -74,7 +75,7 @@ class Recorder:
                 run.attempt,
                 ending.execution,
                 is_crash=ending.is_crash,
-                failure_ttl_s=spec.failure_ttl,
+                failure_ttl_s=failure_life_s(spec, run.tick),
             )
             return lose(self.runs, run, loss, spec.max_crashes) or self._written(run, settlement)
         mine = self.runs.settle(
@@ -84,8 +85,8 @@ class Recorder:
             now_s=self.now_s(),
             attempt=run.attempt,
             execution=ending.execution,
-            result_ttl_s=spec.result_ttl,
-            failure_ttl_s=spec.failure_ttl,
+            result_ttl_s=result_life_s(spec, run.tick),
+            failure_ttl_s=failure_life_s(spec, run.tick),
         )
         return settlement.outcome if mine else self._written(run, settlement)
 

@@ -19,6 +19,7 @@ from cronq.clock import rq_stamp, utc
 from cronq.hosts import ALIVE_S, Hosts
 from cronq.job_store import JobStore
 from cronq.keys import RQ_CRON_SCHEDULERS, Keys, rq_cron_scheduler
+from cronq.retention import failure_life_s, result_life_s
 from cronq.schedule import CronSchedule, DailySchedule, IntervalSchedule
 from cronq.stored_job import StoredJob
 
@@ -124,8 +125,8 @@ def entry_of(job: StoredJob) -> dict[str, Any] | None:
         "latest_enqueue_time": None if job.state.last_tick is None else rq_stamp(job.state.last_tick),
         "next_enqueue_time": rq_stamp(job.next_tick),
         "job_timeout": int(spec.timeout),
-        "result_ttl": int(spec.result_ttl),
-        "failure_ttl": int(spec.failure_ttl),
+        "result_ttl": result_life_s(spec),
+        "failure_ttl": failure_life_s(spec),
         "meta": json.dumps(meta),
     }
 

@@ -16,6 +16,7 @@ from rq import Queue
 from cronq.errors import CronqError
 from cronq.job import JobSpec
 from cronq.keys import RQ_QUEUES, rq_job, rq_queue
+from cronq.retention import failure_life_s, result_life_s
 
 #: What RQ runs: the function finds its run by RQ's current job id and the callable in the registry.
 FUNCTION = "cronq.perform"
@@ -31,8 +32,8 @@ def fields_of(client: Redis, spec: JobSpec, run_id: str, description: str, args_
             FUNCTION,
             args=(spec.name, args_json),
             timeout=int(spec.timeout),
-            result_ttl=int(spec.result_ttl),
-            failure_ttl=int(spec.failure_ttl),
+            result_ttl=result_life_s(spec),
+            failure_ttl=failure_life_s(spec),
             description=description,
             job_id=run_id,
             meta=meta_of(spec),

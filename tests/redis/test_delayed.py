@@ -15,6 +15,7 @@ from cronq.app import Cronq
 from cronq.beat import Beat
 from cronq.errors import DefinitionError, UnknownJob, UnknownRun
 from cronq.job import JobSpec
+from cronq.retention import result_life_s
 from cronq.rq_job import meta_of
 from cronq.run import Run
 from tests.redis.test_rq_contract import assert_same, dump, enqueue_with_rq
@@ -105,7 +106,7 @@ def test_a_run_that_waits_equals_what_rq_scheduler_writes(app: Cronq, job: JobSp
 
     Scheduler("post", connection=redis).enqueue_at(
         at(int(now) + 60).replace(tzinfo=None), "cronq.perform", "mail", job.args_json, timeout=90,
-        job_result_ttl=int(job.result_ttl), job_id=run_id, job_description=mine[b"description"].decode(),
+        job_result_ttl=result_life_s(job), job_id=run_id, job_description=mine[b"description"].decode(),
         meta=meta_of(job),
     )  # fmt: skip
     theirs = redis.hgetall(f"rq:job:{run_id}")

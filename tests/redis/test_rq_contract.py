@@ -14,6 +14,7 @@ from cronq.app import Cronq
 from cronq.claim import TickClaim
 from cronq.due import Decision
 from cronq.job import JobSpec
+from cronq.retention import failure_life_s, result_life_s
 
 T = 1767596400
 Store = Callable[..., JobSpec]
@@ -41,8 +42,8 @@ def enqueue_with_rq(redis: Redis, spec: JobSpec, run_id: str, description: str, 
         "cronq.perform",
         args=(spec.name, args_json),
         timeout=int(spec.timeout),
-        result_ttl=int(spec.result_ttl),
-        failure_ttl=int(spec.failure_ttl),
+        result_ttl=result_life_s(spec),
+        failure_ttl=failure_life_s(spec),
         description=description,
         job_id=run_id,
         meta={"cronq_job": spec.name, "schedule": str(spec.schedule), "timezone": spec.tz},

@@ -24,6 +24,7 @@ import cronq
 from cronq.app import Cronq
 from cronq.child import describe_error
 from cronq.job import JobSpec
+from cronq.retention import failure_life_s, result_life_s
 from cronq.run import Settlement
 
 Store = Callable[..., JobSpec]
@@ -129,8 +130,8 @@ class Both:
         except Exception as error:
             settlement = Settlement("failed", str(error), error=describe_error(error)["traceback"])
         self.app.runs.settle(
-            run, settlement, by="w", attempt=1, result_ttl_s=self.spec.result_ttl,
-            failure_ttl_s=self.spec.failure_ttl, **options,
+            run, settlement, by="w", attempt=1, result_ttl_s=result_life_s(self.spec),
+            failure_ttl_s=failure_life_s(self.spec), **options,
         )  # fmt: skip
 
     def _in_rqs(self, work: Callable[[], Any]) -> None:
