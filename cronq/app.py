@@ -44,6 +44,7 @@ from cronq.serving import RENEW_EVERY_S
 from cronq.stopping import stop_run
 from cronq.stored_job import StoredJob
 from cronq.sweep import Sweep, sweep_every_s
+from cronq.waiting import WaitingWalk
 
 log = logging.getLogger("cronq.beat")
 
@@ -370,6 +371,7 @@ class Cronq(Later):
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
+            Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys).once),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         if self.config.publish_rq_cron:

@@ -9,31 +9,26 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
-from itertools import chain, islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from redis import Redis
 
 from cronq import scripts
 from cronq.clock import boot_s
 from cronq.keys import RQ_QUEUES, Keys, rq_intermediate, rq_queue
+from cronq.open_runs import OpenRuns
 from cronq.replies import text
 from cronq.run import REMOVED, Settlement
 from cronq.run_store import RunStore
 
 log = logging.getLogger("cronq.sweep")
 
-#: A pass looks through about so many jobs, most of which have nothing queued, and at so many batches of runs.
-_JOBS = 4000
-_BATCH = 250
+#: A pass looks at so many batches of runs.
 _MOST_BATCHES = 10
 #: Settled in one pass, each in a round trip of its own while ticks wait; the others are found again.
 _MOST_SETTLED = 200
-#: Jobs with no more open runs than this are read all in one round trip.
-_FEW_RUNS = 20
 #: Of longer lists nobody knows at reasonable cost who is not in them; that waits until they are shorter.
 _LONGEST_LIST = 10_000
-_Item = TypeVar("_Item")
 
 
 class _Found(NamedTuple):
@@ -55,14 +50,14 @@ class Comparison:
         self.by = by
         self.patience_s = patience_s
         self._compare: Any = scripts.load(client, "compare_runs")
-        self._find: Any = scripts.load(client, "find_queued")
+        self._runs = OpenRuns(client, keys, "queued")
         self._walk: Iterator[list[str] | None] | None = None
         self._missing: dict[str, float] = {}  #: runs that were in no list, and since when (boot clock)
         self._missing_now: dict[str, float] = {}  #: the same, as far as the present walk has come
 
     def once(self, now_s: float) -> None:
         """Settle and put back what the next part of the walk finds; *now_s* is server time."""
-        walk, self._walk = self._walk or self._steps(), None  # an error on the way begins a new walk
+        walk, self._walk = self._walk or self._runs.steps(), None  # an error on the way begins a new walk
         lists: dict[str, set[str] | None] = {}
         settled = 0
         for batch, run_ids in enumerate(walk, 1):
@@ -81,23 +76,6 @@ class Comparison:
         self._walk = None
         self._missing.clear()
         self._missing_now.clear()
-
-    def _steps(self) -> Iterator[list[str] | None]:
-        """The ids of all queued runs, a batch at a time; None where a pass may end."""
-        cursor = ""
-        while cursor != "0":
-            args = [self.keys.prefix, cursor or "0", _JOBS, _FEW_RUNS]
-            reply = json.loads(text(self._find(keys=[self.keys.jobs], args=args)))
-            cursor = reply["cursor"]
-            yield from _batches(chain(reply.get("runs", []), *map(self._queued_of, reply.get("jobs", []))))
-            if cursor != "0":
-                yield None
-
-    def _queued_of(self, name: str) -> Iterator[str]:
-        """The queued runs of a job that has many."""
-        for run_id, state in self.client.hscan_iter(self.keys.active(name), count=_BATCH):
-            if text(state) == "queued":
-                yield text(run_id)
 
     def _look(self, run_ids: list[str], now_s: float) -> list[_Found]:
         document = {
@@ -163,8 +141,3 @@ class Comparison:
         if found.code == "ended":
             return Settlement("failed", f"RQ has it as {found.status}, and it never began here: see RQ's record"), "rq"
         return Settlement("lost", "it vanished from its queue again after it had been put back"), self.by
-
-
-def _batches(items: Iterator[_Item]) -> Iterator[list[_Item]]:
-    while batch := list(islice(items, _BATCH)):
-        yield batch

@@ -28,7 +28,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",
-        "crontab_jobs", "adopt", "foreign_watch", "loss", "sweep", "compare",
+        "crontab_jobs", "adopt", "foreign_watch", "loss", "sweep", "open_runs", "compare", "waiting",
         "beat",
     ),
     "acts: running them": (

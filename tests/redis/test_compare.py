@@ -11,7 +11,7 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job
 
-from cronq import compare
+from cronq import compare, open_runs
 from cronq.app import Cronq
 from cronq.compare import Comparison
 from cronq.job import JobSpec
@@ -340,10 +340,10 @@ def test_a_run_that_was_requeued_and_then_deleted_keeps_its_outcome(
 def test_a_pass_ends_and_the_next_goes_on_where_it_ended(
     app: Cronq, store: Store, comparison: Comparison, monkeypatch: pytest.MonkeyPatch, few: int
 ) -> None:
-    monkeypatch.setattr(compare, "_BATCH", 2)
+    monkeypatch.setattr(open_runs, "_BATCH", 2)
     monkeypatch.setattr(compare, "_MOST_BATCHES", 2)
-    monkeypatch.setattr(compare, "_JOBS", 3)
-    monkeypatch.setattr(compare, "_FEW_RUNS", few)
+    monkeypatch.setattr(open_runs, "_JOBS", 3)
+    monkeypatch.setattr(open_runs, "_FEW_RUNS", few)
     names = [f"job-{number}" for number in range(7)]
     for name in names:
         store(name, mark=T)

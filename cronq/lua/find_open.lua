@@ -1,7 +1,8 @@
--- Looks through some of the jobs for queued runs.
+-- Looks through some of the jobs for open runs in one state.
 --
 -- KEYS  1 jobs
 -- ARGV  1 prefix   2 cursor over the jobs   3 about how many jobs   4 open runs of a job that are read at once
+--       5 the state
 -- Returns JSON {cursor: the next one ("0" at the end), runs: [run id…], jobs: [name…]}
 --         jobs: those with more open runs than that; their active sets are to be read piece by piece
 --
@@ -18,7 +19,7 @@ for _, name in ipairs(found[2]) do
     elseif type(count) == 'number' and count > 0 then
         local flat = redis.call('HGETALL', active)
         for i = 1, #flat, 2 do
-            if flat[i + 1] == 'queued' then runs[#runs + 1] = flat[i] end
+            if flat[i + 1] == ARGV[5] then runs[#runs + 1] = flat[i] end
         end
     end
 end

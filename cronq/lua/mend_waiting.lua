@@ -1,0 +1,54 @@
+-- Looks at runs that wait, and puts those that nobody would wake back where they are looked for.
+--
+-- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs
+-- ARGV  1 prefix   2 now (epoch seconds)   3… run ids
+-- Returns [[run id, what it waits for]…] of those that were in no list: `lock <name>` or `time`
+--
+-- A run that waits for a lock belongs into the list of that lock, and the lock into `waiting`; the sweep wakes it from
+-- there when the lock is free. One that waits for its time belongs into `delayed`, where it is noticed that
+-- rq-scheduler's store has lost it. Keys of a wrong type are left to those who move them aside.
+--
+-- One step, because a run is woken, parked and settled between any two commands: one that is put into a list after it
+-- was woken would be woken twice.
+local call, prefix = redis.call, ARGV[1]
+local function is(key, kind)
+    local found = call('TYPE', key).ok
+    return found == 'none' or found == kind
+end
+local can_list = is(KEYS[1], 'set')
+local can_delay = is(KEYS[2], 'zset') and is(KEYS[3], 'zset')
+
+-- The lock that runs of a job need now. That it may have been another when the run was parked does no harm: once woken
+-- it takes the one that its job names.
+local function lock_of(job)
+    local spec = redis.pcall('HGET', prefix .. ':job:' .. job, 'spec')
+    local fine, known = pcall(cjson.decode, type(spec) == 'string' and spec or '')
+    return fine and type(known) == 'table' and type(known.lock) == 'string' and known.lock or job
+end
+
+local function list(id, job)
+    local lock = lock_of(job)
+    local waiting = prefix .. ':job:' .. lock .. ':waiting'
+    if not can_list or not is(waiting, 'zset') then return nil end
+    local is_new = call('ZADD', waiting, 'NX', ARGV[2], id)
+    return call('SADD', KEYS[1], lock) + is_new > 0 and 'lock ' .. lock or nil
+end
+
+local function delay(id)
+    if not can_delay or call('ZSCORE', KEYS[2], id) then return nil end
+    call('ZADD', KEYS[2], call('ZSCORE', KEYS[3], id) or ARGV[2], id)
+    return 'time'
+end
+
+local mended = {}
+for i = 3, #ARGV do
+    local id = ARGV[i]
+    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger')
+    local what
+    if not row.err and row[1] == 'waiting' and row[2] then
+        if row[3] == 'its lock is busy' then what = list(id, row[2])
+        elseif row[4] == 'delayed' then what = delay(id) end
+    end
+    if what then mended[#mended + 1] = {id, what} end
+end
+return mended

@@ -1,0 +1,53 @@
+"""A walk over all open runs in one state, some at a time: each step is short, and no list need be read whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+from redis import Redis
+
+from cronq import scripts
+from cronq.keys import Keys
+from cronq.replies import text
+
+#: A step looks through about so many jobs, most of which have nothing open, and gives so many runs at once.
+_JOBS = 4000
+_BATCH = 250
+#: Jobs with no more open runs than this are read all in one round trip.
+_FEW_RUNS = 20
+_Item = TypeVar("_Item")
+
+
+class OpenRuns:
+    """Walks over the runs that the jobs' active sets have in *state*."""
+
+    def __init__(self, client: Redis, keys: Keys, state: str) -> None:
+        self.client = client
+        self.keys = keys
+        self.state = state
+        self._find: Any = scripts.load(client, "find_open")
+
+    def steps(self) -> Iterator[list[str] | None]:
+        """One walk: run ids, a batch at a time; None where a pass may end."""
+        cursor = ""
+        while cursor != "0":
+            args = [self.keys.prefix, cursor or "0", _JOBS, _FEW_RUNS, self.state]
+            reply = json.loads(text(self._find(keys=[self.keys.jobs], args=args)))
+            cursor = reply["cursor"]
+            yield from _batches(chain(reply.get("runs", []), *map(self._of_job, reply.get("jobs", []))))
+            if cursor != "0":
+                yield None
+
+    def _of_job(self, name: str) -> Iterator[str]:
+        """The runs of a job that has many open ones."""
+        for run_id, state in self.client.hscan_iter(self.keys.active(name), count=_BATCH):
+            if text(state) == self.state:
+                yield text(run_id)
+
+
+def _batches(items: Iterator[_Item]) -> Iterator[list[_Item]]:
+    while batch := list(islice(items, _BATCH)):
+        yield batch

@@ -1,0 +1,46 @@
+"""Finds runs that wait where nobody looks: the list they were in was lost, moved aside or removed.
+
+What wakes a run that waits is told in lists beside the ledger. The ledger knows every run that waits, so whatever
+becomes of those lists, they are made again from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from redis import Redis
+
+from cronq import scripts
+from cronq.keys import RQ_SCHEDULED_JOBS, Keys
+from cronq.open_runs import OpenRuns
+from cronq.replies import text
+
+log = logging.getLogger("cronq.sweep")
+_MOST_BATCHES = 10
+
+
+class WaitingWalk:
+    """Walks over all waiting runs, some in each pass."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self.keys = keys
+        self._runs = OpenRuns(client, keys, "waiting")
+        self._mend: Any = scripts.load(client, "mend_waiting")
+        self._walk: Iterator[list[str] | None] | None = None
+
+    def once(self, now_s: float) -> None:
+        """Put the waiting runs of the next part of the walk where they are looked for; *now_s* is server time."""
+        walk, self._walk = self._walk or self._runs.steps(), None  # an error on the way begins a new walk
+        for batch, run_ids in enumerate(walk, 1):
+            if run_ids:
+                self._look(run_ids, now_s)
+            if run_ids is None or batch >= _MOST_BATCHES:
+                self._walk = walk
+                return
+
+    def _look(self, run_ids: list[str], now_s: float) -> None:
+        keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS]
+        for run_id, what in self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids]):
+            log.warning("MEND %s was on no list; it waits for its %s", text(run_id), text(what))
