@@ -10,20 +10,24 @@ import asyncio
 import inspect
 import json
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 from cronq.command import order_of, prepare
 from cronq.current_run import CurrentRun, enter_run
-from cronq.errors import CronqError, RunRefused
+from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.job import JobSpec
+from cronq.process import flush_standard_streams
 from cronq.registry import REGISTRY
+from cronq.replies import MOST_DEPTH, nesting, read_json
+from cronq.safetext import storable
 
-#: More of a result or an error than this is cut: one Redis thread serves everybody.
+#: More of a result, an error or a reason than this is cut: one Redis thread serves everybody.
 _MOST_RESULT = 1_000_000
 _MOST_ERROR = 20_000
+_MOST_REASON = 1000
+_MOST_FILE = _MOST_RESULT + 10_000
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
@@ -39,7 +43,10 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
 
 
 def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
-    """Do the work of one run; the exit code. Leaves `{"value"}` or `{"error", "traceback"}` in the result file."""
+    """Do the work of one run; the exit code.
+
+    Leaves `{"value", "notes"}` or `{"error", "traceback"}` in the result file.
+    """
     run = CurrentRun(**order["run"])
     enter_run(run)
     if order["command"] is not None:
@@ -53,7 +60,7 @@ def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
     except BaseException as error:
         _write(result_file, describe_error(error))
         return 1
-    _write(result_file, {"value": value})
+    _write(result_file, _success(value))
     return 0
 
 
@@ -66,31 +73,68 @@ def call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) 
 
 
 def describe_error(error: BaseException) -> dict[str, str]:
-    """One line of what went wrong, and the traceback without cronq's own frames."""
-    lines = traceback.TracebackException.from_exception(error)
-    while lines.stack and os.path.dirname(lines.stack[0].filename) == os.path.dirname(__file__):
-        del lines.stack[0]
-    words = " ".join(str(error).split())
-    one_line = f"{type(error).__name__}: {words}" if words else type(error).__name__
+    """One line of what went wrong, and the traceback without cronq's own frames; both fit to be stored.
+
+    Never raises, whatever class and text the exception has.
+    """
+    name, words = _words(type(error).__name__), " ".join(_words(error).split())
+    one_line = f"{name}: {words}" if words else name
     if isinstance(error, CronqError):
         one_line = words
-    return {"error": one_line[:1000], "traceback": "".join(lines.format())[-_MOST_ERROR:]}
+    try:
+        lines = traceback.TracebackException.from_exception(error)
+        while lines.stack and os.path.dirname(lines.stack[0].filename) == os.path.dirname(__file__):
+            del lines.stack[0]
+        told = "".join(lines.format())
+    except Exception as trouble:  # what the exception refers to may be anything too
+        told = f"{one_line}\n(its traceback cannot be made: {type(trouble).__name__})"
+    return {"error": storable(one_line, _MOST_REASON), "traceback": storable(told, _MOST_ERROR)}
+
+
+def _words(value: object) -> str:
+    try:
+        return storable(value)
+    except BaseException:  # a `__str__` that calls sys.exit does not decide how the run ended
+        return f"<{type(value).__name__} whose text cannot be made>"
 
 
 def _exit_code(leaving: SystemExit, result_file: BinaryIO) -> int:
-    if leaving.code is None or leaving.code == 0:
-        _write(result_file, {"value": None})
+    code: Any = leaving.code
+    if code is None or (isinstance(code, int) and code == 0):
+        _write(result_file, _success(None))
         return 0
-    code = leaving.code if isinstance(leaving.code, int) else 1
-    _write(result_file, {"error": f"sys.exit({leaving.code!r})", "traceback": ""})
-    return code & 0xFF or 1
+    _write(result_file, {"error": f"sys.exit({_repr(code)})", "traceback": ""})
+    return (code & 0xFF or 1) if isinstance(code, int) else 1
+
+
+def _success(value: Any) -> dict[str, Any]:
+    """What is left of a run that ended well: its value, and notes on what could not be kept."""
+    notes = [] if flush_standard_streams() else ["the end of its output was lost"]
+    try:
+        words = json.dumps(value, allow_nan=False)
+        if len(words) > _MOST_RESULT:
+            value = f"(a result of {len(words):,} bytes, not kept)"
+        elif nesting(words) >= MOST_DEPTH:
+            raise RecursionError
+    except RecursionError:
+        value = None
+        notes.append("its result is nested too deeply to be kept")
+    except Exception:  # no JSON; or a class that pretends to be a dict
+        value = _repr(value)
+    return {"value": value, "notes": notes}
+
+
+def _repr(value: object) -> str:
+    try:
+        return storable(repr(value))
+    except BaseException:
+        return f"<{type(value).__name__} whose text cannot be made>"
 
 
 def _exec_command(order: Mapping[str, Any], run: CurrentRun, result_file: BinaryIO) -> int:
     """Become the command; returns only when that is impossible."""
     program = order["words"][0]
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_standard_streams()
     try:
         prepare(order, run.environment()).become()
     except RunRefused as refused:
@@ -99,28 +143,22 @@ def _exec_command(order: Mapping[str, Any], run: CurrentRun, result_file: Binary
         problem, code = f"no such command: {program}", _NOT_FOUND
     except (OSError, ValueError) as error:  # ValueError: a spec that nobody checked, with NUL bytes
         problem, code = f"cannot execute {program}: {getattr(error, 'strerror', error)}", _NOT_EXECUTABLE
-    _write(result_file, {"error": problem, "traceback": ""})
+    _write(result_file, {"error": storable(problem, _MOST_REASON), "traceback": ""})
     return code
 
 
 def _write(result_file: BinaryIO, document: dict[str, Any]) -> None:
-    try:
-        raw = json.dumps(document, allow_nan=False).encode()
-    except (TypeError, ValueError):
-        raw = json.dumps({"value": repr(document.get("value"))[:10_000]}).encode()
-    if len(raw) > _MOST_RESULT:
-        raw = json.dumps({"value": f"(a result of {len(raw):,} bytes, not kept)"}).encode()
-    result_file.write(raw)
+    result_file.write(json.dumps(document).encode())
     result_file.flush()
 
 
 def read_result(result_file: BinaryIO) -> dict[str, Any]:
-    """What the child left; {} when it left nothing (a command, or ended by a signal)."""
+    """What the child left; {} when it left nothing (a command, or ended by a signal), or junk."""
     result_file.seek(0)
-    raw = result_file.read(_MOST_RESULT + 1)
+    raw = result_file.read(_MOST_FILE + 1)
     try:
-        document = json.loads(raw) if raw else {}
-    except ValueError:
+        document = read_json(raw, most=_MOST_FILE) if raw else {}
+    except BadValue:
         return {}
     return document if isinstance(document, dict) else {}
 

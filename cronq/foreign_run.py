@@ -23,6 +23,7 @@ from rq.serializers import DefaultSerializer
 from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
 from cronq import child
+from cronq.child import describe_error
 from cronq.clock import boot_s, rest, utc
 from cronq.errors import CronqError, RunRefused
 from cronq.foreign_job import Sealed, SealedSerializer, fetch_job, sealed_queue
@@ -33,6 +34,7 @@ from cronq.outage import BACKOFF_S, is_general
 from cronq.pickles import ANY, PickleRefused, find_within, is_defined_within, is_within, load_within, read_function
 from cronq.registry import REGISTRY, Definition
 from cronq.replies import text
+from cronq.safetext import storable
 from cronq.stop_request import StopRequest
 from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 
@@ -48,6 +50,7 @@ _TERM_AFTER_S, _KILL_AFTER_S = 5.0, 10.0
 _LOOK_EVERY_S = 1.0
 _HEARTBEAT_S = 10.0
 _MOST_RESULT = 64 * 1024 * 1024
+_MOST_ERROR = 100_000
 _LONGEST_S = 10**9
 
 
@@ -245,7 +248,9 @@ class ForeignRuns:
             return "retrying"
         will_retry = job.should_retry and worker._stopped_job_id != job.id
         job._status = JobStatus.FAILED
-        worker.handle_job_failure(job=job, queue=queue, started_job_registry=registry, exc_string=str(left["error"]))
+        worker.handle_job_failure(
+            job=job, queue=queue, started_job_registry=registry, exc_string=storable(left["error"], _MOST_ERROR)
+        )
         return "retrying" if will_retry else "failed"
 
     # In the child
@@ -291,7 +296,7 @@ class ForeignRuns:
                 job.execute_success_callback(UnixSignalDeathPenalty, value)
             code = 0
         except BaseException as error:
-            left = {"error": "".join(traceback.format_exception(error))}
+            left = {"error": _told(error)}
             if job is not None and not isinstance(error, RunRefused):
                 left = self._tell_failure(job, error, left)
         raw = json.dumps(left).encode()
@@ -305,7 +310,7 @@ class ForeignRuns:
             job._status = JobStatus.FAILED
             job.execute_failure_callback(UnixSignalDeathPenalty, type(error), error, error.__traceback__)
         except BaseException as second:
-            return {"error": "".join(traceback.format_exception(second))}
+            return {"error": _told(second)}
         return left
 
     def _check(self, job: Job) -> None:
@@ -345,6 +350,14 @@ def _dumped(serializer: OpenSerializer, value: Any) -> bytes:
         return serializer.dumps(value)
     except Exception:  # RQ's own words for a result that it cannot keep
         return serializer.dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
+
+
+def _told(error: BaseException) -> str:
+    """The traceback, as RQ keeps it; whatever text the exception has."""
+    try:
+        return storable("".join(traceback.format_exception(error)), _MOST_ERROR)
+    except Exception:  # what the exception refers to may be anything too
+        return describe_error(error)["traceback"]
 
 
 def _timeout_s(job: Job) -> int:

@@ -1,4 +1,4 @@
-"""The watchdog process itself (`Keeper`), and what it and its guardian say to each other (`Channel`).
+"""The watchdog process itself.
 
 Who dies when, and why, is told in `cronq.watchdog`. Everything here runs after a fork and ends in `os._exit`: the
 guardian's `finally` blocks and atexit handlers are not ours to run.
@@ -7,18 +7,19 @@ guardian's `finally` blocks and atexit handlers are not ours to run.
 from __future__ import annotations
 
 import gc
+import io
 import json
+import mmap
 import operator
 import os
 import signal
 import socket
-import struct
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NoReturn
 
+from cronq.channel import Channel, Frame
 from cronq.clock import boot_s
 from cronq.process import (
     HAS_PRCTL,
@@ -42,8 +43,9 @@ SWEEP_S = 2.0
 _LEAD_S = 0.2
 #: Longest poll while a deadline is set: poll time-outs stand still while the machine is suspended.
 _STEP_S = 0.25
-#: Longest time for one send; the other side reads at once unless it is stopped.
-_SEND_S = 10.0
+
+#: What a child can leave without a descriptor; a result of the largest size fits.
+_SLATE_BYTES = 1 << 21
 
 #: Signals whose effect can be changed, except those that report a fault of the process itself.
 _SIGNALS = signal.valid_signals() - {
@@ -52,70 +54,6 @@ _SIGNALS = signal.valid_signals() - {
 }  # fmt: skip
 #: Python ignores these and raises exceptions instead; a command would inherit that.
 _MADE_EXCEPTIONS = {signal.SIGPIPE, signal.SIGXFSZ}
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One message: a small JSON header, raw bytes, and the open files that the header's `files` names."""
-
-    header: dict[str, Any]
-    body: bytes
-    fds: list[int]
-
-
-class Channel:
-    """Frames over a stream socket; the other end may die at any byte. One sender and one receiver at a time."""
-
-    _lengths = struct.Struct("!II")
-
-    def __init__(self, sock: socket.socket) -> None:
-        sock.settimeout(_SEND_S)
-        self._sock = sock
-        self._buffer = bytearray()
-        self._fds: list[int] = []
-
-    def fileno(self) -> int:
-        return self._sock.fileno()
-
-    def send(self, header: Mapping[str, Any], body: bytes = b"", fds: Sequence[int] = ()) -> None:
-        """Raises OSError, after which the other end may have half a frame: hang up then."""
-        head = json.dumps(header).encode()
-        data = self._lengths.pack(len(head), len(body)) + head + body
-        sent = socket.send_fds(self._sock, [data], list(fds)) if fds else 0
-        self._sock.sendall(memoryview(data)[sent:])
-
-    def receive(self) -> list[Frame]:
-        """The frames completed by what has arrived, perhaps none. Raises EOFError, or OSError for a reset."""
-        data, fds, _, _ = socket.recv_fds(self._sock, 1 << 18, 8)
-        for fd in fds:  # not by MSG_CMSG_CLOEXEC: Python drops the flags given to recv_fds
-            os.set_inheritable(fd, False)
-        if not data:
-            raise EOFError
-        self._buffer += data
-        self._fds += fds
-        frames: list[Frame] = []
-        start = self._lengths.size
-        while len(self._buffer) >= start:
-            head_size, body_size = self._lengths.unpack_from(self._buffer)
-            middle, end = start + head_size, start + head_size + body_size
-            if len(self._buffer) < end:
-                break
-            header = json.loads(self._buffer[start:middle])
-            # By number, for one read may return an earlier frame without files and the beginning of one with.
-            count = len(header.get("files", ()))
-            frames.append(Frame(header, bytes(self._buffer[middle:end]), self._fds[:count]))
-            del self._buffer[:end], self._fds[:count]
-        return frames
-
-    def hang_up(self) -> None:
-        """End the conversation, for both sides and without closing: another thread may be about to use it."""
-        try:
-            self._sock.shutdown(socket.SHUT_RDWR)
-        except OSError:  # the other end was first
-            pass
-
-    def close(self) -> None:
-        self._sock.close()
 
 
 class Keeper:
@@ -132,6 +70,8 @@ class Keeper:
         self._end: dict[str, Any] | None = None  # of a child that is reaped but not yet reported
         self._kills = 0
         self._given_up: set[int] = set()
+        self._slate = Slate()
+        self._result: int | None = None
         # A death must end the poll, and none may be missed between two polls: the C-level handler writes a byte.
         self._deaths, self._deaths_in = socket.socketpair()
         for end in (self._deaths, self._deaths_in):
@@ -204,6 +144,10 @@ class Keeper:
         report["leftovers"] = self._kills
         report["survivors"] = sorted(self._given_up)
         self._child = self._deadline = self._end = None
+        if self._result is not None:
+            self._slate.copy_to(self._result)
+            os.close(self._result)
+            self._result = None
         self._channel.send({"run": self._run, "exit": report})
 
     def sweep(self) -> None:
@@ -267,6 +211,8 @@ class Keeper:
                 answer["error"] = str(error)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+        if self._child is not None:
+            self._result = frame.fds.pop(0)
         for fd in frame.fds:
             os.close(fd)
         self._channel.send(answer)
@@ -284,14 +230,29 @@ class Keeper:
                     _redirect(name, number, files[name])
             while self._is_past_deadline():  # too late to begin: the watchdog is about to kill this process
                 signal.pause()
-            code = _work(self._child_main, frame.body, files["result"])
+            code = self._work(frame.body, files["result"])
         except BaseException:
             traceback.print_exc()
         finally:
             try:
-                code = code if flush_standard_streams() else code or 1
+                flush_standard_streams()
             finally:
                 os._exit(code)
+
+    def _work(self, body: bytes, result_fd: int) -> int:
+        """The exit code of the work; Python itself has reseeded `random` after the fork."""
+        left, known = ResultFile(result_fd), os.fstat(result_fd)
+        try:
+            code = operator.index(self._child_main(json.loads(body), left))
+        except SystemExit as leaving:
+            if leaving.code is not None and not isinstance(leaving.code, int):
+                sys.stderr.write(f"{leaving.code}\n")  # as the interpreter does
+                return 1
+            code = leaving.code or 0
+        finally:
+            if not _write_to(result_fd, left.getvalue(), known):
+                self._slate.write(left.getvalue())
+        return code & 0xFF or int(code != 0)
 
     def _let_go(self) -> None:
         """Give up the watchdog's signals and files. Timers and alarms did not survive the fork anyway."""
@@ -345,17 +306,58 @@ def _redirect(name: str, number: int, fd: int) -> None:
         setattr(sys, name, raw)
 
 
-def _work(child_main: ChildMain, body: bytes, result_fd: int) -> int:
-    """The exit code of the work; Python itself has reseeded `random` after the fork."""
+class ResultFile(io.BytesIO):
+    """What the work has left, written to the descriptor *fd* when it is over: the work may close that meanwhile."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+
+class Slate:
+    """Memory that this process shares with its children: the result of a body that has closed all descriptors.
+
+    Daemon libraries do that. A mapping survives it, and costs nothing until something is written.
+    """
+
+    _length = 8
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _SLATE_BYTES)
+
+    def write(self, data: bytes) -> None:
+        """In the child. The length comes last: who is killed in between has written nothing. Too much is left out."""
+        end = self._length + len(data)
+        if end <= _SLATE_BYTES:
+            self._memory[self._length : end] = data
+            self._memory[: self._length] = len(data).to_bytes(self._length)
+
+    def copy_to(self, fd: int) -> None:
+        """In the watchdog, when the child is dead: move what is there, if anything, to the file *fd*."""
+        size = int.from_bytes(self._memory[: self._length])
+        if size:
+            self._memory[: self._length] = bytes(self._length)
+            try:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, self._memory[self._length : self._length + size], 0)
+            except OSError:  # no memory for it: the run has left no result
+                pass
+
+
+def _write_to(fd: int, data: bytes, known: os.stat_result) -> bool:
+    """Write all of it, unless *fd* is closed or another file than the *known* one by now."""
     try:
-        with os.fdopen(result_fd, "w+b") as result:
-            code = operator.index(child_main(json.loads(body), result))
-    except SystemExit as leaving:
-        if leaving.code is not None and not isinstance(leaving.code, int):
-            sys.stderr.write(f"{leaving.code}\n")  # as the interpreter does
-            return 1
-        code = leaving.code or 0
-    return code & 0xFF or int(code != 0)
+        if not os.path.samestat(os.fstat(fd), known):
+            return False
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        return True
+    except OSError:
+        return False
 
 
 def _do_nothing(*_: object) -> None:

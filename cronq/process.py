@@ -146,13 +146,13 @@ def open_standard_fds() -> None:
 
 
 def flush_standard_streams() -> bool:
-    """Flush stdout and stderr; False when what they held is lost."""
+    """Flush stdout and stderr; False when what they held is lost. Never raises: a job may have put anything there."""
     is_kept = True
     for stream in (sys.stdout, sys.stderr):
         try:
-            if stream is not None:
+            if stream is not None and not stream.closed:  # closing it has flushed it
                 stream.flush()
-        except (OSError, ValueError):  # its reader is gone or the disk full; it was closed
+        except Exception:  # its reader is gone or the disk full; its descriptor was closed
             is_kept = False
     return is_kept
 

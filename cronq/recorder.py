@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 
@@ -62,6 +62,11 @@ class Recorder:
                     self.abandoned += 1
                     return settlement.outcome
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            except Exception:  # not for Redis's sake, and so it would fail again: something in it cannot be stored
+                if ending.settlement == _bare(settlement):
+                    raise
+                log.exception("UNSTORABLE %s %s: recorded without its words", run.run_id, settlement.outcome)
+                ending = replace(ending, settlement=_bare(settlement))
         self._tell(ending, outcome)
         return outcome
 
@@ -111,3 +116,9 @@ class Recorder:
             log.info("FINISH %s %s %.2fs", run_id, outcome, took_s)
         else:
             log.warning("FINISH %s %s %.2fs %s", run_id, outcome, took_s, reason)
+
+
+def _bare(settlement: Settlement) -> Settlement:
+    """The outcome and its figures, without anything that a job has said."""
+    reason = "how it ended cannot be stored; the log of its worker says more"
+    return replace(settlement, reason=reason, error=None, result_json=None, return_value=None)

@@ -34,7 +34,7 @@ def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
     if len(raw) > most:
         raise BadValue(f"it is longer than {most} bytes")
     words = text(raw)
-    if _depth(words) > MOST_DEPTH:
+    if nesting(words) > MOST_DEPTH:
         raise BadValue(f"it is nested more than {MOST_DEPTH} deep")
     try:
         return json.loads(words, parse_constant=_no_number, parse_float=_finite)
@@ -42,7 +42,7 @@ def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
         raise BadValue(f"it is no JSON: {error}") from None
 
 
-def _depth(words: str) -> int:
+def nesting(words: str) -> int:
     """How deep a JSON text is nested; a text with few brackets is not looked at further."""
     if words.count("[") + words.count("{") <= MOST_DEPTH:
         return 0

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from cronq.run import Settlement
+from cronq.safetext import storable
 from cronq.watchdog import ChildExit
 
 _MOST_SHOWN = 10_000
+_MOST_TRACEBACK = 20_000
 
 
 def judge(
@@ -33,17 +35,19 @@ def judge(
         return Settlement("lost", at_deadline, **common)
     if told is not None:
         outcome, reason = told
-        return Settlement(outcome, reason, **common)
+        return Settlement(outcome, storable(reason), **common)
     if ended.status == 0:
         value = left.get("value")
         shown = None if value is None else json.dumps(value)[:_MOST_SHOWN]
-        return Settlement("succeeded", "it ran to its end", result_json=shown, return_value=value, **common)
+        notes = left.get("notes")
+        reason = "; ".join(["it ran to its end", *map(storable, notes if isinstance(notes, list) else ())])
+        return Settlement("succeeded", reason, result_json=shown, return_value=value, **common)
     if ended.status < 0:
         name = _signal_name(-ended.status)
         return Settlement("failed", f"ended by signal {-ended.status} ({name})", error=f"ended by {name}", **common)
-    reason = str(left.get("error") or f"exit code {ended.status}")
-    error = left.get("traceback") or reason
-    return Settlement("failed", reason, error=str(error), **common)
+    reason = storable(left.get("error") or f"exit code {ended.status}")
+    error = storable(left.get("traceback") or reason, _MOST_TRACEBACK)
+    return Settlement("failed", reason, error=error, **common)
 
 
 def _signal_name(number: int) -> str:

@@ -37,9 +37,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NoReturn
 
+from cronq.channel import Channel
 from cronq.clock import boot_s
 from cronq.errors import CronqError, WatchdogDied
-from cronq.keeper import SWEEP_S, Channel, ChildMain, keep
+from cronq.keeper import SWEEP_S, ChildMain, keep
 from cronq.process import (
     HAS_PRCTL,
     adopt_orphans,

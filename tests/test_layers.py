@@ -32,7 +32,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "beat",
     ),
     "acts: running them": (
-        "command", "capture", "keeper", "watchdog", "child", "stop_request", "verdict", "recorder",
+        "command", "capture", "channel", "keeper", "watchdog", "child", "stop_request", "verdict", "recorder",
         "guarded", "guardian", "intake", "foreign_run", "worker", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
