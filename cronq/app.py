@@ -12,9 +12,10 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from cronq.beat import Beat, Chore
+from cronq.beat import Beat
 from cronq.changes import Changes
 from cronq.checks import require_fit
+from cronq.chores import Chore
 from cronq.claim import Claimer
 from cronq.clock import ServerClock, boot_s
 from cronq.command import has_user, user_name

@@ -12,20 +12,22 @@ import secrets
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError, ResponseError
 
+from cronq.chores import Chore, do_chores, say_once
 from cronq.claim import QUEUED, Answer, Claimer, TickClaim
-from cronq.clock import ServerClock, boot_s, iso, rest
+from cronq.clock import ServerClock, iso, rest
 from cronq.due import decide
 from cronq.errors import CronqError
 from cronq.job import JobSpec
 from cronq.job_store import MARK_AHEAD_S, JobStore
 from cronq.mend import Mender
 from cronq.outage import BACKOFF_S, Outage, is_general
+from cronq.sender import Sender
 from cronq.stored_job import DueJob, DueReading
 
 log = logging.getLogger("cronq.beat")
@@ -39,18 +41,6 @@ _MOST_JOBS = 2000
 _CACHED_SPECS = 20_000
 #: Ticks decided in one pass, more or less: after a long outage the heartbeat has to go out in between.
 _MOST_TICKS = 20_000
-
-
-@dataclass
-class Chore:
-    """Something a beat does besides claiming, every so often; *work* answers True when it has more to do at once."""
-
-    name: str
-    every_s: float
-    work: Callable[[float], bool | None]
-    outage: Callable[[], None] = lambda: None
-    due_boot: float = 0.0
-    is_failing: bool = False
 
 
 @dataclass
@@ -103,9 +93,11 @@ class Beat:
         self._passes = 0
         self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
         self._specs: OrderedDict[str, tuple[str, JobSpec]] = OrderedDict()
+        self._broken: dict[str, str] = {}  # what was said of jobs that could not even be mended
+        self._said_of_pass = ""
         self._unconfirmed: deque[_Sent] = deque()
         self._outage = Outage(log, jobs.client, "going on trying, ticks will be caught up by their jobs' rule")
-        self._sender = ThreadPoolExecutor(1, thread_name_prefix="cronq-claim")
+        self._sender = Sender(claimer)
 
     # The loop
 
@@ -114,20 +106,26 @@ class Beat:
         wait_s = 0.0
         backoff_s = BACKOFF_S[0]
         while not rest(wait_s, stop):
+            is_refused = False
             try:
                 wait_s = self.pass_once().wait_s
-                if self._do_chores():
-                    wait_s = 0.0
-                if not any(chore.is_failing for chore in self.chores):
-                    self._outage.over()
-                backoff_s = BACKOFF_S[0]
+                self._said_of_pass = ""
             except (RedisError, OSError) as error:
+                is_refused = True
                 self._troubled(error)
                 wait_s, backoff_s = backoff_s, min(backoff_s * 2, BACKOFF_S[1])
-            except Exception:  # a bug here must not silence every job
-                log.exception("a pass failed; going on")
+                if is_general(error):
+                    continue
+            except Exception as error:  # a bug here must not silence every job, nor stop the chores
+                self._said_of_pass = say_once(self._said_of_pass, "a pass", error)
                 wait_s = LOOK_EVERY_S
-        self._sender.shutdown(wait=False, cancel_futures=True)
+            else:
+                backoff_s = BACKOFF_S[0]
+            if self.clock.offset_s is not None and self.do_chores():
+                wait_s = 0.0
+            if not is_refused and not any(chore.is_failing for chore in self.chores):
+                self._outage.over()
+        self._sender.close()
         try:
             self.leave()
         except (RedisError, OSError) as error:
@@ -196,13 +194,13 @@ class Beat:
         try:
             for claims in self._batches(reading, nexts):
                 token = f"{self._id}-{self._passes}-{claims[0].spec.name}-{claims[0].decision.tick}"
-                last = self._sender.submit(self._send_after, last, damaged, claims, token, reading.now_s)
+                last = self._sender.send(last, damaged, claims, token, reading.now_s)
                 sent.append(_Sent(last, claims, token))
                 if len(sent) > 1:
                     self._take(sent, reading, result)
             while sent:
                 self._take(sent, reading, result)
-        except (RedisError, OSError):
+        except Exception:
             self._unconfirmed += sent
             raise
 
@@ -214,7 +212,7 @@ class Beat:
             if made >= _MOST_TICKS:
                 nexts.append(0.0)  # the rest follows at once, after the chores
                 break
-            decided = self._decided(due, specs.get(due.name), reading, nexts)
+            decided = self._decided_or_not(due, specs.get(due.name), reading, nexts)
             made += len(decided)
             claims += decided
             while len(claims) >= self.batch:
@@ -222,6 +220,19 @@ class Beat:
                 claims = claims[self.batch :]
         if claims:
             yield claims
+
+    def _decided_or_not(
+        self, due: DueJob, spec: JobSpec | None, reading: DueReading, nexts: list[float]
+    ) -> list[TickClaim]:
+        """Nothing about one job stops another: whatever is wrong, it is said once and the job looked at again later."""
+        try:
+            decided = self._decided(due, spec, reading, nexts)
+        except Exception as error:
+            self._cannot(due.name, error, reading)
+            return []
+        if decided:
+            self._broken.pop(due.name, None)
+        return decided
 
     def _decided(self, due: DueJob, spec: JobSpec | None, reading: DueReading, nexts: list[float]) -> list[TickClaim]:
         if spec is None or due.damaged or due.mark is None:
@@ -258,7 +269,7 @@ class Beat:
             for name, raw in self.jobs.specs(wanted).items():
                 try:
                     spec = JobSpec.from_json(raw)
-                except CronqError as error:
+                except Exception as error:  # whatever stands there: that job is mended, the others go on
                     log.debug("job %s: %s", name, error)
                     continue
                 if spec.name != name:
@@ -270,44 +281,6 @@ class Beat:
         return found
 
     # Claiming
-
-    def _send_after(
-        self,
-        last: Future[list[Answer]] | None,
-        damaged: set[str],
-        claims: Sequence[TickClaim],
-        token: str,
-        now_s: float,
-    ) -> list[Answer]:
-        """Send only after a batch that was answered: a later tick would leave those that did not arrive unrecorded."""
-        if last is not None:
-            last.result()
-        return self._send(claims, token, now_s, damaged)
-
-    def _send(self, claims: Sequence[TickClaim], token: str, now_s: float, damaged: set[str]) -> list[Answer]:
-        """One round trip; a batch that Redis refuses as a whole is halved, so that one tick cannot hold up others.
-
-        *damaged* are the jobs with a broken tick in an earlier part of this pass: their later ticks are held, as
-        `lua/claim.lua` holds those within one batch.
-        """
-        if damaged:
-            free = [claim for claim in claims if claim.spec.name not in damaged]
-            if len(free) < len(claims):
-                answers = iter(self._send(free, token, now_s, damaged) if free else ())
-                return [Answer("held", "") if each.spec.name in damaged else next(answers) for each in claims]
-        try:
-            found = self.claimer.claim_due(claims, token, now_s)
-        except ResponseError as error:
-            if is_general(error):
-                raise
-            if len(claims) > 1:
-                half = len(claims) // 2
-                before = self._send(claims[:half], token, now_s, damaged)
-                return [*before, *self._send(claims[half:], token, now_s, damaged)]
-            found = [Answer("broken", f"Redis refused it: {error}")]
-        if found.count(QUEUED) != len(found):
-            damaged.update(claim.spec.name for claim, each in zip(claims, found, strict=True) if each.code == "broken")
-        return found
 
     def _take(self, sent: deque[_Sent], reading: DueReading, result: PassResult) -> None:
         """The answers to the oldest of the batches *sent*; it stays there when they do not come."""
@@ -354,8 +327,21 @@ class Beat:
 
     def _mend(self, name: str, reason: str, reading: DueReading, key: str = "", kind: str = "") -> None:
         self._specs.pop(name, None)
-        if not self.mender.mend(name, reason, reading.now_s, key, kind):
+        try:
+            is_whole = self.mender.mend(name, reason, reading.now_s, key, kind)
+        except Exception as error:
+            self._cannot(name, error, reading)
+            return
+        if not is_whole:
             self.jobs.postpone(name, reading.now_s + _POSTPONE_S)
+
+    def _cannot(self, name: str, error: Exception, reading: DueReading) -> None:
+        """Postpone a job that can be neither claimed nor mended; raises what is no fault of the job."""
+        if isinstance(error, RedisError | OSError) and is_general(error):
+            raise error
+        self._specs.pop(name, None)
+        self._broken[name] = say_once(self._broken.get(name, ""), f"job={name}", error)
+        self.jobs.postpone(name, reading.now_s + _POSTPONE_S)
 
     def _confirm(self, result: PassResult) -> None:
         """Find out what became of claims whose reply was lost with the connection."""
@@ -372,25 +358,9 @@ class Beat:
 
     # Chores and trouble
 
-    def _do_chores(self) -> bool:
-        """Each chore for itself: one that fails is tried again every second and keeps no other from its work.
-
-        Whether one has more to do at once.
-        """
-        has_more = False
-        for chore in self.chores:
-            if boot_s() < chore.due_boot:
-                continue
-            chore.due_boot = boot_s() + chore.every_s
-            try:
-                if chore.work(self.clock.now_s()):
-                    chore.due_boot, has_more = 0.0, True  # after the ticks that are due meanwhile
-                chore.is_failing = False
-            except (RedisError, OSError) as error:
-                chore.is_failing = True
-                chore.due_boot = boot_s() + min(chore.every_s, LOOK_EVERY_S)
-                self._troubled(error)
-        return has_more
+    def do_chores(self) -> bool:
+        """Do the chores that are due; whether one has more to do at once."""
+        return do_chores(self.chores, self.clock.now_s, self._troubled)
 
     def _troubled(self, error: Exception) -> None:
         if is_general(error):

@@ -19,7 +19,8 @@ from cronq.errors import CronqError
 from cronq.foreign_schedule import Repetition, read_repetition
 from cronq.keys import rq_job
 from cronq.pickles import load_plain, read_data
-from cronq.replies import text
+from cronq.replies import read_json, text
+from cronq.safetext import storable
 
 #: RQ allows no other characters in the id of a job.
 _ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -79,8 +80,8 @@ class HeldBack:
                 at_front=front == "1" or (bool(store) and front_again == "1" and bool(ended)),
                 needs=_ids(needs),
             )
-        except (ValueError, TypeError) as error:
-            return replace(found, trouble=f"its RQ job cannot be read ({error})"[:200])
+        except Exception as error:  # whatever somebody wrote there: it hides no other entry
+            return replace(found, trouble=storable(f"its RQ job cannot be read ({error})", 200))
 
 
 def _life(words: str) -> int | None:
@@ -92,8 +93,8 @@ def _life(words: str) -> int | None:
 
 
 def _ids(words: str) -> tuple[str, ...]:
-    """The ids of other RQ jobs. Raises ValueError."""
-    found = json.loads(words) if words else []
+    """The ids of other RQ jobs. Raises ValueError, BadValue."""
+    found = read_json(words) if words else []
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
         raise ValueError(f"dependency_ids {words[:40]}")
     return tuple(found)
@@ -123,7 +124,7 @@ def read_meta(raw: bytes) -> Meta:
         return Meta({}, Repetition(), False)
     is_json = raw[:1] == b"{"
     try:
-        values = json.loads(raw) if is_json else load_plain(raw)
+        values = read_json(raw) if is_json else load_plain(raw)
     except ValueError as error:
         raise CronqError(f"its meta cannot be read ({error})") from None
     except CronqError as error:

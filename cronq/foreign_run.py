@@ -25,7 +25,7 @@ from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 from cronq import child
 from cronq.child import describe_error
 from cronq.clock import boot_s, rest, utc
-from cronq.errors import CronqError, RunRefused
+from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.foreign_job import Sealed, SealedSerializer, fetch_job, sealed_queue
 from cronq.foreign_watch import ForeignWatch
 from cronq.job import make_spec
@@ -33,7 +33,7 @@ from cronq.keys import rq_intermediate
 from cronq.outage import BACKOFF_S, is_general
 from cronq.pickles import ANY, PickleRefused, find_within, is_defined_within, is_within, load_within, read_function
 from cronq.registry import REGISTRY, Definition
-from cronq.replies import text
+from cronq.replies import read_json, text
 from cronq.safetext import storable
 from cronq.stop_request import StopRequest
 from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied
@@ -367,8 +367,8 @@ def _timeout_s(job: Job) -> int:
 def _read(result: BinaryIO) -> dict[str, Any]:
     result.seek(0)
     try:
-        left = json.loads(result.read(_MOST_RESULT + 1))
-    except ValueError:
+        left = read_json(result.read(_MOST_RESULT + 1), most=_MOST_RESULT)
+    except BadValue:
         return {}
     return left if isinstance(left, dict) else {}
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from redis import Redis
 
+from cronq.errors import BadValue
 from cronq.keys import RQ_QUEUES, Keys
-from cronq.replies import text, texts
+from cronq.replies import read_json, text, texts
 from cronq.run import Run
 from cronq.run_store import RunStore
 
@@ -32,9 +33,10 @@ class Hold:
     def from_json(cls, raw: str, what: str = "") -> Hold:
         """Read it back; what is damaged still holds."""
         try:
-            values = json.loads(raw)
-            return cls(str(values["by"]), float(values["at"]), str(values["note"]), what)
-        except (ValueError, TypeError, KeyError):
+            values = read_json(raw)
+            at = float(values["at"])
+            return cls(str(values["by"]), at if 0 <= at < 1e11 else 0.0, str(values["note"]), what)
+        except (BadValue, ValueError, TypeError, KeyError, OverflowError):
             return cls("somebody", what=what)
 
 

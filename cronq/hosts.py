@@ -10,14 +10,21 @@ from typing import Any
 
 from redis import Redis
 
+from cronq.errors import BadValue
 from cronq.keys import Keys
-from cronq.replies import text
+from cronq.replies import read_json, text
 
 #: How often a process says that it lives, and how long after its last word it is still taken for alive.
 HEARTBEAT_S = 5.0
 ALIVE_S = 20.0
 #: An entry of a process that vanished without a word is dropped after this.
 _FORGET_S = 3600.0
+#: No heartbeat is longer than this, or from after the year 5138.
+_MOST_BYTES, _END_OF_TIME_S = 1_000_000, 1e11
+#: What processes say of themselves and others read, and what each is.
+_FACTS: dict[str, Any] = {
+    "clock_offset_s": (int, float), "last_pass": (int, float), "won": int, "holding": bool, "queues": list, "held": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,15 +108,14 @@ class Heart:
 
 
 def _heartbeat(process_id: str, raw: str) -> Heartbeat | None:
+    """The heartbeat in an entry; None for what is none. Of its facts those are left out that are not what they say."""
     try:
-        facts = json.loads(raw)
-        return Heartbeat(
-            id=process_id,
-            host=str(facts["host"]),
-            pid=int(facts["pid"]),
-            started_at=float(facts["started_at"]),
-            seen_at=float(facts["seen_at"]),
-            facts=facts,
-        )
-    except (ValueError, TypeError, KeyError):
+        found = read_json(raw, most=_MOST_BYTES)
+        times = float(found["started_at"]), float(found["seen_at"])
+        if not all(0 <= each < _END_OF_TIME_S for each in times) or not 0 < int(found["pid"]) < 2**31:
+            return None
+        facts = {name: value for name, value in found.items() if name not in _FACTS or isinstance(value, _FACTS[name])}
+        facts["queues"] = [str(each) for each in facts.get("queues", [])]
+        return Heartbeat(process_id, str(found["host"]), int(found["pid"]), *times, facts)
+    except (BadValue, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None

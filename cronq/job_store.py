@@ -15,13 +15,13 @@ from redis.exceptions import ResponseError
 
 from cronq import scripts
 from cronq.clock import tick_stamp
-from cronq.errors import Conflict, CronqError, UnknownJob
+from cronq.errors import BadValue, Conflict, CronqError, UnknownJob
 from cronq.job import JobSpec, check_size
 from cronq.keys import Keys
 from cronq.pause import Pause
 from cronq.replies import text
 from cronq.rq_job import fields_of
-from cronq.stored_job import AuditedJob, DueReading, StoredJob, due_job, moment, number, stored_job
+from cronq.stored_job import AuditedJob, DueJob, DueReading, StoredJob, due_job, moment, number, stored_job
 
 #: Layout of the keys; a process that finds a newer one must not touch it.
 SCHEMA = 1
@@ -77,6 +77,8 @@ class JobStore:
                 found[name] = stored_job(definition, state, score)
             except CronqError as error:
                 found[name] = error
+            except Exception as error:  # whatever stands there: it hides no other job
+                found[name] = BadValue(f"job {name!r} cannot be read ({type(error).__name__}: {error}); add it again")
         return found
 
     def next_due(self, limit: int) -> list[str]:
@@ -106,14 +108,10 @@ class JobStore:
 
         With *held_back* also when the first entry is due of what rq-scheduler and RQ hold back.
         """
-        reply = json.loads(
-            self._read_due(
-                keys=[self.keys.agenda, self.keys.epoch],
-                args=[self.keys.prefix, limit, "" if now_s is None else repr(now_s), "1" if held_back else ""],
-            )
-        )
+        args = [self.keys.prefix, limit, "" if now_s is None else repr(now_s), "1" if held_back else ""]
+        reply = json.loads(text(self._read_due(keys=[self.keys.agenda, self.keys.epoch], args=args)))
         first, following = reply["delayed"]
-        due = [due_job(*entry) for entry in reply.get("due", [])]
+        due = [_due_job(entry) for entry in reply.get("due", [])]
         return DueReading(
             now_s=float(reply["time"]),
             server_s=float(reply["server"]),
@@ -337,3 +335,11 @@ class JobStore:
     def drop_ghost(self, name: str) -> bool:
         """Take the agenda entry of a job that does not exist off; whether there was one."""
         return bool(self.client.zrem(self.keys.agenda, name))
+
+
+def _due_job(entry: Any) -> DueJob:
+    """One entry of what is due; one that cannot be read is a damaged job, and stops no other."""
+    try:
+        return due_job(*entry)
+    except Exception:
+        return DueJob(str(entry[0]), 0, "!", None, None, damaged=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from cronq.clock import iso, tick_stamp, utc
+from cronq.errors import BadValue
+from cronq.replies import read_json
 
 #: Beyond this year (5138) is no time, but damage.
 _END_OF_TIME_S = 1e11
@@ -181,8 +182,8 @@ class Run:
 def _attempts(raw: str | None) -> list[Attempt]:
     """The earlier attempts as `lua/parts/keep_attempt.lua` keeps them; what cannot be read is left out."""
     try:
-        entries = json.loads(raw) if raw else []
-    except (ValueError, RecursionError):
+        entries = read_json(raw) if raw else []
+    except BadValue:
         return []
     found = []
     for entry in entries if isinstance(entries, list) else []:

@@ -21,13 +21,14 @@ from cronq import scripts
 from cronq.clock import iso, rq_stamp
 from cronq.config import Config
 from cronq.delayed import Delayed
-from cronq.errors import CronqError
+from cronq.errors import BadValue
 from cronq.foreign_job import HeldBack, dump_meta, read_meta
 from cronq.foreign_schedule import ForeignCron, next_due
 from cronq.keys import Keys
-from cronq.replies import text
+from cronq.replies import read_json, text
 from cronq.run import Settlement
 from cronq.run_store import RunStore
+from cronq.safetext import storable
 
 log = logging.getLogger("cronq.beat")
 
@@ -40,6 +41,7 @@ _MOST_ROUNDS = 20
 #: A repeating job that is "queued" or "started" for longer is looked for where it should be.
 _STALE_S = 60.0
 _MOST_ASIDE = 1000
+_MOST_REASON = 500
 #: RQ's time-out for jobs that name none.
 _RQ_TIMEOUT_S = 180
 #: Moves a key that is not of the type it should be out of the way; what was moved. See `JobStore.set_aside`.
@@ -92,8 +94,8 @@ def decide(entry: HeldBack, now_s: float, tz: str) -> Order:
         return Order(entry, "push")
     try:
         return _decide_repeating(entry, now_s, tz)
-    except (CronqError, ArithmeticError, ValueError) as error:
-        return Order(entry, "aside", str(error))
+    except Exception as error:  # whatever somebody wrote there: it keeps nothing else from being served
+        return Order(entry, "aside", storable(error, _MOST_REASON) or type(error).__name__)
 
 
 def _decide_repeating(entry: HeldBack, now_s: float, tz: str) -> Order:
@@ -240,8 +242,8 @@ def put_aside(client: Redis, keys: Keys) -> Iterable[tuple[str, dict[str, Any]]]
     """What is not served because it cannot be understood: id and {store, due, reason, at}."""
     for entry_id, raw in client.hgetall(keys.aside).items():
         try:
-            found = json.loads(text(raw))
-        except ValueError:
-            continue
-        if isinstance(found, dict):
-            yield text(entry_id), found
+            found = read_json(raw)
+        except BadValue:
+            found = {}
+        reason = "what is kept of it cannot be read" if not isinstance(found, dict) else str(found.get("reason", ""))
+        yield text(entry_id), {**(found if isinstance(found, dict) else {}), "reason": reason}

@@ -5,16 +5,15 @@ Whatever stands in Redis can be read: a damaged value becomes None or an error t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cronq.errors import CronqError
+from cronq.errors import BadValue, CronqError
 from cronq.job import JobSpec
 from cronq.outcomes import BAD
 from cronq.pause import LATE_S, Pause
-from cronq.replies import texts
+from cronq.replies import read_json, texts
 
 _YEAR_9999 = 253_370_764_800
 
@@ -115,19 +114,28 @@ def moment(value: str | float | None) -> int | None:
     return int(found) if found is not None and 0 <= found < _YEAR_9999 else None
 
 
+def _shown(epoch_s: float | None) -> float | None:
+    """A moment with its fraction, None for what no calendar holds."""
+    return None if moment(epoch_s) is None else epoch_s
+
+
 def read_pause(raw: str | None) -> Pause | None:
-    """The pause a job's state holds; one that cannot be read still pauses: better late than unasked."""
+    """The pause a job's state holds; one that cannot be read still pauses: better late than unasked.
+
+    One until a moment that no calendar holds has no end.
+    """
     if not raw:
         return None
     try:
-        values = json.loads(raw)
+        values = read_json(raw)
+        since, until = float(values["since"]), values.get("until")
         return Pause(
-            since=float(values["since"]),
+            since=since if moment(since) is not None else 0,
             by=str(values.get("by", "")),
             note=str(values.get("note", "")),
-            until=None if values.get("until") is None else float(values["until"]),
+            until=None if until is None or moment(float(until)) is None else float(until),
         )
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (BadValue, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return Pause(since=0, note="the stored pause is damaged; resume the job")
 
 
@@ -154,9 +162,9 @@ def stored_job(definition: Any, state: Any, score: Any) -> StoredJob:
             streak=whole(known.get("streak")) or 0,
             last_run=known.get("last_run"),
             last_outcome=known.get("last_outcome"),
-            last_tick=whole(known.get("last_tick")),
-            last_ended=number(known.get("last_ended")),
-            success_tick=whole(known.get("success_tick")),
+            last_tick=moment(known.get("last_tick")),
+            last_ended=_shown(number(known.get("last_ended"))),
+            success_tick=moment(known.get("success_tick")),
         ),
         next_tick=moment(score) if isinstance(score, float) else None,
     )

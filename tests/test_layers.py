@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[1] / "cronq"
 #: From the ground up. A module imports from layers below or from modules before it in its own.
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
-        "errors", "safetext", "outcomes", "clock", "current_run", "pattern", "zone", "cron", "schedule",
+        "errors", "safetext", "replies", "outcomes", "clock", "current_run", "pattern", "zone", "cron", "schedule",
         "surroundings", "job", "retention", "pause", "crontab", "due", "run", "places", "registry", "sentinel_url",
         "config", "pickles", "foreign_schedule",
     ),
     "Redis words": (
-        "keys", "scripts", "connection", "outage", "replies", "process", "rq_job", "tenure", "foreign_job",
+        "keys", "scripts", "connection", "outage", "process", "rq_job", "tenure", "foreign_job",
     ),
     "stores": (
         "stored_job", "job_store", "rq_records", "run_store", "stopping", "lock", "lease", "hosts", "history", "holds",
@@ -29,7 +29,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",
         "crontab_jobs", "adopt", "foreign_watch", "loss", "sweep", "open_runs", "compare", "waiting",
-        "beat",
+        "chores", "sender", "beat",
     ),
     "acts: running them": (
         "command", "capture", "channel", "keeper", "watchdog", "child", "stop_request", "verdict", "recorder",

@@ -18,7 +18,7 @@ from cronq.clock import boot_s, rest
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
-    from cronq.beat import Chore
+    from cronq.chores import Chore
     from cronq.definitions import SyncReport
     from cronq.errors import CronqError
 

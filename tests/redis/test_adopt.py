@@ -85,7 +85,7 @@ def test_what_is_due_and_was_not_served_is_a_tick_of_the_new_job(
     beat = app.beat()
     beat.epoch, _ = app.jobs.open_epoch()
     assert beat.pass_once(float(now)).codes == {"won": 1}
-    beat._do_chores()
+    beat.do_chores()
     assert redis.llen("rq:queue:default") == 1
 
 

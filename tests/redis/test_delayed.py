@@ -318,7 +318,7 @@ def test_a_wrong_type_there_keeps_no_job_from_its_ticks(
     beat.epoch, _ = app.jobs.open_epoch()
 
     assert beat.pass_once(now).codes == {"won": 1}
-    beat._do_chores()
+    beat.do_chores()
 
     assert redis.llen("rq:queue:post") == 1
 
@@ -351,7 +351,7 @@ def test_without_permission_for_rq_schedulers_keys_ticks_are_claimed_all_the_sam
             beat: Beat = Cronq(config=app.config, registry=app.registry, client=client).beat()
             beat.epoch = app.jobs.open_epoch()[0]
             assert beat.pass_once(now).codes == {"won": 1}
-            beat._do_chores()
+            beat.do_chores()
             assert beat.serving is not None
             assert not beat.serving.is_failing or beat.chores[1].due_boot > 0
     finally:

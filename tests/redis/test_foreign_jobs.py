@@ -591,7 +591,7 @@ def test_switched_off_nothing_is_served_and_no_lock_is_taken(redis: Redis, sched
 
     beat = app.beat()
     beat.pass_once()
-    beat._do_chores()
+    beat.do_chores()
 
     assert beat.serving is None
     assert queued(redis) == []

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from cronq.app import Cronq
-from cronq.beat import Chore
+from cronq.chores import Chore
 from cronq.clock import boot_s
 from cronq.intake import Intake
 from cronq.job import JobSpec
