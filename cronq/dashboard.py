@@ -20,6 +20,7 @@ import click
 
 from cronq.config import Config, environment
 from cronq.errors import ConfigError
+from cronq.pickles import PickleRefused, load_plain, read_function
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -28,6 +29,20 @@ _ADDRESS = "127.0.0.1"
 _PORT = 9181
 #: The names of loopback; a page elsewhere whose own name leads here must not be served (DNS rebinding).
 _HERE = ("127.0.0.1", "localhost", "[::1]")
+#: Names in paths. Their templates put them into scripts, and a link with more than a name in it runs there.
+_NAME = re.compile(r"[A-Za-z0-9_.@:-]+")
+#: Not in a frame, where somebody else's page has the buttons pressed. Their templates are compiled in the browser,
+#: which is what `unsafe-eval` is for.
+_GUARDS = {
+    "X-Frame-Options": "DENY",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+        "frame-ancestors 'none'"
+    ),
+}
 _REMEDY = "pip install rq-dashboard six"
 
 
@@ -39,6 +54,7 @@ def main() -> int:
         click.echo(f"cronq: {error}", err=True)
         return 78
     try:
+        read_data_only()
         app = make_app(config.url)
     except ImportError as error:
         return _stay(f"no dashboard: the package {error.name} is not installed; {_REMEDY}")
@@ -92,45 +108,80 @@ def make_app(url: str) -> Flask:
     return app
 
 
+def read_data_only() -> None:
+    """Let RQ read pickles of data in this process, and nothing else: whoever may write to Redis would run code here.
+
+    rq-dashboard takes RQ's own serializer in several places whatever it is told, so it is RQ's that changes.
+    """
+    from rq.serializers import DefaultSerializer
+
+    DefaultSerializer.loads = staticmethod(_load_data)
+
+
+def _load_data(raw: bytes) -> Any:
+    """What a pickle holds when that is data; of a call with other arguments the name. Raises PickleRefused."""
+    try:
+        return load_plain(raw)
+    except PickleRefused:
+        name, is_method = read_function(raw)
+        return name, None if not is_method else "an object", ("arguments that are not data are not shown",), {}
+
+
 def _close(app: Flask) -> None:
     """Keep other sites' pages out, show texts of jobs as text, and answer 404 for what has expired."""
-    from flask import abort, jsonify, request
+    from flask import Response, abort, request
     from rq.exceptions import NoSuchJobError
+
+    app.jinja_env.autoescape = True  # in their scripts too, which Flask leaves as they are
 
     @app.before_request
     def only_from_here() -> None:
         if re.sub(r":\d+$", "", request.host) not in _HERE:
             abort(403, "this dashboard answers to 127.0.0.1 and localhost only")
+        is_reading = request.method in ("GET", "HEAD", "OPTIONS")
         origin = request.headers.get("Origin")
-        if request.method != "GET" and origin is not None and urlsplit(origin).netloc != request.host:
+        if not is_reading and origin is not None and urlsplit(origin).netloc != request.host:
             abort(403, "this came from another site's page")
-        if request.method == "GET" and request.endpoint == "rq_dashboard.requeue_all":
+        if not is_reading and request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            abort(403, "this came from another site's page")
+        if is_reading and request.endpoint == "rq_dashboard.requeue_all":
             abort(405)
+        for part, value in (request.view_args or {}).items():
+            if part != "filename" and isinstance(value, str) and not _NAME.fullmatch(value):
+                abort(404, "no queue, registry or job has such a name")
 
-    def shown_as_text(endpoint: str) -> None:
-        view: Any = app.view_functions[endpoint]
-
-        def escaped(**arguments: Any) -> Any:
-            response, headers = view(**arguments)
-            return jsonify(_escaped(response.get_json())), headers
-
-        app.view_functions[endpoint] = escaped
+    @app.after_request
+    def with_guards(response: Response) -> Response:
+        response.headers.update(_GUARDS)
+        return response
 
     # Their pages put these into HTML as they are; the lists of jobs escape for themselves.
-    shown_as_text("rq_dashboard.job_info")
-    shown_as_text("rq_dashboard.list_workers")
+    for endpoint in ("job_info", "list_workers", "list_queues"):
+        _show_as_text(app, f"rq_dashboard.{endpoint}")
 
     @app.errorhandler(NoSuchJobError)
     def gone(error: Exception) -> tuple[str, int]:
         return "RQ has no record of this run any more; `cronq history` may.", 404
 
 
+def _show_as_text(app: Flask, endpoint: str) -> None:
+    from flask import jsonify
+
+    view: Any = app.view_functions[endpoint]
+
+    def escaped(**arguments: Any) -> Any:
+        response, headers = view(**arguments)
+        return jsonify(_escaped(response.get_json())), headers
+
+    app.view_functions[endpoint] = escaped
+
+
 def _escaped(value: Any) -> Any:
-    """*value* with each text in it escaped for HTML."""
+    """*value* with each text in it escaped for HTML, names of fields and attributes included."""
     if isinstance(value, str):
-        return html.escape(value, quote=False)
+        return html.escape(value)
     if isinstance(value, dict):
-        return {name: _escaped(each) for name, each in value.items()}
+        return {html.escape(name): _escaped(each) for name, each in value.items()}
     if isinstance(value, list):
         return [_escaped(each) for each in value]
     return value

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import pickle
 import socket
 import sys
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -114,7 +118,9 @@ def test_the_page_of_a_run_tells_its_job_schedule_and_zone(app: Cronq, get: Call
     shown = get(f"/0/data/job/{tick(app)}.json")
 
     assert shown["origin"] == "default"
-    assert shown["metadata"] == ('{"cronq_job": "invoices", "schedule": "30 2 * * *", "timezone": "Europe/Amsterdam"}')
+    assert html.unescape(shown["metadata"]) == (
+        '{"cronq_job": "invoices", "schedule": "30 2 * * *", "timezone": "Europe/Amsterdam"}'
+    )
 
 
 def test_results_and_errors_are_shown(app: Cronq, get: Callable[[str], Any]) -> None:
@@ -236,6 +242,107 @@ def test_a_button_pressed_by_another_sites_page_does_nothing(app: Cronq, page: A
     assert page.get("/requeue/default").status_code == 405
     assert app.client.llen("rq:queue:default") == 0
     assert page.post(path, headers={"Origin": "http://localhost"}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/requeue/default", "/job/x/delete", "/queue/default/queued/empty"])
+@pytest.mark.parametrize(
+    ("method", "headers"),
+    [
+        ("HEAD", {}),
+        ("HEAD", {"Sec-Fetch-Site": "cross-site"}),
+        ("POST", {"Sec-Fetch-Site": "cross-site"}),
+        ("POST", {"Sec-Fetch-Site": "same-site"}),
+    ],
+)
+def test_no_other_sites_page_presses_a_button(
+    app: Cronq, page: Any, path: str, method: str, headers: dict[str, str]
+) -> None:
+    ran(app, "failed")
+
+    assert page.open(path, method=method, headers=headers).status_code in (403, 405)
+    assert app.client.zcard("rq:failed:default") == 1
+
+
+def test_its_own_buttons_work(app: Cronq, page: Any) -> None:
+    ran(app, "failed")
+    headers = {"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}
+
+    assert page.post("/requeue/default", headers=headers).status_code == 200
+    assert app.client.zcard("rq:failed:default") == 0
+
+
+@pytest.mark.parametrize("name", ["x');alert(1)//", "a b", "<b>", "a%0Ab", "\u202e"])
+def test_a_link_with_more_than_a_name_in_it_leads_nowhere(page: Any, name: str) -> None:
+    for path in (f"/0/view/jobs/{name}/queued/8/asc/1", f"/0/view/job/{name}", f"/0/view/jobs/default/{name}/8/asc/1"):
+        assert page.get(path).status_code in (404, 308), path
+
+
+def test_it_is_shown_in_no_frame_and_loads_nothing_from_elsewhere(page: Any) -> None:
+    for path in ("/", "/0/view/jobs", "/0/data/queues.json", "/static/nothing", "/0/view/job/nothing"):
+        headers = page.get(path).headers
+        assert headers["X-Frame-Options"] == "DENY"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+
+
+def test_names_and_keys_from_redis_are_text_in_every_answer(app: Cronq, get: Callable[[str], Any]) -> None:
+    run_id = ran(app, "succeeded", return_value={HTML: '" onmouseover="alert(1)'})
+    app.client.sadd("rq:queues", f"rq:queue:{HTML}")
+    app.client.sadd("rq:workers", "rq:worker:w1")
+    worker = {"birth": "2026-11-21T07:00:00.000000Z", "last_heartbeat": "2026-11-21T07:00:00.000000Z", "pid": "1"}
+    app.client.hset(
+        "rq:worker:w1", mapping=worker | {"queues": "default", "state": "idle", "hostname": "h", "version": HTML}
+    )
+
+    for path in (f"/0/data/job/{run_id}.json", "/0/data/queues.json", "/0/data/workers.json"):
+        said = str(get(path))
+        assert "&lt;img" in said, path
+        assert "<img" not in said, path
+        assert '" onmouseover' not in said, path
+
+
+class Boom:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str]]:
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("where", ["meta", "data", "result"])
+def test_what_somebody_wrote_into_redis_runs_nothing(
+    app: Cronq, page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    from rq.serializers import DefaultSerializer
+
+    from cronq.dashboard import read_data_only
+
+    monkeypatch.setattr(DefaultSerializer, "loads", DefaultSerializer.loads)
+    read_data_only()
+    mark = tmp_path / "ran"
+    evil = pickle.dumps(Boom(str(mark)))
+    call = (
+        pickle.dumps(("m.f", None, (Boom(str(mark)),), {})) if where == "data" else pickle.dumps(("m.f", None, (), {}))
+    )
+    fields: dict[str, Any] = {"created_at": "2026-11-21T07:00:00.000000Z", "origin": "default", "status": "finished"}
+    fields |= {"description": "harmless", "data": zlib.compress(call)} | ({"meta": evil} if where == "meta" else {})
+    app.client.hset("rq:job:x", mapping=fields)
+    app.client.sadd("rq:queues", "rq:queue:default")
+    app.client.zadd("rq:finished:default", {"x": time.time() + 999})
+    if where == "result":
+        app.client.xadd("rq:results:x", {"type": "1", "return_value": base64.b64encode(evil)})
+    worker = {"birth": "2026-11-21T07:00:00.000000Z", "last_heartbeat": "2026-11-21T07:00:00.000000Z", "pid": "1"}
+    app.client.sadd("rq:workers", "rq:worker:w1")
+    app.client.hset("rq:worker:w1", mapping=worker | {"queues": "default", "state": "busy", "current_job": "x"})
+
+    for path in ("/0/data/job/x.json", "/0/data/workers.json", "/0/data/jobs/default/finished/8/asc/1.json"):
+        page.get(path)
+
+    assert not mark.exists()
+    if where == "data":
+        (shown,) = page.get("/0/data/workers.json").get_json()["workers"]
+        assert "m.f(" in shown["current_job"]["call_string"]
 
 
 def test_what_has_expired_is_not_found(page: Any) -> None:
