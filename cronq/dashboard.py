@@ -119,12 +119,19 @@ def read_data_only() -> None:
 
 
 def _load_data(raw: bytes) -> Any:
-    """What a pickle holds when that is data; of a call with other arguments the name. Raises PickleRefused."""
+    """What a pickle holds when that is data, else what can be told of it, in the form of RQ's calls.
+
+    It never raises: one entry that cannot be shown would take the page with all the others along.
+    """
     try:
         return load_plain(raw)
     except PickleRefused:
-        name, is_method = read_function(raw)
-        return name, None if not is_method else "an object", ("arguments that are not data are not shown",), {}
+        pass
+    try:
+        name, _ = read_function(raw)
+        return name, None, ("arguments that are not data are not shown",), {}
+    except PickleRefused as error:
+        return f"not shown: {error}", None, (), {}
 
 
 def _close(app: Flask) -> None:

@@ -337,7 +337,7 @@ def test_what_somebody_wrote_into_redis_runs_nothing(
     app.client.hset("rq:worker:w1", mapping=worker | {"queues": "default", "state": "busy", "current_job": "x"})
 
     for path in ("/0/data/job/x.json", "/0/data/workers.json", "/0/data/jobs/default/finished/8/asc/1.json"):
-        page.get(path)
+        assert page.get(path).status_code == 200
 
     assert not mark.exists()
     if where == "data":
