@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from redis import Redis
+from redis.exceptions import NoPermissionError, ResponseError
 
 from cronq.clock import SKEW_WARN_S, format_duration, wall_s
 from cronq.errors import RedisUnfit
 from cronq.hosts import ALIVE_S, Heartbeat
+from cronq.outage import is_general
 from cronq.replies import text
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
@@ -35,7 +37,7 @@ class Finding:
 def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Finding]:
     """What is wrong with this Redis as a place for schedules: CRITICAL would lose or double runs.
 
-    One round trip; needs only INFO, which managed servers allow where CONFIG is forbidden.
+    Two round trips; needs only INFO, which managed servers allow where CONFIG is forbidden, and scripts.
     """
     info = {text(key): text(value) for key, value in client.info("everything").items() if not isinstance(value, dict)}
     found = []
@@ -46,6 +48,7 @@ def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Findi
         found.append(Finding(CRITICAL, "this is a Redis Cluster; RQ's keys need a single primary"))
     if info.get("role", "master") != "master":
         found.append(Finding(CRITICAL, "this is a replica; connect to the primary (or through Sentinel)"))
+    found += _lua_findings(client)
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         advice = "set maxmemory-policy noeviction, or allow_eviction (CRONQ_ALLOW_EVICTION=1) to go on all the same"
@@ -59,6 +62,20 @@ def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Findi
             Finding(WARNING, f"Redis uses {100 * used // most}% of its maxmemory; at 100% nothing can be queued")
         )
     return found
+
+
+def _lua_findings(client: Redis) -> list[Finding]:
+    """Whether the server runs scripts: Lua is a module of its own from Valkey 9.1 on, and may be missing."""
+    try:
+        client.eval("return 1", 0)
+    except NoPermissionError:  # of EVAL alone, perhaps; what cannot be done without it says so where it is tried
+        return []
+    except ResponseError as error:
+        if is_general(error):
+            raise
+        remedy = "install the server's Lua package (valkey-lua, from Valkey 9.1 on) and load its module"
+        return [Finding(CRITICAL, f"this server runs no Lua scripts ({error}); {remedy}")]
+    return []
 
 
 def require_fit(client: Redis, *, allow_eviction: bool) -> list[str]:

@@ -21,7 +21,7 @@ from cronq.replies import text
 from cronq.run import REMOVED, Settlement
 from cronq.run_store import RunStore
 
-log = logging.getLogger("cronq.sweep")
+log = logging.getLogger("cronq.beat")
 
 #: A pass looks at so many batches of runs.
 _MOST_BATCHES = 10

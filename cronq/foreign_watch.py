@@ -18,7 +18,7 @@ from cronq.keys import Keys, rq_execution, rq_executions, rq_started
 from cronq.outage import is_general
 from cronq.replies import text
 
-log = logging.getLogger("cronq.sweep")
+log = logging.getLogger("cronq.beat")
 
 
 class ForeignWatch:

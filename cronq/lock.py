@@ -36,7 +36,7 @@ from cronq.outage import broken_key
 from cronq.scripts import load
 from cronq.tenure import Tenure, Timing
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("cronq.lock")
 
 #: Who held a lock is known so long after its last use. Tokens go on growing without it: they are server time.
 _FENCE_LIFE_S = 30 * 86400
@@ -222,8 +222,7 @@ class Lock(redis_lock.Lock):
             try:
                 self._unlock(self._timing.socket_s)
             except RedisUnavailable as error:
-                facts = {"action": "lock_left", "lock": self.name, "error": str(error)}
-                log.warning("lock left to its ttl", extra=facts)
+                log.warning("LEFT lock %r to its ttl: %s", self.name, error)
             raise
 
     def _ask_until(self, end_s: float, *, is_waiting: bool) -> bool:

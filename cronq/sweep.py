@@ -26,7 +26,7 @@ from cronq.replies import text
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore
 
-log = logging.getLogger("cronq.sweep")
+log = logging.getLogger("cronq.beat")
 _MOST = 100
 #: Popped ids are short, and each counts from the first time it was seen.
 _MOST_POPPED = 2000

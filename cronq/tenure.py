@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from cronq.clock import boot_s
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("cronq.lock")
 
 Fact = TypeVar("Fact")
 
@@ -170,7 +170,7 @@ class Tenure:
                 self._changed.wait(min(_SLICE_S, max(0.0, self.doubt_s - boot_s())))
                 self.look()
         if self.lost is not None:
-            log.warning("lock lost", extra={"action": "lock_lost", "lock": self.name, "reason": self.lost})
+            log.warning("LOST lock %r: %s", self.name, self.lost)
             self._tell(self._on_lost, self.lost)
 
     def _keep(self) -> None:
@@ -182,8 +182,7 @@ class Tenure:
                 due_s = asked_s + self._timing.renew_s
             except Exception as error:  # whatever it was: only an answer or the deadline ends a tenure
                 if self._trouble is None and not self.is_over:
-                    facts = {"action": "lock_not_renewed", "lock": self.name, "error": str(error)}
-                    log.warning("lock not renewed, trying again", extra=facts)
+                    log.warning("UNRENEWED lock %r: %s; trying again", self.name, error)
                 self._trouble = error
                 due_s = asked_s + self._timing.retry_s
 
@@ -203,4 +202,4 @@ class Tenure:
         try:
             listener(fact)
         except Exception:  # a listener's mistake must not end the renewal it listens to
-            log.exception("lock listener failed", extra={"action": "lock_listener", "lock": self.name})
+            log.exception("FAILED what listens to lock %r", self.name)

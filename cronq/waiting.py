@@ -17,7 +17,7 @@ from cronq.keys import RQ_SCHEDULED_JOBS, Keys
 from cronq.open_runs import OpenRuns
 from cronq.replies import text
 
-log = logging.getLogger("cronq.sweep")
+log = logging.getLogger("cronq.beat")
 _MOST_BATCHES = 10
 
 

@@ -57,7 +57,7 @@ from cronq.process import (
 
 __all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("cronq.worker")
 
 #: How long W may leave an order unanswered, or a death that is due unreported, before it counts as hung.
 _PATIENCE_S = 10.0
@@ -197,8 +197,8 @@ class Watchdog:
             return
         self.close()
         if threading.active_count() > 1:
-            facts = {"action": "fork_with_threads", "threads": [thread.name for thread in threading.enumerate()]}
-            log.warning("the watchdog is forked while other threads run", extra=facts)
+            names = ", ".join(thread.name for thread in threading.enumerate()[1:])
+            log.warning("THREADS %s run while the watchdog is forked: a lock that one holds stays locked in it", names)
         open_standard_fds()
         flush_standard_streams()  # else every child would print again what is still buffered here
         adopt_orphans(True)
@@ -369,6 +369,6 @@ class Watchdog:
                 except ChildProcessError:
                     pass
             if boot_s() >= give_up_at:
-                log.error("processes cannot be killed", extra={"action": "survivors", "pids": sorted(orphans)})
+                log.error("SURVIVORS pids %s cannot be killed", ", ".join(map(str, sorted(orphans))))
                 return
             time.sleep(0.001)

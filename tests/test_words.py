@@ -88,3 +88,18 @@ def test_every_verb_says_in_a_line_what_it_does() -> None:
         assert command.help, verb
         assert line.endswith("."), verb
         assert len(line) < 70, verb
+
+
+#: Whose log line it is: the kind of process; where several kinds come by, the lock, the definitions or the ledger.
+LOGGERS = {"cronq", "cronq.beat", "cronq.worker", "cronq.lock", "cronq.jobs", "cronq.runs", "rq", "werkzeug"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_log_line_says_whose_it_is_and_holds_its_facts_in_its_text(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+
+    names = {ast.unparse(call.args[0]) for call in calls if ast.unparse(call.func) == "logging.getLogger"}
+    hidden = [call.lineno for call in calls if any(word.arg == "extra" for word in call.keywords)]
+
+    assert names <= {repr(name) for name in LOGGERS}
+    assert hidden == []  # no formatter prints them

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: A worker had to leave before Redis knew how a run ended.
 _UNWRITTEN = 1
+#: How long `run-due` goes on while there is more: cron starts the next one a minute after it.
+_MOST_RUN_DUE_S = 50.0
 #: Set by `cronq dev`, which has told about the definitions already.
 within_dev = click.option("--within-dev", is_flag=True, hidden=True)
 
@@ -187,24 +189,34 @@ def _module_hint(queues: Sequence[str]) -> str:
 @places
 @click.pass_context
 def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
-    """Make one pass of a beat and end: for those who start it from cron, say every minute.
+    """Do what is due and end: for those who start it from cron, say every minute.
 
-    Stores the jobs of MODULEs first. Workers execute what it queues. Says nothing when all is well. When a run seems
-    lost it stays for CRONQ_LOST_AFTER to make sure, and settles it.
+    Stores the jobs of MODULEs first. Workers execute what it queues. Says nothing when all is well. When more is due
+    than one pass takes it goes on, for 50 s at most. When a run seems lost it stays for CRONQ_LOST_AFTER to make sure,
+    and settles it.
     """
+    from cronq.chores import do_chores
+
     app = open_app(ctx, jobs=modules)
     start_logging(ctx, app.config, quiet=True)
     app.require_fit_redis()
     if app.config.jobs:
         _say_problems(app.sync(remove=False).problems, set())
     beat = app.beat()
-    beat.pass_once()
-    for chore in beat.chores:
-        if chore.name != "heartbeat":
-            chore.work(app.now_s())
-        if chore.name == "sweep":
+    until = boot_s() + _MOST_RUN_DUE_S
+    while beat.pass_once().wait_s == 0 and boot_s() < until:  # there is more
+        pass
+    # It neither says that it lives nor publishes the record for RQ, whose thread would outlive it.
+    chores = [chore for chore in beat.chores if chore.name not in ("heartbeat", "rq-cron")]
+    troubles: list[Exception] = []
+    for chore in chores:
+        while do_chores([chore], app.now_s, troubles.append) and boot_s() < until:
+            pass
+        if chore.name == "sweep" and not chore.is_failing:
             _stay_while_runs_seem_lost(app, chore)
-    return 0
+    if troubles:
+        raise troubles[0]
+    return int(any(chore.said for chore in chores))
 
 
 def _stay_while_runs_seem_lost(app: Cronq, sweep: Chore) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -907,3 +908,48 @@ def test_the_history_of_all_jobs_is_one_list_newest_first_and_can_be_of_one_outc
     assert [row["run_id"] for row in rows] == ids[::-1]
     assert [row["run_id"] for row in stopped] == [ids[1]]
     assert none.err == "cronq: nothing of one that is kept ended stopped\n"
+
+
+def test_run_due_goes_on_while_there_is_more_than_one_pass_takes(
+    cronq: Cli, here: Path, app: Cronq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cronq.beat._MOST_JOBS", 2)
+    for number in range(5):
+        app.add(f"job{number}", every="1s", command=["true"], overlap="allow")
+    begin = app.now_s()
+    wait_until(lambda: app.now_s() >= begin + 2, "ticks have come")
+
+    answer = cronq("run-due")
+
+    assert answer.code == 0
+    assert all(app.history(f"job{number}") for number in range(5))
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("cronq-rq-cron")]
+
+
+def test_run_due_does_its_other_chores_beside_a_broken_one_and_says_so(
+    cronq: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[float] = []
+    monkeypatch.setattr("cronq.sweep.Sweep.once", lambda *_: [][0])
+    monkeypatch.setattr("cronq.mend.Audit.once", lambda _, now_s: done.append(now_s))
+
+    answer = cronq("run-due")
+
+    assert answer.code == 1
+    assert "BROKEN chore 'sweep' cannot be done: IndexError" in answer.err
+    assert len(done) == 1
+
+
+def test_a_server_without_lua_is_refused_by_the_name_of_what_is_missing(cronq: Cli, here: Path) -> None:
+    server = RedisServer("--rename-command", "EVAL", "")
+    try:
+        answer = cronq("--url", server.url, "beat")
+        checked = cronq("--url", server.url, "check", "redis")
+    finally:
+        server.stop()
+
+    assert answer.code == 78
+    assert "this server runs no Lua scripts" in answer.complaint
+    assert "valkey-lua" in answer.complaint
+    assert checked.code == 2
+    assert "CRONQ CRITICAL - this server runs no Lua scripts" in checked.out

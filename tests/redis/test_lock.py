@@ -244,7 +244,7 @@ def test_a_listener_that_fails_does_not_end_the_renewal(make_lock: MakeLock, cap
         assert calls.acquire(timeout=2)
     lock.check()
     lock.release()
-    assert {record.action for record in caplog.records} == {"lock_listener"}
+    assert {record.getMessage() for record in caplog.records} == {f"FAILED what listens to lock {lock.name!r}"}
 
 
 def test_a_lock_nobody_refers_to_is_renewed_all_the_same(redis: Redis) -> None:

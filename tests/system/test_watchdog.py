@@ -833,7 +833,9 @@ class TestTheGuardian:
         watchdog.start()
         stop.set()
         thread.join()
-        assert [record.action for record in caplog.records] == ["fork_with_threads"]  # type: ignore[attr-defined]
+        [said] = [record.getMessage() for record in caplog.records]
+        assert said.startswith("THREADS ")
+        assert "while the watchdog is forked" in said
         assert ended(watchdog.spawn({})).status == 6
 
     def test_an_exception_out_of_a_signal_handler_during_a_spawn_leaves_no_child_unowned(

@@ -158,3 +158,13 @@ def test_after_the_end_nothing_more_is_told(start: Start) -> None:
 
     assert tenure.lost is None
     assert reasons.all == []
+
+
+def test_the_log_says_which_lock_was_lost_and_why(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+    reasons = Reasons()
+
+    start(lambda: GONE, on_lost=reasons).renew()
+
+    assert reasons.told.wait(5)
+    said = [record.getMessage() for record in caplog.records if record.name == "cronq.lock"]
+    assert said == [f"LOST lock 'nightly': {reasons.all[0]}"]
