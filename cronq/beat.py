@@ -268,11 +268,9 @@ class Beat:
         if wanted:
             for name, raw in self.jobs.specs(wanted).items():
                 try:
-                    spec = JobSpec.from_json(raw)
+                    spec = JobSpec.from_json(raw, name=name)
                 except Exception as error:  # whatever stands there: that job is mended, the others go on
                     log.debug("job %s: %s", name, error)
-                    continue
-                if spec.name != name:
                     continue
                 found[name] = spec
                 self._specs[name] = (wanted[name], spec)

@@ -15,18 +15,28 @@ from dataclasses import replace
 from typing import TypeVar
 
 from cronq.claim import Claimer, TickClaim
+from cronq.clock import iso
 from cronq.due import decide
-from cronq.errors import Conflict, CronqError, UnknownJob
+from cronq.errors import Conflict, CronqError, DefinitionError, UnknownJob
 from cronq.job import JobSpec
 from cronq.job_store import JobStore
 from cronq.pause import Pause
-from cronq.stored_job import StoredJob
+from cronq.stored_job import StoredJob, moment
 
 log = logging.getLogger("cronq.jobs")
 
 T = TypeVar("T")
 #: How often a change is tried again when somebody else changed the job in between.
 _TRIES = 8
+
+
+def _check_end(name: str, until_s: float, now_s: float) -> None:
+    """Raise DefinitionError for an end of a pause that is no moment to come: infinity, milliseconds …."""
+    if moment(until_s) is None:
+        problem = f"{until_s!r} is no moment before the year 9999 in epoch seconds; leave it out to pause without end"
+        raise DefinitionError(problem, job=name, field="until")
+    if until_s <= now_s:
+        raise DefinitionError(f"{iso(until_s)} is past; give a moment to come", job=name, field="until")
 
 
 class Changes:
@@ -62,11 +72,16 @@ class Changes:
         return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
 
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
-        """From now on ticks are recorded `paused`, until *until_s* if given."""
+        """From now on ticks are recorded `paused`, until *until_s* (epoch seconds) if given.
+
+        Raises UnknownJob, DefinitionError for an end that is past, or later than all zones can show.
+        """
 
         def change() -> Pause:
             job = self.jobs.get(name)
             now = self.now_s()
+            if until_s is not None:
+                _check_end(name, until_s, now)
             pause = Pause(since=now, by=by, note=note, until=until_s)
             job = self._close(job, int(now), "the job was paused before a beat took it")
             self.jobs.set_pause(job, pause)

@@ -20,7 +20,7 @@ from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.job import JobSpec
 from cronq.process import flush_standard_streams
 from cronq.registry import REGISTRY
-from cronq.replies import MOST_DEPTH, nesting, read_json
+from cronq.replies import MOST_DEPTH, is_deeper, read_json
 from cronq.safetext import storable
 
 #: More of a result, an error or a reason than this is cut: one Redis thread serves everybody.
@@ -114,7 +114,7 @@ def _success(value: Any) -> dict[str, Any]:
         words = json.dumps(value, allow_nan=False)
         if len(words) > _MOST_RESULT:
             value = f"(a result of {len(words):,} bytes, not kept)"
-        elif nesting(words) >= MOST_DEPTH:
+        elif is_deeper(words, MOST_DEPTH - 1):
             raise RecursionError
     except RecursionError:
         value = None

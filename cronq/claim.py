@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from cronq import scripts
+from cronq.arguments import check_size
 from cronq.clock import rq_stamp, tick_stamp
 from cronq.due import Decision
 from cronq.errors import CronqError, UnknownJob
-from cronq.job import JobSpec, check_size
+from cronq.job import JobSpec
 from cronq.keys import RQ_QUEUES, Keys, rq_job, rq_queue
 from cronq.replies import text
 from cronq.rq_job import fields_of

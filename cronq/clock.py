@@ -17,6 +17,8 @@ from typing import Protocol
 _BOOT_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 _UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+#: Beyond it a span is a slip, and no calendar holds its end.
+MOST_DURATION_S = 1e11
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 
 
@@ -79,7 +81,7 @@ def parse_duration_s(value: str | int | float | timedelta) -> float:
     elif isinstance(value, bool):
         raise ValueError(f"{value!r} is not a duration; write seconds, '5m', '1h30m' or a timedelta")
     elif isinstance(value, int | float):
-        seconds = float(value) if value < 1e11 else math.inf  # a larger int may not fit into a float
+        seconds = float(value) if value < MOST_DURATION_S else math.inf  # a larger int may not fit into a float
     elif isinstance(value, str):
         text = value.strip()
         if text.replace(".", "", 1).isdecimal():
@@ -91,7 +93,7 @@ def parse_duration_s(value: str | int | float | timedelta) -> float:
             seconds = sum(float(number) * _UNITS_S[unit] for number, unit in parts)
     else:
         raise ValueError(f"{value!r} is not a duration; write seconds, '5m', '1h30m' or a timedelta")
-    if not 0 <= seconds < 1e11:  # also refuses nan and inf
+    if not 0 <= seconds < MOST_DURATION_S:  # also refuses nan and inf
         raise ValueError(f"{value!r} is not a duration between 0 and 3,000 years")
     return seconds
 

@@ -23,7 +23,7 @@ from typing import Any
 from cronq.clock import format_duration, parse_duration_s
 from cronq.errors import ConfigError, ScheduleError
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
-from cronq.zone import find_zone
+from cronq.zone import find_zone, local_zone_name
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Redis URLs under names that other tools set, in falling order.
@@ -278,19 +278,8 @@ def person(host: str) -> str:
 
 
 def local_zone() -> str:
-    """The IANA name of this machine's zone, as TZ or /etc say it; UTC when they say nothing that is one."""
-    named = [os.environ.get("TZ", "").lstrip(":")]
-    for path, read in (("/etc/localtime", os.path.realpath), ("/etc/timezone", lambda path: Path(path).read_text())):
-        try:
-            named.append(read(path).strip().rpartition("/zoneinfo/")[2])
-        except (OSError, UnicodeDecodeError):
-            continue
-    for name in named:
-        try:
-            return find_zone(name).name
-        except ScheduleError:
-            continue
-    return "UTC"
+    """The IANA name of this process's zone, as TZ or the machine says it; UTC when neither names one."""
+    return local_zone_name(preferred=os.environ.get("TZ", "")) or "UTC"
 
 
 def environment() -> dict[str, str]:

@@ -35,8 +35,9 @@ class Decision(NamedTuple):
 def decide(spec: JobSpec, mark: int, pause: Pause | None, now: float) -> list[Decision]:
     """The decisions for the ticks in (mark, now], oldest first; [] when nothing is due.
 
-    Ticks beyond the newest `keep` are left out: the ledger would drop their rows at once. Of more than
-    `MAX_TICKS_A_PASS` the oldest are decided; ask again with the last of them as the mark for the others.
+    Of more ticks than the ledger keeps rows for, the older ones share the row of the oldest that has one, which says
+    from when to when they were. Of more than `MAX_TICKS_A_PASS` the oldest are decided; ask again with the last of
+    them as the mark for the others.
     Raises ScheduleError when the stored schedule cannot be read.
     """
     schedule = spec.schedule
@@ -49,14 +50,25 @@ def decide(spec: JobSpec, mark: int, pause: Pause | None, now: float) -> list[De
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
         return [_one(spec, first, second, pause, now)]
-    ticks, _ = schedule.last_ticks(mark, until, spec.keep)
+    # A tick that runs is never left out, though the job be one of before, with room for fewer rows than it catches up.
+    most = max(spec.keep, spec.max_catchup) if spec.catchup == "all" else spec.keep
+    ticks, is_complete = schedule.last_ticks(mark, until, most)
     following = [*ticks[1:], schedule.next_after(ticks[-1])]
     # A last part of a single tick would be decided as if it were the only one pending: two are left for it.
     part = MAX_TICKS_A_PASS - 1 if len(ticks) == MAX_TICKS_A_PASS + 1 else MAX_TICKS_A_PASS
-    return [
+    decisions = [
         _of_several(spec, ticks[index], following[index], ticks[-1], len(ticks) - 1 - index, pause, now)
         for index in range(min(len(ticks), part))
     ]
+    if not is_complete:
+        decisions[0] = _with_those_before(decisions[0], first, schedule.last_until(ticks[0] - 1) or first, most)
+    return decisions
+
+
+def _with_those_before(oldest: Decision, first: int, last: int, most: int) -> Decision:
+    """*oldest*, saying that the ticks from *first* to *last* had no beat either."""
+    words = f"those from {iso(first)} to {iso(last)} were not taken either, and {most} rows have no room for them"
+    return oldest._replace(reason=f"{oldest.reason}; {words}")
 
 
 def _one(spec: JobSpec, tick: int, after: int | None, pause: Pause | None, now: float) -> Decision:

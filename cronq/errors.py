@@ -5,6 +5,7 @@
     │   └── RedisUnfit          reachable, but evicting, too old or a replica
     ├── DefinitionError         a job that cannot be registered                   exit 78
     │   └── ScheduleError       its cron expression, interval, zone or rule
+    ├── SpecTooNew              a job that a newer release of cronq stored        exit 78
     ├── BadValue                what stands in Redis, or came from a child, is not what it should be   exit 1
     ├── UnknownJob              no job of that name                               exit 2
     ├── UnknownRun              no run of that id                                 exit 2
@@ -73,6 +74,22 @@ class DefinitionError(CronqError):
 
 class ScheduleError(DefinitionError):
     """A cron expression, interval, time of day, zone or DST rule that means nothing."""
+
+
+class SpecTooNew(CronqError):
+    """A newer cronq stored the job, with something that this version does not know: this one leaves it alone.
+
+    Not damage. While a release is being rolled out, processes of the new one look after the job.
+    """
+
+    exit_code = 78
+
+    def __init__(self, job: str, detail: str) -> None:
+        self.job = job
+        super().__init__(
+            f"job {job!r}: a newer cronq stored it ({detail}), so this one leaves it alone; upgrade this one, "
+            f"or `cronq rm {job}` and store it again"
+        )
 
 
 class BadValue(CronqError):

@@ -14,9 +14,10 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from cronq import scripts
+from cronq.arguments import check_size
 from cronq.clock import tick_stamp
 from cronq.errors import BadValue, Conflict, CronqError, UnknownJob
-from cronq.job import JobSpec, check_size
+from cronq.job import JobSpec
 from cronq.keys import Keys
 from cronq.pause import Pause
 from cronq.replies import text
@@ -74,7 +75,7 @@ class JobStore:
             if definition == {}:
                 continue
             try:
-                found[name] = stored_job(definition, state, score)
+                found[name] = stored_job(name, definition, state, score)
             except CronqError as error:
                 found[name] = error
             except Exception as error:  # whatever stands there: it hides no other job

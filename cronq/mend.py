@@ -84,7 +84,7 @@ class Mender:
         """Definition and template, from the stored spec or from this process's code."""
         stored = self.jobs.find([name]).get(name)
         try:
-            if isinstance(stored, StoredJob) and stored.spec.name == name:
+            if isinstance(stored, StoredJob):
                 self.jobs.save(stored.spec, source=stored.source, origin=stored.origin, expected=stored.version)
                 return True
             if name not in self.known():
@@ -142,7 +142,7 @@ class Audit:
     def _compare(self, job: AuditedJob, now_s: float) -> None:
         """Hold the agenda against the mark: an entry too late, or none, would silence the job."""
         try:
-            schedule = JobSpec.from_json(job.spec).schedule
+            schedule = JobSpec.from_json(job.spec, name=job.name).schedule
         except CronqError as error:
             self.mender.mend(job.name, str(error), now_s)
             return

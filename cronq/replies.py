@@ -34,7 +34,7 @@ def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
     if len(raw) > most:
         raise BadValue(f"it is longer than {most} bytes")
     words = text(raw)
-    if nesting(words) > MOST_DEPTH:
+    if is_deeper(words, MOST_DEPTH):
         raise BadValue(f"it is nested more than {MOST_DEPTH} deep")
     try:
         return json.loads(words, parse_constant=_no_number, parse_float=_finite)
@@ -42,15 +42,15 @@ def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
         raise BadValue(f"it is no JSON: {error}") from None
 
 
-def nesting(words: str) -> int:
-    """How deep a JSON text is nested; a text with few brackets is not looked at further."""
-    if words.count("[") + words.count("{") <= MOST_DEPTH:
-        return 0
+def is_deeper(words: str, most: int) -> bool:
+    """Whether a JSON text is nested more than *most* deep; one with fewer brackets than that is only counted."""
+    if words.count("[") + words.count("{") <= most:
+        return False
     depth = deepest = 0
     for char in re.sub(r"[^][{}]+", "", _STRING.sub("", words)):
         depth += 1 if char in "[{" else -1
         deepest = max(deepest, depth)
-    return deepest
+    return deepest > most
 
 
 def _no_number(word: str) -> Any:

@@ -145,14 +145,14 @@ def due_job(name: str, score: str, version: str, mark: str, pause: str) -> DueJo
     return DueJob(name, moment(score) or 0, version, known, read_pause(pause), version == "!" or known is None)
 
 
-def stored_job(definition: Any, state: Any, score: Any) -> StoredJob:
+def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
     """A job from the replies for its two hashes and its agenda entry. Raises CronqError when it is damaged."""
     if not isinstance(definition, dict):
         raise CronqError(f"a job's key has a wrong type ({definition}); a beat moves it aside")
     words = texts(definition)
     known = texts(state) if isinstance(state, dict) else {}
     return StoredJob(
-        spec=JobSpec.from_json(words.get("spec", "")),
+        spec=JobSpec.from_json(words.get("spec", ""), name=name),
         version=words.get("version", ""),
         source=words.get("source", ""),
         origin=words.get("origin", ""),

@@ -150,15 +150,18 @@ def find_zone(name: str) -> Zone:
     raise ScheduleError(f"{name!r} is not a time zone; {_suggestion(name)}", field="tz")
 
 
-def local_zone_name(etc: Path = Path("/etc")) -> str | None:
-    """The IANA name of this machine's own zone, as far as the files below *etc* tell it."""
-    found = [os.path.realpath(etc / "localtime").partition("zoneinfo/")[2]]
+def local_zone_name(etc: Path = Path("/etc"), *, preferred: str = "") -> str | None:
+    """The IANA name of *preferred*, a process's TZ, if it is one, else of this machine's own zone; None for neither.
+
+    The machine's is what the files below *etc* tell. A path into a directory of zones is taken for its zone.
+    """
+    found = [preferred.lstrip(":"), os.path.realpath(etc / "localtime")]
     try:
         found.append((etc / "timezone").read_text(encoding="utf-8", errors="replace").strip())
     except OSError:
         pass
     for name in found:
-        name = name.removeprefix("posix/")
+        name = name.rpartition("/zoneinfo/")[2].removeprefix("posix/")
         if name in ("Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"):
             return "UTC"
         try:

@@ -360,7 +360,7 @@ def test_a_signal_ends_a_beat_whatever_it_is_doing_at_that_moment(app: Cronq) ->
 def test_ticks_decided_before_a_long_suspension_and_claimed_after_it_do_not_fire_again(
     app: Cronq, store: Store, redis: Redis
 ) -> None:
-    store("invoices", mark=T, overlap="allow", catchup="all", keep=10)
+    store("invoices", mark=T, overlap="allow", catchup="all", keep=10, max_catchup=10)
     slow, quick = app.beat(), app.beat()
     reading = slow.jobs.read_due(100, T + 5 * MINUTE + 0.1)  # here the slow one is suspended
     (due,) = reading.due

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -10,7 +11,7 @@ from redis import Redis
 
 from cronq.app import Cronq
 from cronq.changes import Changes
-from cronq.errors import CronqError, UnknownJob
+from cronq.errors import CronqError, DefinitionError, UnknownJob
 from cronq.job import JobSpec, make_spec
 from cronq.registry import Definition
 
@@ -150,6 +151,27 @@ def test_a_pause_with_an_end_lets_the_ticks_after_it_run(app: Cronq, store: Stor
     app.beat().pass_once(now_s=T + 240)
 
     assert outcomes(app, "invoices") == {1: "paused", 2: "paused", 3: "queued", 4: "queued"}
+
+
+@pytest.mark.parametrize(
+    ("until_s", "problem"),
+    [
+        (math.inf, "inf is no moment"), (math.nan, "nan is no moment"), (-math.inf, "-inf is no moment"),
+        (T * 1000.0, "is no moment before the year 9999 in epoch seconds"), (253_402_300_799.0, "before the year 9999"),
+        (T - 60.0, "2026-01-05T06:59:00Z is past"), (T + 30.0, "is past"), (-1.0, "is no moment"),
+    ],
+)  # fmt: skip
+def test_a_pause_that_does_not_end_at_a_moment_to_come_is_refused_and_changes_nothing(
+    app: Cronq, store: Store, at: At, until_s: float, problem: str
+) -> None:
+    store("invoices", mark=T)
+    before = app.jobs.get("invoices")
+
+    with pytest.raises(DefinitionError, match=f"job 'invoices': until: .*{problem}") as refused:
+        at(T + 30).pause("invoices", by="ann@box", until_s=until_s)
+
+    assert "\n" not in str(refused.value)
+    assert app.jobs.get("invoices") == before
 
 
 def test_an_edited_job_stays_paused(app: Cronq, store: Store, at: At) -> None:

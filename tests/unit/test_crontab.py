@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cronq.clock import boot_s
+from cronq.config import local_zone
 from cronq.crontab import CrontabLine, Fault, options_of, parse_crontab, write_crontab, write_line
 from cronq.crontab_jobs import Source, names_for
 from cronq.job import JobSpec, make_spec
@@ -541,6 +542,26 @@ def test_the_zone_of_the_machine_is_known_by_link_or_file(
         (tmp_path / "timezone").write_text(text)
 
     assert local_zone_name(tmp_path) == wanted
+
+
+@pytest.mark.parametrize(
+    ("preferred", "wanted"),
+    [
+        ("Europe/Paris", "Europe/Paris"), (":Europe/Paris", "Europe/Paris"), ("Etc/UTC", "UTC"),
+        (":/usr/share/zoneinfo/posix/Europe/Paris", "Europe/Paris"), ("CET-1CEST", "Asia/Tokyo"), ("", "Asia/Tokyo"),
+    ],
+)  # fmt: skip
+def test_a_process_may_have_a_zone_of_its_own(tmp_path: Path, preferred: str, wanted: str) -> None:
+    (tmp_path / "localtime").symlink_to("/usr/share/zoneinfo/posix/Asia/Tokyo")
+
+    assert local_zone_name(tmp_path, preferred=preferred) == wanted
+
+
+def test_a_crontab_and_rq_schedulers_strings_have_the_same_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TZ", raising=False)
+    monkeypatch.setattr("os.path.realpath", lambda path: "/usr/share/zoneinfo/posix/Europe/Berlin")
+
+    assert local_zone() == local_zone_name() == "Europe/Berlin"
 
 
 def test_the_oracle_tells_apart_what_it_must() -> None:

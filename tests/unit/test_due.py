@@ -271,10 +271,23 @@ def test_the_last_part_of_many_ticks_is_never_one_that_looks_like_the_only_one_p
     assert {each.trigger for each in second} == {"catchup"}  # `schedule` would be skipped: earlier ones are queued
 
 
-def test_ticks_beyond_the_rows_that_the_ledger_keeps_are_left_out() -> None:
-    decisions = decide(a_job(every="1m", keep=10), NOON - DAY, None, NOON + 5)
+@pytest.mark.parametrize("pause", [None, Pause(since=NOON - 2 * DAY)], ids=["running", "paused"])
+def test_ticks_beyond_the_rows_that_the_ledger_keeps_share_the_oldest_row(pause: Pause | None) -> None:
+    decisions = decide(a_job(every="1m", keep=10), NOON - DAY, pause, NOON + 5)
 
     assert [each.tick for each in decisions] == [NOON - back * MINUTE for back in range(9, -1, -1)]
+    told = [each.reason for each in decisions if "from 2026-11-20T12:01:00Z to 2026-11-21T11:50:00Z" in each.reason]
+    assert told == [decisions[0].reason]
+    assert "10 rows" in told[0]
+
+
+def test_no_tick_that_runs_is_left_out_for_want_of_rows() -> None:
+    stored_before = JobSpec("nightly", function="a:b", every=60, catchup="all", keep=10, max_catchup=50)
+
+    decisions = decide(stored_before, NOON - 50 * MINUTE, None, NOON + 5)
+
+    assert [each.tick for each in decisions] == [NOON - back * MINUTE for back in range(49, -1, -1)]
+    assert {each.outcome for each in decisions} == {None}
 
 
 # Against an oracle that looks at every second
@@ -294,7 +307,7 @@ policies = st.fixed_dictionaries(
         "max_catchup": st.sampled_from([1, 2, 10, 100]),
         "keep": st.sampled_from([10, 25, 2000]),
     }
-)
+).filter(lambda policy: policy["catchup"] != "all" or policy["keep"] >= policy["max_catchup"])
 pauses = st.none() | st.builds(
     Pause,
     since=st.integers(NOON - 2 * HOUR, NOON).map(float),
@@ -354,6 +367,7 @@ def test_every_pending_tick_gets_exactly_what_the_rules_say(
 
     assert [each.tick for each in decisions] == pending[-spec.keep :]
     assert list(what_became(decisions).values()) == expected_of(pending[-spec.keep :], spec, pause, now)
+    assert any("not taken either" in each.reason for each in decisions) == (len(pending) > spec.keep)
     assert all(earlier.next_tick == later.tick for earlier, later in pairwise(decisions))
     if decisions:
         following = decisions[-1].next_tick

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cronq.errors import DefinitionError
+from cronq.errors import DefinitionError, SpecTooNew
 from cronq.job import JobSpec, make_spec
 from cronq.retention import failure_life_s, result_life_s
 
@@ -67,5 +67,5 @@ def test_a_life_that_was_stored_before_is_read(stored: str) -> None:
 
 
 def test_a_stored_word_that_this_version_does_not_know_is_told() -> None:
-    with pytest.raises(DefinitionError, match=r"result_ttl.*'newest'.*upgrade"):
+    with pytest.raises(SpecTooNew, match=r"result_ttl.*'newest'.*upgrade"):
         JobSpec.from_json('{"name":"invoices","function":"jobs:send","result_ttl":"newest"}')
