@@ -32,12 +32,14 @@ from cronq.holds import Holds
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
 from cronq.job import make_spec
 from cronq.job_store import JobStore
-from cronq.keys import Keys
+from cronq.keys import Keys, rq_job
 from cronq.later import Later
 from cronq.lock import Lock
 from cronq.mend import Audit, Mender
 from cronq.pause import Pause
 from cronq.registry import REGISTRY, Registry
+from cronq.replies import text
+from cronq.requeued import Requeued
 from cronq.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.run import Run
 from cronq.run_store import RunStore
@@ -99,6 +101,11 @@ class Cronq(Later):
     def runs(self) -> RunStore:
         """The ledger in Redis."""
         return self._run_store(self.client)
+
+    @cached_property
+    def requeued(self) -> Requeued:
+        """What RQ's tools requeued."""
+        return Requeued(self.client, self.keys, self.config.keep_events)
 
     def guardian_runs(self) -> RunStore:
         """The ledger through connections of its own that fail within two seconds: a guardian has to go on watching."""
@@ -296,6 +303,8 @@ class Cronq(Later):
         Also takes the id of a job that rq-scheduler holds, and takes it out there.
         """
         run = self.runs.find(name_or_run)
+        if run is None and not self.jobs.is_listed(name_or_run):
+            run = self._readmitted(name_or_run)
         if run is not None:
             runs = [run]
         elif not self.jobs.is_listed(name_or_run) and self.delayed().take_out(name_or_run):
@@ -304,7 +313,16 @@ class Cronq(Later):
             self.jobs.get(name_or_run)
             runs = self.runs.rows(self.runs.active([name_or_run])[name_or_run])
         who, now_s = self.who, self.now_s()
-        return [run.run_id for run in runs if run.state != "done" and stop_run(self.runs, run, by=who, now_s=now_s)]
+        requeued = self.requeued
+        return [run.run_id for run in runs if stop_run(self.runs, run, requeued, by=who, now_s=now_s)]
+
+    def _readmitted(self, run_id: str) -> Run | None:
+        """The run that was requeued with RQ's tools when its row had ended already."""
+        queue = self.client.hget(rq_job(run_id), "origin")
+        now_s = self.now_s()
+        if queue is None or not self.requeued.readmit(run_id, text(queue), by=self.who, now_s=now_s):
+            return None
+        return self.runs.find(run_id)
 
     def history(self, name: str, count: int = 20, outcome: str | None = None) -> list[Run]:
         """The newest rows of a job's ledger, newest first, of one *outcome* if given.
@@ -372,6 +390,7 @@ class Cronq(Later):
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
+            Chore("requeued", _COMPARE_S, self.requeued.once),
             Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys).once),
             Chore("audit", _AUDIT_S, audit.once),
         ]

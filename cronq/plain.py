@@ -37,10 +37,13 @@ def perform_plainly(job_name: str, args_json: str) -> Any:
     app = default_app()
     app.load_jobs()
     run = app.runs.find(rq_job.id)
+    worker = rq_job.worker_name or "rq worker"
+    if run is None and app.requeued.readmit(rq_job.id, rq_job.origin, by=worker, now_s=app.now_s(), status="started"):
+        run = app.runs.find(rq_job.id)
     if run is None or run.job != job_name:
         raise UnknownRun(f"{rq_job.id} is not in the ledger; queue runs with cronq, not by their id")
     spec = app.jobs.get(job_name).spec
-    started = _start(app, run, spec, rq_job.worker_name or "rq worker")
+    started = _start(app, run, spec, worker)
     try:
         _refuse(spec, no_commands=app.config.no_commands)
         value = _work(app, spec, started, args_json)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rq.command import send_command
 
+from cronq.requeued import Requeued
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore
 
@@ -11,8 +12,15 @@ from cronq.run_store import RunStore
 _PLAIN_S = 30.0
 
 
-def stop_run(runs: RunStore, run: Run, *, by: str, now_s: float) -> bool:
-    """Settle a run that has not begun, leave word for the guardian of one that has; False when it has ended."""
+def stop_run(runs: RunStore, run: Run, requeued: Requeued, *, by: str, now_s: float) -> bool:
+    """Settle a run that has not begun, leave word for the guardian of one that has; False when it has ended.
+
+    One that has ended and was requeued with RQ's tools has not begun.
+    """
+    if run.state == "done":
+        if not requeued.reopen([run.run_id], now_s):
+            return False
+        run = runs.get(run.run_id)
     if run.state != "running":
         settlement = Settlement("stopped", f"{by} stopped it before it began")
         if runs.settle(run, settlement, by=by, now_s=now_s, expect=run.state):

@@ -26,7 +26,7 @@ from rq.logutils import setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, format_duration, rest
-from cronq.errors import CronqError, KeyBroken, RedisUnavailable, UnknownJob
+from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, UnknownJob
 from cronq.foreign_run import ForeignRuns
 from cronq.guardian import Guardian
 from cronq.hosts import Heart, Hosts
@@ -193,9 +193,12 @@ class Worker(rq.Worker):
         assert self.app is not None
         run_id = text(raw_id)
         try:
-            run = self.app.runs.find(run_id)
+            run = self.app.runs.find(run_id) or self._readmitted(queue, run_id)
         except ResponseError as error:
             self._refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
+            return
+        except RunRefused as refusal:
+            self._refuse(queue, raw_id, str(refusal))
             return
         if run is None:
             self._foreign.serve(queue, raw_id)
@@ -212,6 +215,12 @@ class Worker(rq.Worker):
             self._drop(queue, run, str(error), outcome="failed")
             return
         self._execute(replace(run, queue=queue), job)
+
+    def _readmitted(self, queue: str, run_id: str) -> Run | None:
+        """A run of ours that was requeued when its row had ended. Raises RunRefused when its job was removed."""
+        assert self.app is not None
+        is_ours = self.app.requeued.readmit(run_id, queue, by=f"worker {self.name}", now_s=self.app.now_s())
+        return self.app.runs.find(run_id) if is_ours else None
 
     def _execute(self, run: Run, job: StoredJob) -> None:
         present = self.begin_present()

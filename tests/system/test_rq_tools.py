@@ -225,6 +225,21 @@ def test_a_stock_worker_keeps_the_attempt_before_too(own: Installation) -> None:
 # Putting back
 
 
+@pytest.mark.parametrize("kind", ["cronq", "rq"])
+def test_rq_requeue_of_a_failed_run_whose_row_has_ended_runs_it_again(own: Installation, kind: str) -> None:
+    worker = own.worker() if kind == "cronq" else own.start_rq("worker", "default")
+    run_id = own.enqueue("fail")
+    own.settles(run_id)
+    own.client.delete(f"cronq:run:{run_id}")  # as the ledger trims old rows
+
+    own.run_rq("requeue", "--queue", "default", run_id)
+
+    until(lambda: own.client.hget(f"cronq:run:{run_id}", "state") == b"done", what=worker.log)
+    run = own.row(run_id)
+    assert (run.outcome, run.trigger, run.tick) == ("failed", "requeue", None)
+    assert "REFUSED" not in worker.log
+
+
 def test_rq_requeue_of_a_failed_run_is_its_second_attempt_and_replaces_the_outcome(shop: Installation) -> None:
     first = shop.result("fail-once")
     assert (first.outcome, first.reason) == ("failed", "ValueError: the first attempt")

@@ -1,0 +1,48 @@
+-- Opens settled runs again that somebody has requeued with RQ's tools: each is queued, as its next attempt.
+--
+-- KEYS  1 events
+-- ARGV  1 prefix   2 now (epoch seconds)   3 events to keep   4… run ids
+-- Returns the ids of those that were opened: they had an outcome, and RQ's word for them is `queued`.
+--
+-- A run that may be started a single time and was started keeps its outcome: whoever pops it sets it aside. Keys of a
+-- wrong type are left to those who meet them when the run starts.
+--
+-- One step, because a run that is popped and started between two commands would be opened a second time.
+--@ keep_attempt
+local call, prefix = redis.call, ARGV[1]
+local function is(key, kind)
+    local found = call('TYPE', key).ok
+    return found == 'none' or found == kind
+end
+
+-- Whether a job asks for at_most_once.
+local function is_once(job)
+    local spec = redis.pcall('HGET', prefix .. ':job:' .. job, 'spec')
+    local fine, known = pcall(cjson.decode, type(spec) == 'string' and spec or '')
+    return fine and type(known) == 'table' and known.at_most_once == true
+end
+
+local function open(id)
+    local run = prefix .. ':run:' .. id
+    if not is(run, 'hash') then return false end
+    local row = call('HMGET', run, 'state', 'job', 'attempt', 'started_at')
+    if row[1] ~= 'done' or not row[2] or redis.pcall('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return false end
+    local active = prefix .. ':job:' .. row[2] .. ':active'
+    if not is(active, 'hash') or (row[4] and is_once(row[2])) then return false end
+    local attempt = tonumber(row[3] or '') or 1
+    keep_attempt(run, attempt)
+    call('HSET', run, 'state', 'queued', 'attempt', attempt + 1, 'queued_at', ARGV[2],
+        'reason', "requeued with RQ's tools", 'decided_by', 'rq')
+    call('HDEL', run, 'started_at', 'host', 'pid', 'worker', 'execution')
+    call('HSET', active, id, 'queued')
+    if is(KEYS[1], 'stream') then
+        call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'type', 'queued', 'job', row[2], 'run', id)
+    end
+    return true
+end
+
+local opened = {}
+for i = 4, #ARGV do
+    if open(ARGV[i]) then opened[#opened + 1] = ARGV[i] end
+end
+return opened

@@ -1,0 +1,126 @@
+"""Runs that somebody requeued with RQ's tools: RQ pushes the id, and the ledger has to hear of it.
+
+A settled run becomes its next attempt, so that it can be stopped, counts for `overlap` and goes with its job. One whose
+row has ended, for RQ keeps its failures longer than the ledger may keep rows, gets a new row.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from cronq import scripts
+from cronq.errors import CronqError, RunRefused
+from cronq.foreign_job import read_meta
+from cronq.keys import RQ_QUEUES, Keys, rq_job
+from cronq.pickles import load_plain, read_data
+from cronq.replies import text
+from cronq.rq_job import FUNCTION
+
+log = logging.getLogger("cronq.beat")
+
+#: Ids looked at in one step, and steps of a pass over one queue; the rest of a longer queue has its turn later.
+_BATCH = 500
+_MOST_STEPS = 5
+_MOST_QUEUES = 100
+#: What `rq_job.meta_of` leaves in the meta of each run.
+_MARK = b"cronq_job"
+
+
+class Requeued:
+    """Brings the ledger up to what RQ's tools requeued."""
+
+    def __init__(self, client: Redis, keys: Keys, keep_events: int) -> None:
+        self.client = client
+        self.keys = keys
+        self.keep_events = keep_events
+        self._reopen: Any = scripts.load(client, "reopen_runs")
+        self._readmit: Any = scripts.load(client, "readmit_run")
+        self._behind: dict[str, int] = {}  #: how far a queue was looked through, from its tail
+        self._last = ""  #: the queue that was looked through last
+
+    def once(self, now_s: float) -> None:
+        """Open again what was requeued, as far as one pass comes; *now_s* is server time."""
+        queues = sorted(map(text, self.client.smembers(RQ_QUEUES)))
+        self._behind = {queue: self._behind.get(queue, 0) for queue in queues}
+        first = bisect_right(queues, self._last)
+        for queue in [*queues[first:], *queues[:first]][:_MOST_QUEUES]:
+            self._last = queue
+            try:
+                self._walk(queue, now_s)
+            except ResponseError as error:
+                if "WRONGTYPE" not in str(error):
+                    raise
+                log.debug("queue %s cannot be looked through: %s", queue, error)
+
+    def _walk(self, queue: str, now_s: float) -> None:
+        """From the tail, where RQ pushes what is requeued, a part in each pass."""
+        for _ in range(_MOST_STEPS):
+            behind = self._behind[queue]
+            ids: Any = self.client.lrange(queue, -behind - _BATCH, -behind - 1)
+            for run_id in self.reopen(ids, now_s):
+                log.warning("QUEUED %s was requeued with RQ's tools", run_id)
+            self._behind[queue] = behind + _BATCH if len(ids) == _BATCH else 0
+            if len(ids) < _BATCH:
+                return
+
+    def reopen(self, run_ids: Sequence[Any], now_s: float) -> list[str]:
+        """Open those of *run_ids* again that have an outcome and were requeued; their ids. One atomic step."""
+        if not run_ids:
+            return []
+        args = [self.keys.prefix, repr(now_s), self.keep_events, *run_ids]
+        return [text(run_id) for run_id in self._reopen(keys=[self.keys.events], args=args)]
+
+    def readmit(self, run_id: str, queue: str, *, by: str, now_s: float, status: str = "queued") -> bool:
+        """Give a run without a row a new one; False when *run_id* is no run of cronq, or RQ's word is not *status*.
+
+        Raises RunRefused when it is one and cannot run: its job was removed, or a key is damaged.
+        """
+        call = self._call_of(run_id)
+        if call is None:
+            return False
+        name, args_json = call
+        document = {
+            "name": name,
+            "run": run_id,
+            "queue": queue,
+            "by": by,
+            "now": repr(now_s),
+            "events": self.keep_events,
+            "reason": "requeued with RQ's tools after its row had ended",
+            "status": status,
+            "args": args_json,
+        }
+        keys = self.keys
+        touched = [keys.job(name), keys.run(run_id), keys.manual(name), keys.active(name), rq_job(run_id), keys.events]
+        answer = text(self._readmit(keys=touched, args=[json.dumps(document)]))
+        if answer == "gone":
+            raise RunRefused(f"{run_id} cannot run again: its job {name!r} was removed")
+        if answer.startswith("broken"):
+            raise RunRefused(
+                f"{run_id} cannot run again: {answer.partition(' ')[2]} has a wrong type; look at that key"
+            )
+        return answer in ("won", "taken")
+
+    def _call_of(self, run_id: str) -> tuple[str, str] | None:
+        """The job and the arguments that an RQ job of ours names; None when it is not ours. Nothing is executed."""
+        try:
+            found: Any = self.client.hmget(rq_job(run_id), "data", "meta")
+            data, meta = found
+            if data is None or meta is None or _MARK not in meta:  # what is not ours is not unpacked
+                return None
+            name = read_meta(meta).values.get(_MARK.decode())
+            call = load_plain(read_data(data))
+        except (CronqError, ResponseError):
+            return None  # whatever stands there: whoever serves foreign jobs says what is wrong with it
+        if not (isinstance(call, tuple) and len(call) == 4 and call[0] == FUNCTION and isinstance(call[2], tuple)):
+            return None
+        given = call[2]
+        is_ours = len(given) == 2 and all(isinstance(each, str) for each in given) and given[0] == name
+        return (given[0], given[1]) if is_ours else None
