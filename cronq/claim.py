@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from cronq import scripts
-from cronq.arguments import check_size
 from cronq.clock import rq_stamp, tick_stamp
 from cronq.due import Decision
 from cronq.errors import CronqError, UnknownJob
@@ -152,10 +151,10 @@ class Claimer:
     ) -> str:
         """Queue one run of *spec* that has no tick; its id. Raises UnknownJob, CronqError for a damaged key,
         DefinitionError for arguments that are too large."""
-        check_size(args_json or spec.args_json, self.max_args, job=spec.name)
+        travelling = spec.args_for_run(args_json, self.max_args)
         run_id = run_id or manual_run_id(spec.name)
         description = describe_run(spec.name, None, run_id)
-        fields = fields_of(self.client, spec, run_id, description, args_json or spec.args_json)
+        fields = fields_of(self.client, spec, run_id, description, travelling)
         document: dict[str, Any] = {
             "name": spec.name,
             "run": run_id,

@@ -59,6 +59,7 @@ class Delayed:
         self.keys = keys
         self.by = by
         self.keep_events = config.keep_events
+        self.max_args = config.max_args
         self._delay: Any = scripts.load(client, "delay_run")
         self._move: Any = scripts.load(client, "move_delayed")
         self._check: Any = scripts.load(client, "check_delayed")
@@ -66,11 +67,13 @@ class Delayed:
     def put(self, spec: JobSpec, due_s: float, now_s: float, args_json: str | None = None) -> str:
         """Make a run of *spec* that is due at *due_s* (rounded up to a second; at once when past); its id.
 
-        One atomic step. Raises UnknownJob, DefinitionError for a time too far away, CronqError for a damaged key.
+        One atomic step. Raises UnknownJob, DefinitionError for a time too far away or arguments that are too
+        large, CronqError for a damaged key.
         """
+        travelling = spec.args_for_run(args_json, self.max_args)
         due = self._checked_due(due_s, now_s, spec.name)
         run_id = manual_run_id(spec.name)
-        fields = self._rq_fields(spec, run_id, due, args_json or spec.args_json)
+        fields = self._rq_fields(spec, run_id, due, travelling)
         document: dict[str, Any] = {
             "name": spec.name,
             "run": run_id,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
-from cronq.arguments import dump_args, short
+from cronq.arguments import check_size, dump_args, short
 from cronq.errors import BadValue, DefinitionError, SpecTooNew
 from cronq.options import (
     AUTO,
@@ -126,6 +126,15 @@ class JobSpec:
     def args_json(self) -> str:
         """The arguments as they travel to the worker: `[[args…], {kwargs…}]`."""
         return dump_args(self.args, self.kwargs)
+
+    def args_for_run(self, given_json: str | None, most: int) -> str:
+        """The arguments of one run as JSON, the job's own unless others are given: whatever makes a run asks here.
+
+        Raises DefinitionError for more than *most* bytes.
+        """
+        args_json = given_json if given_json is not None else self.args_json
+        check_size(args_json, most, job=self.name)
+        return args_json
 
     def to_json(self) -> str:
         """One line, keys sorted, defaults left out: equal specs give equal text."""

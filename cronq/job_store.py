@@ -14,7 +14,6 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from cronq import scripts
-from cronq.arguments import check_size
 from cronq.clock import tick_stamp
 from cronq.errors import BadValue, Conflict, CronqError, UnknownJob
 from cronq.job import JobSpec
@@ -147,9 +146,7 @@ class JobStore:
         `changed` or `same`. Raises Conflict when somebody else was first, CronqError for a damaged
         key, DefinitionError for arguments that are too large.
         """
-        args_json = spec.args_json
-        check_size(args_json, self.max_args, job=spec.name)
-        template = fields_of(self.client, spec, "template", spec.name, args_json)
+        template = fields_of(self.client, spec, "template", spec.name, spec.args_for_run(None, self.max_args))
         document: dict[str, Any] = {
             "name": spec.name,
             "spec": spec.to_json(),
@@ -232,12 +229,14 @@ class JobStore:
     def open_epoch(self) -> tuple[str, bool]:
         """The epoch, and whether this call began it: a fresh or flushed Redis has none."""
         fresh = secrets.token_hex(8)
-        with self.client.pipeline() as pipe:
-            pipe.set(self.keys.epoch, fresh, nx=True)
-            pipe.set(self.keys.schema, SCHEMA, nx=True)
-            pipe.get(self.keys.epoch)
-            pipe.get(self.keys.schema)
-            _, _, epoch, schema = pipe.execute()
+        epoch, schema = self.client.mget([self.keys.epoch, self.keys.schema])
+        if epoch is None or schema is None:  # written only then: who may not write here still reads what is open
+            with self.client.pipeline() as pipe:
+                pipe.set(self.keys.epoch, fresh, nx=True)
+                pipe.set(self.keys.schema, SCHEMA, nx=True)
+                pipe.get(self.keys.epoch)
+                pipe.get(self.keys.schema)
+                _, _, epoch, schema = pipe.execute()
         if not text(schema).isdigit() or int(schema) > SCHEMA:
             raise CronqError(f"Redis holds layout {text(schema)} of cronq, this version knows {SCHEMA}; upgrade cronq")
         return text(epoch), text(epoch) == fresh

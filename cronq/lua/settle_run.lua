@@ -31,9 +31,19 @@ local function try(...)
     if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err, 0) end
     return nil
 end
-local function settle_in_rq()
+-- A queue is looked through only for a run that may stand in it, and only while that is quick: Redis answers nobody
+-- meanwhile. In a longer one the id stays, without its RQ job: whoever pops it drops it, RQ's own tools do too.
+local function leave_queue(hash)
+    local queue = 'rq:queue:' .. item.queue
+    if (try('LLEN', queue) or 0) <= 100000 then
+        try('LREM', queue, 0, item.run)
+    elseif call('TYPE', hash).ok == 'hash' then
+        call('DEL', hash)
+    end
+end
+local function settle_in_rq(may_be_queued)
     local hash = 'rq:job:' .. item.run
-    try('LREM', 'rq:queue:' .. item.queue, 0, item.run)
+    if may_be_queued then leave_queue(hash) end
     try('LREM', 'rq:queue:' .. item.queue .. ':intermediate', 0, item.run)
     if item.execution then
         try('ZREM', 'rq:wip:' .. item.queue, item.run .. ':' .. item.execution)
@@ -65,7 +75,7 @@ local row = call('TYPE', run).ok == 'hash' and call('HMGET', run, 'state', 'atte
 if not row[1] then
     try('HDEL', job .. ':active', item.run)
     try('ZREM', running, item.run)
-    if not item.plain then settle_in_rq() end
+    if not item.plain then settle_in_rq(item.expect ~= 'running') end
     return 'unknown'
 end
 -- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
@@ -116,5 +126,5 @@ end
 try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
     'run', item.run)
 if item.plain then return 'settled' end
-settle_in_rq()
+settle_in_rq(row[1] == 'queued')
 return call('EXISTS', 'rq:job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'

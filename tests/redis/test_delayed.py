@@ -13,8 +13,10 @@ from rq_scheduler import Scheduler
 
 from cronq.app import Cronq
 from cronq.beat import Beat
+from cronq.config import Config
 from cronq.errors import DefinitionError, UnknownJob, UnknownRun
 from cronq.job import JobSpec
+from cronq.registry import Registry
 from cronq.retention import result_life_s
 from cronq.rq_job import meta_of
 from cronq.run import Run
@@ -132,6 +134,20 @@ def test_a_delay_that_means_nothing_is_refused(app: Cronq, job: JobSpec, redis: 
         app.enqueue_in("6000w" if delay == "300w" else delay, "mail")
 
     assert not redis.exists(STORE)
+
+
+def test_arguments_are_as_large_as_those_of_a_run_that_is_made_now(redis_url: str, job: JobSpec, redis: Redis) -> None:
+    small = Cronq(config=Config(url=redis_url, max_args=1000), registry=Registry(), client=redis)
+    before = redis.dbsize()
+
+    for make in (
+        lambda: small.enqueue(job.name, ("x" * 5000,)),
+        lambda: small.enqueue_in("5m", job.name, ("x" * 5000,)),
+        lambda: small.enqueue_at(datetime.now(UTC), job.name, ("x" * 5000,)),
+    ):
+        with pytest.raises(DefinitionError, match="CRONQ_MAX_ARGS"):
+            make()
+    assert redis.dbsize() == before
 
 
 def test_a_job_that_does_not_exist_has_no_delayed_runs(app: Cronq, redis: Redis) -> None:

@@ -378,6 +378,7 @@ def test_an_id_that_was_popped_and_never_started_goes_back_to_the_head_of_its_qu
 def test_a_run_that_a_person_put_back_is_not_lost_between_pop_and_start_either(
     app: Cronq, queued: Run, sweep: Sweep
 ) -> None:
+    pop(app)
     start(app)
     settle(app, "failed")
     put_back_by_a_person(app)
@@ -743,6 +744,7 @@ def test_an_id_that_a_dead_worker_had_popped_is_set_aside_when_there_is_nothing_
 def test_a_stray_id_of_a_run_at_work_is_removed_from_where_a_dead_worker_left_it(
     app: Cronq, queued: Run, sweep: Sweep
 ) -> None:
+    pop(app)
     start(app)
     app.client.rpush(POPPED, RUN)
 
@@ -806,6 +808,7 @@ def test_every_outcome_leaves_only_keys_with_a_life_or_permanent_ones(
     store("many", mark=T - 1)
     for outcome in ("succeeded", "failed", "timed_out", "stopped", "lost"):
         run_id = app.enqueue("many")
+        pop(app)
         start(app, run_id)
         app.runs.ask_to_stop(run_id, "ann")
         app.runs.settle(app.runs.get(run_id), Settlement(outcome, "why", error="E"), by="w", now_s=T + 9, execution="e")
@@ -821,3 +824,33 @@ def test_every_outcome_leaves_only_keys_with_a_life_or_permanent_ones(
         "cronq:jobs", "cronq:agenda", "cronq:running", "cronq:events", "cronq:waiting", "cronq:epoch", "cronq:schema",
         "cronq:fence:many", "rq:queues", "rq:finished:default", "rq:failed:default", "rq:canceled:default",
     } == {f"cronq:job:many{part}" for part in ("", ":state", ":template", ":manual")}  # fmt: skip
+
+
+# A long queue
+
+
+def test_a_run_that_ends_does_not_look_through_its_queue(app: Cronq, queued: Run, redis: Redis) -> None:
+    pop(app)
+    start(app)
+    redis.rpush(QUEUE, *(f"other-{number}" for number in range(20_000)))
+    redis.config_resetstat()
+
+    app.runs.settle(app.runs.get(RUN), Settlement("succeeded", "ok"), by="w", now_s=T + 2, execution="e")
+
+    looked = redis.info("commandstats")["cmdstat_lrem"]
+    assert looked["usec"] < 200  # through 20,000 entries takes longer
+    assert redis.llen(QUEUE) == 20_000
+
+
+def test_a_run_stopped_in_a_very_long_queue_is_dropped_when_its_turn_comes(
+    app: Cronq, queued: Run, redis: Redis
+) -> None:
+    redis.rpush(QUEUE, *(f"other-{number}" for number in range(100_001)))
+
+    assert app.stop(RUN) == [RUN]
+
+    assert app.runs.get(RUN).outcome == "stopped"
+    assert not redis.exists(f"rq:job:{RUN}")
+    pop(app)
+    assert start(app).code == "settled"
+    assert redis.llen(POPPED) == 0
