@@ -68,6 +68,12 @@ class Guarded:
         """When the child is told to end because nothing was heard from Redis for too long."""
         return None if self.lost_after_s is None else self.heard_boot + self.lost_after_s * _ALONE
 
+    @property
+    def told(self) -> tuple[str, str] | None:
+        """The outcome and reason for which the child was told to end; None when it was not."""
+        stop = self.stop
+        return (stop.outcome, stop.reason) if self.stopping and stop.outcome is not None else None
+
     def extend(self) -> None:
         """The lock was renewed, or the run was heard of: so is the child's life."""
         if self.child is not None:

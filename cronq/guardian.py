@@ -41,6 +41,8 @@ _RQ_LEASE_S = 90
 #: Pause before the word that a run begins is sent again; it is known again if only its answer was lost. The word is
 #: given up after this part of `lost_after`: soon the run will be put back.
 _START_AGAIN_S, _START_FOR = 0.1, 0.5
+#: Pids in one line of the log.
+_MOST_NAMED = 20
 
 
 class Guardian:
@@ -242,19 +244,21 @@ class Guardian:
             return self._settle(guarded, Settlement("lost", f"its child could not be started: {error}"), begun)
         try:
             ended = self._watch(guarded, child, begun)
-        except WatchdogDied as error:  # the child died with it; how far it had come is not known
-            return self._settle(guarded, Settlement("lost", f"{error}; its work was ended with it"), begun)
+        except WatchdogDied as error:  # the child died with it
+            return self._settle(guarded, _without_watchdog(guarded, error), begun)
         except Exception as error:  # a mistake of ours: its lock may not be free while its child runs on
             child.end()
             log.exception("the guardian of %s failed; its child was ended", guarded.run.run_id)
             return self._settle(guarded, Settlement("lost", f"its guardian failed: {error}; its work was ended"), begun)
-        stop, lock = guarded.stop, guarded.lock
-        told = (stop.outcome, stop.reason) if guarded.stopping and stop.outcome is not None else None
+        lock = guarded.lock
         fence = lock.token if lock is not None else None
         at_deadline = guarded.why_at_deadline(boot_s())
-        settlement = judge(ended, read_result(child.result), fence=fence, told=told, at_deadline=at_deadline)
+        settlement = judge(ended, read_result(child.result), fence=fence, told=guarded.told, at_deadline=at_deadline)
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", guarded.run.run_id, ended.leftovers)
+        if ended.survivors:
+            pids = " ".join(map(str, ended.survivors[:_MOST_NAMED]))
+            log.error("SURVIVORS %s: processes that SIGKILL has not ended yet: %s", guarded.run.run_id, pids)
         return self._settle(guarded, settlement, begun)
 
     def _spawn(self, guarded: Guarded, args_json: str) -> Child:
@@ -379,3 +383,14 @@ class Guardian:
             log.debug("the lock %r was lost before its release", name)
         except (RedisError, OSError, CronqError) as error:
             log.warning("UNRELEASED lock %r: %s; it ends by itself", name, error)
+
+
+def _without_watchdog(guarded: Guarded, error: WatchdogDied) -> Settlement:
+    """The settlement of a run whose watchdog died or did not answer: what was decided before still counts."""
+    if guarded.told is not None:
+        outcome, reason = guarded.told
+        return Settlement(outcome, f"{reason}; its watchdog did not answer, and was ended with it")
+    deadline, now = guarded.deadline_boot_s, boot_s()
+    if deadline is not None and now >= deadline:
+        return Settlement("lost", guarded.why_at_deadline(now))
+    return Settlement("lost", f"{error}; its work was ended with it")  # how far it had come is not known

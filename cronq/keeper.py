@@ -24,6 +24,7 @@ from cronq.clock import boot_s
 from cronq.process import (
     HAS_PRCTL,
     adopt_orphans,
+    descendants,
     die_with_parent,
     drain,
     flush_standard_streams,
@@ -44,6 +45,8 @@ _LEAD_S = 0.2
 #: Longest poll while a deadline is set: poll time-outs stand still while the machine is suspended.
 _STEP_S = 0.25
 
+#: The dead that are reaped before the living, and the deadline, are looked at again.
+_MOST_REAPED = 200
 #: What a child can leave without a descriptor; a result of the largest size fits.
 _SLATE_BYTES = 1 << 21
 
@@ -70,6 +73,7 @@ class Keeper:
         self._end: dict[str, Any] | None = None  # of a child that is reaped but not yet reported
         self._kills = 0
         self._given_up: set[int] = set()
+        self._has_more_dead = False
         self._slate = Slate()
         self._result: int | None = None
         # A death must end the poll, and none may be missed between two polls: the C-level handler writes a byte.
@@ -156,26 +160,42 @@ class Keeper:
         Orphans arrive generation by generation, as their parents are reaped; only ECHILD proves that none is
         left. The child's group goes first, in one call: within it even a process that forks without pause
         cannot escape. Once the child is reaped its number could be another's, which is risked without prctl.
+
+        In a *flood*, of processes that fork, begin a session and leave, the dead come faster than they are reaped. Then
+        the kernel reaps them, and rounds without a pause kill each process together with all that is seen below it.
         """
         self._kills = 0
         if self._child is not None and (self._end is None or not HAS_PRCTL):
             kill(-self._child, signal.SIGKILL)
         give_up_at = boot_s() + SWEEP_S
+        is_flood = False
         while self._reap():
-            targets = own_children() - self._given_up
+            if self._has_more_dead and not is_flood and (self._child is None or self._end is not None):
+                is_flood = True
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+            if self._has_more_dead and is_flood and boot_s() < give_up_at:
+                continue
+            targets = (descendants(give_up_at) if is_flood else own_children()) - self._given_up
             if not targets and self._given_up:
-                return
+                break
             if boot_s() >= give_up_at:
                 self._given_up |= targets
-                return
+                break
             for pid in targets:
                 kill(pid, signal.SIGKILL)
-            readable([self._deaths], 0.02)
+            self._kills += len(targets) if is_flood else 0  # they are not reaped here, and so not counted there
+            readable([self._deaths], 0.0 if is_flood else 0.02)
             drain(self._deaths)
+        if is_flood:
+            signal.signal(signal.SIGCHLD, _do_nothing)
 
     def _reap(self) -> bool:
-        """Collect the dead; whether any child is left."""
-        while True:
+        """Collect the dead, a bounded number at a time; whether any child is left.
+
+        Without the bound it would not return while processes die as fast as they are reaped.
+        """
+        self._has_more_dead = False
+        for _ in range(_MOST_REAPED):
             try:
                 pid, status, usage = os.wait4(-1, os.WNOHANG)
             except ChildProcessError:
@@ -190,6 +210,9 @@ class Keeper:
                 self._end = {"status": code, "max_rss_kib": rss_kib, **times}
             elif code == -signal.SIGKILL:
                 self._kills += 1
+        self._has_more_dead = True
+        _wake(self._deaths_in)  # the others are for the next round
+        return True
 
     def _spawn(self, frame: Frame) -> None:
         header = frame.header
@@ -314,6 +337,7 @@ class ResultFile(io.BytesIO):
         self._fd = fd
 
     def fileno(self) -> int:
+        """The descriptor, for work that tells as it goes."""
         return self._fd
 
 
@@ -358,6 +382,13 @@ def _write_to(fd: int, data: bytes, known: os.stat_result) -> bool:
         return True
     except OSError:
         return False
+
+
+def _wake(waker: socket.socket) -> None:
+    try:
+        waker.send(b"\0")
+    except BlockingIOError:  # full: it will be read anyway
+        pass
 
 
 def _do_nothing(*_: object) -> None:

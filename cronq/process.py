@@ -16,6 +16,8 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from typing import Any, BinaryIO
 
+from cronq.clock import boot_s
+
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 HAS_PRCTL = _prctl is not None
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
@@ -94,6 +96,24 @@ def own_children() -> set[int]:
         return found
     except OSError:  # a kernel without that file, or a thread that has just ended: the long way
         return _children_by_scan()
+
+
+def descendants(until_boot_s: float) -> set[int]:
+    """Pids of this process's children and of all that can be seen below them, looked for no longer than asked."""
+    found = new = own_children()
+    while new and boot_s() < until_boot_s:
+        new = {pid for parent in new for pid in _children_of(parent)} - found
+        found = found | new
+    return found
+
+
+def _children_of(pid: int) -> set[int]:
+    """Children of the main thread of another process; none when it is gone. Those of other threads come later."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as file:
+            return set(map(int, file.read().split()))
+    except OSError:
+        return set()
 
 
 def _children_by_scan() -> set[int]:

@@ -10,6 +10,7 @@ threads. W is a *subreaper*: a descendant that loses its parent (a daemon, a `se
     G dies           W hears it (a pidfd, and EOF on the socket), kills everything, ends
     W dies           C dies with it (parent-death signal), C's orphans fall to G, also a subreaper, which kills them
     G stands still   W enforces the last deadline it was told, on a clock that counts suspended time
+    W stands still   G waits 10 s for a death that it ordered, 0.05 s at a deadline; then W dies by its hand, as above
 
 W is in a session of its own, so a terminal's Ctrl-C or Ctrl-Z and a `kill -9` of G's process group pass it by; C
 leads a process group in that session, without a terminal. stdin is /dev/null. Sockets and pipes that G had when W
@@ -59,8 +60,10 @@ __all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
 
 log = logging.getLogger("cronq.worker")
 
-#: How long W may leave an order unanswered, or a death that is due unreported, before it counts as hung.
+#: How long W may leave an order unanswered, or a death that was ordered unreported, before it counts as hung.
 _PATIENCE_S = 10.0
+#: The same for a death at a deadline, which W begins 0.2 s earlier: after it the lock may be somebody else's.
+_LAST_PATIENCE_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Child:
         self._exit: ChildExit | None = None
         self._is_condemned = False
         self._patience_s = _PATIENCE_S
+        self._last_patience_s = _LAST_PATIENCE_S
 
     def signal(self, signum: int) -> None:
         """Send *signum* to the child's process group; nothing happens once it ended.
@@ -144,7 +148,25 @@ class Child:
 
     def _is_due(self) -> bool:
         """Whether W should have reported the end of this child by now."""
-        return self._is_condemned or (self._deadline is not None and boot_s() >= self._deadline)
+        return self._is_condemned or self._is_past_deadline()
+
+    def _is_past_deadline(self) -> bool:
+        deadline = self._deadline  # another thread may lift it
+        return self.pid != 0 and deadline is not None and boot_s() >= deadline
+
+    def _step_s(self, until: float) -> float:
+        """How long to wait before the next look at the time."""
+        deadline, now = self._deadline, boot_s()
+        if deadline is not None and self.pid:
+            until = min(until, deadline if now < deadline else now + _LAST_PATIENCE_S)
+        return max(0.0, min(1.0, until - now))
+
+    def _loses_patience(self, waited_s: float) -> bool:
+        """Count the time for which W has left a death that is due unreported; whether that was too long."""
+        self._patience_s -= waited_s
+        if self._is_past_deadline():
+            self._last_patience_s -= waited_s
+        return min(self._patience_s, self._last_patience_s) <= 0
 
     def __del__(self) -> None:
         self.result.close()
@@ -295,21 +317,21 @@ class Watchdog:
                     return word
             if self._channel is None or self._wakers is None:
                 raise WatchdogDied("the watchdog of this child is gone, and the child with it")
-            step_s = max(0.0, min(1.0, until - boot_s()))
+            step_s, begun, is_due = child._step_s(until), boot_s(), child._is_due()
             woken = [self._wakers[0]] if is_wakeable else []
             ready = readable([self._channel, *woken], step_s)
             if self._channel in ready:
                 self._receive()
-            elif ready:
+                continue
+            # A stopped W looks like a busy one. Counted in waits, not by the clock: after a suspension of the machine
+            # both processes resume late.
+            if is_due and child._loses_patience(min(boot_s() - begun, max(step_s, 0.01))):
+                self._mourn("left a death unreported")
+            if ready:
                 drain(self._wakers[0])
                 return None
-            elif boot_s() >= until:
+            if boot_s() >= until:
                 return None
-            elif child._is_due():
-                # Counted in idle steps, not by the clock: after a suspension both processes resume late.
-                child._patience_s -= step_s
-                if child._patience_s <= 0:
-                    self._mourn("left a death unreported")
 
     def _receive(self) -> None:
         assert self._channel is not None

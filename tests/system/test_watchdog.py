@@ -10,6 +10,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import statistics
@@ -32,6 +33,19 @@ from tests.system.guarded_family import daemonize, family, flee
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc"), pytest.mark.timing]
 
 ROOT = Path(__file__).parents[2]
+#: So many processes that change pid, session and parent without pause for 20 s; the first leaves after 0.3 s.
+HOPPER = """
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+int main(int count, char **words) {
+  time_t end = time(0) + 20;
+  if (fork()) { usleep(300000); return 0; }
+  setsid();
+  for (int i = 1; i < atoi(words[1]); i++) if (fork() == 0) { setsid(); break; }
+  while (time(0) < end) { if (fork() > 0) _exit(0); setsid(); }
+}
+"""
 PRELUDE = """
 import os, signal, socket, subprocess, sys, threading, time
 import cronq.keeper, cronq.process, cronq.watchdog
@@ -318,6 +332,29 @@ except WatchdogDied as error:
         assert facts["children"] == []
         until_gone(everybody, 0.1)
 
+    def test_a_stopped_watchdog_s_child_is_dead_at_the_deadline(self, script: Callable[[str], Script]) -> None:
+        guardian = script("""
+watchdog.start()
+deadline = boot_s() + 2.5
+child = watchdog.spawn({"directory": directory, "stubborn": True}, deadline_boot_s=deadline)
+say(watchdog=watchdog.pid, deadline=deadline)
+while not os.path.exists(directory + "/family"): time.sleep(0.01)
+os.kill(watchdog.pid, signal.SIGSTOP)
+try:
+    while child.wait(1.0) is None: pass
+except WatchdogDied:
+    say(ended=boot_s(), children=sorted(cronq.process.own_children()))
+""")
+        deadline = guardian.hear()["deadline"]
+        everybody = guardian.family()
+
+        facts = guardian.hear()
+
+        assert facts["children"] == []
+        until_gone(everybody, 0.1)
+        assert 0 < facts["ended"] - deadline < 0.5  # a lock ends 0.1 s later; the rest is for a busy machine
+        tell(f"watchdog stopped: all gone {(facts['ended'] - deadline) * 1000:.1f} ms after the deadline")
+
     def test_a_stopped_guardian_s_child_is_dead_before_the_deadline(self, script: Callable[[str], Script]) -> None:
         guardian = script("""
 watchdog.start()
@@ -450,6 +487,28 @@ class TestKilling:
             tell(f"fleeing process caught after {(boot_s() - begun) * 1000:.1f} ms")
             assert ending.survivors == ()
             assert ending.leftovers >= 1  # one that was killed may just have forked the next
+
+    @pytest.mark.skipif(shutil.which("cc") is None, reason="it takes a compiled program to fork that fast")
+    def test_many_processes_that_fork_and_leave_for_ever_are_caught_too(
+        self, guard: Callable[..., Watchdog], tmp_path: Path
+    ) -> None:
+        (tmp_path / "hop.c").write_text(HOPPER)
+        hopper = str(tmp_path / "hop")
+        subprocess.run(["cc", "-O1", "-o", hopper, str(tmp_path / "hop.c")], check=True)
+        watchdog = guard(lambda order, result: os.execv(hopper, [hopper, order["count"]]))
+
+        try:
+            for count in ("1", "64"):
+                child = watchdog.spawn({"count": count})
+                begun = boot_s()
+                ending = ended(child)
+                tell(f"{count} hopping processes caught after {(boot_s() - begun) * 1000:.1f} ms")
+                assert ending.survivors == ()
+                assert marked(hopper) == []
+                assert boot_s() - begun < 0.3 + 2 * keeper.SWEEP_S
+        finally:
+            for pid in marked(hopper):
+                process.kill(pid, signal.SIGKILL)
 
     @pytest.mark.parametrize("who", ["session", "child"])
     def test_what_cannot_be_killed_is_named_and_holds_nobody_up(

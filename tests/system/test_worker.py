@@ -360,6 +360,18 @@ def test_a_run_whose_watchdog_was_killed_is_lost_at_once_and_the_worker_goes_on(
     assert shop.result("add").outcome == "succeeded"
 
 
+@pytest.mark.timing
+def test_a_job_that_stops_its_watchdog_is_ended_with_all_it_started_and_the_worker_goes_on(shop: Installation) -> None:
+    run = shop.settles(shop.enqueue("stop-its-watchdog"), 30)
+
+    assert run.outcome == "timed_out"
+    assert (run.reason or "").startswith("it ran longer than its timeout of 1s")
+    assert run.duration_s is not None
+    assert run.duration_s < 1 + 0.5 + 10 + 5  # timeout, grace, patience; the rest is for a busy machine
+    assert not any(map(is_alive, shop.pids("stop-its-watchdog", 3)))
+    assert shop.result("add").outcome == "succeeded"
+
+
 @pytest.mark.parametrize(
     "step", [pytest.param(b'"lease"', id="of its start"), pytest.param(b'"outcome"', id="of its outcome")]
 )

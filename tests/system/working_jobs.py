@@ -154,6 +154,13 @@ def slow() -> None:
     time.sleep(1000)
 
 
+@job(name="stop-its-watchdog", timeout=1, grace=0.5)
+def stop_its_watchdog() -> None:
+    start_family("stop-its-watchdog")
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(1000)
+
+
 @job(name="busy", timeout=1, grace=1)
 def busy() -> None:
     tell("busy", os.getpid())
