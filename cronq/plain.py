@@ -20,6 +20,7 @@ from cronq.command import order_of, prepare
 from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.job import JobSpec
+from cronq.lean_row import RAN_TO_ITS_END
 from cronq.retention import failure_life_s, result_life_s
 from cronq.run import Run, Settlement
 
@@ -52,7 +53,7 @@ def perform_plainly(job_name: str, args_json: str) -> Any:
             _settle(app, started, spec, _failure(error, spec))
             raise
         value = None  # `sys.exit(0)` is success, as in any program
-    _settle(app, started, spec, Settlement("succeeded", "it ran to its end", return_value=value))
+    _settle(app, started, spec, Settlement("succeeded", RAN_TO_ITS_END, return_value=value))
     return value
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from cronq.clock import iso, tick_stamp, utc
 from cronq.errors import BadValue
+from cronq.lean_row import whole_row
 from cronq.replies import read_json
 
 #: Beyond this year (5138) is no time, but damage.
@@ -117,7 +118,8 @@ class Run:
 
     @classmethod
     def from_hash(cls, run_id: str, values: Mapping[str, str]) -> Run:
-        """Read a row; unknown fields are left out, so that rows of a newer version can be shown."""
+        """Read a row, lean or not; unknown fields are left out, so that rows of a newer version can be shown."""
+        values = whole_row(values)
         return cls(
             run_id=run_id,
             job=values.get("job", ""),

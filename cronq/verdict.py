@@ -7,6 +7,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from cronq.lean_row import RAN_TO_ITS_END
 from cronq.run import Settlement
 from cronq.safetext import storable
 from cronq.watchdog import ChildExit
@@ -40,7 +41,7 @@ def judge(
         value = left.get("value")
         shown = None if value is None else json.dumps(value)[:_MOST_SHOWN]
         notes = left.get("notes")
-        reason = "; ".join(["it ran to its end", *map(storable, notes if isinstance(notes, list) else ())])
+        reason = "; ".join([RAN_TO_ITS_END, *map(storable, notes if isinstance(notes, list) else ())])
         return Settlement("succeeded", reason, result_json=shown, return_value=value, **common)
     if ended.status < 0:
         name = _signal_name(-ended.status)

@@ -16,8 +16,8 @@ PACKAGE = Path(__file__).parents[1] / "cronq"
 LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
         "errors", "safetext", "replies", "outcomes", "clock", "current_run", "pattern", "zone", "cron", "schedule",
-        "surroundings", "arguments", "options", "job", "retention", "pause", "crontab", "due", "run", "places",
-        "registry", "sentinel_url", "config", "pickles", "foreign_schedule",
+        "surroundings", "arguments", "options", "job", "retention", "pause", "crontab", "due", "lean_row", "run",
+        "places", "registry", "sentinel_url", "config", "pickles", "foreign_schedule",
     ),
     "Redis words": (
         "keys", "scripts", "connection", "outage", "process", "rq_job", "tenure", "foreign_job",

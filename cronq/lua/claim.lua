@@ -89,8 +89,10 @@ local function move_on(name, state, tick, instant, mark, next)
 end
 
 local function settle_at_once(run, id, name, tick, kind, outcome, reason)
-    call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'trigger', kind[5], 'queue', kind[1],
-        'queued_at', now, 'decided_by', by, 'outcome', outcome, 'reason', reason, 'ended_at', now)
+    call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'decided_by', by, 'outcome', outcome,
+        'reason', reason, 'ended_at', now)
+    if kind[5] ~= 'schedule' then call('HSET', run, 'trigger', kind[5]) end
+    if kind[1] ~= 'default' then call('HSET', run, 'queue', kind[1]) end
     call('EXPIRE', run, batch.row_ttl)
     call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', outcome, 'job', name, 'run', id)
 end

@@ -34,14 +34,14 @@ for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [
     local found = call('TYPE', key).ok
     if found ~= 'none' and found ~= kind then return cjson.encode({'broken', key .. ' is not a ' .. kind}) end
 end
-local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution', 'started_at')
+local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution', 'started_at', 'facts')
 local status = call('HGET', hash, 'status')
 if row[3] ~= item.job then
     call('LREM', popped, 1, item.run)
     return cjson.encode({'unknown', 0})
 end
 local attempt = tonumber(row[2] or '') or 1
-if item.once and row[5] and row[1] ~= 'running' then return cjson.encode({'begun', attempt}) end
+if item.once and (row[5] or row[6]) and row[1] ~= 'running' then return cjson.encode({'begun', attempt}) end
 if row[1] == 'done' then
     if status ~= 'queued' and not item.plain then
         call('LREM', popped, 1, item.run)

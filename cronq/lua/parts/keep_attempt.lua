@@ -1,6 +1,28 @@
--- Part of start_run, park_run and rerun_run. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
+-- Part of start_run, park_run, rerun_run and reopen_runs. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
 -- the last 20, oldest first), and opens the row for the next one. *attempt* is the number of the one that ended.
+
+-- Writes into a lean row what lean_row has taken out of it.
+local function restore_row(row)
+    local known = redis.call('HMGET', row, 'facts', 'tick', 'host', 'outcome', 'worker')
+    if known[4] ~= 'succeeded' then return end
+    local worker = known[5]
+    local pid, queued, waited, worked, rss, user, system, ending =
+        string.match(known[1] or '', '^(%d+) (%-?%d+) (%-?%d+) (%-?%d+) (%S+) (%S+) (%S+) (%S+)$')
+    if pid then
+        local from = (tonumber(known[2] or '') or 0) * 1000 + tonumber(queued)
+        local function seconds(ms) return string.format('%.3f', ms / 1000) end
+        redis.call('HSET', row, 'pid', pid, 'queued_at', seconds(from), 'started_at', seconds(from + tonumber(waited)),
+            'ended_at', seconds(from + tonumber(waited) + tonumber(worked)))
+        if rss ~= '-' then redis.call('HSETNX', row, 'exit_code', '0') end
+        if ending ~= '-' then worker = (known[3] or '') .. '.' .. pid .. '.' .. ending end
+    end
+    redis.call('HDEL', row, 'facts')
+    if worker then redis.call('HSETNX', row, 'decided_by', 'worker ' .. worker) end
+    redis.call('HSETNX', row, 'reason', 'it ran to its end')
+end
+
 local function keep_attempt(row, attempt)
+    restore_row(row)
     local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}
     local values = redis.call('HMGET', row, 'attempts', unpack(facts))
     local kept = {attempt = attempt}
