@@ -77,7 +77,7 @@ class Cronq(Later):
         self._given_client = client
         self.keys = Keys(self.config.prefix)
         self.clock = ServerClock()
-        self._clock_read_boot = -1e9
+        self._clock_read_boot: float | None = None
         self._clock_lock = threading.Lock()
 
     @classmethod
@@ -153,7 +153,7 @@ class Cronq(Later):
     def now_s(self) -> float:
         """Server time, epoch seconds; read from Redis now and then, carried on by the boot clock in between."""
         with self._clock_lock:
-            if boot_s() - self._clock_read_boot > _READ_CLOCK_S:
+            if self._clock_read_boot is None or boot_s() - self._clock_read_boot > _READ_CLOCK_S:
                 try:
                     self._read_clock()
                 except (RedisError, OSError):
@@ -391,7 +391,7 @@ class Cronq(Later):
             Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
             Chore("requeued", _COMPARE_S, self.requeued.once),
-            Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys).once),
+            Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
             Chore("audit", _AUDIT_S, audit.once),
         ]
         if self.config.publish_rq_cron:

@@ -88,7 +88,6 @@ class Beat:
         self.epoch = ""
         self.won = 0
         self.last_pass_s: float | None = None
-        self._last_s = 0.0
         self._id = secrets.token_hex(4)
         self._passes = 0
         self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
@@ -144,9 +143,8 @@ class Beat:
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            moved = self.mender.mend("", "a key that all jobs share has a wrong type", self._last_s)
+            moved = self.mender.mend("", "a key that all jobs share has a wrong type", self.jobs.server_now_s())
             return PassResult(wait_s=0.0 if moved else LOOK_EVERY_S)
-        self._last_s = reading.now_s
         self._confirm(result)
         self._passes += 1
         nexts: list[float] = [] if reading.next_score is None else [reading.next_score]

@@ -253,6 +253,11 @@ class JobStore:
         ]
         return (str(reply["jobs"]), str(reply["agenda"])), seen
 
+    def server_now_s(self) -> float:
+        """The server's time, epoch seconds; one round trip."""
+        seconds, micros = self.client.time()
+        return seconds + micros / 1e6
+
     def set_aside_wrong_types(self, name: str | None, now_s: float) -> list[str]:
         """Move keys of a wrong type out of the way, for a week; their names.
 

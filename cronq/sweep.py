@@ -62,7 +62,7 @@ class Sweep:
         self._put_back: Any = scripts.load(client, "put_back_run")
         self._free_locks: Any = scripts.load(client, "free_locks")
         self._steady_since: float | None = None
-        self._last_answer = 0.0
+        self._last_answer: float | None = None
         self._ahead_s: float | None = None
         self._popped: dict[tuple[str, bytes], float] = {}
         self._tidied: float | None = None  #: when, on the boot clock
@@ -124,7 +124,7 @@ class Sweep:
         """Whether Redis has been there all the time, for the guardians too, and its clock has run like ours."""
         ahead_s = server_s - boot
         longest_gap_s = sweep_every_s(self.lost_after_s) + max(0.5, self.lost_after_s / 2)
-        is_gap = boot - self._last_answer > longest_gap_s
+        is_gap = self._last_answer is None or boot - self._last_answer > longest_gap_s
         is_jump = self._ahead_s is not None and abs(ahead_s - self._ahead_s) > _JUMP_S
         if self._steady_since is None or is_gap or is_jump:
             self._steady_since = boot

@@ -13,19 +13,21 @@ from typing import Any
 from redis import Redis
 
 from cronq import scripts
-from cronq.keys import RQ_SCHEDULED_JOBS, Keys
+from cronq.keys import RQ_SCHEDULED_JOBS, Keys, belongs_to_rq
 from cronq.open_runs import OpenRuns
 from cronq.replies import text
+from cronq.serving import SetAside
 
 log = logging.getLogger("cronq.beat")
 _MOST_BATCHES = 10
 
 
 class WaitingWalk:
-    """Walks over all waiting runs, some in each pass."""
+    """Walks over all waiting runs, some in each pass; *set_aside* moves a key of a wrong type out of the way."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: Keys, set_aside: SetAside) -> None:
         self.keys = keys
+        self.set_aside = set_aside
         self._runs = OpenRuns(client, keys, "waiting")
         self._mend: Any = scripts.load(client, "mend_waiting")
         self._walk: Iterator[list[str] | None] | None = None
@@ -42,5 +44,9 @@ class WaitingWalk:
 
     def _look(self, run_ids: list[str], now_s: float) -> None:
         keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS]
-        for run_id, what in self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids]):
+        mended, broken = self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids])
+        for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
+            if not belongs_to_rq(key) and self.set_aside(key, kind, now_s):  # its runs are listed in the next walk
+                log.error("MEND moved %s aside for a week: it had a wrong type or value", key)
+        for run_id, what in mended:
             log.warning("MEND %s was on no list; it waits for its %s", text(run_id), text(what))

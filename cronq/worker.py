@@ -73,7 +73,7 @@ class Worker(rq.Worker):
         self._leave_at: float | None = None
         self._present: StopRequest | None = None
         self._outage = Outage(log, self.connection)
-        self._last_heartbeat = 0.0
+        self._last_heartbeat: float | None = None
 
     # The loop
 
@@ -368,7 +368,8 @@ class Worker(rq.Worker):
         """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
         assert self.app is not None
         now = boot_s()
-        if now - self._last_heartbeat < min(_HEARTBEAT_S, self.app.config.lost_after / 3):
+        every_s = min(_HEARTBEAT_S, self.app.config.lost_after / 3)
+        if self._last_heartbeat is not None and now - self._last_heartbeat < every_s:
             return
         self._last_heartbeat = now
         with self._prompt.pipeline(transaction=False) as pipe:

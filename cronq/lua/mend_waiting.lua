@@ -2,18 +2,22 @@
 --
 -- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs
 -- ARGV  1 prefix   2 now (epoch seconds)   3… run ids
--- Returns [[run id, what it waits for]…] of those that were in no list: `lock <name>` or `time`
+-- Returns {[[run id, what it waits for]…], [[key, its kind]…]}: those that were in no list, `lock <name>` or `time`; and
+--         keys of a wrong type, which keep runs from being listed until they are moved aside
 --
 -- A run that waits for a lock belongs into the list of that lock, and the lock into `waiting`; the sweep wakes it from
 -- there when the lock is free. One that waits for its time belongs into `delayed`, where it is noticed that
--- rq-scheduler's store has lost it. Keys of a wrong type are left to those who move them aside.
+-- rq-scheduler's store has lost it.
 --
 -- One step, because a run is woken, parked and settled between any two commands: one that is put into a list after it
 -- was woken would be woken twice.
 local call, prefix = redis.call, ARGV[1]
+local broken = {}
 local function is(key, kind)
     local found = call('TYPE', key).ok
-    return found == 'none' or found == kind
+    if found == 'none' or found == kind then return true end
+    broken[#broken + 1] = {key, kind}
+    return false
 end
 local can_list = is(KEYS[1], 'set')
 local can_delay = is(KEYS[2], 'zset') and is(KEYS[3], 'zset')
@@ -51,4 +55,4 @@ for i = 3, #ARGV do
     end
     if what then mended[#mended + 1] = {id, what} end
 end
-return mended
+return {mended, broken}

@@ -577,3 +577,13 @@ def test_a_flushed_redis_gets_its_jobs_back_and_no_burst(app: Cronq, redis: Redi
     assert [row.outcome or row.state for row in rows] == ["queued"]
     assert (rows[0].tick or 0) > flushed
     assert len(journal.of("EPOCH")) == 1
+
+
+def test_what_a_beat_moves_aside_in_its_first_pass_carries_the_time_of_that(app: Cronq, redis: Redis) -> None:
+    """Else a key that is moved aside by the next beat would replace it."""
+    redis.set("cronq:agenda", "junk")
+
+    app.beat().pass_once()
+
+    (aside,) = redis.keys("cronq:broken:cronq:agenda:*")
+    assert aside.decode().rpartition(":")[2] >= "2020"
