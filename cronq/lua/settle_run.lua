@@ -109,6 +109,7 @@ if item.rq_status then
     if (status or '') ~= item.rq_status then return 'stale' end
 end
 
+local was = row.state
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
 lean_row(row)
@@ -148,5 +149,5 @@ end
 try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
     'run', item.run)
 if item.plain then return 'settled' end
-settle_in_rq(row[1] == 'queued')
+settle_in_rq(was == 'queued')
 return call('EXISTS', 'rq:job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'
