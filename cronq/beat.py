@@ -22,7 +22,7 @@ from cronq.chores import Chore, do_chores, say_once
 from cronq.claim import QUEUED, Answer, Claimer, TickClaim
 from cronq.clock import ServerClock, iso, rest
 from cronq.due import decide
-from cronq.errors import CronqError
+from cronq.errors import CronqError, SpecTooNew
 from cronq.job import JobSpec
 from cronq.job_store import MARK_AHEAD_S, JobStore
 from cronq.mend import Mender
@@ -91,7 +91,9 @@ class Beat:
         self._id = secrets.token_hex(4)
         self._passes = 0
         self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
-        self._specs: OrderedDict[str, tuple[str, JobSpec]] = OrderedDict()
+        self._specs: OrderedDict[str, tuple[str, JobSpec | SpecTooNew]] = OrderedDict()
+        self._newer = self._passed_by = 0  # due jobs of a newer cronq: in this pass, and in front of the next
+        self._has_said_newer = False
         self._broken: dict[str, str] = {}  # what was said of jobs that could not even be mended
         self._said_of_pass = ""
         self._unconfirmed: deque[_Sent] = deque()
@@ -134,7 +136,8 @@ class Beat:
         """Claim everything that is due; *now_s* replaces the server's time in tests."""
         result = PassResult()
         try:
-            reading = self.jobs.read_due(_MOST_JOBS, now_s, held_back=self.serving is not None)
+            held_back = self.serving is not None
+            reading = self.jobs.read_due(_MOST_JOBS, now_s, held_back=held_back, from_rank=self._passed_by)
             self._check_clock(reading)
             if self.clock.holding:
                 return result
@@ -151,13 +154,25 @@ class Beat:
         self._claim_all(reading, result, nexts)
         self._serve_soon(reading, nexts)
         self.last_pass_s = reading.now_s
-        if len(reading.due) == _MOST_JOBS:
+        self._pass_by(reading)
+        if reading.is_cut:
             result.wait_s = 0.0
         elif nexts:
             passed = self.clock.now_s() - reading.server_s
             ahead = min(nexts) - reading.now_s - passed
             result.wait_s = min(LOOK_EVERY_S, max(0.0, ahead) + self._phase_s)
         return result
+
+    def _pass_by(self, reading: DueReading) -> None:
+        """Have the next pass begin behind the jobs of a newer cronq, which stay where they are, as long as more is due.
+
+        There they are looked at once in a round, however many they are.
+        """
+        newer = reading.newer + self._newer
+        self._passed_by = self._passed_by + newer if reading.is_cut else 0
+        if newer and not self._has_said_newer:
+            self._has_said_newer = True
+            log.warning("LEFT to newer beats: due jobs that a newer cronq stored (now %d); upgrade this one", newer)
 
     def _serve_soon(self, reading: DueReading, nexts: list[float]) -> None:
         """Have what is held back elsewhere and due served right after this pass; wake for the next of it."""
@@ -205,12 +220,16 @@ class Beat:
     def _batches(self, reading: DueReading, nexts: list[float]) -> Iterator[list[TickClaim]]:
         claims: list[TickClaim] = []
         specs = self._specs_of(reading.due)
-        made = 0
+        made = self._newer = 0
         for due in reading.due:
             if made >= _MOST_TICKS:
                 nexts.append(0.0)  # the rest follows at once, after the chores
                 break
-            decided = self._decided_or_not(due, specs.get(due.name), reading, nexts)
+            spec = specs.get(due.name)
+            if isinstance(spec, SpecTooNew):
+                self._newer += 1
+                continue
+            decided = self._decided_or_not(due, spec, reading, nexts)
             made += len(decided)
             claims += decided
             while len(claims) >= self.batch:
@@ -253,9 +272,10 @@ class Beat:
             nexts.append(last)
         return [TickClaim(spec, due.version, decision) for decision in decisions]
 
-    def _specs_of(self, due: Sequence[DueJob]) -> dict[str, JobSpec]:
+    def _specs_of(self, due: Sequence[DueJob]) -> dict[str, JobSpec | SpecTooNew]:
         """The specs of these jobs; only those that changed since they were last read come from Redis."""
-        found: dict[str, JobSpec] = {}
+        found: dict[str, JobSpec | SpecTooNew] = {}
+        spec: JobSpec | SpecTooNew
         wanted: dict[str, str] = {}
         for job in due:
             cached = self._specs.get(job.name)
@@ -267,6 +287,8 @@ class Beat:
             for name, raw in self.jobs.specs(wanted).items():
                 try:
                     spec = JobSpec.from_json(raw, name=name)
+                except SpecTooNew as error:
+                    spec = error
                 except Exception as error:  # whatever stands there: that job is mended, the others go on
                     log.debug("job %s: %s", name, error)
                     continue

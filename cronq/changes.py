@@ -17,7 +17,7 @@ from typing import TypeVar
 from cronq.claim import Claimer, TickClaim
 from cronq.clock import iso
 from cronq.due import decide
-from cronq.errors import Conflict, CronqError, DefinitionError, UnknownJob
+from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.job import JobSpec
 from cronq.job_store import JobStore
 from cronq.pause import Pause
@@ -52,7 +52,7 @@ class Changes:
         """Add or update a job; `created`, `changed` or `same`.
 
         A changed schedule or catch-up rule begins now; any other change leaves the pending ticks alone, so
-        that a deploy does not cost the catch-up of what fell into it.
+        that a deploy does not cost the catch-up of what fell into it. Raises SpecTooNew for a job of a newer cronq.
         """
         return self._retrying(lambda: self._save(spec, source, origin))
 
@@ -66,6 +66,8 @@ class Changes:
             expected = known.version
         elif known is None:
             expected = ""
+        elif isinstance(known, SpecTooNew):
+            raise known
         else:  # damaged: whatever was there is replaced
             expected = self.jobs.version_of(spec.name)
         following = spec.schedule.next_after(now) if spec.schedule is not None else None
@@ -105,7 +107,11 @@ class Changes:
         return self._retrying(change)
 
     def remove(self, name: str, *, by: str) -> int:
-        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""
+        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob.
+
+        Also one of a newer cronq, whose last ticks are not recorded then: after going back to this version it is the
+        way out.
+        """
 
         def change() -> int:
             now = self.now_s()
@@ -117,6 +123,8 @@ class Changes:
                     raise
                 except CronqError as error:  # damage must not keep a job that somebody wants to be rid of
                     log.warning("the last ticks of job %s are not recorded: %s", name, error)
+            elif isinstance(job, SpecTooNew):
+                log.warning("the last ticks of job %s are not recorded: a newer cronq stored it", name)
             return self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s)
 
         return self._retrying(change)
@@ -156,11 +164,13 @@ class Changes:
         raise AssertionError("unreachable")
 
     def restore(self, spec: JobSpec, *, source: str, origin: str) -> str:
-        """Save a job that Redis has lost; one that is there stays as it is."""
+        """Save a job that Redis has lost; one that is there stays as it is. Raises SpecTooNew."""
         try:
             self.jobs.get(spec.name)
             return "same"
         except UnknownJob:
             return self.save(spec, source=source, origin=origin)
+        except SpecTooNew:
+            raise
         except CronqError:
             return self.save(spec, source=source, origin=origin)

@@ -23,7 +23,7 @@ from typing import Any
 
 from cronq.changes import Changes
 from cronq.crontab import Crontab, CrontabLine, Fault, options_of
-from cronq.errors import ConfigError, CronqError, DefinitionError, UnknownJob
+from cronq.errors import ConfigError, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.job import JobSpec, make_spec
 from cronq.job_store import JobStore
 from cronq.stored_job import StoredJob
@@ -86,9 +86,13 @@ class CrontabJobs:
         """Store the jobs of *crontab*; *prune* removes those whose line is gone, *dry* changes nothing.
 
         *options* are what each job gets besides what its line says. A line that no job can be made of is a fault.
+        Raises SpecTooNew, before anything is changed, when a newer cronq stored a job of this file.
         """
         report = CrontabReport(faults=list(crontab.faults), notes=list(crontab.notes))
         stored = self.jobs.find(self.jobs.names())
+        for job in stored.values():
+            if isinstance(job, SpecTooNew) and job.origin in _origins(source):
+                raise job  # its line would be taken for a new one, and run twice
         own = self._own(stored, source)
         names = names_for(crontab.lines, {name: job.spec for name, job in own.items()}, stored, source)
         specs: dict[str, tuple[JobSpec, str]] = {}
@@ -115,7 +119,7 @@ class CrontabJobs:
         return [job for job in found if isinstance(job, StoredJob) and is_ghost(job)]
 
     def _own(self, stored: Mapping[str, StoredJob | CronqError], source: Source) -> dict[str, StoredJob]:
-        origins = (_ORIGIN + source.path, _GONE + source.path)
+        origins = _origins(source)
         return {name: job for name, job in stored.items() if isinstance(job, StoredJob) and job.origin in origins}
 
     def _lay(
@@ -140,6 +144,10 @@ class CrontabJobs:
             self.changes.remove(name, by=by)
         except UnknownJob:  # somebody else was first
             pass
+
+
+def _origins(source: Source) -> tuple[str, str]:
+    return _ORIGIN + source.path, _GONE + source.path
 
 
 def zone_for(crontab: Crontab, tz: str | None) -> str:

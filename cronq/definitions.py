@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cronq.changes import Changes
-from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.errors import CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.job import JobSpec
 from cronq.job_store import JobStore
 from cronq.mend import Mender
@@ -99,6 +99,9 @@ class Definitions:
         spec, source, origin = self.known()[name]
         try:
             return self.changes.restore(spec, source=source, origin=origin) != "same"
+        except SpecTooNew as error:
+            log.warning("LEFT %s", error)
+            return False
         except CronqError as error:
             mender.mend(name, str(error), now_s)
         try:

@@ -86,6 +86,7 @@ class SpecTooNew(CronqError):
 
     def __init__(self, job: str, detail: str) -> None:
         self.job = job
+        self.origin = ""  #: where the job came from, as far as that is known
         super().__init__(
             f"job {job!r}: a newer cronq stored it ({detail}), so this one leaves it alone; upgrade this one, "
             f"or `cronq rm {job}` and store it again"

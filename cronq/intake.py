@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -13,11 +14,14 @@ from redis import Redis
 from cronq import scripts
 from cronq.clock import boot_s
 from cronq.holds import Hold
+from cronq.job import SPEC_LAYOUT
 from cronq.keys import RQ_SUSPENDED, Keys, rq_intermediate, rq_queue
 from cronq.replies import text
 
 #: A message wakes all idle workers of a queue: each waits up to so long before it looks whether an id is left for it.
 _SCATTER_S = 0.008
+#: Whether a job of a newer cronq has become one of ours again is seen after so long.
+_LEAVE_ALONE_S = 5.0
 
 
 class Intake:
@@ -33,6 +37,7 @@ class Intake:
         self.worker = worker
         self.woken = threading.Event()  #: set when a script says that something was queued where we look
         self._names: frozenset[str] = frozenset()
+        self._left_alone: dict[str, float] = {}  # job -> until when, on the boot clock
         self.held: str | None = None  #: why the last look was to take nothing, in words
         self._take: Any = scripts.load(client, "take_run")
         self._give_back: Any = scripts.load(client, "give_back")
@@ -68,7 +73,10 @@ class Intake:
 
     def _look(self, names: Sequence[str]) -> tuple[str, Any] | None:
         keys = [RQ_SUSPENDED, self.keys.holds, *map(rq_queue, names)]
-        found = self._take(keys=keys, args=[self.host, self.worker, *names])
+        now = boot_s()
+        self._left_alone = {job: until for job, until in self._left_alone.items() if until > now}
+        left_alone = json.dumps(list(self._left_alone))
+        found = self._take(keys=keys, args=[self.host, self.worker, self.keys.prefix, SPEC_LAYOUT, left_alone, *names])
         self.held = None
         if found is None:
             return None
@@ -80,4 +88,9 @@ class Intake:
 
     def give_back(self, queue: str, raw_id: Any) -> None:
         """Return an id that was taken and will not be served to the head of its queue."""
-        self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id])
+        self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id, "LPUSH"])
+
+    def leave_to_newer(self, queue: str, raw_id: Any, job: str) -> None:
+        """Return an id to the tail of its queue, and take none of *job* for some seconds: it is for a newer worker."""
+        self._left_alone[job] = boot_s() + _LEAVE_ALONE_S
+        self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id, "RPUSH"])

@@ -15,8 +15,8 @@ from redis.exceptions import ResponseError
 
 from cronq import scripts
 from cronq.clock import tick_stamp
-from cronq.errors import BadValue, Conflict, CronqError, UnknownJob
-from cronq.job import JobSpec
+from cronq.errors import BadValue, Conflict, CronqError, SpecTooNew, UnknownJob
+from cronq.job import SPEC_LAYOUT, JobSpec
 from cronq.keys import Keys
 from cronq.pause import Pause
 from cronq.replies import text
@@ -51,7 +51,7 @@ class JobStore:
         return sorted(text(name) for name in self.client.smembers(self.keys.jobs))
 
     def get(self, name: str) -> StoredJob:
-        """One job. Raises UnknownJob, with close matches, and DefinitionError for a damaged spec."""
+        """One job. Raises UnknownJob, with close matches, and SpecTooNew, DefinitionError for a damaged spec."""
         found = self.find([name])
         if name not in found:
             raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
@@ -103,12 +103,16 @@ class JobStore:
             replies = pipe.execute(raise_on_error=False)
         return {name: text(reply) for name, reply in zip(wanted, replies, strict=True) if isinstance(reply, bytes)}
 
-    def read_due(self, limit: int, now_s: float | None = None, *, held_back: bool = False) -> DueReading:
-        """The jobs whose next tick has come, the most overdue first; one round trip.
+    def read_due(
+        self, limit: int, now_s: float | None = None, *, held_back: bool = False, from_rank: int = 0
+    ) -> DueReading:
+        """The jobs whose next tick has come, the most overdue first, those of a newer cronq passed by; one round trip.
 
-        With *held_back* also when the first entry is due of what rq-scheduler and RQ hold back.
+        With *held_back* also when the first entry is due of what rq-scheduler and RQ hold back. The *from_rank* most
+        overdue are not looked at.
         """
-        args = [self.keys.prefix, limit, "" if now_s is None else repr(now_s), "1" if held_back else ""]
+        now = "" if now_s is None else repr(now_s)
+        args = [self.keys.prefix, limit, now, "1" if held_back else "", SPEC_LAYOUT, from_rank]
         reply = json.loads(text(self._read_due(keys=[self.keys.agenda, self.keys.epoch], args=args)))
         first, following = reply["delayed"]
         due = [_due_job(entry) for entry in reply.get("due", [])]
@@ -117,6 +121,8 @@ class JobStore:
             server_s=float(reply["server"]),
             epoch=reply["epoch"],
             due=due,
+            newer=reply["newer"],
+            is_cut=reply["cut"],
             next_score=float(reply["next"]) if reply["next"] else None,
             held_back=(number(first), number(following)),
         )
@@ -143,13 +149,15 @@ class JobStore:
 
         *mark* is given when the ticks to come have changed: none up to it will fire. With *instead_of*, id and score of
         an entry of rq-scheduler's store, that entry goes in the same step, if it is still there. Returns `created`,
-        `changed` or `same`. Raises Conflict when somebody else was first, CronqError for a damaged
-        key, DefinitionError for arguments that are too large.
+        `changed` or `same`. Raises Conflict when somebody else was first, SpecTooNew for a job
+        of a newer cronq, CronqError for a damaged key, DefinitionError for arguments that are too large.
         """
         template = fields_of(self.client, spec, "template", spec.name, spec.args_for_run(None, self.max_args))
         document: dict[str, Any] = {
             "name": spec.name,
             "spec": spec.to_json(),
+            "layout": spec.layout,
+            "knows": SPEC_LAYOUT,
             "version": secrets.token_hex(6),
             "expected": expected,
             "origin": origin,
@@ -168,6 +176,8 @@ class JobStore:
         answer = text(self._save(keys=keys, args=[json.dumps(document), *flat]))
         if answer == "conflict":
             raise Conflict(f"job {spec.name!r} was changed by somebody else just now; try again")
+        if answer == "newer":
+            raise SpecTooNew(spec.name, f"in a layout newer than {SPEC_LAYOUT}")
         if answer.startswith("broken "):
             raise CronqError(f"job {spec.name!r}: the key {answer[7:]} has a wrong type; a beat moves it aside")
         return answer
@@ -245,7 +255,7 @@ class JobStore:
 
     def audit(self, cursors: tuple[str, str], count: int) -> tuple[tuple[str, str], list[AuditedJob]]:
         """Look through about *count* jobs for damage: where to go on ("0" is the beginning), and what was seen."""
-        args = [self.keys.prefix, *cursors, count]
+        args = [self.keys.prefix, *cursors, count, SPEC_LAYOUT]
         reply = json.loads(text(self._audit(keys=[self.keys.jobs, self.keys.agenda], args=args)))
         seen = [
             AuditedJob(name, what, moment(mark), number(score), spec)

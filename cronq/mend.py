@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from cronq.changes import Changes
-from cronq.errors import CronqError
+from cronq.errors import CronqError, SpecTooNew
 from cronq.job import JobSpec
 from cronq.job_store import MARK_AHEAD_S, JobStore
 from cronq.keys import belongs_to_rq
@@ -48,6 +48,8 @@ class Mender:
 
         *key* and *kind* are what the claim script named: a key, and the type it should have.
         """
+        if name and isinstance(self.jobs.find([name]).get(name), SpecTooNew):
+            return True  # what is in its way is for processes of that version to judge
         moved: list[str] = []
         score = self.jobs.agenda_score(name) if name and key != self.jobs.keys.agenda else None
         if key.startswith(f"{self.jobs.keys.prefix}:") and kind:
@@ -65,7 +67,10 @@ class Mender:
         self._say(name, reason, moved)
         if belongs_to_rq(key):
             return False  # RQ's keys are not ours to move: a person has to look
-        return self._redefine(name, now_s) and self._remark(name, score, now_s)
+        try:
+            return self._redefine(name, now_s) and self._remark(name, score, now_s)
+        except SpecTooNew:  # stored by a newer cronq since it was looked at
+            return True
 
     def quiet(self, names: Iterable[str]) -> None:
         """These jobs were claimed: say it again should one break again."""
@@ -98,6 +103,8 @@ class Mender:
             expected = self.jobs.version_of(name)
             self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=mark, next_tick=following)
             return True
+        except SpecTooNew:
+            raise
         except CronqError as error:
             self._say(name, str(error), [])
             return False
@@ -143,6 +150,8 @@ class Audit:
         """Hold the agenda against the mark: an entry too late, or none, would silence the job."""
         try:
             schedule = JobSpec.from_json(job.spec, name=job.name).schedule
+        except SpecTooNew:
+            return
         except CronqError as error:
             self.mender.mend(job.name, str(error), now_s)
             return

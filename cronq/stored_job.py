@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cronq.errors import BadValue, CronqError
+from cronq.errors import BadValue, CronqError, SpecTooNew
 from cronq.job import JobSpec
 from cronq.outcomes import BAD
 from cronq.pause import LATE_S, Pause
@@ -90,6 +90,8 @@ class DueReading:
     epoch: str
     due: list[DueJob]
     next_score: float | None
+    newer: int = 0  #: due jobs that were passed by, because a newer cronq stored them
+    is_cut: bool = False  #: whether more may be due than was looked at
     #: First score, and first one after now, of what rq-scheduler and RQ hold back.
     held_back: tuple[float | None, float | None] = (None, None)
 
@@ -146,13 +148,18 @@ def due_job(name: str, score: str, version: str, mark: str, pause: str) -> DueJo
 
 
 def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
-    """A job from the replies for its two hashes and its agenda entry. Raises CronqError when it is damaged."""
+    """A job from the replies for its two hashes and its agenda entry. Raises SpecTooNew, CronqError for damage."""
     if not isinstance(definition, dict):
         raise CronqError(f"a job's key has a wrong type ({definition}); a beat moves it aside")
     words = texts(definition)
     known = texts(state) if isinstance(state, dict) else {}
+    try:
+        spec = JobSpec.from_json(words.get("spec", ""), name=name, layout=whole(words.get("layout")) or 1)
+    except SpecTooNew as error:
+        error.origin = words.get("origin", "")
+        raise
     return StoredJob(
-        spec=JobSpec.from_json(words.get("spec", ""), name=name),
+        spec=spec,
         version=words.get("version", ""),
         source=words.get("source", ""),
         origin=words.get("origin", ""),

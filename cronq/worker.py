@@ -26,7 +26,7 @@ from rq.logutils import setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, format_duration, rest
-from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, UnknownJob
+from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
 from cronq.foreign_run import ForeignRuns
 from cronq.guardian import Guardian
 from cronq.hosts import Heart, Hosts
@@ -210,6 +210,10 @@ class Worker(rq.Worker):
             job = self.app.jobs.get(run.job)
         except UnknownJob:
             self._drop(queue, run, "its job was removed")
+            return
+        except SpecTooNew as error:
+            log.warning("LEFT %s to a newer worker: %s", run_id, error)
+            self._intake.leave_to_newer(queue, raw_id, run.job)
             return
         except CronqError as error:
             self._drop(queue, run, str(error), outcome="failed")

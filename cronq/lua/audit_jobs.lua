@@ -3,6 +3,7 @@
 --
 -- KEYS  1 jobs   2 agenda
 -- ARGV  1 prefix   2 cursor over the jobs   3 cursor over the agenda   4 about how many
+--       5 newest layout of a spec the caller knows: jobs of a newer one are passed by
 -- Returns JSON {jobs, agenda: the next cursors ("0" at the end), seen: [[name, what, mark, score, spec]…]}
 --         what: "" (nothing to be seen), wrong_type, undefined or untemplated; absent values are ""
 --         A name of "" with wrong_type: one of the two keys itself.
@@ -31,13 +32,13 @@ local seen = {}
 local found = redis.call('SSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[4])
 for _, name in ipairs(found[2]) do
     local job = ARGV[1] .. ':job:' .. name
-    local known = redis.pcall('HMGET', job, 'version', 'scheduled', 'spec')
+    local known = redis.pcall('HMGET', job, 'version', 'scheduled', 'spec', 'layout')
     local mark = redis.pcall('HGET', job .. ':state', 'mark')
     local score = redis.call('ZSCORE', KEYS[2], name)
     local what = ''
     if failed(known) or failed(mark) then
         seen[#seen + 1] = {name, 'wrong_type', '', '', ''}
-    else
+    elseif (tonumber(known[4] or '') or 1) <= tonumber(ARGV[5]) then
         if not known[1] or not known[3] then
             what = 'undefined'
         elseif redis.call('EXISTS', job .. ':template') == 0 then

@@ -1,11 +1,11 @@
--- Returns an id that this worker has popped and will not serve to the head of its queue.
+-- Returns an id that this worker has popped and will not serve to its queue.
 --
 -- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}
--- ARGV  1 id
+-- ARGV  1 id   2 LPUSH for the head, RPUSH for the tail
 -- Returns 1 when it is queued again, 0 when it was not there any more: somebody else has returned it, or this very call
 --         has, and its reply was lost.
 --
 -- One step, because an id that is pushed without having been removed would be there twice.
 if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-redis.call('LPUSH', KEYS[2], ARGV[1])
+redis.call(ARGV[2], KEYS[2], ARGV[1])
 return 1

@@ -2,8 +2,11 @@
 --
 -- KEYS  1 agenda (ZSET)   2 epoch (STRING)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
---       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], next, delayed}; absent values are "".
+--       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""   5 newest layout of a spec the caller knows
+--       6 how many of the most overdue jobs are not to be looked at
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, next, delayed}; absent values are "".
+--   `newer` is how many due jobs were passed by because their spec has a newer layout: an older process leaves them
+--   alone, and they must not take the places of others. `cut`: more may be due than was looked at.
 --   `next` is the first agenda score after now. `delayed` is the first score, due or not, and the first after now,
 --   of what is held back elsewhere; what cannot be read there does not count. A job whose keys have a wrong type comes with version "!".
 --
@@ -11,18 +14,29 @@
 -- time would make a tick look claimed that was not, and the other way round.
 local time = redis.call('TIME')
 local now = ARGV[3] ~= '' and tonumber(ARGV[3]) or (tonumber(time[1]) + tonumber(time[2]) / 1000000)
-local flat = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[2]))
-local due = {}
-for i = 1, #flat, 2 do
-    local name = flat[i]
+local most, knows, rank = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local due, newer, is_cut = {}, 0, false
+local function read(name, score)
     local job = ARGV[1] .. ':job:' .. name
-    local version = redis.pcall('HGET', job, 'version')
-    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause')
-    if type(version) == 'table' and version.err or state.err then
-        due[#due + 1] = {name, flat[i + 1], '!', '', ''}
-    else
-        due[#due + 1] = {name, flat[i + 1], version or '', state[1] or '', state[2] or ''}
+    local known = redis.pcall('HMGET', job, 'version', 'layout')
+    if not known.err and known[2] and (tonumber(known[2]) or 1) > knows then
+        newer = newer + 1
+        return
     end
+    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause')
+    if known.err or state.err then
+        due[#due + 1] = {name, score, '!', '', ''}
+    else
+        due[#due + 1] = {name, score, known[1] or '', state[1] or '', state[2] or ''}
+    end
+end
+for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all the same
+    local wanted = most - #due
+    local flat = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', rank, wanted)
+    for i = 1, #flat, 2 do read(flat[i], flat[i + 1]) end
+    rank = rank + #flat / 2
+    is_cut = #flat == 2 * wanted
+    if not is_cut or #due == most then break end
 end
 local after = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local first, following = '', ''
@@ -48,6 +62,8 @@ return cjson.encode({
     server = time[1] .. '.' .. string.format('%06d', tonumber(time[2])),
     epoch = epoch or '',
     due = #due > 0 and due or nil,
+    newer = newer,
+    cut = is_cut,
     next = after[2] or '',
     delayed = {first, following},
 })

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual
--- ARGV  1 JSON {name, spec, version, expected, origin, source, scheduled, mark, next, events, instead}
+-- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead}
+--       layout: that of the spec   knows: the newest layout that the caller can read
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
@@ -11,6 +12,7 @@
 --       longer there, nothing is written
 -- Returns created | changed | same | conflict (it is another version by now; nothing was written)
 --       | broken <key> (a wrong type; nothing was written)
+--       | newer (a newer cronq stored the job; nothing was written)
 --
 -- One step, because a spec without its mark would fire ticks from before it was saved, and an agenda entry
 -- without its spec is a ghost.
@@ -20,7 +22,8 @@ for i, kind in ipairs(kinds) do
     local found = redis.call('TYPE', KEYS[i]).ok
     if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
 end
-local held = redis.call('HMGET', KEYS[2], 'version', 'spec')
+local held = redis.call('HMGET', KEYS[2], 'version', 'spec', 'layout')
+if (tonumber(held[3] or '') or 1) > job.knows then return 'newer' end
 if (held[1] or '') ~= job.expected then return 'conflict' end
 if job.instead then
     local score = redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', job.instead[1])
@@ -29,7 +32,8 @@ if job.instead then
 end
 redis.call('SADD', KEYS[1], job.name)
 for i = 7, 9 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
-redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled)
+redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled,
+    'layout', job.layout)
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[4], unpack(ARGV, 2))
 if held[1] and held[2] == job.spec and not job.mark then return 'same' end

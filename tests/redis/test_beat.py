@@ -381,7 +381,7 @@ def test_ticks_decided_before_a_long_suspension_and_claimed_after_it_do_not_fire
 def test_a_lost_mark_is_not_taken_up_again_before_ticks_whose_rows_and_dedup_keys_are_gone(
     app: Cronq, store: Store, redis: Redis, has_agenda: bool
 ) -> None:
-    spec = store("invoices", mark=T, overlap="allow", catchup="all", keep=10)
+    spec = store("invoices", mark=T, overlap="allow", catchup="all", keep=10, max_catchup=10)
     beat = app.beat()
     for minute in range(1, 31):
         beat.pass_once(now_s=T + minute * MINUTE + 0.1)
@@ -484,7 +484,7 @@ def test_junk_in_a_stored_schedule_silences_nobody_else(
     assert {run_id.split("-")[0] for run_id in queued(redis)} >= {"before", "later"}
     for name in ("before", "later"):
         assert [row.tick for row in app.history(name)] == [T + 3 * MINUTE, T + 2 * MINUTE, T + MINUTE]
-    told = journal.of("BROKEN job=junk")
+    told = journal.of("BROKEN job=junk") or journal.of("LEFT to newer beats")  # a rule of nobody may be one to come
     assert 1 <= len(told) == len(set(told))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -39,8 +40,8 @@ class HandServer(JobStore):
 
     now = float(T)
 
-    def read_due(self, limit: int, now_s: float | None = None, *, held_back: bool = False) -> DueReading:
-        return replace(super().read_due(limit, self.now, held_back=held_back), server_s=self.now)
+    def read_due(self, limit: int, now_s: float | None = None, **options: Any) -> DueReading:
+        return replace(super().read_due(limit, self.now, **options), server_s=self.now)
 
 
 class Stage:
