@@ -127,7 +127,7 @@ class Scene:
 
     def pass_by(self, url: str, clock: PatientClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Run a beat behind *url* until it has had time for everything."""
-        monkeypatch.setattr("cronq.beat.boot_s", clock.boot_s)
+        monkeypatch.setattr("cronq.chores.boot_s", clock.boot_s)
         monkeypatch.setattr("cronq.beat.rest", clock.rest)
         monkeypatch.setattr("cronq.sweep.boot_s", clock.boot_s)
         monkeypatch.setattr("cronq.sweep._JUMP_S", float("inf"))  # time passes here, not for the server
