@@ -138,7 +138,7 @@ class ForeignRuns:
         process: Child | None = None
         ended: ChildExit | None = None
         try:
-            process = stop.child = self._spawn(job, worker._watchdog)
+            process = stop.child = self._spawn(job, worker.parts.watchdog)
             ended = self._watch(job, process, stop, begun)
             left = _read(process.result)
         except Exception as error:  # also a mistake of ours: a child that nobody watches may not run on
@@ -222,7 +222,7 @@ class ForeignRuns:
                     log.error("UNRECORDED %s: Redis refused how it ended: %s", job.id, error)
                     return "unknown"
                 log.warning("UNWRITTEN %s: %s; trying on", job.id, error)
-                if rest(pause_s, self.worker._guardian.giving_up):
+                if rest(pause_s, self.worker.parts.guardian.giving_up):
                     log.error("ABANDONED %s: leaving without Redis", job.id)
                     return "unknown"
                 pause_s = min(pause_s * 2, BACKOFF_S[1])

@@ -27,16 +27,12 @@ from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, format_duration, rest
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
-from cronq.foreign_run import ForeignRuns
-from cronq.guardian import Guardian
-from cronq.hosts import Heart, Hosts
-from cronq.intake import Intake
 from cronq.keys import rq_intermediate, rq_job
 from cronq.outage import BACKOFF_S, Outage
 from cronq.replies import text
 from cronq.run import REMOVED, Run, Settlement
 from cronq.stop_request import StopRequest
-from cronq.watchdog import Watchdog
+from cronq.worker_parts import Parts, make_parts
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -74,6 +70,7 @@ class Worker(rq.Worker):
         self._present: StopRequest | None = None
         self._outage = Outage(log, self.connection)
         self._last_heartbeat: float | None = None
+        self._parts: Parts | None = None
 
     # The loop
 
@@ -97,7 +94,9 @@ class Worker(rq.Worker):
         if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
             setup_loghandlers(logging_level or "INFO", date_format, log_format, name="cronq")
         self._install_signal_handlers()
-        self._prepare()
+        self._parts = make_parts(
+            self, self.app, facts=self._facts, on_look=self._beat_heart, on_broken=self._move_aside
+        )
         try:
             self._outage.ride_out(self.app.now_s, self._stopping)
             self._outage.ride_out(lambda: self.bootstrap(logging_level, date_format, log_format), self._stopping)
@@ -105,31 +104,12 @@ class Worker(rq.Worker):
         finally:
             self._leave()
 
-    def _prepare(self) -> None:
-        """What must happen while this process has one thread: user code is imported, the watchdog forked."""
-        assert self.app is not None
-        self.app.load_jobs()
-        self._foreign = ForeignRuns(self, self.app.config.allow)
-        self._foreign.load_modules()
-        config = self.app.config
-        self._intake = Intake(self.connection, self.app.keys, host=config.host, worker=self.name)
-        self._watchdog = Watchdog(self._foreign.child_main)
-        self._watchdog.start()
-        runs = self.app.guardian_runs()
-        self._prompt = runs.client
-        self._heart = Heart(Hosts(self._prompt, self.app.keys), "workers", self.name, config.host, self._facts)
-        self._guardian = Guardian(
-            runs,
-            self._watchdog,
-            self.app.run_lock,
-            self.app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
-            host=config.host,
-            pid=os.getpid(),
-            lost_after_s=config.lost_after,
-            on_look=self._beat_heart,
-            on_broken=self._move_aside,
-            no_commands=config.no_commands,
-        )
+    @property
+    def parts(self) -> Parts:
+        """What it works with. Raises RuntimeError before `work`."""
+        if self._parts is None:
+            raise RuntimeError(f"the worker {self.name} has not begun to work")
+        return self._parts
 
     def _loop(self, burst: bool, max_jobs: int | None, max_idle_time: int | None) -> bool:
         done = 0
@@ -142,7 +122,7 @@ class Worker(rq.Worker):
                 self._note_whether_held(burst)
                 self._outage.over()
                 if taken is not None and self._stopping.is_set():  # it came while the signal did
-                    self._intake.give_back(*taken)
+                    self.parts.intake.give_back(*taken)
                     break
                 if taken is not None:
                     self._serve(*taken)
@@ -166,7 +146,7 @@ class Worker(rq.Worker):
 
     def _note_whether_held(self, burst: bool) -> None:
         """Show RQ's tools when `rq suspend` or a drain keeps this worker from taking; a burst does not wait for it."""
-        held = self._intake.held
+        held = self.parts.intake.held
         if held is None:
             if self.get_state() == WorkerStatus.SUSPENDED:
                 log.warning("RESUMED")
@@ -183,7 +163,7 @@ class Worker(rq.Worker):
 
     def _take(self, wait_s: float) -> tuple[str, Any] | None:
         """(queue, raw id) of the next id; queues change places as RQ's dequeue strategies say."""
-        taken = self._intake.take([queue.name for queue in self._ordered_queues], wait_s)
+        taken = self.parts.intake.take([queue.name for queue in self._ordered_queues], wait_s)
         if taken is not None and len(self.queues) > 1:
             self.reorder_queues(next(queue for queue in self.queues if queue.name == taken[0]))
         return taken
@@ -201,7 +181,7 @@ class Worker(rq.Worker):
             self._refuse(queue, raw_id, str(refusal))
             return
         if run is None:
-            self._foreign.serve(queue, raw_id)
+            self.parts.foreign.serve(queue, raw_id)
             return
         if not self.connection.exists(rq_job(run_id)):
             self._drop(queue, run, REMOVED.reason)
@@ -213,7 +193,7 @@ class Worker(rq.Worker):
             return
         except SpecTooNew as error:
             log.warning("LEFT %s to a newer worker: %s", run_id, error)
-            self._intake.leave_to_newer(queue, raw_id, run.job)
+            self.parts.intake.leave_to_newer(queue, raw_id, run.job)
             return
         except CronqError as error:
             self._drop(queue, run, str(error), outcome="failed")
@@ -235,7 +215,7 @@ class Worker(rq.Worker):
                 self.set_state(WorkerStatus.BUSY, pipeline=pipe)
                 self.set_current_job_id(run.run_id, pipeline=pipe)
                 pipe.execute()
-            outcome = self._guardian.execute(
+            outcome = self.parts.guardian.execute(
                 run,
                 job.spec,
                 present,
@@ -328,12 +308,11 @@ class Worker(rq.Worker):
     @property
     def is_orderly(self) -> bool:
         """Whether Redis knows how every run of this worker ended."""
-        return self._guardian.recorder.abandoned == 0
+        return self._parts is None or self._parts.guardian.recorder.abandoned == 0
 
     def _end_present(self) -> None:
-        guardian = getattr(self, "_guardian", None)
-        if guardian is not None:
-            guardian.giving_up.set()
+        if self._parts is not None:
+            self._parts.guardian.giving_up.set()
         if self._present is not None:
             self._present.leave_now(f"worker {self.name}")
 
@@ -360,7 +339,7 @@ class Worker(rq.Worker):
         assert self.app is not None
         super().subscribe()
         if self.pubsub is not None:
-            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self._intake.hear(text(message["data"]))})
+            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self.parts.intake.hear(text(message["data"]))})
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """The listener goes on whatever happens: losing it would lose every later command."""
@@ -376,7 +355,7 @@ class Worker(rq.Worker):
         if self._last_heartbeat is not None and now - self._last_heartbeat < every_s:
             return
         self._last_heartbeat = now
-        with self._prompt.pipeline(transaction=False) as pipe:
+        with self.parts.prompt.pipeline(transaction=False) as pipe:
             self.heartbeat(pipeline=pipe)
             pipe.hexists(self.key, "birth")
             pipe.time()
@@ -385,7 +364,7 @@ class Worker(rq.Worker):
         if not is_known:  # the heartbeat made what is there: the rest was lost with Redis
             self.register_birth()
             self.set_state(WorkerStatus.IDLE if self._present is None else WorkerStatus.BUSY)
-        self._heart.beat(self.app.clock.now_s())
+        self.parts.heart.beat(self.app.clock.now_s())
 
     def _facts(self) -> dict[str, Any]:
         """What this worker says of itself besides being alive."""
@@ -393,7 +372,7 @@ class Worker(rq.Worker):
         return {
             "queues": [queue.name for queue in self.queues],
             "clock_offset_s": None if offset is None else round(offset, 3),
-            "held": self._intake.held,
+            "held": None if self._parts is None else self._parts.intake.held,
         }
 
     def register_birth(self) -> None:
@@ -410,8 +389,8 @@ class Worker(rq.Worker):
         """Nothing, for the same reason."""
 
     def _leave(self) -> None:
-        self._watchdog.close()
-        for farewell in (self.teardown, self._heart.leave):
+        self.parts.watchdog.close()
+        for farewell in (self.teardown, self.parts.heart.leave):
             try:
                 farewell()
             except Exception as error:  # redis-py ends a subscription whose connection broke with an AttributeError

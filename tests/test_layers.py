@@ -33,7 +33,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "acts: running them": (
         "command", "capture", "channel", "keeper", "watchdog", "child", "stop_request", "verdict", "recorder",
-        "guarded", "guardian", "intake", "foreign_run", "worker", "pool",
+        "guarded", "guardian", "intake", "foreign_run", "worker_parts", "worker", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
     "the composition root": ("later", "app"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import io
+import os
+import signal
 import sys
 from typing import Any
 
@@ -43,6 +45,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "workers": (_WATCHING, "The workers, and what each is doing."),
     "check": (_WATCHING, "Checks for Nagios: redis, beat, clock."),
 }
+#: Verbs that go on until they are told to end, and then end in order.
+PROCESSES = ("dev", "beat", "worker")
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
     "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
@@ -78,6 +82,9 @@ class _Verbs(click.Group):
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)
+        if args and args[0] in PROCESSES:
+            # Until the verb listens for itself, which is after some imports: there is nothing yet to be ended in order.
+            signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         return super().resolve_command(ctx, args)
 
 
