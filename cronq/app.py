@@ -385,6 +385,7 @@ class Cronq(Later):
         heart = Heart(self.hosts, "beats", beat_id, self.config.host, beat.facts)
         if self.config.serve_rq_scheduler:
             beat.serving = Chore("held back", RENEW_EVERY_S, self.serving(by).once)
+        beat.audit = Chore("audit", _AUDIT_S, audit.once)
         beat.chores = [
             *([beat.serving] if beat.serving is not None else []),
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
@@ -392,7 +393,7 @@ class Cronq(Later):
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
             Chore("requeued", _COMPARE_S, self.requeued.once),
             Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
-            Chore("audit", _AUDIT_S, audit.once),
+            beat.audit,
         ]
         if self.config.publish_rq_cron:
             # Not at once: a beat that has just been started has ticks to serve first.

@@ -82,6 +82,7 @@ class Beat:
         self.clock = clock
         self.renew_epoch = renew_epoch
         self.chores = list(chores)
+        self.audit: Chore | None = None  #: the one that looks for jobs that no claim would meet
         self.serving: Chore | None = None  #: the one that serves what rq-scheduler and RQ hold back
         self.batch = batch
         self.leave: Callable[[], None] = lambda: None
@@ -94,6 +95,7 @@ class Beat:
         self._specs: OrderedDict[str, tuple[str, JobSpec | SpecTooNew]] = OrderedDict()
         self._newer = self._passed_by = 0  # due jobs of a newer cronq: in this pass, and in front of the next
         self._has_said_newer = False
+        self._listed = 0  # jobs on the agenda at the last look
         self._broken: dict[str, str] = {}  # what was said of jobs that could not even be mended
         self._said_of_pass = ""
         self._unconfirmed: deque[_Sent] = deque()
@@ -155,6 +157,9 @@ class Beat:
         self._serve_soon(reading, nexts)
         self.last_pass_s = reading.now_s
         self._pass_by(reading)
+        if self.audit is not None and reading.listed < self._listed / 2:  # the agenda was lost, or much of it
+            self.audit.due_boot = 0.0
+        self._listed = reading.listed
         if reading.is_cut:
             result.wait_s = 0.0
         elif nexts:

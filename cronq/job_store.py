@@ -122,6 +122,7 @@ class JobStore:
             epoch=reply["epoch"],
             due=due,
             newer=reply["newer"],
+            listed=reply["listed"],
             is_cut=reply["cut"],
             next_score=float(reply["next"]) if reply["next"] else None,
             held_back=(number(first), number(following)),
@@ -226,6 +227,11 @@ class JobStore:
             self.client.zrem(self.keys.agenda, name)
         else:
             self.client.zadd(self.keys.agenda, {name: next_tick})
+
+    def reschedule_all(self, next_ticks: Mapping[str, int]) -> None:
+        """Put jobs on the agenda that are missing there or stand too late; one round trip."""
+        if next_ticks:
+            self.client.zadd(self.keys.agenda, dict(next_ticks))
 
     def _job_keys(self, name: str) -> list[str]:
         keys = self.keys

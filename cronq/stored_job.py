@@ -91,6 +91,7 @@ class DueReading:
     due: list[DueJob]
     next_score: float | None
     newer: int = 0  #: due jobs that were passed by, because a newer cronq stored them
+    listed: int = 0  #: how many jobs are on the agenda, due or not
     is_cut: bool = False  #: whether more may be due than was looked at
     #: First score, and first one after now, of what rq-scheduler and RQ hold back.
     held_back: tuple[float | None, float | None] = (None, None)

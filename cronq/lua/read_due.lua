@@ -4,9 +4,11 @@
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""   5 newest layout of a spec the caller knows
 --       6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, next, delayed}; absent values are "".
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed}; absent values are
+--   "".
 --   `newer` is how many due jobs were passed by because their spec has a newer layout: an older process leaves them
---   alone, and they must not take the places of others. `cut`: more may be due than was looked at.
+--   alone, and they must not take the places of others. `cut`: more may be due than was looked at. `listed`: how many jobs
+--   are on the agenda, due or not.
 --   `next` is the first agenda score after now. `delayed` is the first score, due or not, and the first after now,
 --   of what is held back elsewhere; what cannot be read there does not count. A job whose keys have a wrong type comes with version "!".
 --
@@ -64,6 +66,7 @@ return cjson.encode({
     due = #due > 0 and due or nil,
     newer = newer,
     cut = is_cut,
+    listed = redis.call('ZCARD', KEYS[1]),
     next = after[2] or '',
     delayed = {first, following},
 })

@@ -524,6 +524,32 @@ def test_a_place_on_the_agenda_that_is_no_time_silences_nobody(
     assert app.jobs.get("odd").next_tick == T + 4 * MINUTE
 
 
+@pytest.mark.parametrize("loss", ["deleted", "of a wrong type", "most of it deleted"])
+def test_a_lost_agenda_is_whole_again_within_seconds_however_many_jobs_there_are(
+    app: Cronq, store: Store, redis: Redis, loss: str
+) -> None:
+    names = [f"job-{number}" for number in range(1300)]
+    for name in names:
+        store(name, mark=int(time.time()), cron="0 0 1 1 *")
+    store("later", mark=int(time.time()) - 2, cron="* * * * * *", overlap="allow")  # puts itself back
+    with running(app.beat()):
+        until(lambda: queued(redis), "the first tick")
+        if loss == "most of it deleted":
+            redis.zremrangebyrank(app.keys.agenda, 0, 1000)
+        else:
+            redis.delete(app.keys.agenda)
+        if loss == "of a wrong type":
+            redis.set(app.keys.agenda, "junk")
+
+        until(
+            lambda: redis.type(app.keys.agenda) == b"zset" and redis.zcard(app.keys.agenda) == len(names) + 1,
+            "all jobs on the agenda",
+            within_s=10,
+        )
+
+    assert all(redis.zscore(app.keys.agenda, name) is not None for name in names)
+
+
 def test_a_chore_that_fails_keeps_no_other_from_its_work(app: Cronq, store: Store, redis: Redis) -> None:
     store("invoices", mark=redis.time()[0], cron=None, every="1s")
     redis.set("cronq:waiting", "junk of a stranger")  # the sweep meets it
