@@ -6,7 +6,7 @@ local function keep_result(id, fields, life)
     local copy = stream .. ':copy'
     local found = redis.call('TYPE', stream).ok
     if found ~= 'none' and found ~= 'stream' then return end
-    redis.call('XADD', stream, 'MAXLEN', '~', 10, '*', unpack(fields))
+    redis.call('XADD', stream, 'MAXLEN', 10, '*', unpack(fields))
     redis.call('COPY', stream, copy, 'REPLACE')
     redis.call('RENAME', copy, stream)
     redis.call('EXPIRE', stream, life)
