@@ -39,7 +39,7 @@ from cronq.stop_request import StopRequest
 from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 
 if TYPE_CHECKING:
-    from cronq.worker import Worker
+    from cronq.worker import GuardedWorker as Worker
 
 log = logging.getLogger("cronq.worker")
 

@@ -46,20 +46,13 @@ _IDLE_WAIT_S = 1.0
 _HEARTBEAT_S = 5.0
 
 
-class Worker(rq.Worker):
-    """A guarded RQ worker: `cronq worker`, or `rq worker --worker-class cronq.Worker`.
-
-    Started by RQ's own command line it takes its settings, the job modules among them, from the environment.
-    """
+class GuardedWorker(rq.Worker):
+    """RQ's worker with a guardian for each run; *app* is absent only where RQ makes one to look at its record."""
 
     def __init__(
         self, queues: Any, name: str | None = None, *args: Any, app: Cronq | None = None, **options: Any
     ) -> None:
         self.app = app
-        if app is None and options.get("prepare_for_work", True):
-            from cronq.app import Cronq  # the composition root, when RQ's command line makes the worker
-
-            self.app = Cronq.from_env(client=options.get("connection"))
         if name is None and self.app is not None:
             # RQ refuses a name whose last bearer died without a word; in a container each has the same pid.
             name = f"{self.app.config.host}.{os.getpid()}.{secrets.token_hex(2)}"

@@ -18,7 +18,7 @@ from cronq.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
-    from cronq.worker import Worker
+    from cronq.worker import GuardedWorker
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Parts:
 
 
 def make_parts(
-    worker: Worker,
+    worker: GuardedWorker,
     app: Cronq,
     *,
     facts: Callable[[], Mapping[str, Any]],

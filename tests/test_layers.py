@@ -36,14 +36,14 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "guarded", "guardian", "intake", "foreign_run", "worker_parts", "worker", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
-    "the composition root": ("later", "app"),
+    "the composition root": ("later", "app", "rq_worker"),
     "faces": ("", "plain", "dashboard", "cli", "web", "testing", "__main__"),
 }  # fmt: skip
 ORDER = [module for layer in LAYERS.values() for module in layer]
 PURE = LAYERS["pure: no Redis"]
 
 #: RQ makes these two by their name, without an application: they fetch it when they are used, and not before.
-REACH_UP_WHEN_CALLED = {("worker", "app"), ("child", "plain")}
+REACH_UP_WHEN_CALLED = {("child", "plain")}
 
 REDIS_LIBRARIES = {"redis", "rq", "rq_scheduler", "redis_lock"}
 CLOCKS = {

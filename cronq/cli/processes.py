@@ -137,7 +137,8 @@ def worker_command(
     process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended.
     """
     from cronq.pool import Pool
-    from cronq.worker import Worker, queue_names
+    from cronq.rq_worker import Worker
+    from cronq.worker import queue_names
 
     app = open_app(ctx, jobs=modules, allow=allow, no_commands=no_commands, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)

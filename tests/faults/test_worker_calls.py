@@ -43,7 +43,7 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from cronq.app import Cronq
-from cronq.worker import Worker
+from cronq.rq_worker import Worker
 
 logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
 client = Redis.from_url({url!r}, socket_timeout=0.4, socket_connect_timeout=0.4, retry=Retry(NoBackoff(), 0))

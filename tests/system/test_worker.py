@@ -392,7 +392,7 @@ def test_a_lost_reply_neither_loses_nor_doubles_a_run(shop: Installation, step: 
 
 ODD = """
 from redis import Redis
-from cronq.worker import Worker
+from cronq.rq_worker import Worker
 from cronq.app import Cronq
 
 class Odd(Worker):
