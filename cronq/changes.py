@@ -20,7 +20,7 @@ from cronq.due import decide
 from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.job import JobSpec
 from cronq.job_store import JobStore
-from cronq.pause import Pause
+from cronq.pause import Pause, check_note
 from cronq.stored_job import StoredJob, moment
 
 log = logging.getLogger("cronq.jobs")
@@ -76,8 +76,9 @@ class Changes:
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
         """From now on ticks are recorded `paused`, until *until_s* (epoch seconds) if given.
 
-        Raises UnknownJob, DefinitionError for an end that is past, or later than all zones can show.
+        Raises UnknownJob, DefinitionError for an end that is past, or later than all zones can show, and a long note.
         """
+        check_note(note)
 
         def change() -> Pause:
             job = self.jobs.get(name)

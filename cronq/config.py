@@ -233,10 +233,18 @@ def _convert(name: str, raw: Any, default: Any, origin: str) -> Any:
             return parse_duration_s(raw)
         if not isinstance(raw, str):
             raise ValueError("is not text")
-        return raw
+        return _utf8(raw)
     except (ValueError, TypeError) as error:
         shown = hide_password(str(raw)) if name == "url" else raw
         raise ConfigError(f"{name} {shown!r} (from {origin}): {error}") from None
+
+
+def _utf8(raw: str) -> str:
+    try:
+        raw.encode()
+    except UnicodeEncodeError:
+        raise ValueError("is not UTF-8") from None
+    return raw
 
 
 def _whole(raw: Any) -> int:

@@ -17,16 +17,21 @@ from cronq.clock import format_duration
 from cronq.cron import FIELDS, MACROS, Field
 from cronq.errors import ScheduleError
 from cronq.job import JobSpec
+from cronq.safetext import printable
 from cronq.surroundings import DEFAULT_PATH, SH
 from cronq.zone import find_zone
 
 #: Debian's cron reads no longer command; it refuses such a line, and so the command has never run.
 _LONGEST_COMMAND = 998
+#: Of a command or its input so much is quoted in a note.
+_QUOTED = 60
 
 _VARIABLE = re.compile(
     r"""(?:"([^"=]*)"|'([^'=]*)'|([^\s=]+)) \s*=\s* (?:"([^"]*)"|'([^']*)'|((?:[^"'\s].*)?)) \s*""",
     re.VERBOSE | re.ASCII,
 )
+#: What would end a line, or talk to a terminal that shows it.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 _BLANKS = " \t\n\r\v\f"  # as C has them
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TERM = re.compile(r"(?:\*|([A-Za-z0-9]+)(?:-([A-Za-z0-9]+))?)(?:/([0-9]+))?")
@@ -87,6 +92,8 @@ def parse_crontab(raw: bytes, *, system: bool = False, is_user: Callable[[str], 
                 _set(variables, pair, number, found.notes)
             else:
                 found.lines.append(_read_line(number, text, line, variables, system, is_user))
+                if (stdin := found.lines[-1].stdin) is not None:
+                    found.notes.append(_percent_note(found.lines[-1], stdin))
         except _Bad as fault:
             found.faults.append(Fault(number, text, str(fault), never=line.startswith("@reboot")))
     return found
@@ -204,6 +211,15 @@ def _split_percent(text: str) -> tuple[str, str | None]:
     return command, None
 
 
+def _percent_note(line: CrontabLine, stdin: str) -> str:
+    """What cron makes of a %: right for a mail's text, and surely not meant in `date +%F`."""
+    command, read = (words if len(words) <= _QUOTED else words[:_QUOTED] + "…" for words in (line.command, stdin))
+    return (
+        f"line {line.number}: the command ends before the %, as under cron: it is {command!r} and reads {read!r}; "
+        "write \\% for a percent sign"
+    )
+
+
 def seems_to_have_users(crontab: Crontab, is_user: Callable[[str], bool]) -> bool:
     """Whether each command, read without a user column, begins with the name of a user."""
     return bool(crontab.lines) and all(is_user(line.command.split()[0]) for line in crontab.lines)
@@ -241,11 +257,15 @@ def write_line(spec: JobSpec, *, system: bool, user: str) -> Written:
         column = _written_user(spec, system=system, user=user)
     except _Bad as reason:
         return Written({}, "", str(reason))
+    line = f"{schedule} {column}{command}"
+    if _CONTROL.search(line):
+        return Written({}, "", "its line would hold a control character")
     variables = {"CRON_TZ": spec.tz, "SHELL": SH if isinstance(spec.shell, bool) else spec.shell} | spec.env
     for name, value in variables.items():
-        if "\n" in value or _VARIABLE.fullmatch(f"{name}={_quoted(value)}") is None or _unquoted(value) != value:
+        is_read_back = _VARIABLE.fullmatch(f"{name}={_quoted(value)}") is not None and _unquoted(value) == value
+        if _CONTROL.search(value) or not is_read_back:
             return Written({}, "", f"a crontab cannot hold the value of {name}")
-    return Written(variables, f"{schedule} {column}{command}")
+    return Written(variables, line)
 
 
 def _written_schedule(spec: JobSpec) -> str:
@@ -256,6 +276,8 @@ def _written_schedule(spec: JobSpec) -> str:
         raise _Bad(f"cron has no dst={spec.dst}")
     text = spec.cron.strip()
     if text.startswith("@"):
+        if text.lower() not in MACROS:
+            raise _Bad(f"{text} is not known to cron")
         return text.lower()
     words = text.split()
     if len(words) != 5:
@@ -296,6 +318,8 @@ def _written_user(spec: JobSpec, *, system: bool, user: str) -> str:
         return ""
     if spec.run_as is None:
         raise _Bad("it names no user (run_as), and a system crontab must")
+    if not spec.run_as or len(spec.run_as.split()) != 1:
+        raise _Bad(f"{spec.run_as!r} is not the name of a user")
     return f"{spec.run_as} "
 
 
@@ -329,12 +353,12 @@ def write_crontab(specs: Iterable[JobSpec], *, system: bool, user: str) -> Itera
         left = sorted(set(standing) - set(each.variables))
         if each.reason is not None or set(left) - set(usual):
             reason = each.reason or f"it must not have {', '.join(left)}, set above; export it alone"
-            yield f"# {spec.name} cannot be written here: {reason}"
+            yield f"# {printable(f'{spec.name} cannot be written here: {reason}')}"
             continue
         wanted = {name: usual[name] for name in left} | each.variables
         for name, value in wanted.items():
             if standing.get(name) != value:
                 yield f"{name}={_quoted(value)}"
         standing |= wanted
-        yield f"# {spec.name}; cron has no {', '.join(_differences(spec))}"
+        yield f"# {printable(spec.name)}; cron has no {printable(', '.join(_differences(spec)))}"
         yield each.line

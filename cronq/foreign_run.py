@@ -134,7 +134,8 @@ class ForeignRuns:
         self._start(job, queue_name)
         execution = self._execution
         begun = boot_s()
-        log.info("START %s %s pid=%d", job.id, job.description, worker.pid)
+        named = str(job.description).partition("(")[0]  # RQ's own text goes on with the arguments: secrets, maybe
+        log.info("START %s %s pid=%d", job.id, named, worker.pid)
         process: Child | None = None
         ended: ChildExit | None = None
         try:

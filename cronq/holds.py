@@ -10,6 +10,7 @@ from redis import Redis
 
 from cronq.errors import BadValue
 from cronq.keys import RQ_QUEUES, Keys
+from cronq.pause import check_note
 from cronq.replies import read_json, text, texts
 from cronq.run import Run
 from cronq.run_store import RunStore
@@ -48,7 +49,8 @@ class Holds:
         self.keys = keys
 
     def hold(self, what: str, *, by: str, now_s: float, note: str = "") -> None:
-        """Let workers take nothing of *what* from now on; work that has begun goes on."""
+        """Let workers take nothing of *what* from now on; work that has begun goes on. Raises DefinitionError."""
+        check_note(note)
         self.client.hset(self.keys.holds, what, json.dumps({"by": by, "at": now_s, "note": note}))
 
     def lift(self, *whats: str) -> int:

@@ -86,6 +86,10 @@ def check_texts(values: dict[str, Any]) -> None:
         value = values.get(key)
         if value is not None and not isinstance(value, str):
             raise DefinitionError(f"{short(value)} is not text", field=key)
+    for key, most in (("description", 10_000), ("owner", 1_000), ("runbook", 1_000)):
+        if len(values.get(key) or "") > most:
+            problem = f"{len(values[key]):,} characters, and {most:,} are allowed; link to the rest"
+            raise DefinitionError(problem, field=key)
     for key in ("owner", "runbook", "lock"):
         if any(ord(char) < 32 for char in values.get(key) or ""):
             raise DefinitionError(f"{values[key]!r} has a line break or control character", field=key)

@@ -5,9 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cronq.clock import iso
+from cronq.errors import DefinitionError
 
 #: A tick found this long after its time was missed; a busy beat is later than a second now and then.
 LATE_S = 60
+
+
+#: Characters of a note: it stands in rows and tables, whose other lines it must not bury.
+MOST_NOTE = 1_000
+
+
+def check_note(note: str) -> None:
+    """Raise DefinitionError for a note that is too long to be shown wherever its pause or drain is."""
+    if len(note) > MOST_NOTE:
+        problem = f"{len(note):,} characters, and {MOST_NOTE:,} are allowed; link to the rest"
+        raise DefinitionError(problem, field="note")
 
 
 @dataclass(frozen=True)

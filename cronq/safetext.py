@@ -6,6 +6,9 @@ may not even become one. Redis takes UTF-8 only, a terminal obeys escape sequenc
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 #: Characters of a text that is kept for people: an error, a traceback, a reason.
 MOST_KEPT = 10_000
 _CUT = " … "
@@ -36,6 +39,41 @@ def printable(words: str) -> str:
         return words
     shown = (char if char.isprintable() else " " if char.isspace() else "\N{REPLACEMENT CHARACTER}" for char in words)
     return "".join(shown)
+
+
+def printable_lines(words: str) -> str:
+    """The same for a text of several lines, a traceback say: its lines stay lines."""
+    return "\n".join(printable(line) for line in words.split("\n"))
+
+
+class OneLine(logging.Formatter):
+    """One event is one line, whatever stands in an id or a description that others wrote; a traceback follows it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The event and what follows it; a traceback that another formatter has left in *record* is made anew."""
+        kept, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = kept
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The line; what was logged is made printable."""
+        record.message = printable(record.message)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback; each of its lines begins with a blank, so that none can be taken for an event."""
+        return _indented(super().formatException(ei))
+
+    def formatStack(self, stack_info: str) -> str:
+        """Where it was logged, likewise."""
+        return _indented(super().formatStack(stack_info))
+
+
+def _indented(words: str) -> str:
+    """Printable lines that cannot be taken for the beginning of a log line: the error's text may hold line breaks."""
+    return "\n".join(f"  {line}" for line in printable_lines(words).split("\n"))
 
 
 def _words_of(value: object) -> str:

@@ -22,7 +22,7 @@ import rq
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
-from rq.logutils import setup_loghandlers
+from rq.logutils import ColorizingStreamHandler, setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, format_duration, rest
@@ -31,6 +31,7 @@ from cronq.keys import rq_intermediate, rq_job
 from cronq.outage import BACKOFF_S, Outage
 from cronq.replies import text
 from cronq.run import REMOVED, Run, Settlement
+from cronq.safetext import OneLine
 from cronq.stop_request import StopRequest
 from cronq.worker_parts import Parts, make_parts
 
@@ -86,6 +87,10 @@ class GuardedWorker(rq.Worker):
         self._dequeue_strategy = dequeue_strategy
         if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
             setup_loghandlers(logging_level or "INFO", date_format, log_format, name="cronq")
+        setup_loghandlers(logging_level, date_format, log_format)  # as `bootstrap` will
+        for handler in logging.getLogger("cronq").handlers + logging.getLogger("rq.worker").handlers:
+            if isinstance(handler, ColorizingStreamHandler):  # RQ's: it logs descriptions as they are
+                handler.setFormatter(OneLine(log_format, date_format))
         self._install_signal_handlers()
         self._parts = make_parts(
             self, self.app, facts=self._facts, on_look=self._beat_heart, on_broken=self._move_aside

@@ -91,7 +91,9 @@ def test_every_verb_says_in_a_line_what_it_does() -> None:
 
 
 #: Whose log line it is: the kind of process; where several kinds come by, the lock, the definitions or the ledger.
-LOGGERS = {"cronq", "cronq.beat", "cronq.worker", "cronq.lock", "cronq.jobs", "cronq.runs", "rq", "werkzeug"}
+LOGGERS = {
+    "cronq", "cronq.beat", "cronq.worker", "cronq.lock", "cronq.jobs", "cronq.runs", "rq", "rq.worker", "werkzeug",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)

@@ -76,6 +76,10 @@ class _Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[:1] == ["check"]:
+            ctx.ensure_object(dict)["nagios"] = True  # a faulty call of it is UNKNOWN, whoever notices
+        for word in args:
+            _refuse_bytes(word, ctx)
         if args and args[0] in NOT_BUILT:
             raise click.UsageError(f"the verb {args[0]!r} is not part of this version yet", ctx)
         if args and args[0] not in VERBS and not args[0].startswith("-"):
@@ -86,6 +90,15 @@ class _Verbs(click.Group):
             # Until the verb listens for itself, which is after some imports: there is nothing yet to be ended in order.
             signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
         return super().resolve_command(ctx, args)
+
+
+def _refuse_bytes(word: str, ctx: click.Context) -> None:
+    """Raise UsageError for what is not UTF-8: Python hands its bytes on as halves of characters."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        shown = word.encode("utf-8", "backslashreplace").decode()
+        raise click.UsageError(f"{shown!r} is not UTF-8, and nothing else can be stored", ctx) from None
 
 
 @click.group(cls=_Verbs, subcommand_metavar="VERB ...", context_settings={"help_option_names": ["-h", "--help"]})

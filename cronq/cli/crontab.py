@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.shared import as_json, open_app, places, print_json, say, suggesting
+from cronq.cli.shared import as_json, open_app, places, print_json, print_line, say, suggesting
 
 if TYPE_CHECKING:
     from cronq.crontab_jobs import CrontabReport
@@ -65,7 +65,7 @@ def crontab_import_command(
     else:
         for words in _WORDS:
             for name in getattr(report, words) if words != "same" else ():
-                click.echo(f"{'ghost' if words == 'ghosts' else words} {name}")
+                print_line(f"{'ghost' if words == 'ghosts' else words} {name}")
     _tell(report, path, dry_run)
     return 1 if report.faults else 0
 
@@ -127,7 +127,6 @@ def crontab_export_command(ctx: click.Context, names: tuple[str, ...], system: b
         with suggesting(app, name):
             app.jobs.get(name)
     lines = app.export_crontab(names, system=system, user=user)
-    click.echo("# Debian's cron knows no CRON_TZ: there, use this only on machines in that zone.")
-    for line in lines:
-        click.echo(line)
+    for line in ["# Debian's cron knows no CRON_TZ: there, use this only on machines in that zone.", *lines]:
+        print_line(line) if sys.stdout.isatty() else click.echo(line)  # a file gets each character as it is
     return 0

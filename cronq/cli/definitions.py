@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.shared import as_json, load_config, open_app, places, print_json, print_table, say
+from cronq.cli.shared import as_json, load_config, open_app, places, print_json, print_line, print_table, say
 from cronq.clock import format_duration
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def sync_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> i
     else:
         for words in ("created", "changed", "removed"):
             for name in getattr(report, words):
-                click.echo(f"{words} {name}")
+                print_line(f"{words} {name}")
     for problem in report.problems:
         say(problem)
     if report.same:
@@ -88,7 +88,7 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
         print_json({"jobs": names, "problems": problems})
         return _BAD_DEFINITION if problems else 0
     for problem in problems:
-        click.echo(problem)
+        print_line(problem)
     if names or problems:
         say(f"{_count(names, 'job')} sound, {_count(problems, 'fault')}")
     else:

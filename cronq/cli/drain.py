@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_table, say, times_are_utc
+from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_line, print_table, say, times_are_utc
 from cronq.clock import SystemClock, boot_s, format_duration, iso, parse_duration_s
-from cronq.safetext import printable
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -56,7 +55,7 @@ def drain_command(
         _print(app, [hold for hold in app.holds.read() if hold.what in whats], json_)
     if wait_s is None and not kill:
         return 0
-    return _await_end(app, whats, wait_s or 0.0, kill=kill, tell=say if json_ else _print_id)
+    return _await_end(app, whats, wait_s or 0.0, kill=kill, tell=say if json_ else print_line)
 
 
 def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell: Callable[[str], None]) -> int:
@@ -73,10 +72,6 @@ def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell:
         app.stop(run.run_id)
         tell(run.run_id)
     return 0 if _is_empty_within(app, whats, app.config.lost_after + 3600.0) else _BUSY
-
-
-def _print_id(run_id: str) -> None:
-    click.echo(printable(run_id))
 
 
 def _span(text: str | None) -> float | None:

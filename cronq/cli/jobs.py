@@ -19,12 +19,13 @@ from cronq.cli.shared import (
     open_app,
     places,
     print_json,
+    print_line,
     print_table,
     say,
 )
 from cronq.clock import SystemClock, format_duration, iso
 from cronq.errors import CronqError, ScheduleError
-from cronq.safetext import printable
+from cronq.safetext import shortened
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SHOWN = 72
+#: Of a note or a description: one that is longer would pad every row of the table.
+_LONGEST_TOLD = 200
 
 
 def _view(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float) -> dict[str, Any]:
@@ -112,7 +115,7 @@ def _list_row(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float, 
         if state.pause.until is not None:
             words += f" until {moment(int(state.pause.until), spec.tz, now_s, force_utc=utc)}"
         if state.pause.note:
-            words += f": {state.pause.note}"
+            words += f": {shortened(state.pause.note, _LONGEST_TOLD)}"
     return [
         moment(upcoming, spec.tz, now_s, force_utc=utc),
         left(upcoming, now_s),
@@ -121,7 +124,7 @@ def _list_row(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float, 
         words,
         spec.name,
         _schedule_text(spec),
-        spec.description.splitlines()[0] if spec.description else _what_it_runs(spec),
+        shortened(spec.description.splitlines()[0], _LONGEST_TOLD) if spec.description else _what_it_runs(spec),
     ]
 
 
@@ -166,7 +169,7 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
         return 0
     for label, value in _facts(job, document, now_s, utc):
         if value:
-            click.echo(f"{label:<17} {printable(value)}")
+            print_line(f"{label:<17} {value}")
     return 0
 
 
@@ -338,9 +341,9 @@ def explain_command(
             }
         )
         return 0
-    click.echo(f"{schedule.describe()}, {tz}")
+    print_line(f"{schedule.describe()}, {tz}")
     for tick in ticks:
-        click.echo(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
+        print_line(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
     for note in notes:
-        click.echo(f"  note: {note}")
+        print_line(f"  note: {note}")
     return 0

@@ -16,6 +16,7 @@ from cronq.cli.shared import (
     open_app,
     places,
     print_json,
+    print_line,
     print_table,
     say,
     suggesting,
@@ -105,5 +106,5 @@ def adopt_command(ctx: click.Context, entry_id: str, name: str | None, allow: tu
     app = open_app(ctx, allow=allow)
     with suggesting(app, entry_id):
         spec = app.adopt(entry_id, name=name)
-    click.echo(spec.name)
+    print_line(spec.name)
     return 0

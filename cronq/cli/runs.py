@@ -17,12 +17,13 @@ from cronq.cli.shared import (
     open_app,
     places,
     print_json,
+    print_line,
     print_table,
     say,
     suggesting,
 )
 from cronq.clock import SystemClock, format_duration
-from cronq.errors import UnknownJob
+from cronq.errors import BadValue, UnknownJob
 from cronq.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def run_command(
     due = due_option(app, delay, instant)
     run_id = app.enqueue(name, (), kwargs) if due is None else app.enqueue_at(due, name, (), kwargs)
     try:
-        click.echo(run_id)
+        print_line(run_id)
         if due is None:
             _say_if_nobody_serves(app, spec.queue)
         if not wait:
@@ -80,13 +81,22 @@ def _exit_code(run: Run) -> int:
 
 
 def _argument(text: str) -> tuple[str, Any]:
+    from cronq.replies import read_json
+
     key, sign, raw = text.partition("=")
     if not sign or not key.isidentifier():
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--arg")
     try:
-        return key, json.loads(raw)
+        json.loads(raw)
     except ValueError:
-        return key, raw
+        return key, raw  # plain text
+    except RecursionError:
+        pass
+    try:
+        return key, read_json(raw)
+    except BadValue as error:
+        words = f"the value of {key}: {error}; pass a path or a key instead"
+        raise click.BadParameter(words, param_hint="--arg") from None
 
 
 def _say_if_nobody_serves(app: Cronq, queue: str) -> None:
@@ -120,7 +130,7 @@ def stop_command(ctx: click.Context, name_or_run: str) -> int:
     with suggesting(app, name_or_run):
         stopped = app.stop(name_or_run)
     for run_id in stopped:
-        click.echo(run_id)
+        print_line(run_id)
     if not stopped:
         say(f"nothing of {name_or_run} is queued or running")
     return 0

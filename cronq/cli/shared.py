@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import click
 
 from cronq.clock import format_duration, parse_duration_s, parse_instant, utc
 from cronq.errors import ConfigError, UnknownJob
-from cronq.safetext import printable
+from cronq.safetext import OneLine, printable
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -112,7 +113,7 @@ def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) ->
     if call(ctx).get("debug"):
         level = "debug"
     handler = logging.StreamHandler(sys.stderr)
-    formatter = _OneLine("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    formatter = OneLine("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
     formatter.converter = _utc_fields
     handler.setFormatter(formatter)
     root = logging.getLogger("cronq")
@@ -121,14 +122,6 @@ def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) ->
     root.propagate = False
     logging.getLogger("rq").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     logging.raiseExceptions = False  # whoever read our log went away: that ends no beat and no worker
-
-
-class _OneLine(logging.Formatter):
-    """One event is one line, whatever stands in an id or a description that others wrote; tracebacks follow it."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = printable(record.message)
-        return super().formatMessage(record)
 
 
 def _utc_fields(seconds: float | None) -> Any:
@@ -141,6 +134,11 @@ def say(words: object) -> None:
         click.echo(f"cronq: {printable(' '.join(str(words).split()))}", err=True)
     except OSError:
         pass
+
+
+def print_line(words: object) -> None:
+    """One line of data on stdout, which cannot talk to a terminal whatever stands in it."""
+    click.echo(printable(str(words)))
 
 
 def print_json(value: Any) -> None:
@@ -157,12 +155,17 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def moment(epoch_s: float | None, zone: str, now_s: float, *, force_utc: bool = False) -> str:
-    """A time near enough to be read at a glance: `14:35 CET`, `Mon 23 Nov 07:00 CET`, `2027-03-28 03:00 CEST`."""
+    """A time near enough to be read at a glance: `14:35 CET`, `Mon 23 Nov 07:00 CET`, `2027-03-28 03:00 CEST`.
+
+    What the zone cannot show is shown as UTC, and what no calendar holds as `never`; nothing raises.
+    """
     if epoch_s is None:
         return "-"
-    tz = ZoneInfo("UTC" if force_utc else zone)
-    there = datetime.fromtimestamp(epoch_s, tz)
-    today = datetime.fromtimestamp(now_s, tz)
+    try:
+        tz = ZoneInfo("UTC" if force_utc else zone)
+        there, today = datetime.fromtimestamp(epoch_s, tz), datetime.fromtimestamp(now_s, tz)
+    except (ValueError, OverflowError, OSError, KeyError):  # beyond the years of a calendar, or a zone unknown here
+        return "never" if force_utc or zone == "UTC" else moment(epoch_s, "UTC", now_s)
     clock = f"{there:%H:%M:%S}" if there.second else f"{there:%H:%M}"
     if there.date() == today.date():
         return f"{clock} {there:%Z}"
@@ -176,6 +179,8 @@ def left(epoch_s: float | None, now_s: float) -> str:
     if epoch_s is None:
         return "-"
     span = epoch_s - now_s
+    if not math.isfinite(span):
+        return "never"
     return f"in {format_duration(round(span))}" if span >= 0 else f"{format_duration(round(-span))} ago"
 
 

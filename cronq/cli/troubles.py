@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from cronq.cli.shared import say
+from cronq.cli.shared import print_line, say
 from cronq.errors import CronqError
+from cronq.safetext import printable_lines
 
 _UNREACHABLE, _UNFIT, _USAGE, _CLOSED_PIPE = 69, 78, 2, 141
 _UNKNOWN = 3  #: what monitoring systems take for "the check itself is wrong"
@@ -37,10 +38,10 @@ def tell(error: Exception, call: Mapping[str, Any]) -> int:
         error.show()
         return _UNKNOWN if call.get("nagios") else _USAGE
     if call.get("debug"):
-        traceback.print_exception(error)
+        click.echo(printable_lines("".join(traceback.format_exception(error))), err=True, nl=False)
     words, code = in_words(error, call)
     if call.get("nagios"):
-        click.echo(f"CRONQ UNKNOWN - {words}")
+        print_line(f"CRONQ UNKNOWN - {words}")
         return _UNKNOWN
     say(words)
     return code
@@ -95,6 +96,9 @@ def _usage(error: click.ClickException) -> str:
         return words
     verb = ctx.command_path.removeprefix("cronq").strip()
     if isinstance(error, click.NoSuchOption):
+        words = f"no such option {error.option_name!r}"  # click's own words differ from one release to the next
+        if error.possibilities:
+            words += f"; did you mean {sorted(error.possibilities)[0]!r}?"
         if error.option_name in _OPTIONS_NOT_BUILT.get(verb, ()):
             words = f"the option {error.option_name} is not part of this version yet"
         elif verb == "add":

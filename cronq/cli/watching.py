@@ -14,6 +14,7 @@ from cronq.cli.shared import (
     open_app,
     places,
     print_json,
+    print_line,
     print_table,
     say,
     times_are_utc,
@@ -142,7 +143,7 @@ def _guarded(ctx: click.Context, check: Callable[[Cronq], Finding]) -> int:
         finding = check(app)
     except (RedisError, OSError) as error:
         finding = Finding(CRITICAL, f"Redis at {app.config.shown_url} does not answer: {redis_words(error)}")
-    click.echo(finding.line)
+    print_line(finding.line)
     return finding.state
 
 

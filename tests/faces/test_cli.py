@@ -23,8 +23,11 @@ from rq.registry import FailedJobRegistry
 
 from cronq import Cronq
 from cronq.cli import NOT_BUILT, VERBS, cli
+from cronq.cli.shared import left, moment
+from cronq.clock import parse_instant as utc_s
 from cronq.config import Config
 from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.pause import Pause
 from cronq.run import Settlement
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
@@ -226,7 +229,7 @@ def test_without_redis_every_verb_ends_with_69_and_one_line(
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("localhost:6379", "starts with redis://, rediss:// or unix://"),
+        ("localhost:6379", "starts with redis://, rediss://"),
         ("redis://host:port/0", "Port could not be cast"),
         ("redis://host/0?colour=blue", "colour"),
     ],
@@ -953,3 +956,77 @@ def test_a_server_without_lua_is_refused_by_the_name_of_what_is_missing(cronq: C
     assert "valkey-lua" in answer.complaint
     assert checked.code == 2
     assert "CRONQ CRITICAL - this server runs no Lua scripts" in checked.out
+
+
+# Odd words
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["show", "caf\udce9"], 2), (["run", "tidy", "--arg", "a=\udcff"], 2), (["worker", "\udcff"], 2),
+        (["check", "\udcff"], 3), (["add", "tidy", "--", "\udcff"], 2), (["list", "--prefix", "\udcff"], 2),
+        (["--url", "redis://\udcff", "list"], 78),
+    ],
+)  # fmt: skip
+def test_words_that_are_not_utf8_are_a_slip(here: Path, cronq: Cli, app: Cronq, words: list[str], code: int) -> None:
+    app.add("tidy", command=["true"])
+
+    answer = cronq(*words)
+
+    assert answer.code == code
+    assert "is not UTF-8" in (answer.out if code == 3 else answer.complaint)
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [("[" * 100_000, "more than 100 deep"), ("[" * 200 + "]" * 200, "more than 100 deep"), ("NaN", "no number")],
+)
+def test_an_argument_that_no_worker_could_read_is_a_slip(
+    here: Path, shell: Cli, cronq: Cli, value: str, problem: str
+) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job()\ndef send(a): ...\n")
+    assert shell("sync", "jobs").code == 0
+
+    answer = cronq("run", "send", "--arg", f"a={value}")
+
+    assert answer.code == 2
+    assert problem in answer.complaint
+    assert cronq("run", "send", "--arg", "a=[plain").code == 0, "what is no JSON is text"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["pause", "tidy", "--note"], ["pause", "--queue", "q", "--note"], ["drain", "box", "--note"],
+     ["add", "other", "--description", "x" * 9_500, "--owner"]],
+)  # fmt: skip
+def test_a_note_that_would_bury_the_rest_is_refused(cronq: Cli, app: Cronq, words: list[str]) -> None:
+    app.add("tidy", command=["true"])
+    tail = ["--", "true"] if words[0] == "add" else []
+
+    answer = cronq(*words, "x" * 1_001, *tail)
+
+    assert answer.code == 78
+    assert "1,001 characters, and 1,000 are allowed" in answer.complaint
+    assert app.holds.read() == []
+    assert cronq(*words, "x" * 1_000, *tail).code == 0
+    assert max(len(line) for line in cronq("list").out.splitlines()) < 600
+
+
+def test_a_pause_to_the_end_of_the_calendar_hides_no_job(cronq: Cli, app: Cronq) -> None:
+    app.add("sound", command=["true"], every="1h")
+    app.add("tidy", command=["true"], cron="* * * * *", tz="Europe/Amsterdam")
+
+    end_s = utc_s("9999-12-31T23:59:59Z")
+    app.jobs.set_pause(app.jobs.get("tidy"), Pause(since=app.now_s(), by="an older release", until=end_s))
+
+    assert "sound" in cronq("list").out
+    assert "paused" in cronq("show", "tidy").out
+    assert moment(end_s, "Europe/Amsterdam", app.now_s()) == "9999-12-31 23:59:59 UTC"
+
+
+@pytest.mark.parametrize("epoch_s", [float("inf"), float("nan"), 1e18, -1e18])
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "No/Where"])
+def test_what_no_calendar_holds_is_shown_as_never(epoch_s: float, zone: str) -> None:
+    assert moment(epoch_s, zone, 0.0) == "never"
+    assert left(epoch_s, 0.0)

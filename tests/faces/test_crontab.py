@@ -63,7 +63,8 @@ def shown(cronq: Cli, name: str) -> Any:
 def test_each_line_is_a_job_that_says_what_it_runs_in_which_shell_and_as_whom(cronq: Cli, table: Path) -> None:
     done = cronq("crontab", "import", "table")
 
-    assert (done.code, done.err) == (0, "")
+    assert done.code == 0
+    assert "table: line 3: the command ends before the %, as under cron: it is '/usr/bin/tidy'" in done.complaint
     created = [line.removeprefix("created ") for line in done.out.splitlines()]
     assert [re.sub("[0-9a-f]{6}$", "", name) for name in created] == ["table-backup-", "table-tidy-"]
     assert f"as {ME}: /bin/sh -c '/usr/bin/backup --all'" in cronq("list").out
@@ -108,7 +109,8 @@ def test_a_second_import_changes_nothing_and_says_so(cronq: Cli, table: Path, ap
 
     again = cronq("crontab", "import", str(table))
 
-    assert (again.code, again.out, again.err) == (0, "", "cronq: 2 jobs are as they were\n")
+    assert (again.code, again.out) == (0, "")
+    assert again.err.endswith("cronq: 2 jobs are as they were\n")
     assert {job.spec.name: job.version for job in map(app.jobs.get, app.jobs.names())} == before
 
 
@@ -215,7 +217,7 @@ def test_nothing_is_removed_while_a_line_cannot_be_read(imports: Callable[..., A
 
     assert report["removed"] == []
     assert len(report["ghosts"]) == 1
-    assert report["notes"] == ["nothing is removed while there are lines that cannot be read: mend them first"]
+    assert report["notes"][1:] == ["nothing is removed while there are lines that cannot be read: mend them first"]
     assert len(app.jobs.names()) == 2
 
     table.write_text("@reboot x\n" + SMALL.replace("0 1 * * *", "#"))

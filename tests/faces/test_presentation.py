@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +15,7 @@ import click
 import pytest
 from redis import Redis
 
+import cronq.cli as command_line
 from cronq import Cronq
 from cronq.cli import VERBS, cli
 from cronq.replies import text
@@ -112,6 +117,53 @@ def _without_ids(state: dict[str, object]) -> dict[str, object]:
     """The delayed run of the scene has another id each time."""
     words = repr(sorted((key, sorted(value) if isinstance(value, set) else value) for key, value in state.items()))
     return {"state": re.sub(r"-m[0-9a-f]{8}", "-m…", words)}
+
+
+def test_text_reaches_a_terminal_by_one_door() -> None:
+    """`cli/shared.py` makes it printable; `cronq dev` passes on what processes print, a crontab is a file."""
+    echoing = {
+        path.name
+        for path in Path(command_line.__file__).parent.glob("*.py")
+        if re.search(r"click\.echo|[^_.]print\(|print_exception", path.read_text())
+    }
+
+    assert echoing == {"shared.py", "dev.py", "crontab.py", "troubles.py"}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["list"], ["show", "tidy"], ["history", "tidy"], ["history"], ["stop", "tidy"], ["drain", "--list"], ["delayed"],
+     ["workers"], ["next"], ["crontab", "export"]],
+)  # fmt: skip
+def test_no_text_in_redis_talks_to_a_terminal(here: Path, app: Cronq, redis: Redis, words: list[str]) -> None:
+    esc = "\x1b]0;owned\x07\n* * * * * evil"
+    app.add("tidy", command=["echo", esc], cron="@daily", description=esc)
+    app.pause("tidy", note=esc)
+    app.drain(esc, note=esc)
+    redis.hset(app.keys.active("tidy"), "tidy-m0000" + esc, "queued")
+    redis.hset(app.keys.run("tidy-m0000" + esc), mapping={"job": "tidy", "state": "running", "host": esc})
+    app.enqueue_in("5m", "tidy")
+
+    shown = _on_a_terminal(*words)
+
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert not any(line.startswith("* * * * * evil") for line in shown.splitlines())
+
+
+def _on_a_terminal(*words: str) -> str:
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-m", "cronq", *words], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    try:
+        while chunk := os.read(ours, 4096):
+            shown += chunk
+    except OSError:  # the terminal is closed when the last process has left it
+        pass
+    os.close(ours)
+    assert process.wait(30) == 0, shown
+    return shown.decode()
 
 
 def test_drained_hosts_are_told_as_json(cronq: Cli, app: Cronq) -> None:

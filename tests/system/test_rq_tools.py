@@ -123,6 +123,23 @@ def test_rq_worker_with_our_class_runs_jobs_with_the_ledger_and_the_log_right(
     assert worker.exit_code() == 0
 
 
+def test_a_description_forges_no_line_in_the_log_of_rq_worker_with_our_class(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    forged = "FINISH payroll-20261121T070000Z succeeded 0.01s"
+    with installation(redis_server.url, tmp_path_factory.mktemp("own"), CRONQ_ALLOW="foreign_jobs") as made:
+        worker = made.ready(made.start_rq("worker", "--worker-class", "cronq.Worker", "default"))
+        words = f"x\n{forged}\x1b]0;owned\x07"
+        job = Queue(connection=made.client).enqueue("foreign_jobs.add", 1, 2, description=words)
+
+        until(lambda: f"FINISH {job.id} succeeded" in worker.output, what="the end of the run")
+
+        assert forged in worker.output, "it is told, within a line"
+        assert not any(line.startswith(forged) for line in worker.output.splitlines())
+        assert "\x1b]0" not in worker.output
+        assert worker.output.count("START ") == 1
+
+
 def test_rq_worker_with_our_class_holds_the_lock_of_an_exclusive_job(own: Installation) -> None:
     own.ready(own.start_rq("worker", "--worker-class", "cronq.Worker", "default"))
     run_id = own.enqueue("exclusive", 1000)
