@@ -6,6 +6,7 @@ The release before comes out of git, as it was; in a copy of the tree without it
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import tarfile
 from collections import Counter
@@ -17,6 +18,7 @@ from redis import Redis
 
 from cronq.app import Cronq
 from cronq.config import Config
+from cronq.job import SPEC_LAYOUT
 from cronq.registry import Registry
 from tests.system.ledger import faults, read_book, server_s
 from tests.system.processes import Processes, until
@@ -103,5 +105,76 @@ def test_of_two_releases_on_one_redis_each_tick_runs_once(
     assert len(written) == sum(len(book.ticks(name)) for name in NAMES if name != "alone")
     both = (tmp_path / "alone.diary").read_text().split("\n")[:-1]
     assert [line.split()[0] for line in both] == ["in", "out"] * (len(both) // 2)
+    broken = [line for process in processes.started for line in process.log.splitlines() if "BROKEN" in line]
+    assert broken == []
+
+
+# The other way round: this release beside one to come
+
+#: A job that both releases define, each as well as it can; and one that is the same in both.
+JOBS_OF_TWO = """
+from dataclasses import fields
+from cronq import current_run, job
+from cronq.job import JobSpec
+from tests.system.tests_diary import tell
+
+new = {"patience": 3, "timeout": 600} if "patience" in {field.name for field in fields(JobSpec)} else {}
+
+@job(every="1s", overlap="allow", catchup="all", **new)
+def changed():
+    tell("changed", current_run().run_id)
+
+@job(every="1s", overlap="allow", catchup="all")
+def plain():
+    tell("plain", current_run().run_id)
+"""
+
+
+@pytest.fixture(params=["with a layout of its own", "told by the field alone"])
+def release_to_come(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A directory in which the package `cronq` is this one, with one option more."""
+    shutil.copytree(ROOT / "cronq", tmp_path / "to-come" / "cronq", ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "to-come" / "cronq" / "job.py"
+    text = path.read_text()
+    changes = {"    at_most_once: bool = False\n": "    at_most_once: bool = False\n    patience: int = 0\n"}
+    if request.param == "with a layout of its own":
+        changes[f"SPEC_LAYOUT = {SPEC_LAYOUT}\n"] = f"SPEC_LAYOUT = {SPEC_LAYOUT + 1}\n"
+        changes["SINCE: dict[str, int] = {"] = f'SINCE: dict[str, int] = {{"patience": {SPEC_LAYOUT + 1}, '
+    for before, after in changes.items():
+        assert text.count(before) == 1, before
+        text = text.replace(before, after)
+    path.write_text(text)
+    return tmp_path / "to-come"
+
+
+def test_beats_and_workers_leave_what_a_release_to_come_stored_to_it(
+    app: Cronq, processes: Processes, release_to_come: Path
+) -> None:
+    processes.write_module("jobs", JOBS_OF_TWO)
+    to_come = f"{release_to_come}:{ROOT}"
+    newer_beat = processes.start("beat", PYTHONPATH=to_come)
+    newer_beat.wait_for_line("START-UP")
+    stored = app.client.hgetall(app.keys.job("changed"))
+    assert b'"patience":3' in stored[b"spec"]
+    newer_worker = processes.start("worker", PYTHONPATH=to_come)
+    newer_worker.wait_for_line("START-UP")
+    ours = [processes.start(verb, PYTHONPATH=str(ROOT)) for verb in ("beat", "worker", "beat", "worker")]
+    for process in ours:
+        process.wait_for_line("START-UP")
+    begun = int(server_s(app.client))
+
+    until(lambda: all((app.jobs.mark_of(name) or 0) >= begun + 8 for name in ("changed", "plain")), 60, "the ticks")
+    newer_beat.terminate()
+    newer_worker.terminate()
+    assert (newer_beat.exit_code(), newer_worker.exit_code()) == (0, 0)
+    mark = app.jobs.mark_of("changed")
+    until(lambda: (app.jobs.mark_of("plain") or 0) >= begun + 11, 60, "ticks of our own")
+
+    assert app.client.hgetall(app.keys.job("changed")) == stored
+    assert app.jobs.mark_of("changed") == mark
+    rows = [row for row in app.runs.history("changed", 1000) if row.state == "done"]
+    assert len(rows) >= 7
+    assert {row.outcome for row in rows} == {"succeeded"}
+    assert {row.outcome for row in app.runs.history("plain", 1000)} <= {"succeeded", None}
     broken = [line for process in processes.started for line in process.log.splitlines() if "BROKEN" in line]
     assert broken == []
