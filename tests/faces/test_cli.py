@@ -347,16 +347,32 @@ def test_a_person_at_a_terminal_is_told_which_process_is_missing(here: Path, app
     assert "no worker is alive" in done.stderr
 
 
-def test_a_damaged_job_hides_no_other(here: Path, cronq: Cli, app: Cronq, redis: Redis) -> None:
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        ("{", "the stored spec is damaged"),
+        ('{"name":"hurt","command":["true"],"every":60,"tz":"Mars/Olympus"}', "'Mars/Olympus' is not a time zone"),
+        ('{"name":"hurt","command":["true"],"every":60,"grace":NaN}', "NaN is no number"),
+        ('{"name":"fine","command":["true"],"every":60}', "it is that of 'fine'"),
+        ('{"name":"hurt","command":["true"],"every":60,"patience":3}', "a newer cronq stored it (with 'patience'"),
+    ],
+)
+def test_a_job_that_cannot_be_read_hides_no_other(
+    here: Path, cronq: Cli, app: Cronq, redis: Redis, planted: str, words: str
+) -> None:
     for name in ("fine", "hurt"):
         app.add(name, command=["true"], every="1h")
-    redis.hset(app.keys.job("hurt"), "spec", "{")
+    redis.hset(app.keys.job("hurt"), "spec", planted)
 
-    answer = cronq("list")
-
-    assert "fine" in answer.out
-    assert "job 'hurt'" in answer.complaint
-    assert cronq("show", "hurt").code == 78
+    for verb in (["list"], ["list", "--json"], ["next"]):
+        answer = cronq(*verb)
+        assert answer.code == 0
+        assert "fine" in answer.out
+        [said] = [line for line in answer.complaint.splitlines() if "hurt" in line]
+        assert words in said
+    shown = cronq("show", "hurt")
+    assert shown.code == 78
+    assert words in shown.complaint
 
 
 def test_what_somebody_wrote_into_a_note_cannot_talk_to_the_terminal(here: Path, cronq: Cli, app: Cronq) -> None:
