@@ -13,12 +13,15 @@ import re
 import signal
 import socket
 import sys
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
+from redis import Redis
 
 from cronq.config import Config, environment
+from cronq.connection import open_client
 from cronq.errors import ConfigError
 from cronq.pickles import PickleRefused, load_plain, read_function
 
@@ -97,15 +100,26 @@ def _stay(words: str) -> int:
 def make_app(url: str) -> Flask:
     """rq-dashboard on the Redis *url*, with what it leaves open closed. Raises ImportError without its packages."""
     import six  # noqa: F401 - rq-dashboard imports it without bringing it
+    from rq_dashboard import web
     from rq_dashboard.cli import make_flask_app
-    from rq_dashboard.web import setup_rq_connection
 
+    web.from_url = _connect  # type: ignore[attr-defined]
     app: Flask = make_flask_app(None, None, None, "")
     app.config["RQ_DASHBOARD_REDIS_URL"] = url
     app.config.setdefault("DEPRECATED_OPTIONS", [])
-    setup_rq_connection(app)
+    web.setup_rq_connection(app)
     _close(app)
     return app
+
+
+@cache
+def _client(url: str) -> Redis:
+    return open_client(url)
+
+
+def _connect(url: str, **_: Any) -> tuple[None, Redis]:
+    """What rq-dashboard opens its Redis with: its own reader of sentinel URLs knows neither users nor TLS."""
+    return None, _client(url)
 
 
 def read_data_only() -> None:

@@ -437,3 +437,15 @@ def test_the_procfile_goes_on_without_the_dashboards_packages(processes: Process
     finally:
         honcho.terminate()
         honcho.exit_code()
+
+
+def test_it_asks_sentinels_as_every_other_process_does() -> None:
+    from cronq.dashboard import make_app
+
+    app = make_app("rediss+sentinel://ann:ours@a.example,b.example/house/2?sentinel_password=theirs")
+
+    pool = app.redis_conn.connection_pool  # type: ignore[attr-defined]
+    assert pool.service_name == "house"
+    assert (pool.connection_kwargs["username"], pool.connection_kwargs["password"]) == ("ann", "ours")
+    asked = [each.connection_pool.make_connection() for each in pool.sentinel_manager.sentinels]
+    assert {each.password for each in asked} == {"theirs"}
