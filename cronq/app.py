@@ -27,6 +27,7 @@ from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
 from cronq.errors import DefinitionError
 from cronq.foreign_job import release_dependents
+from cronq.growth import NOTE_EVERY_S, Growth
 from cronq.history import newest_of_all, newest_rows
 from cronq.holds import Holds
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
@@ -342,6 +343,11 @@ class Cronq(Later):
         """How a job is, in a word; see `StoredJob.status`."""
         return job.status(active, now_s)
 
+    @cached_property
+    def growth(self) -> Growth:
+        """What Redis uses, and how that grows."""
+        return Growth(self.client, self.keys)
+
     def beats(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all beats, and the server's time."""
         return self.hosts.read("beats")
@@ -393,6 +399,7 @@ class Cronq(Later):
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
             Chore("requeued", _COMPARE_S, self.requeued.once),
             Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
+            Chore("growth", NOTE_EVERY_S, self.growth.note),
             beat.audit,
         ]
         if self.config.publish_rq_cron:

@@ -10,12 +10,15 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from cronq.clock import SKEW_WARN_S, format_duration, wall_s
 from cronq.errors import RedisUnfit
+from cronq.growth import Memory
 from cronq.hosts import ALIVE_S, Heartbeat
 from cronq.outage import is_general
 from cronq.replies import text
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+#: Who is told of a full Redis later than this has no week-end left to do something about it.
+_SOON_FULL_S = 7 * 86400
 _LEAST_VERSION = (6, 2)
 
 
@@ -87,15 +90,21 @@ def require_fit(client: Redis, *, allow_eviction: bool) -> list[str]:
     return [finding.text for finding in found]
 
 
-def check_redis(client: Redis, *, allow_eviction: bool = False) -> Finding:
-    """`cronq check redis`."""
+def check_redis(client: Redis, memory: Memory, *, allow_eviction: bool = False) -> Finding:
+    """`cronq check redis`: whether it is fit, how full it is, and when it is full at the rate of the last day."""
     found = redis_findings(client, allow_eviction=allow_eviction)
-    info = client.info("memory")
-    performance = f"'used_memory'={info['used_memory']}B"
+    limit = f";;;0;{memory.most}" if memory.most else ""
+    performance = f"'used_memory'={memory.used}B{limit}"
+    if memory.daily is not None:
+        performance += f" 'growth_a_day'={memory.daily:.0f}B"
+    if memory.full_in_s is not None:
+        performance += f" 'full_in'={memory.full_in_s:.0f}s;{_SOON_FULL_S}:"
+        if memory.full_in_s < _SOON_FULL_S:
+            found.append(Finding(WARNING, f"Redis is full in {format_duration(memory.full_in_s)} at this rate"))
     if not found:
-        return Finding(OK, "Redis is fit: version, role, eviction and persistence", performance)
+        return Finding(OK, f"Redis is fit: version, role, eviction and persistence; {memory.words}", performance)
     worst = max(finding.state for finding in found)
-    return Finding(worst, "; ".join(finding.text for finding in found), performance)
+    return Finding(worst, "; ".join([*(finding.text for finding in found), memory.words]), performance)
 
 
 def check_beat(beats: Sequence[Heartbeat], now_s: float, least: int = 1) -> Finding:

@@ -31,6 +31,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     delayed                    ZSET    run ids of delayed runs by due time       delayed     permanent
     foreign                    ZSET    RQ jobs not ours at work, by heartbeat    foreign_watch  permanent
     aside                      HASH    foreign id -> why it is not served        serving     30 days
+    memory                     LIST    what Redis used, and when, newest first  growth      2 days
     broken:{key}:{time}        any     a key of a wrong type, moved aside        job_store   7 days
 
 `rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test.
@@ -209,6 +210,10 @@ class Keys:
     @property
     def aside(self) -> str:
         return f"{self.prefix}:aside"
+
+    @property
+    def memory(self) -> str:
+        return f"{self.prefix}:memory"
 
     @property
     def holds(self) -> str:

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "stores": (
         "stored_job", "job_store", "rq_records", "run_store", "requeued", "stopping", "lock", "lease", "hosts",
-        "history", "holds", "events",
+        "history", "holds", "growth", "events",
     ),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",

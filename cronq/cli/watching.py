@@ -151,10 +151,13 @@ def _guarded(ctx: click.Context, check: Callable[[Cronq], Finding]) -> int:
 @places
 @click.pass_context
 def check_redis_command(ctx: click.Context) -> int:
-    """Version, role, eviction policy, persistence and memory of Redis."""
+    """Version, role, eviction policy and persistence of Redis; how full it is, and when it will be."""
     from cronq.checks import check_redis
 
-    return _guarded(ctx, lambda app: check_redis(app.client, allow_eviction=app.config.allow_eviction))
+    def check(app: Cronq) -> Finding:
+        return check_redis(app.client, app.growth.read(), allow_eviction=app.config.allow_eviction)
+
+    return _guarded(ctx, check)
 
 
 @check_command.command("beat")
