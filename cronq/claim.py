@@ -156,6 +156,7 @@ class Claimer:
         description = describe_run(spec.name, None, run_id)
         fields = fields_of(self.client, spec, run_id, description, travelling)
         document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
             "name": spec.name,
             "run": run_id,
             "queue": spec.queue,
@@ -170,8 +171,8 @@ class Claimer:
         document |= {key: value for key, value in (("args", args_json), ("reason", reason)) if value is not None}
         name, keys = spec.name, self.keys
         touched = [
-            keys.job(name), keys.run(run_id), keys.manual(name), keys.active(name),
-            rq_job(run_id), rq_queue(spec.queue), RQ_QUEUES, keys.events, keys.wake,
+            keys.run(run_id), keys.manual(name), keys.given(name), rq_job(run_id), rq_queue(spec.queue), RQ_QUEUES,
+            keys.events,
         ]  # fmt: skip
         flat = [part for pair in fields.items() for part in pair]
         answer = text(self._give(keys=touched, args=[json.dumps(document), *flat]))

@@ -75,6 +75,7 @@ class Delayed:
         run_id = manual_run_id(spec.name)
         fields = self._rq_fields(spec, run_id, due, travelling)
         document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
             "name": spec.name,
             "run": run_id,
             "queue": spec.queue,
@@ -83,14 +84,15 @@ class Delayed:
             "by": self.by,
             "due": due,
             "events": self.keep_events,
+            "keep": spec.keep,
             "reason": self._reason(due),
         }
         if args_json is not None:
             document["args"] = args_json
         keys, name = self.keys, spec.name
         touched = [
-            keys.job(name), keys.run(run_id), keys.manual(name), keys.active(name), rq_job(run_id), RQ_SCHEDULED_JOBS,
-            keys.delayed, keys.events,
+            keys.run(run_id), keys.manual(name), keys.given(name), rq_job(run_id), RQ_SCHEDULED_JOBS, keys.delayed,
+            keys.events,
         ]  # fmt: skip
         flat = [part for pair in fields.items() for part in pair]
         answer = text(self._delay(keys=touched, args=[json.dumps(document), *flat]))

@@ -21,6 +21,7 @@ from cronq.current_run import CurrentRun
 from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.guarded import Guarded, LockFactory
 from cronq.job import JobSpec
+from cronq.lock import read_locks
 from cronq.outage import broken_key, refuses_all
 from cronq.recorder import Ending, Recorder
 from cronq.retention import failure_life_s
@@ -179,16 +180,15 @@ class Guardian:
         # One whose worker vanished has begun, and is not skipped either.
         is_first = run.state == "queued" and run.attempt == 1
         if run.trigger == "schedule" and run.tick is not None and is_first:
-            whose = self._running_run_of(run.job) or "somebody else"
+            whose = self._run_with(name) or "somebody else"
             self._settle_unstarted(guarded, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
         elif self.runs.park(run, name, self.now_s()):
             log.info("WAITING %s for the lock %r", run.run_id, name)
         return False
 
-    def _running_run_of(self, job: str) -> str | None:
-        """The run of *job* that is at work, and so holds its lock."""
-        active = self.runs.active([job])[job]
-        return next((run_id for run_id, state in active.items() if state == "running"), None)
+    def _run_with(self, lock: str) -> str | None:
+        """The run that holds *lock* at this moment."""
+        return next((held.run_id for held in read_locks(self.runs.client, self.runs.keys, [lock])), None)
 
     def _start(self, guarded: Guarded) -> bool:
         run = guarded.run

@@ -15,7 +15,7 @@ from cronq import scripts
 from cronq.clock import boot_s
 from cronq.holds import Hold
 from cronq.job import SPEC_LAYOUT
-from cronq.keys import RQ_SUSPENDED, Keys, rq_intermediate, rq_queue
+from cronq.keys import Keys, rq_intermediate, rq_queue
 from cronq.replies import text
 
 #: A message wakes all idle workers of a queue: each waits up to so long before it looks whether an id is left for it.
@@ -72,11 +72,11 @@ class Intake:
             return any(pipe.execute(raise_on_error=False))  # an error, too, is for the look to meet
 
     def _look(self, names: Sequence[str]) -> tuple[str, Any] | None:
-        keys = [RQ_SUSPENDED, self.keys.holds, *map(rq_queue, names)]
         now = boot_s()
         self._left_alone = {job: until for job, until in self._left_alone.items() if until > now}
         left_alone = json.dumps(list(self._left_alone))
-        found = self._take(keys=keys, args=[self.host, self.worker, self.keys.prefix, SPEC_LAYOUT, left_alone, *names])
+        args = [self.keys.prefix, self.host, self.worker, SPEC_LAYOUT, left_alone, *names]
+        found = self._take(keys=[rq_queue(name) for name in names], args=args)
         self.held = None
         if found is None:
             return None

@@ -165,6 +165,7 @@ class JobStore:
             "source": source,
             "scheduled": 0 if spec.schedule is None else 1,
             "events": self.keep_events,
+            "keep": spec.keep,
         }
         if mark is not None:
             document["mark"] = mark
@@ -210,7 +211,7 @@ class JobStore:
 
     def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> int:
         """Remove a job and stop its queued runs; how many. Raises UnknownJob."""
-        keys = [*self._job_keys(name), *self._ledger_keys(name), self.keys.waiting(name)]
+        keys = [*self._job_keys(name), *self._ledger_keys(name)]
         args = [self.keys.prefix, name, repr(now_s), int(keep_rows_for_s), by, self.keep_events]
         stopped = int(self._remove(keys=keys, args=args))
         if stopped < 0:
@@ -238,7 +239,8 @@ class JobStore:
         return [keys.jobs, keys.job(name), keys.state(name), keys.template(name), keys.agenda, keys.events]
 
     def _ledger_keys(self, name: str) -> list[str]:
-        return [self.keys.active(name), self.keys.runs(name), self.keys.manual(name)]
+        keys = self.keys
+        return [keys.active(name), keys.runs(name), keys.manual(name), keys.given(name)]
 
     # Epoch and schema
 
@@ -294,6 +296,7 @@ class JobStore:
                 keys.state(name): "hash",
                 keys.template(name): "hash",
                 keys.active(name): "hash",
+                keys.given(name): "hash",
                 keys.runs(name): "zset",
                 keys.manual(name): "zset",
                 keys.waiting(name): "zset",

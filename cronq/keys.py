@@ -13,7 +13,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     schema                     STRING  version of this layout                    job_store   permanent
     job:{name}:runs            ZSET    run ids by tick                           run_store   while the job lives
     job:{name}:manual          ZSET    run ids without a tick, by creation       run_store   while the job lives
-    job:{name}:active          HASH    run id -> queued, running                 run_store   while the job lives
+    job:{name}:active          HASH    open runs of ticks: run id -> its state   run_store   while the job lives
+    job:{name}:given           HASH    open runs without a tick, likewise        run_store   while the job lives
     job:{name}:waiting         ZSET    runs that wait for the lock {name}        run_store   while any waits
     waiting                    SET     locks that runs wait for                  run_store   permanent
     run:{id}                   HASH    one run: tick, state, outcome, reason …   run_store   30 days from its end
@@ -43,7 +44,6 @@ from dataclasses import dataclass
 
 #: RQ's own names, as its queue, job, registry and execution modules build them.
 RQ_QUEUES = "rq:queues"
-RQ_SUSPENDED = "rq:suspended"
 RQ_CRON_SCHEDULERS = "rq:cron_schedulers"
 #: rq-scheduler's store, a ZSET of RQ job ids by due time, and the lock (STRING) of whoever serves it.
 RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
@@ -164,6 +164,9 @@ class Keys:
 
     def active(self, name: str) -> str:
         return f"{self.prefix}:job:{name}:active"
+
+    def given(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:given"
 
     def waiting(self, name: str) -> str:
         """Runs that wait for the lock *name*, which is the job's own name unless it shares another."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, TypeVar
 
 from redis import Redis
@@ -22,7 +22,7 @@ _Item = TypeVar("_Item")
 
 
 class OpenRuns:
-    """Walks over the runs that the jobs' active sets have in *state*."""
+    """Walks over the open runs of all jobs that are in *state*."""
 
     def __init__(self, client: Redis, keys: Keys, state: str) -> None:
         self.client = client
@@ -37,15 +37,19 @@ class OpenRuns:
             args = [self.keys.prefix, cursor or "0", _JOBS, _FEW_RUNS, self.state]
             reply = json.loads(text(self._find(keys=[self.keys.jobs], args=args)))
             cursor = reply["cursor"]
-            yield from _batches(chain(reply.get("runs", []), *map(self._of_job, reply.get("jobs", []))))
+            yield from _batches(iter(reply.get("runs", [])))
+            for key in reply.get("sets", []):
+                yield from self._of_set(key)
             if cursor != "0":
                 yield None
 
-    def _of_job(self, name: str) -> Iterator[str]:
-        """The runs of a job that has many open ones."""
-        for run_id, state in self.client.hscan_iter(self.keys.active(name), count=_BATCH):
-            if text(state) == self.state:
-                yield text(run_id)
+    def _of_set(self, key: str) -> Iterator[list[str]]:
+        """The runs of a set that holds many, page by page: a page of runs in other states is an empty batch."""
+        cursor: int | None = None
+        while cursor != 0:
+            found: Any = self.client.hscan(key, cursor or 0, count=_BATCH)
+            cursor, page = found
+            yield [text(run_id) for run_id, state in page.items() if text(state) == self.state]
 
 
 def _batches(items: Iterator[_Item]) -> Iterator[list[_Item]]:

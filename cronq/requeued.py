@@ -87,6 +87,7 @@ class Requeued:
             return False
         name, args_json = call
         document = {
+            "prefix": self.keys.prefix,
             "name": name,
             "run": run_id,
             "queue": queue,
@@ -98,7 +99,7 @@ class Requeued:
             "args": args_json,
         }
         keys = self.keys
-        touched = [keys.job(name), keys.run(run_id), keys.manual(name), keys.active(name), rq_job(run_id), keys.events]
+        touched = [keys.run(run_id), keys.manual(name), keys.given(name), rq_job(run_id), keys.events]
         answer = text(self._readmit(keys=touched, args=[json.dumps(document)]))
         if answer == "gone":
             raise RunRefused(f"{run_id} cannot run again: its job {name!r} was removed")

@@ -109,11 +109,10 @@ class RunStore:
         """For each job its open runs by id, with their state; one round trip."""
         with self.client.pipeline(transaction=False) as pipe:
             for name in names:
+                pipe.hgetall(self.keys.given(name))
                 pipe.hgetall(self.keys.active(name))
-            replies = pipe.execute(raise_on_error=False)
-        return {
-            name: texts(reply) if isinstance(reply, dict) else {} for name, reply in zip(names, replies, strict=True)
-        }
+            replies = [texts(reply) if isinstance(reply, dict) else {} for reply in pipe.execute(raise_on_error=False)]
+        return {name: given | active for name, given, active in zip(names, replies[::2], replies[1::2], strict=True)}
 
     # The life of a run
 

@@ -5,6 +5,7 @@
 -- Returns the ids that wait for a time that will never come: taken out of the store, and queued by nobody.
 --
 -- One step, because a run that is served between two looks would seem to be gone.
+--@ open_set
 local call = redis.call
 local found = call('TYPE', KEYS[1]).ok
 if found ~= 'none' and found ~= 'zset' then return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is not a zset') end
@@ -20,8 +21,9 @@ for i = 2, #ARGV do
         call('ZADD', KEYS[1], due, id)  -- rq-scheduler's change_execution_time knows nothing of us
     else
         local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
-        local active = ARGV[1] .. ':job:' .. (row[2] or '') .. ':active'
-        if status == 'queued' and call('TYPE', active).ok ~= 'none' then  -- a stock rqscheduler was faster
+        local active = open_set(ARGV[1], row[2], id)
+        local kind = call('TYPE', active).ok
+        if status == 'queued' and (kind == 'hash' or kind == 'none') then  -- a stock rqscheduler was faster
             call('HSET', run, 'state', 'queued')
             call('HSET', active, id, 'queued')
             call('ZREM', KEYS[1], id)

@@ -53,29 +53,30 @@ local function shared_wrong(key, kind)
     return shared[key] ~= true and shared[key] or nil
 end
 
--- The open run that stands in the way of a new one. Entries that the ledger does not know as open are dropped:
--- a stray field here would otherwise silence the job for ever.
-local function standing(active)
-    for _, id in ipairs(call('HKEYS', active)) do
-        local state = try('HGET', run_prefix .. id, 'state')
-        if state and not fails(state) and state ~= 'done' then
-            if state ~= 'waiting' then return id, state end
-        else
-            call('HDEL', active, id)
+--@ trim
+
+-- The open run of an earlier tick that stands in the way of a new one. Entries that the ledger does not know as open are
+-- dropped: a stray field here would otherwise silence the job for ever. Runs without a tick, which the release before
+-- kept here too, are moved to where they belong; should there be thousands, each tick moves a part.
+local function standing(job)
+    local active, given, cursor = job .. ':active', job .. ':given', '0'
+    for _ = 1, 20 do
+        local found = call('HSCAN', active, cursor, 'COUNT', 100)
+        cursor = found[1]
+        for i = 1, #found[2], 2 do
+            local id = found[2][i]
+            local row = try('HMGET', run_prefix .. id, 'state', 'tick')
+            if fails(row) or not row[1] or row[1] == 'done' then
+                call('HDEL', active, id)
+            elseif not row[2] then
+                if not fails(try('HSET', given, id, row[1])) then call('HDEL', active, id) end
+            elseif row[1] ~= 'waiting' then
+                return id, row[1]
+            end
         end
+        if cursor == '0' then break end
     end
     return nil
-end
-
--- Drops the oldest settled rows, a few at a time; open ones stay, whatever their number.
-local function trim(index, over)
-    for _, id in ipairs(call('ZRANGE', index, 0, math.min(over, 20) - 1)) do
-        local state = try('HGET', run_prefix .. id, 'state')
-        if not state or fails(state) or state == 'done' then
-            call('DEL', run_prefix .. id)
-            call('ZREM', index, id)
-        end
-    end
 end
 
 -- *tick* is text where it is written and a number (*instant*) where it is compared.
@@ -97,9 +98,9 @@ local function settle_at_once(run, id, name, tick, kind, outcome, reason)
     call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', outcome, 'job', name, 'run', id)
 end
 
-local function index_row(index, rows, id, tick, kind)
+local function index_row(index, rows, id, tick, kind, active)
     call('ZADD', index, tick, id)
-    if rows >= kind[4] then trim(index, rows + 1 - kind[4]) end
+    if rows >= kind[4] then trim(run_prefix, index, active, kind[4]) end
 end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
@@ -155,19 +156,19 @@ local function claim(item, when, kind, dedup, holder)
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
         local reason = 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
         settle_at_once(run, id, name, tick, kind, 'missed', reason)
-        index_row(index, rows, id, tick, kind)
+        index_row(index, rows, id, tick, kind, active)
         move_on(name, state, tick, instant, mark, item[4])
         return {'won', 'missed', reason}
     end
 
     local outcome, reason = item[6], item[7]
     if not outcome and kind[3] == 'skip' and open > 0 then
-        local other, doing = standing(active)
+        local other, doing = standing(job)
         if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
     end
     if outcome then
         settle_at_once(run, id, name, tick, kind, outcome, reason)
-        index_row(index, rows, id, tick, kind)
+        index_row(index, rows, id, tick, kind, active)
         move_on(name, state, tick, instant, mark, item[4])
         return {'won', outcome, reason}
     end
@@ -181,7 +182,7 @@ local function claim(item, when, kind, dedup, holder)
     call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind[5], 'queue', kind[1],
         'queued_at', now, 'decided_by', by)
     if reason then call('HSET', run, 'reason', reason) end
-    index_row(index, rows, id, tick, kind)
+    index_row(index, rows, id, tick, kind, active)
     call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', name, 'run', id)
     call('COPY', template, hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
     call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when[3])

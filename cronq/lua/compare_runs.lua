@@ -11,6 +11,7 @@
 --
 -- One step, because a run is taken, started or set aside between any two commands: only one that is queued in
 -- the ledger and in no list at one and the same moment may be pushed, or it would be in two places.
+--@ open_set
 local batch = cjson.decode(ARGV[1])
 local call, prefix = redis.call, batch.prefix
 local over = {failed = true, finished = true, stopped = true}
@@ -29,7 +30,7 @@ end
 
 local function put_back(id, row, job, queue, hash)
     local waiting = 'rq:queue:' .. queue
-    local popped, active = waiting .. ':intermediate', prefix .. ':job:' .. job .. ':active'
+    local popped, active = waiting .. ':intermediate', open_set(prefix, job, id)
     if not (is(waiting, 'list') and is(popped, 'list') and is(active, 'hash') and is(KEYS[1], 'stream')
             and is(KEYS[2], 'set') and is('rq:wip:' .. queue, 'zset')) then
         return 'on_its_way'  -- whoever meets that key says what is wrong with it
@@ -53,6 +54,9 @@ local function compare(id, is_missing)
     if not is(row, 'hash') then return {'moved_on', '', ''} end
     local known = call('HMGET', row, 'state', 'job', 'queue')
     local queue = known[3] or 'default'
+    if known[1] == 'done' and known[2] then  -- settled by the release before, which knows one of the two sets
+        for _, set in ipairs({':active', ':given'}) do redis.pcall('HDEL', prefix .. ':job:' .. known[2] .. set, id) end
+    end
     if known[1] ~= 'queued' or not known[2] then return {'moved_on', '', ''} end
     if call('EXISTS', hash) == 0 then return {'deleted', queue, ''} end
     if not is(hash, 'hash') then return {'on_its_way', queue, ''} end

@@ -7,9 +7,10 @@
 --
 -- One step, because a run between the waiting set and its queue would be in neither after a crash.
 --@ keep_attempt
+--@ open_set
 local call = redis.call
 local function row(id) return ARGV[1] .. ':run:' .. id end
-local function active(job) return ARGV[1] .. ':job:' .. (job or '') .. ':active' end
+local function active(job, id) return open_set(ARGV[1], job, id) end
 local function is(key, kind)
     local found = call('TYPE', key).ok
     return found == 'none' or found == kind
@@ -17,7 +18,7 @@ end
 if ARGV[2] ~= '' then
     local known = call('HMGET', row(ARGV[2]), 'state', 'job', 'attempt')
     local popped = 'rq:queue:' .. ARGV[4] .. ':intermediate'
-    for key, kind in pairs({[KEYS[1]] = 'zset', [KEYS[2]] = 'set', [active(known[2])] = 'hash', [popped] = 'list'}) do
+    for key, kind in pairs({[KEYS[1]] = 'zset', [KEYS[2]] = 'set', [active(known[2], ARGV[2])] = 'hash', [popped] = 'list'}) do
         if not is(key, kind) then return redis.error_reply('WRONGTYPE ' .. key .. ' is not a ' .. kind) end
     end
     call('LREM', popped, 0, ARGV[2])
@@ -33,7 +34,7 @@ if ARGV[2] ~= '' then
     call('HSET', row(ARGV[2]), 'state', 'waiting', 'reason', 'its lock is busy')
     call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[2])
     call('SADD', KEYS[2], ARGV[5])
-    call('HSET', active(known[2]), ARGV[2], 'waiting')
+    call('HSET', active(known[2], ARGV[2]), ARGV[2], 'waiting')
     return 1
 end
 for _, next in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
@@ -41,11 +42,11 @@ for _, next in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     local queue = 'rq:queue:' .. (known[2] or 'default')
     if known[1] ~= 'waiting' then
         call('ZREM', KEYS[1], next)
-    elseif is(queue, 'list') and is('rq:queues', 'set') and is(active(known[3]), 'hash') then
+    elseif is(queue, 'list') and is('rq:queues', 'set') and is(active(known[3], next), 'hash') then
         call('ZREM', KEYS[1], next)
         call('HSET', row(next), 'state', 'queued')
         call('HDEL', row(next), 'reason')
-        call('HSET', active(known[3]), next, 'queued')
+        call('HSET', active(known[3], next), next, 'queued')
         call('SADD', 'rq:queues', queue)
         call('RPUSH', queue, next)
         call('PUBLISH', ARGV[1] .. ':wake', known[2] or 'default')

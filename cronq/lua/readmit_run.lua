@@ -1,8 +1,8 @@
 -- Makes the ledger row of a run anew that was requeued with RQ's tools after its row had ended: RQ keeps its own record
 -- for longer.
 --
--- KEYS  1 job:{name}   2 run:{id}   3 job:{name}:manual   4 job:{name}:active   5 rq:job:{id}   6 events
--- ARGV  1 JSON {name, run, queue, by, now, events, reason, status, args}
+-- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 rq:job:{id}   5 events
+-- ARGV  1 JSON {prefix, name, run, queue, by, now, events, reason, status, args}
 --       status: RQ's word for it now   args: arguments as JSON text
 -- Returns won | gone (no such job) | taken (it has a row) | stale (RQ has another word for it)
 --       | broken <key> (a wrong type; nothing was written)
@@ -11,12 +11,12 @@
 --@ why_not
 local item = cjson.decode(ARGV[1])
 local call = redis.call
-local answer = why_not({'hash', 'hash', 'zset', 'hash', 'hash', 'stream'}, '')
+local answer = why_not({'hash', 'zset', 'hash', 'hash', 'stream'}, item.prefix .. ':job:' .. item.name, '')
 if answer then return answer end
-if call('HGET', KEYS[5], 'status') ~= item.status then return 'stale' end
-call('HSET', KEYS[2], 'job', item.name, 'state', 'queued', 'trigger', 'requeue', 'queue', item.queue,
+if call('HGET', KEYS[4], 'status') ~= item.status then return 'stale' end
+call('HSET', KEYS[1], 'job', item.name, 'state', 'queued', 'trigger', 'requeue', 'queue', item.queue,
     'queued_at', item.now, 'decided_by', item.by, 'reason', item.reason, 'args', item.args)
-call('ZADD', KEYS[3], item.now, item.run)
-call('HSET', KEYS[4], item.run, 'queued')
-call('XADD', KEYS[6], 'MAXLEN', '~', item.events, '*', 'type', 'queued', 'job', item.name, 'run', item.run)
+call('ZADD', KEYS[2], item.now, item.run)
+call('HSET', KEYS[3], item.run, 'queued')
+call('XADD', KEYS[5], 'MAXLEN', '~', item.events, '*', 'type', 'queued', 'job', item.name, 'run', item.run)
 return 'won'

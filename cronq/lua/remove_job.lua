@@ -1,7 +1,7 @@
 -- Removes a job: its definition, agenda entry and queued runs. Running ones go on; the ledger lives out its time.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
---       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:waiting
+--       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 -- ARGV  1 prefix   2 name   3 now (epoch seconds)   4 life of what stays (seconds)   5 by whom   6 events to keep
 -- Returns the number of queued runs that were stopped, -1 when there was no such job.
 --
@@ -13,8 +13,8 @@ for i, kind in pairs({[1] = 'set', [5] = 'zset', [6] = 'stream'}) do
 end
 if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('SISMEMBER', KEYS[1], ARGV[2]) == 0 then return -1 end
 local stopped = 0
-if redis.call('TYPE', KEYS[7]).ok == 'hash' then
-    for _, id in ipairs(redis.call('HKEYS', KEYS[7])) do
+for _, set in ipairs({KEYS[7], KEYS[10]}) do
+    for _, id in ipairs(redis.call('TYPE', set).ok == 'hash' and redis.call('HKEYS', set) or {}) do
         local row = ARGV[1] .. ':run:' .. id
         local known = redis.call('TYPE', row).ok == 'hash' and redis.call('HMGET', row, 'state', 'queue') or {}
         if known[1] == 'queued' or known[1] == 'waiting' then
@@ -26,14 +26,14 @@ if redis.call('TYPE', KEYS[7]).ok == 'hash' then
                 'decided_by', ARGV[5], 'ended_at', ARGV[3])
             redis.call('EXPIRE', row, ARGV[4])
             redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'type', 'stopped', 'job', ARGV[2], 'run', id)
-            redis.call('HDEL', KEYS[7], id)
+            redis.call('HDEL', set, id)
             stopped = stopped + 1
         end
     end
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[10])
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
 redis.call('SREM', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[5], ARGV[2])
-for i = 7, 9 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
+for i = 7, 10 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
 redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'type', 'job_removed', 'job', ARGV[2])
 return stopped

@@ -9,6 +9,7 @@
 --
 -- One step, because a run that is popped and started between two commands would be opened a second time.
 --@ keep_attempt
+--@ open_set
 local call, prefix = redis.call, ARGV[1]
 local function is(key, kind)
     local found = call('TYPE', key).ok
@@ -27,7 +28,7 @@ local function open(id)
     if not is(run, 'hash') then return false end
     local row = call('HMGET', run, 'state', 'job', 'attempt', 'started_at')
     if row[1] ~= 'done' or not row[2] or redis.pcall('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return false end
-    local active = prefix .. ':job:' .. row[2] .. ':active'
+    local active = open_set(prefix, row[2], id)
     if not is(active, 'hash') or (row[4] and is_once(row[2])) then return false end
     local attempt = tonumber(row[3] or '') or 1
     keep_attempt(run, attempt)

@@ -13,10 +13,11 @@
 --
 -- One step, because a run that is both running and queued would be run twice, and one that is neither is lost.
 --@ keep_attempt
+--@ open_set
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
-local active = item.prefix .. ':job:' .. item.job .. ':active'
+local active = open_set(item.prefix, item.job, item.run)
 local running = item.prefix .. ':running'
 local events = item.prefix .. ':events'
 local stop = item.prefix .. ':stop:' .. item.run

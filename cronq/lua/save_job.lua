@@ -1,8 +1,8 @@
 -- Stores a job's definition, its template and its place in the agenda.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
---       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual
--- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead}
+--       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
+-- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead, keep}
 --       layout: that of the spec   knows: the newest layout that the caller can read
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
@@ -31,9 +31,9 @@ if job.instead then
     redis.call('ZREM', 'rq:scheduler:scheduled_jobs', job.instead[1])
 end
 redis.call('SADD', KEYS[1], job.name)
-for i = 7, 9 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
+for i = 7, 10 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
 redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled,
-    'layout', job.layout)
+    'layout', job.layout, 'keep', job.keep)
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[4], unpack(ARGV, 2))
 if held[1] and held[2] == job.spec and not job.mark then return 'same' end

@@ -42,6 +42,11 @@ local function drop_needless(hash)
     end
     call('HDEL', hash, unpack(needless))
 end
+-- From both sets: the release before knew one, and may have put it there.
+local function leave_open()
+    try('HDEL', job .. ':active', item.run)
+    try('HDEL', job .. ':given', item.run)
+end
 -- A queue is looked through only for a run that may stand in it, and only while that is quick: Redis answers nobody
 -- meanwhile. In a longer one the id stays, without its RQ job: whoever pops it drops it, RQ's own tools do too.
 local function leave_queue(hash)
@@ -89,7 +94,7 @@ if call('TYPE', run).ok == 'hash' then
     for i = 1, #flat, 2 do row[flat[i]] = flat[i + 1] end
 end
 if not row.state then
-    try('HDEL', job .. ':active', item.run)
+    leave_open()
     try('ZREM', running, item.run)
     if not item.plain then settle_in_rq(item.expect ~= 'running') end
     return 'unknown'
@@ -122,7 +127,7 @@ end
 call('DEL', run)  -- written anew, for a hash that once held a long value never becomes small again
 call('HSET', run, unpack(flat))
 call('EXPIRE', run, item.row_ttl)
-try('HDEL', job .. ':active', item.run)
+leave_open()
 try('ZREM', running, item.run)
 try('ZREM', job .. ':waiting', item.run)
 try('DEL', item.prefix .. ':stop:' .. item.run)

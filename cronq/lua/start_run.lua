@@ -20,10 +20,11 @@
 -- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
 -- twice after a crash, in neither it would be lost.
 --@ keep_attempt
+--@ open_set
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
-local active = item.prefix .. ':job:' .. item.job .. ':active'
+local active = open_set(item.prefix, item.job, item.run)
 local running = item.prefix .. ':running'
 local hash = 'rq:job:' .. item.run
 local popped = 'rq:queue:' .. item.queue .. ':intermediate'

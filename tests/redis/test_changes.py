@@ -297,3 +297,19 @@ def test_changes_that_meet_are_made_one_after_the_other(app: Cronq, store: Store
     job = app.jobs.get("invoices")
     assert job.state.pause is None
     assert job.next_tick is not None
+
+
+def test_a_run_of_another_job_that_waits_for_the_lock_is_woken_though_the_job_of_that_name_is_removed(
+    app: Cronq, store: Store, at: At, redis: Redis
+) -> None:
+    store("a", mark=T, exclusive=True)
+    store("b", mark=T, exclusive=True, lock="a")
+    waiter = app.enqueue("b")
+    redis.delete("rq:queue:default")
+    app.runs.park(app.runs.get(waiter), "a", T + 1)
+
+    at(T + 2).remove("a", by="ann@box")
+
+    assert app.runs.get(waiter).state == "waiting"
+    assert app.runs.put_back("a")
+    assert redis.lrange("rq:queue:default", 0, -1) == [waiter.encode()]

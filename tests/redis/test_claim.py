@@ -270,7 +270,7 @@ def test_scripts_leave_no_key_without_a_life_outside_the_permanent_ones(
     permanent = {
         app.keys.jobs, app.keys.agenda, app.keys.events, app.keys.job("invoices"), app.keys.state("invoices"),
         app.keys.template("invoices"), app.keys.runs("invoices"), app.keys.manual("invoices"),
-        app.keys.active("invoices"), "rq:queues", "rq:queue:default",
+        app.keys.active("invoices"), app.keys.given("invoices"), "rq:queues", "rq:queue:default",
     }  # fmt: skip
     endless = {key.decode() for key in redis.scan_iter("*") if redis.ttl(key) == -1}
     open_runs = ("rq:job:", "cronq:run:")  # these live until they are settled

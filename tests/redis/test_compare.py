@@ -354,7 +354,7 @@ def test_a_pass_ends_and_the_next_goes_on_where_it_ended(
         return sum(app.runs.get(each).state == "done" for each in runs)
 
     look(comparison)
-    assert 0 < settled() <= 4
+    assert 0 < settled() <= 6  # a small set comes as a whole
     look(comparison, 12)
 
     assert settled() == len(runs)

@@ -67,7 +67,7 @@ def test_a_delayed_run_is_in_the_ledger_from_the_moment_it_is_made_and_runs_when
 
     assert row(app, run_id).state == "queued"
     assert redis.lrange("rq:queue:post", 0, -1) == [run_id.encode()]
-    assert redis.hgetall("cronq:job:mail:active") == {run_id.encode(): b"queued"}
+    assert redis.hgetall("cronq:job:mail:given") == {run_id.encode(): b"queued"}
     assert not redis.exists(STORE, "cronq:delayed")
     serve(app, now + 400)
     assert redis.llen("rq:queue:post") == 1
@@ -178,7 +178,7 @@ def test_stopping_it_takes_it_out_for_good(app: Cronq, job: JobSpec, redis: Redi
 
     settled = row(app, run_id)
     assert (settled.outcome, settled.state) == ("stopped", "done")
-    assert not redis.exists(STORE, "cronq:delayed", "cronq:job:mail:active")
+    assert not redis.exists(STORE, "cronq:delayed", "cronq:job:mail:given")
     serve(app, now + 1000)
     assert not redis.exists("rq:queue:post")
 
@@ -297,7 +297,7 @@ WRONG = {
     "rq:queue:post": lambda redis, key: redis.set(key, "junk"),
     "rq:queues": lambda redis, key: redis.set(key, "junk"),
     "cronq:events": lambda redis, key: redis.set(key, "junk"),
-    "cronq:job:mail:active": lambda redis, key: redis.set(key, "junk"),
+    "cronq:job:mail:given": lambda redis, key: redis.set(key, "junk"),
     "rq:scheduler_lock": lambda redis, key: redis.hset(key, "a", "b"),
 }
 
