@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Command:
         """Replace this process. Raises RunRefused, or the OSError of the exec, when that is impossible."""
         self._read_stdin()
         if self.account is not None:
+            _hand_over_output(self.account)
             _switch_to(self.account)
         try:
             if self.cwd is not None:
@@ -120,6 +122,13 @@ def user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def _hand_over_output(account: pwd.struct_passwd) -> None:
+    """Let *account* open its own output by name, as /dev/stdout, when that is a pipe of this run alone."""
+    for fd in (1, 2):
+        if stat.S_ISFIFO(os.fstat(fd).st_mode):
+            os.fchown(fd, account.pw_uid, account.pw_gid)
 
 
 def _switch_to(account: pwd.struct_passwd) -> None:

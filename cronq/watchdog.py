@@ -35,9 +35,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
+from cronq.capture import Capture, Sink
 from cronq.channel import Channel
 from cronq.clock import boot_s
 from cronq.errors import CronqError, WatchdogDied
@@ -55,6 +55,7 @@ from cronq.process import (
     readable,
     scratch_file,
 )
+from cronq.watched_child import Child, ChildExit
 
 __all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
 
@@ -62,114 +63,6 @@ log = logging.getLogger("cronq.worker")
 
 #: How long W may leave an order unanswered, or a death that was ordered unreported, before it counts as hung.
 _PATIENCE_S = 10.0
-#: The same for a death at a deadline, which W begins 0.2 s earlier: after it the lock may be somebody else's.
-_LAST_PATIENCE_S = 0.05
-
-
-@dataclass(frozen=True)
-class ChildExit:
-    """How a child ended. The figures include the descendants it waited for, not the leftovers.
-
-    Of a command `max_rss_kib` is at least the size of the process that became it.
-    """
-
-    status: int  #: exit code, or -n for signal n
-    ended_by: str | None  #: "deadline", "guardian" (kill_all), None: by itself or by a signal sent to it
-    leftovers: int  #: descendants that had to be killed besides the child itself
-    max_rss_kib: int
-    user_s: float
-    system_s: float
-    survivors: tuple[int, ...] = ()  #: pids that SIGKILL did not end within 2 s
-
-
-class Child:
-    """One running child. `wait` belongs to one thread; all else may be called from any, and never raises."""
-
-    def __init__(self, watchdog: Watchdog, run: int, result: BinaryIO, deadline_boot_s: float | None) -> None:
-        self.pid = 0
-        #: Where `child_main` wrote; stands at its beginning after the exit, closed when this object is dropped.
-        self.result = result
-        self._run = run
-        self._watchdog = watchdog
-        self._deadline = deadline_boot_s
-        self._exit: ChildExit | None = None
-        self._is_condemned = False
-        self._patience_s = _PATIENCE_S
-        self._last_patience_s = _LAST_PATIENCE_S
-
-    def signal(self, signum: int) -> None:
-        """Send *signum* to the child's process group; nothing happens once it ended.
-
-        W does it: only the parent of a process knows that the pid is still that process. Not for use in a
-        signal handler (it takes a lock); call `wake` there.
-        """
-        self._say("signal", signum=int(signum))
-
-    def extend(self, deadline_boot_s: float | None) -> None:
-        """Replace the deadline; None lifts it. A word that does not arrive leaves the earlier deadline."""
-        self._deadline = deadline_boot_s
-        self._say("extend", deadline=deadline_boot_s)
-
-    def kill_all(self) -> None:
-        """SIGKILL the child and every descendant, now; `wait` then tells what became of it."""
-        self._is_condemned = True
-        self._say("kill")
-
-    def end(self) -> None:
-        """Kill the child and every descendant, and return when they are dead; belongs to the thread that waits."""
-        self.kill_all()
-        try:
-            while self.wait(1.0) is None:
-                pass
-        except WatchdogDied as error:  # it took the child along
-            log.warning("%s", error)
-
-    def wake(self) -> None:
-        """Make the present or the next `wait` return early; also from a signal handler."""
-        self._watchdog.wake()
-
-    def wait(self, timeout_s: float | None) -> ChildExit | None:
-        """The exit, or None when the child still runs after *timeout_s* or was woken. Then call it again.
-
-        Raises WatchdogDied when W is gone or hangs; the child and its descendants are dead by then, but how
-        the child ended is not known, and its result may be whole.
-        """
-        if self._exit is None:
-            word = self._watchdog._listen(self, timeout_s, is_wakeable=True)
-            if word is not None:
-                self._exit = ChildExit(**word["exit"] | {"survivors": tuple(word["exit"]["survivors"])})
-                self.result.seek(0)  # the offset is shared with the child, which left it at the end
-                self._watchdog._child = None
-        return self._exit
-
-    def _say(self, verb: str, **facts: Any) -> None:
-        if self._exit is None:
-            self._watchdog._say({"verb": verb, "run": self._run, **facts})
-
-    def _is_due(self) -> bool:
-        """Whether W should have reported the end of this child by now."""
-        return self._is_condemned or self._is_past_deadline()
-
-    def _is_past_deadline(self) -> bool:
-        deadline = self._deadline  # another thread may lift it
-        return self.pid != 0 and deadline is not None and boot_s() >= deadline
-
-    def _step_s(self, until: float) -> float:
-        """How long to wait before the next look at the time."""
-        deadline, now = self._deadline, boot_s()
-        if deadline is not None and self.pid:
-            until = min(until, deadline if now < deadline else now + _LAST_PATIENCE_S)
-        return max(0.0, min(1.0, until - now))
-
-    def _loses_patience(self, waited_s: float) -> bool:
-        """Count the time for which W has left a death that is due unreported; whether that was too long."""
-        self._patience_s -= waited_s
-        if self._is_past_deadline():
-            self._last_patience_s -= waited_s
-        return min(self._patience_s, self._last_patience_s) <= 0
-
-    def __del__(self) -> None:
-        self.result.close()
 
 
 class Watchdog:
@@ -177,11 +70,13 @@ class Watchdog:
 
     *child_main(order, result_file)* runs in the child; what it returns is the exit code. An exception that
     escapes it is printed and makes that 1; SystemExit means what it always means. `os.exec*` inside it is fine.
+    What children print goes to *sink*; without one they print where this process does.
     `start`, `spawn`, `close` and `Child.wait` belong to one thread.
     """
 
-    def __init__(self, child_main: ChildMain) -> None:
+    def __init__(self, child_main: ChildMain, sink: Sink | None = None) -> None:
         self._child_main = child_main
+        self._sink = sink
         self._pid: int | None = None
         self._has_ended = False
         self._channel: Channel | None = None
@@ -248,11 +143,13 @@ class Watchdog:
         deadline_boot_s: float | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
+        sink: Sink | None = None,
     ) -> Child:
         """Start a child on *order* (JSON); everything of it is dead by *deadline_boot_s* unless extended.
 
         For that, killing begins 0.2 s earlier.
-        *stdout* and *stderr* are file descriptors, which stay the caller's. Raises WatchdogDied when W is gone
+        *sink* takes what it prints instead of the watchdog's own; *stdout* and *stderr* are file descriptors, which
+        stay the caller's and are read by nobody here. Raises WatchdogDied when W is gone
         or does not answer: call `start`, then try again. CronqError when W could not fork.
         """
         if self._pid is None:
@@ -260,16 +157,20 @@ class Watchdog:
         if self._child is not None:
             raise RuntimeError("a watchdog guards one child at a time: wait for the other one first")
         body = json.dumps(order).encode()
-        files = {"stdout": stdout, "stderr": stderr}
+        sink = sink or self._sink
+        capture = Capture(sink) if sink is not None else None
+        files = {"stdout": stdout, "stderr": stderr} if capture is None else capture.writers
         given = {name: fd for name, fd in files.items() if fd is not None}
         self._runs += 1
         result = scratch_file()  # the child object closes it
-        child = Child(self, self._runs, result, deadline_boot_s)
+        child = Child(self, self._runs, result, deadline_boot_s, capture, _PATIENCE_S)
         header = {"verb": "spawn", "run": child._run, "deadline": deadline_boot_s, "files": ["result", *given]}
         self._kin = own_children()
         self._child = child
         try:
             self._say(header, body, [result.fileno(), *given.values()])
+            if capture is not None:
+                capture.begin()
             word = self._listen(child, _PATIENCE_S, is_wakeable=False)
             if word is None:
                 raise WatchdogDied(f"the watchdog (pid {self._pid}) left an order unanswered for {_PATIENCE_S:g} s")
@@ -278,6 +179,7 @@ class Watchdog:
             raise
         if "error" in word:
             self._child = None
+            child._end_capture()
             raise CronqError(f"the watchdog could not start a child: {word['error']}")
         child.pid = word["pid"]
         return child
@@ -309,7 +211,8 @@ class Watchdog:
 
     def _listen(self, child: Child, timeout_s: float | None, *, is_wakeable: bool) -> dict[str, Any] | None:
         """W's next word about *child*; None at the time-out or when woken. Raises WatchdogDied."""
-        until = boot_s() + (timeout_s if timeout_s is not None else float("inf"))
+        begun = boot_s()
+        until = begun + (timeout_s if timeout_s is not None else float("inf"))
         while True:
             while self._heard:
                 word = self._heard.popleft()
@@ -317,20 +220,22 @@ class Watchdog:
                     return word
             if self._channel is None or self._wakers is None:
                 raise WatchdogDied("the watchdog of this child is gone, and the child with it")
-            step_s, begun, is_due = child._step_s(until), boot_s(), child._is_due()
-            woken = [self._wakers[0]] if is_wakeable else []
-            ready = readable([self._channel, *woken], step_s)
+            step_s, is_due = child._step_s(until), child._is_due()
+            wakers = [self._wakers[0]] if is_wakeable else []
+            ready = readable([self._channel, *wakers, *child._sources()], step_s)
+            child._read(ready)
             if self._channel in ready:
                 self._receive()
                 continue
             # A stopped W looks like a busy one. Counted in waits, not by the clock: after a suspension of the machine
             # both processes resume late.
-            if is_due and child._loses_patience(min(boot_s() - begun, max(step_s, 0.01))):
+            waited_s, begun = min(boot_s() - begun, max(step_s, 0.01)), boot_s()
+            if is_due and child._loses_patience(waited_s):
                 self._mourn("left a death unreported")
-            if ready:
+            if self._wakers[0] in ready:
                 drain(self._wakers[0])
                 return None
-            if boot_s() >= until:
+            if begun >= until:
                 return None
 
     def _receive(self) -> None:
@@ -362,6 +267,7 @@ class Watchdog:
             self._await_end(SWEEP_S)
         if self._child is not None:
             self._kill_orphans(self._child)
+            self._child._end_capture()
         adopt_orphans(False)
         for waker in self._wakers or ():
             waker.close()

@@ -45,6 +45,8 @@ log = logging.getLogger("cronq.worker")
 
 _IDLE_WAIT_S = 1.0
 _HEARTBEAT_S = 5.0
+#: How long a worker that leaves waits for a slow reader of its runs' output.
+_LAST_WORDS_S = 5.0
 
 
 class GuardedWorker(rq.Worker):
@@ -388,6 +390,7 @@ class GuardedWorker(rq.Worker):
 
     def _leave(self) -> None:
         self.parts.watchdog.close()
+        self.parts.outlet.settle(_LAST_WORDS_S)
         for farewell in (self.teardown, self.parts.heart.leave):
             try:
                 farewell()

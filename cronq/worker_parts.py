@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis import Redis
 
+from cronq.capture import Outlet
 from cronq.errors import KeyBroken
 from cronq.foreign_run import ForeignRuns
 from cronq.guardian import Guardian
@@ -28,6 +29,7 @@ class Parts:
     foreign: ForeignRuns
     intake: Intake
     watchdog: Watchdog
+    outlet: Outlet
     prompt: Redis  #: a client that gives up within two seconds
     heart: Heart
     guardian: Guardian
@@ -47,7 +49,8 @@ def make_parts(
     foreign.load_modules()
     config = app.config
     intake = Intake(worker.connection, app.keys, host=config.host, worker=worker.name)
-    watchdog = Watchdog(foreign.child_main)
+    outlet = Outlet()
+    watchdog = Watchdog(foreign.child_main, outlet)
     watchdog.start()
     runs = app.guardian_runs()
     heart = Heart(Hosts(runs.client, app.keys), "workers", worker.name, config.host, facts)
@@ -63,4 +66,4 @@ def make_parts(
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(foreign, intake, watchdog, runs.client, heart, guardian)
+    return Parts(foreign, intake, watchdog, outlet, runs.client, heart, guardian)
