@@ -125,6 +125,27 @@ def check_beat(beats: Sequence[Heartbeat], now_s: float, least: int = 1) -> Find
     return Finding(OK, f"{len(alive)} beats are alive: {', '.join(beat.id for beat in alive)}", performance)
 
 
+def check_workers(workers: Sequence[Heartbeat], now_s: float, least: int = 1) -> Finding:
+    """`cronq check workers`: at least *least* workers were heard of lately, and none fell silent within the last hour.
+
+    One that ends in order takes its entry along. One that does not was killed, or stands still: a stopped worker holds
+    its run, and what it held may be somebody else's by now.
+    """
+    alive = [worker for worker in workers if now_s - worker.seen_at <= ALIVE_S]
+    silent = [worker for worker in workers if now_s - worker.seen_at > ALIVE_S]
+    performance = f"'workers'={len(alive)};;{least}:"
+    if len(alive) < least:
+        return Finding(CRITICAL, f"{len(alive)} workers are alive, {least} needed; start `cronq worker`", performance)
+    if silent:
+        last = max(silent, key=lambda worker: worker.seen_at)
+        span = format_duration(now_s - last.seen_at)
+        where = f"{last.id} (pid {last.pid} on {last.host})"
+        more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+        problem = f"{where}{more} was not heard of for {span}: killed, or standing still; end it, its run is settled"
+        return Finding(WARNING, problem, performance)
+    return Finding(OK, f"{len(alive)} workers are alive", performance)
+
+
 def check_clock(client: Redis, beats: Sequence[Heartbeat], now_s: float) -> Finding:
     """`cronq check clock`: this host's clock, and those of the beats, against the server's."""
     before = wall_s()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cronq.checks import Finding
     from cronq.hosts import Heartbeat
 
-_CHECKS_NOT_BUILT = frozenset(["jobs", "workers", "queue", "groups", "hosts", "file-age", "disk", "load"])
+_CHECKS_NOT_BUILT = frozenset(["jobs", "queue", "groups", "hosts", "file-age", "disk", "load"])
 
 
 def _row(heartbeat: Heartbeat, now_s: float, doing: str | None) -> dict[str, Any]:
@@ -172,6 +172,19 @@ def check_beat_command(ctx: click.Context, least: int) -> int:
     from cronq.checks import check_beat
 
     return _guarded(ctx, lambda app: check_beat(*app.beats(), least))
+
+
+@check_command.command("workers")
+@click.option(
+    "--least", default=1, show_default=True, type=click.IntRange(1), metavar="N", help="CRITICAL below so many workers."
+)
+@places
+@click.pass_context
+def check_workers_command(ctx: click.Context, least: int) -> int:
+    """Whether workers are alive, and none has fallen silent."""
+    from cronq.checks import check_workers
+
+    return _guarded(ctx, lambda app: check_workers(*app.workers(), least))
 
 
 @check_command.command("clock")
