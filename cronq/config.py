@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from cronq.clock import format_duration, parse_duration_s
 from cronq.errors import ConfigError, ScheduleError
@@ -268,13 +269,18 @@ def _truth(raw: Any) -> bool:
 _USER_INFO = re.compile(r"^(\s*(?:[a-z+]+://)?[^:@/]*:(?!//)).*@", re.DOTALL | re.IGNORECASE)
 #: `secret@`: a user without a password is seldom meant, a password whose colon was forgotten often.
 _LONE_USER = re.compile(r"^(\s*(?:[a-z+]+://)?)[^:@/?#]+@(?:.*@)?", re.DOTALL | re.IGNORECASE)
-_PASSWORD_FIELD = re.compile(r"([?&](?:sentinel_)?password=)[^&#]*")
+_FIELD = re.compile(r"([?&])([^=&#]*)=[^&#]*")
 
 
 def hide_password(url: str) -> str:
     """*url* with `***` in place of its password; secrets must not reach logs or `ps`."""
     hidden = _USER_INFO.sub(r"\1***@", url) if _LONE_USER.match(url) is None else _LONE_USER.sub(r"\1***@", url)
-    return _PASSWORD_FIELD.sub(r"\1***", hidden)
+    return _FIELD.sub(lambda field: f"{field[1]}{field[2]}=***" if _is_secret(field[2]) else field[0], hidden)
+
+
+def _is_secret(name: str) -> bool:
+    """Whether a field of a URL is a password: `password`, `ssl_password`, also written `pass%77ord`."""
+    return "password" in unquote(name).lower()
 
 
 def person(host: str) -> str:

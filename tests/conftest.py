@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -50,7 +51,8 @@ def find_redis_server() -> str:
 class RedisServer:
     """A redis-server of its own, on a unix socket in a directory of its own."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, program: str | None = None) -> None:
+        self.program = program or find_redis_server()
         self.directory = tempfile.mkdtemp(prefix="cronq-redis-")
         self.socket_path = f"{self.directory}/redis.sock"
         self.url = f"unix://{self.socket_path}"
@@ -61,7 +63,7 @@ class RedisServer:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [
-                find_redis_server(), "--port", "0", "--unixsocket", self.socket_path, "--dir", self.directory,
+                self.program, "--port", "0", "--unixsocket", self.socket_path, "--dir", self.directory,
                 "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", *self.options,
             ],
             stdout=subprocess.DEVNULL,
@@ -109,6 +111,18 @@ class RedisServer:
             except subprocess.TimeoutExpired:
                 self.kill9()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def unused_port() -> Callable[[], int]:
+    """Finds a port of loopback that nobody listens on."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port: int = probe.getsockname()[1]
+            return port
+
+    return find
 
 
 @pytest.fixture(scope="session")

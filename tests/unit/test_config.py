@@ -360,6 +360,8 @@ SECRET_URLS = [
     ("redis:/user:s3cret@h", None),
     ("REDIS://:s3cret@h", "REDIS://:***@h"),
     ("http://:s3cret@h", "http://:***@h"),
+    ("redis://h?pass%77ord=s3cret", "redis://h?pass%77ord=***"),
+    ("rediss://h?db=1&ssl_password=s3cret&db=2", "rediss://h?db=1&ssl_password=***&db=2"),
     ("redis://s3cret@h:6379/0", "redis://***@h:6379/0"),
     ("redis://pa@s3cret@h", "redis://***@h"),
     ("redis://pa@s:s3cret@h", "redis://***@h"),
