@@ -397,8 +397,8 @@ class Cronq(Later):
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
-            Chore("requeued", _COMPARE_S, self.requeued.once),
-            Chore("waiting", _COMPARE_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
+            Chore("requeued", _COMPARE_S, lambda now_s: self.requeued.once(sweep.queues, now_s)),
+            Chore("waiting", _AUDIT_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
             Chore("growth", NOTE_EVERY_S, self.growth.note),
             beat.audit,
         ]

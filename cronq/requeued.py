@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from cronq import scripts
 from cronq.errors import CronqError, RunRefused
 from cronq.foreign_job import read_meta
-from cronq.keys import RQ_QUEUES, Keys, rq_job
+from cronq.keys import Keys, rq_job
 from cronq.pickles import load_plain, read_data
 from cronq.replies import text
 from cronq.rq_job import FUNCTION
@@ -45,28 +45,36 @@ class Requeued:
         self._behind: dict[str, int] = {}  #: how far a queue was looked through, from its tail
         self._last = ""  #: the queue that was looked through last
 
-    def once(self, now_s: float) -> None:
-        """Open again what was requeued, as far as one pass comes; *now_s* is server time."""
-        queues = sorted(map(text, self.client.smembers(RQ_QUEUES)))
-        self._behind = {queue: self._behind.get(queue, 0) for queue in queues}
-        first = bisect_right(queues, self._last)
-        for queue in [*queues[first:], *queues[:first]][:_MOST_QUEUES]:
-            self._last = queue
-            try:
-                self._walk(queue, now_s)
-            except ResponseError as error:
-                if "WRONGTYPE" not in str(error):
-                    raise
-                log.debug("queue %s cannot be looked through: %s", queue, error)
+    def once(self, queues: Sequence[str], now_s: float) -> None:
+        """Open again what was requeued to *queues* (their keys), as far as one pass comes; *now_s* is server time.
 
-    def _walk(self, queue: str, now_s: float) -> None:
-        """From the tail, where RQ pushes what is requeued, a part in each pass."""
-        for _ in range(_MOST_STEPS):
-            behind = self._behind[queue]
-            ids: Any = self.client.lrange(queue, -behind - _BATCH, -behind - 1)
+        Each queue from its tail, where RQ pushes what is requeued, a part in each pass.
+        """
+        if not queues:
+            return
+        queues = sorted(queues)
+        first = bisect_right(queues, self._last)
+        turn = [*queues[first:], *queues[:first]][:_MOST_QUEUES]
+        with self.client.pipeline(transaction=False) as pipe:
+            for queue in turn:
+                self._read(pipe, queue)
+            lists = pipe.execute(raise_on_error=False)
+        for queue, ids in zip(turn, lists, strict=True):
+            if isinstance(ids, list):  # not so when it is of a wrong type
+                self._walk(queue, ids, now_s)
+        self._last = turn[-1]
+        self._behind = {queue: self._behind[queue] for queue in queues if queue in self._behind}
+
+    def _read(self, client: Any, queue: str) -> Any:
+        behind = self._behind.setdefault(queue, 0)
+        return client.lrange(queue, -behind - _BATCH, -behind - 1)
+
+    def _walk(self, queue: str, ids: list[Any], now_s: float) -> None:
+        for step in range(_MOST_STEPS):
+            ids = ids if step == 0 else self._read(self.client, queue)
             for run_id in self.reopen(ids, now_s):
                 log.warning("QUEUED %s was requeued with RQ's tools", run_id)
-            self._behind[queue] = behind + _BATCH if len(ids) == _BATCH else 0
+            self._behind[queue] = self._behind[queue] + _BATCH if len(ids) == _BATCH else 0
             if len(ids) < _BATCH:
                 return
 

@@ -65,6 +65,7 @@ class Sweep:
         self._last_answer: float | None = None
         self._ahead_s: float | None = None
         self._popped: dict[tuple[str, bytes], float] = {}
+        self.queues: list[str] = []  #: keys of RQ's queues, as of the last pass
         self._tidied: float | None = None  #: when, on the boot clock
         self._cursors: dict[str, int] = {}  #: how far the entries of a queue's cancelled jobs were looked through
         self._lock_cursor = "0"
@@ -88,20 +89,21 @@ class Sweep:
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
             pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=self._plain_at, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
+            pipe.srandmember(self.keys.waiting_locks, 1)
+            self._read_popped(pipe, self.queues)
             clock, *lists = pipe.execute(raise_on_error=False)
         if isinstance(clock, Exception):
             raise clock
         seconds, micros = clock
-        queues, unseen, plain, silent = map(self._entries, lists)
+        queues, unseen, plain, silent, locks = map(self._entries, lists[:5])
         boot = boot_s()
         self._note_answer(boot, seconds + micros / 1e6)
-        self._wake_waiters()
-        self._look_at_popped(queues, boot, now_s)
-        has_more = False
+        has_more = bool(locks) and self._wake_waiters()
+        self._look_at_popped(dict(zip(self.queues, lists[5:], strict=True)), [*map(text, queues)], boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.lost_after_s:
             is_done = self._settle_all_lost(unseen, before, now_s)
             self.foreign.settle_silent(silent)
-            has_more = not is_done or len(silent) == _MOST
+            has_more = has_more or not is_done or len(silent) == _MOST
         self._look_at_plain(plain, now_s)
         self._plain_at = self._plain_at + _MOST if len(plain) == _MOST else 0
         if self._tidied is None or boot - self._tidied >= _TIDY_S:
@@ -223,17 +225,23 @@ class Sweep:
             if self.runs.settle(run, Settlement(outcome, reason), by=by, now_s=now_s, attempt=run.attempt, plain=True):
                 log.error("FINISH %s %s %s", run_id, outcome, reason)
 
-    def _look_at_popped(self, queue_keys: Iterable[bytes], boot: float, now_s: float) -> None:
-        """An id that stays in RQ's intermediate list was popped by a worker that died before it began."""
-        queues = [text(key) for key in queue_keys]
-        if not queues:
-            return
-        with self.client.pipeline(transaction=False) as pipe:
-            for queue in queues:
-                pipe.lrange(f"{queue}:intermediate", 0, _MOST_POPPED - 1)
-            lists = pipe.execute(raise_on_error=False)
+    def _read_popped(self, pipe: Any, queues: Iterable[str]) -> None:
+        for queue in queues:
+            pipe.lrange(f"{queue}:intermediate", 0, _MOST_POPPED - 1)
+
+    def _look_at_popped(self, popped: dict[str, Any], queues: list[str], boot: float, now_s: float) -> None:
+        """An id that stays in RQ's intermediate list was popped by a worker that died before it began.
+
+        *popped* are those of the queues that were known before; of a new one they are read now.
+        """
+        new = [queue for queue in queues if queue not in popped]
+        if new:
+            with self.client.pipeline(transaction=False) as pipe:
+                self._read_popped(pipe, new)
+                popped |= dict(zip(new, pipe.execute(raise_on_error=False), strict=True))
+        self.queues = queues
         seen: dict[tuple[str, bytes], float] = {}
-        for queue, ids in zip(queues, lists, strict=True):
+        for queue, ids in popped.items():
             for raw_id in ids if isinstance(ids, list) else []:
                 place = (queue, raw_id)
                 seen[place] = self._popped.get(place, boot)
@@ -255,21 +263,26 @@ class Sweep:
             log.error("REFUSED %s", reason)
         return code != "left"
 
-    def _wake_waiters(self) -> None:
-        """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run.
+    def _wake_waiters(self) -> bool:
+        """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run. Whether
+        there was no time for all of them.
 
         Part of the locks in each pass, going on where the last one stopped, in one round trip for a thousand.
         """
-        for _ in range(_MOST_LOCK_STEPS):
-            args = [self.keys.lock(""), self._lock_cursor, _LOCKS_A_STEP]
-            with self._passing_over_damage():
-                cursor, free = self._free_locks(keys=[self.keys.waiting_locks], args=args)
-                self._lock_cursor = text(cursor)
-                for lock in map(text, free[:_MOST]):
+        until = boot_s() + _BUSY_S
+        with self._passing_over_damage():
+            for _ in range(_MOST_LOCK_STEPS):
+                args = [self.keys.lock(""), self._lock_cursor, _LOCKS_A_STEP]
+                following, free = self._free_locks(keys=[self.keys.waiting_locks], args=args)
+                for lock in map(text, free):
                     with self._passing_over_damage():
                         self.runs.put_back(lock)
-            if self._lock_cursor == "0":
-                return
+                    if boot_s() >= until:
+                        return True  # what is left of this step is found again in the next pass
+                self._lock_cursor = text(following)
+                if self._lock_cursor == "0":
+                    return False
+        return False
 
     def _tidy_all(self, queues: Iterable[str], now_s: float) -> None:
         for queue in queues:

@@ -25,9 +25,9 @@ QUEUE = "rq:queue:default"
 
 @pytest.fixture
 def walk(app: Cronq) -> Walk:
-    """What a beat does of it in one pass."""
-    chore = next(chore.work for chore in app.beat().chores if chore.name == "requeued")
-    return lambda: chore(app.now_s())
+    """What a beat does of it in one pass, after a sweep, which knows the queues."""
+    chores = {chore.name: chore.work for chore in app.beat().chores}
+    return lambda: (chores["sweep"](app.now_s()), chores["requeued"](app.now_s()))
 
 
 def fail(app: Cronq, job: str) -> str:

@@ -65,6 +65,26 @@ def test_a_pass_ends_when_its_time_is_over_and_says_that_it_has_more_to_do(
     assert left == [(True, 250), (True, 150), (True, 50), (False, 0)]
 
 
+@pytest.mark.parametrize("busy_s", [0.3, 0.0])
+def test_all_runs_are_woken_whose_locks_became_free_together(
+    app: Cronq, redis: Redis, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, busy_s: float
+) -> None:
+    monkeypatch.setattr("cronq.sweep._BUSY_S", busy_s)
+    with redis.pipeline() as pipe:
+        for number in range(250):
+            run_id = f"job{number}-m0000000a"
+            pipe.sadd("cronq:waiting", f"job{number}")
+            pipe.zadd(f"cronq:job:job{number}:waiting", {run_id: 1})
+            pipe.hset(f"cronq:run:{run_id}", mapping={"job": f"job{number}", "state": "waiting", "queue": "default"})
+        pipe.execute()
+
+    for _ in range(600):  # as long as it says that it has more to do
+        if not sweep.once(T + 1):
+            break
+
+    assert redis.llen("rq:queue:default") == 250
+
+
 def test_every_run_of_a_stock_worker_is_looked_at(app: Cronq, redis: Redis, sweep: Sweep) -> None:
     *others, ended = put_at_work(redis, 250, T + 3600)
     for run_id in others:
