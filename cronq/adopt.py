@@ -18,6 +18,8 @@ from cronq.replies import text, texts
 from cronq.stored_job import StoredJob
 
 _RQ_TIMEOUT_S = 180
+#: The arguments of a job of ours have to be much smaller.
+_MOST_CALL = 4 * 1024 * 1024
 #: RQ's "no time-out": the longest that a job of ours may have.
 _LONGEST_S = 366 * 86400
 
@@ -78,7 +80,7 @@ class Adoption:
 
     def _spec(self, entry_id: str, name: str | None, known: dict[str, bytes], repetition: Repetition) -> JobSpec:
         try:
-            function, instance, args, kwargs = load_plain(read_data(known.get("data", b"")))
+            function, instance, args, kwargs = load_plain(read_data(known.get("data", b""), _MOST_CALL), _MOST_CALL)
         except (CronqError, ValueError, TypeError) as error:
             raise CronqError(f"{entry_id} cannot be adopted: {error}; a job of cronq takes JSON") from None
         module, _, short = str(function).rpartition(".")

@@ -4,13 +4,15 @@ repetition, and how its pickles are carried without being opened."""
 from __future__ import annotations
 
 import json
+import logging
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, parse_job_id
@@ -18,9 +20,11 @@ from rq.job import Job, parse_job_id
 from cronq.errors import CronqError
 from cronq.foreign_schedule import Repetition, read_repetition
 from cronq.keys import rq_job
-from cronq.pickles import load_plain, read_data
+from cronq.pickles import MOST_META, load_plain, read_data
 from cronq.replies import read_json, text
 from cronq.safetext import storable
+
+log = logging.getLogger("cronq.worker")
 
 #: RQ allows no other characters in the id of a job.
 _ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -122,11 +126,11 @@ def read_meta(raw: bytes) -> Meta:
     """Read a meta, executing nothing. Raises CronqError when it names more than data, or means nothing."""
     if not raw:
         return Meta({}, Repetition(), False)
+    if len(raw) > MOST_META:
+        raise CronqError(f"its meta is larger than {MOST_META:,} bytes")
     is_json = raw[:1] == b"{"
     try:
         values = read_json(raw) if is_json else load_plain(raw)
-    except ValueError as error:
-        raise CronqError(f"its meta cannot be read ({error})") from None
     except CronqError as error:
         raise CronqError(f"its meta: {error}") from None
     if not isinstance(values, dict):
@@ -162,35 +166,72 @@ class SealedSerializer:
 
 
 class SealedJob(Job):
-    """An RQ job as RQ's own code reads it in a parent: a call that decompresses to more than any call is refused.
+    """An RQ job as RQ's own code reads and writes it in a process that opens nothing: its call stays as Redis has it.
 
-    Few bytes may stand for more than this machine has memory.
+    Few bytes may stand for more than this machine has memory. Its webhooks are not sent by that code.
     """
 
+    stored_data: bytes = b""  #: the call, compressed by whoever queued it
+
+    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
+        super().__init__(id, connection=connection, serializer=serializer or SealedSerializer)
+
     def restore(self, raw_data: Any) -> None:
-        """Take over what stands in Redis. Raises PickleRefused, NoSuchJobError, and whatever RQ raises."""
+        """Take over what stands in Redis. Raises NoSuchJobError, and whatever RQ raises for damage."""
         fields = {key if isinstance(key, bytes) else key.encode(): value for key, value in raw_data.items()}
         if b"data" not in fields:
             raise NoSuchJobError(f"No such job: {self.id}")
-        data = read_data(fields[b"data"])
         fields.pop(b"exc_info", None)  # compressed too, of an earlier attempt; nothing here asks for it
         super().restore({**fields, b"data": b""})
-        self.data = data
+        self.stored_data = fields[b"data"]
+
+    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
+        """What is saved; the call as it was read."""
+        return {**super().to_dict(include_meta, include_result), "data": self.stored_data}
+
+    @classmethod
+    def fetch_many(cls, job_ids: Iterable[str], connection: Redis, serializer: Any = None) -> list[Job | None]:
+        """The RQ jobs *job_ids*, None for each that is gone or damaged: one must not keep the others back."""
+        found: list[Job | None] = []
+        for job_id in job_ids:
+            try:
+                found.append(cls.fetch(job_id, connection=connection, serializer=serializer))
+            except (RedisError, OSError):
+                raise
+            except Exception as error:  # damage raises whatever it likes
+                if not isinstance(error, NoSuchJobError):
+                    log.error("DAMAGED %s: %s", job_id, error)
+                found.append(None)
+        return found
 
 
-def fetch_job(job_id: str, client: Redis, serializer: Any) -> SealedJob:
-    """The RQ job *job_id*. Raises PickleRefused, and whatever RQ raises."""
-    job = SealedJob(parse_job_id(job_id), connection=client, serializer=serializer)
+def fetch_job(job_id: str, client: Redis) -> SealedJob:
+    """The RQ job *job_id*, its pickles unopened. Raises whatever RQ raises for one that is gone or damaged."""
+    job = SealedJob(parse_job_id(job_id), connection=client)
     job.restore(client.hgetall(rq_job(job.id)))
+    return job
+
+
+def open_job(job_id: str, client: Redis, serializer: Any) -> Job:
+    """The RQ job *job_id* for the child that runs it: its pickles are read by *serializer*.
+
+    Raises PickleRefused for a call that unpacks to more than any call, and whatever RQ raises.
+    """
+    fields: dict[Any, Any] = client.hgetall(rq_job(job_id))
+    data = read_data(fields.get(b"data", b""))
+    fields.pop(b"exc_info", None)
+    job = Job(parse_job_id(job_id), connection=client, serializer=serializer)
+    job.restore({**fields, b"data": b""})
+    job.data = data
     return job
 
 
 def sealed_queue(name: str, client: Redis) -> Queue:
     """RQ's queue *name*, for RQ's own code in a parent: it opens no pickle and unpacks no bomb."""
-    return Queue(name, connection=client, serializer=SealedSerializer, job_class=SealedJob)
+    return Queue(name, connection=client, job_class=SealedJob, serializer=SealedSerializer)
 
 
 def release_dependents(client: Redis, queue: str, job_id: str) -> None:
     """Queue the RQ jobs that waited for *job_id* alone, as RQ's worker does after each job."""
-    job = SealedJob(job_id, connection=client, serializer=SealedSerializer)
+    job = SealedJob(job_id, connection=client)
     sealed_queue(queue, client).enqueue_dependents(job)

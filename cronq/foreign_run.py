@@ -26,10 +26,10 @@ from cronq import child
 from cronq.child import describe_error
 from cronq.clock import boot_s, rest, utc
 from cronq.errors import BadValue, CronqError, RunRefused
-from cronq.foreign_job import Sealed, SealedSerializer, fetch_job, sealed_queue
+from cronq.foreign_job import Sealed, fetch_job, open_job, sealed_queue
 from cronq.foreign_watch import ForeignWatch
 from cronq.job import make_spec
-from cronq.keys import rq_intermediate
+from cronq.keys import PUT_BACKS, rq_intermediate
 from cronq.outage import BACKOFF_S, is_general
 from cronq.pickles import ANY, PickleRefused, find_within, is_defined_within, is_within, load_within, read_function
 from cronq.registry import REGISTRY, Definition
@@ -112,8 +112,8 @@ class ForeignRuns:
                 "or let a stock `rq worker` serve its queue"
             )
         try:
-            job = fetch_job(job_id, self.worker.connection, SealedSerializer)
-            function, is_method = read_function(job.data)
+            job = fetch_job(job_id, self.worker.connection)
+            function, is_method = read_function(job.stored_data)
         except Exception as error:  # whatever stands there
             if isinstance(error, RedisError) and "WRONGTYPE" not in str(error):
                 raise
@@ -162,6 +162,7 @@ class ForeignRuns:
             worker.set_current_job_working_time(0, pipeline=pipe)
             job.prepare_for_execution(worker.name, pipeline=pipe)
             pipe.lrem(rq_intermediate(queue_name), 1, job.id)
+            pipe.hdel(job.key, PUT_BACKS)
             self.watch.begins(job, self._execution, self._now_s(), pipe)
             pipe.execute()
 
@@ -284,7 +285,7 @@ class ForeignRuns:
         job: Job | None = None
         serializer = OpenSerializer(self.allowed)
         try:
-            job = fetch_job(order["rq_job"], self.worker.connection, serializer)
+            job = open_job(order["rq_job"], self.worker.connection, serializer)
             self._check(job)
             limit: Any = UnixSignalDeathPenalty
             with limit(int(order["timeout"]), JobTimeoutException, job_id=job.id):

@@ -53,14 +53,20 @@ def read_repetition(meta: Any) -> Repetition:
     interval, cron, left = meta.get("interval"), meta.get("cron_string"), meta.get("repeat")
     for name, value in (("interval", interval), ("repeat", left)):
         if value is not None and (type(value) is not int or abs(value) > _MOST):
-            raise DefinitionError(f"{str(value)[:40]!r} is not a whole number", field=name)
+            raise DefinitionError(f"{_shown(value)} is not a whole number", field=name)
     if interval is not None and interval < 0:
         raise DefinitionError(f"{interval} is negative", field="interval")
     if cron is not None and not isinstance(cron, str):
-        raise DefinitionError(f"{str(cron)[:40]!r} is not text", field="cron_string")
+        raise DefinitionError(f"{_shown(cron)} is not text", field="cron_string")
     if interval:
         return Repetition(interval, None, left)
     return Repetition(None, cron, left) if cron else Repetition()
+
+
+def _shown(value: Any) -> str:
+    """A value of any size in a few words: of what holds others only its type is told."""
+    is_short = isinstance(value, str | bytes | float | bool)
+    return repr(str(value)[:40]) if is_short else f"a value of type {type(value).__name__}"
 
 
 class ForeignCron:

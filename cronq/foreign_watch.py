@@ -13,7 +13,7 @@ from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from cronq.clock import format_duration
-from cronq.foreign_job import SealedJob, SealedSerializer, sealed_queue
+from cronq.foreign_job import SealedJob, sealed_queue
 from cronq.keys import Keys, rq_execution, rq_executions, rq_started
 from cronq.outage import is_general
 from cronq.replies import text
@@ -65,7 +65,7 @@ class ForeignWatch:
         watching: Any = self.client.pipeline()
         with watching as pipe:
             try:
-                job: Any = SealedJob(job_id, connection=self.client, serializer=SealedSerializer)
+                job: Any = SealedJob(job_id, connection=self.client)
                 pipe.watch(job.key)
                 job.refresh()
             except NoSuchJobError:

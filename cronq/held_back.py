@@ -16,7 +16,7 @@ from cronq.clock import iso
 from cronq.errors import CronqError
 from cronq.foreign_job import read_meta
 from cronq.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
-from cronq.pickles import read_data, read_function
+from cronq.pickles import read_function
 from cronq.replies import text
 from cronq.serving import put_aside
 
@@ -109,7 +109,7 @@ def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> Hel
     data, origin, raw = fields
     function = repeats = note = None
     try:
-        function, _ = read_function(read_data(data))
+        function, _ = read_function(data)
         repetition = str(read_meta(raw or b"").repetition) if not queue else "once"
         repeats = None if repetition == "once" else repetition
     except CronqError as error:

@@ -6,6 +6,7 @@ writer named. Here it may name data types only, or besides them what is defined 
 
 from __future__ import annotations
 
+import collections
 import importlib
 import inspect
 import io
@@ -32,10 +33,27 @@ _ARGUMENT_TYPES = {
     "pathlib": {"Path", "PosixPath", "PurePath", "PurePosixPath"},
     "pathlib._local": {"Path", "PosixPath", "PurePath", "PurePosixPath"},
 }
-#: More than this is no call and no meta.
+#: More than this is no call.
 _MOST_BYTES = 64 * 1024 * 1024
-#: Operations that give a number to an object.
-_NUMBERING = ("PUT", "LONG_BINPUT")
+#: More than this is no meta. Keys of equal hash cost the square of their number: in 64 KiB at most a tenth of a second.
+MOST_META = 64 * 1024
+#: Deeper than this is no data: `pickle` itself writes less. Hashing nested tuples takes C stack, and has no limit.
+_DEEPEST = 1000
+#: Objects in plain data, each counted as often as it is met: thirty tuples, each twice the one before, are a billion.
+_MOST_OBJECTS = 1_000_000
+#: What is unpacked of a call to find the name of its function, and the longest such name.
+_MOST_HEAD = 8 * 1024
+_MOST_NAME = 1000
+#: Operations that give a number to an object, and those that fetch one by its number.
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
+_FETCHING = ("GET", "BINGET", "LONG_BINGET")
+#: Operations before the name of a function, and those that may stand behind it, that say nothing of the call.
+_SILENT = {"PROTO", "FRAME", "MARK", "MEMOIZE", *_NUMBERING}
+#: ... and those that put into an object what follows it on the stack.
+_FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
+#: Types of plain data that hold others.
+_HOLDERS = (dict, list, tuple, set, frozenset, collections.deque)
+_TEXTS = {"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"}
 #: Says that every module is allowed.
 ANY = "*"
 
@@ -61,63 +79,111 @@ class _Reader(pickle.Unpickler):
         raise PickleRefused(f"it names {module}.{name}")
 
 
-class _Inert:
-    """Stands for whatever a pickle would have made, and swallows all that is done to it."""
+class _Sizes:
+    """How deep and how large the objects are that a pickle would make, reckoned from its operations alone.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
+    Exact for what is hashed while a pickle is read: tuples and their like are made of what is complete already.
+    """
 
-    def __setstate__(self, state: Any) -> None:
-        pass
+    def __init__(self) -> None:
+        self._stack: list[tuple[int, int]] = []  #: (depth, objects)
+        self._marks: list[int] = []  #: heights of the stack
+        self._numbered: dict[int, tuple[int, int]] = {}
+        self._work = 0
 
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Reckon with *opcode*. Raises PickleRefused when what it makes is beyond all data; for damage any error."""
+        name = opcode.name
+        if name == "MARK":
+            self._marks.append(len(self._stack))
+        elif name in _FETCHING:
+            self._stack.append(self._numbered[int(argument)])
+        elif name == "DUP":
+            self._stack.append(self._stack[-1])
+        elif name == "MEMOIZE" or name in _NUMBERING:
+            self._numbered[len(self._numbered) if name == "MEMOIZE" else int(argument)] = self._stack[-1]
+        elif name == "POP" and self._marks and len(self._stack) == self._marks[-1]:
+            self._marks.pop()
+        else:
+            taken = self._take(list(opcode.stack_before))
+            depth, objects = 1 + max((each[0] for each in taken), default=0), 1 + sum(each[1] for each in taken)
+            self._work += objects - (taken[0][1] if name in _FILLING and taken else 0)
+            if depth > _DEEPEST:
+                raise PickleRefused(f"its pickle is nested more than {_DEEPEST:,} deep")
+            if self._work > _MOST_OBJECTS:
+                raise PickleRefused(f"its pickle stands for more than {_MOST_OBJECTS:,} objects")
+            if opcode.stack_after:
+                self._stack.append((depth, objects))
 
-    def append(self, value: Any) -> None:
-        """Swallow an item."""
-
-    def extend(self, values: Any) -> None:
-        """Swallow items."""
-
-    def add(self, value: Any) -> None:
-        """Swallow an item."""
-
-
-class _InertReader(pickle.Unpickler):
-    """Makes inert objects of everything that a pickle names."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        return _Inert
-
-    def persistent_load(self, pid: Any) -> Any:
-        return _Inert()
+    def _take(self, wanted: list[pickletools.StackObject]) -> list[tuple[int, int]]:
+        taken: list[tuple[int, int]] = []
+        if pickletools.markobject in wanted:
+            height = self._marks.pop()
+            taken = self._stack[height:]
+            del self._stack[height:]
+            wanted = wanted[: wanted.index(pickletools.markobject)]
+        if len(self._stack) < len(wanted):
+            raise ValueError("an operation takes what is not there")
+        if wanted:
+            taken = self._stack[-len(wanted) :] + taken
+            del self._stack[-len(wanted) :]
+        return taken
 
 
-def _check_size(raw: bytes) -> None:
-    """Raise PickleRefused for what would take much more memory than its own size.
+def _check(raw: bytes, most: int, *, is_plain: bool) -> None:
+    """Raise PickleRefused for what takes much more memory than its own size to read; plain data, time and stack too.
 
     Python makes room for as many objects as the highest number that a pickle gives to one: nine bytes ask for 32 GiB.
     """
-    if len(raw) > _MOST_BYTES:
-        raise PickleRefused(f"a pickle of {len(raw):,} bytes is too large")
+    if len(raw) > most:
+        raise PickleRefused(f"a pickle of {len(raw):,} bytes is too large, {most:,} at most")
+    sizes = _Sizes()
     try:
         for opcode, number, _ in pickletools.genops(raw):
-            if opcode.name in _NUMBERING and isinstance(number, int) and number > len(raw):
+            if opcode.name in _NUMBERING and int(number or 0) > len(raw):
                 raise PickleRefused(f"its pickle numbers more objects than it can hold ({number})")
+            if is_plain:
+                sizes.follow(opcode, number)
     except PickleRefused:
         raise
     except Exception as error:  # a damaged pickle raises whatever it likes
         raise PickleRefused(f"its pickle cannot be read ({type(error).__name__})") from None
 
 
-def load_plain(raw: bytes) -> Any:
-    """What a pickle of plain data holds. Raises PickleRefused for anything else; nothing of it was executed."""
-    return load_within(raw, ())
+def _check_size(value: Any) -> None:
+    """Raise PickleRefused for lists and mappings that take for ever to write out: those may hold each other."""
+    left, todo = _MOST_OBJECTS, [value]
+    while todo:
+        each = todo.pop()
+        inner = list(each) if isinstance(each, _HOLDERS) else []
+        todo += inner
+        todo += each.values() if isinstance(each, dict) else []
+        left -= 1 + len(inner)
+        if left < 0:
+            raise PickleRefused(f"its pickle stands for more than {_MOST_OBJECTS:,} objects")
+
+
+def load_plain(raw: bytes, most: int = MOST_META) -> Any:
+    """What a pickle of plain data of at most *most* bytes holds. Raises PickleRefused for anything else.
+
+    Nothing of it was executed.
+    """
+    _check(raw, most, is_plain=True)
+    value = _load(raw, ())
+    _check_size(value)
+    return value
 
 
 def load_within(raw: bytes, allowed: Collection[str]) -> Any:
-    """What a pickle holds that names only data types and what the modules *allowed* define. Raises PickleRefused."""
-    _check_size(raw)
+    """What a pickle holds that names only data types and what the modules *allowed* define. Raises PickleRefused.
+
+    For a process that is watched: it may take long, and more stack than there is.
+    """
+    _check(raw, _MOST_BYTES, is_plain=False)
+    return _load(raw, allowed)
+
+
+def _load(raw: bytes, allowed: Collection[str]) -> Any:
     try:
         return _Reader(raw, allowed).load()
     except PickleRefused as error:
@@ -126,35 +192,47 @@ def load_within(raw: bytes, allowed: Collection[str]) -> Any:
         raise PickleRefused(f"its pickle cannot be read ({type(error).__name__})") from None
 
 
-def read_data(raw: bytes) -> bytes:
-    """What RQ compressed: the pickled call of an RQ job. Raises PickleRefused, also for what would grow too large."""
+def read_data(raw: bytes, most: int = _MOST_BYTES) -> bytes:
+    """What RQ compressed: the pickled call of an RQ job. Raises PickleRefused, also for more than *most* bytes."""
+    found, is_whole = _unpack(raw, most)
+    if not is_whole:
+        raise PickleRefused(f"its data is larger than {most:,} bytes, or cut off")
+    return found
+
+
+def _unpack(raw: bytes, most: int) -> tuple[bytes, bool]:
+    """The first *most* bytes of what RQ compressed, and whether that is all. Raises PickleRefused."""
     if raw[:1] != b"x":  # very old releases did not compress
-        return raw
+        return raw[:most], len(raw) <= most
     reader = zlib.decompressobj()
     try:
-        found = reader.decompress(raw, _MOST_BYTES)
+        found = reader.decompress(raw, most)
     except zlib.error as error:
         raise PickleRefused(f"its data cannot be read ({error})") from None
-    if reader.unconsumed_tail:
-        raise PickleRefused(f"its data is larger than {_MOST_BYTES:,} bytes")
-    if not reader.eof:
-        raise PickleRefused("its data cannot be read (it is cut off)")
-    return found
+    return found, reader.eof
 
 
 def read_function(raw: bytes) -> tuple[str, bool]:
     """The name of the function that an RQ job calls, and whether it is a method of an object in the pickle.
 
-    The name of a method comes without its class. Nothing of the pickle is made. Raises PickleRefused.
+    *raw* is the job's data as Redis has it. Only its first operations are looked at and nothing of it is made, so
+    that any process may ask. The name of a method comes without its class. Raises PickleRefused.
     """
-    _check_size(raw)
+    head, _ = _unpack(raw, _MOST_HEAD)
+    name: str | None = None
+    is_tuple = False  # of four: a shorter one has no mark before its items
     try:
-        call = _InertReader(io.BytesIO(raw)).load()
-    except Exception as error:
+        for opcode, value, _ in pickletools.genops(head):
+            if name is not None and opcode.name not in _SILENT:
+                return name, opcode.name != "NONE"
+            if is_tuple and opcode.name in _TEXTS and len(str(value)) <= _MOST_NAME:
+                name = str(value)
+            elif opcode.name not in _SILENT:
+                break
+            is_tuple = is_tuple or opcode.name == "MARK"
+    except Exception as error:  # a damaged pickle raises whatever it likes
         raise PickleRefused(f"its data cannot be read ({type(error).__name__})") from None
-    if not isinstance(call, tuple) or len(call) != 4 or not isinstance(call[0], str):
-        raise PickleRefused("its data is not a call")
-    return call[0], call[1] is not None
+    raise PickleRefused("its data is not a call")
 
 
 def is_within(module: str, allowed: Collection[str]) -> bool:

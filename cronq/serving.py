@@ -25,6 +25,7 @@ from cronq.errors import BadValue
 from cronq.foreign_job import HeldBack, dump_meta, read_meta
 from cronq.foreign_schedule import ForeignCron, next_due
 from cronq.keys import Keys
+from cronq.pickles import MOST_META
 from cronq.replies import read_json, text
 from cronq.run import Settlement
 from cronq.run_store import RunStore
@@ -156,6 +157,7 @@ class Serving:
             "life": _LOCK_LIFE_S,
             "now": repr(now_s),
             "most": _AT_ONCE,
+            "most_bytes": MOST_META,
             "skip": dict(skip),
         }
         troubles, entries, self._ours = self._read(args=[json.dumps(document)])

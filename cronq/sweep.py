@@ -38,6 +38,8 @@ _LOCKS_A_STEP, _MOST_LOCK_STEPS = 1000, 5
 _TIDIED_A_STEP, _MOST_TIDY_STEPS = 1000, 20
 #: The server's clock may run so much faster or slower than ours between two passes; more is a jump.
 _JUMP_S = 1.0
+#: An RQ job that is not ours is put back so often: the next time it is taken for what ends its workers.
+_MOST_PUT_BACKS = 3
 #: Runs of stock RQ workers count as heard of until their time-out is over: they are that far in the future.
 _PLAIN_S = 30.0
 #: What RQ says of a job that its own worker has ended without the ledger knowing, and the outcome that is.
@@ -254,13 +256,17 @@ class Sweep:
     def _return(self, queue: str, raw_id: bytes, now_s: float) -> bool:
         run_id, name = text(raw_id), queue.removeprefix(rq_keys.rq_queue(""))
         keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id), self.keys.wake]
-        code = text(self._put_back(keys=keys, args=[raw_id, name]))
+        code = text(self._put_back(keys=keys, args=[raw_id, name, _MOST_PUT_BACKS]))
         if code == "back":
             log.warning("PUT BACK %s: popped by a worker that vanished before it began", run_id)
         elif code == "empty":
             reason = f"{run_id} was queued in {name!r}, and there is neither a run nor an RQ job of that id"
             self.runs.set_aside(raw_id, name, reason, by=self.by, now_s=now_s)
             log.error("REFUSED %s", reason)
+        elif code == "often":
+            reason = f"{run_id} was popped {_MOST_PUT_BACKS + 1} times by workers that vanished before it began"
+            self.runs.set_aside(raw_id, name, reason, by=self.by, now_s=now_s)
+            log.error("REFUSED %s; look at it before you requeue it", reason)
         return code != "left"
 
     def _wake_waiters(self) -> bool:

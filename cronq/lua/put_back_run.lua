@@ -1,10 +1,12 @@
 -- Returns an id that a worker popped and never started to the head of its queue.
 --
 -- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}   3 run:{id}   4 rq:job:{id}   5 wake (channel)
--- ARGV  1 run id   2 name of the queue
+-- ARGV  1 run id   2 name of the queue   3 how often an RQ job that is not ours may be put back
 -- Returns back   it is queued again: a run to be executed (also a settled one that a person has queued again with RQ's
 --                tools, and one whose RQ job is gone: the next worker settles it), or a queued RQ job that is not ours
 --         stray  of a run that is at work, waits or is settled: it is nowhere now
+--         often  an RQ job that is not ours, put back so often since it last began that it seems to end every worker that
+--                takes it: it is to be set aside, and its id was not touched
 --         empty  there is neither a run nor an RQ job of that id: nothing was written
 --         left   nothing was written: it was not there any more, or is not ours to judge
 --
@@ -24,5 +26,14 @@ if state then
     if state == 'queued' or (state == 'done' and status == 'queued') then return back() end
     return call('LREM', KEYS[1], 1, ARGV[1]) > 0 and 'stray' or 'left'
 end
-if status == 'queued' then return back() end
+if status == 'queued' then
+    local times = tonumber(call('HGET', KEYS[4], 'cronq_put_back') or '') or 0
+    if times >= tonumber(ARGV[3]) then
+        call('HDEL', KEYS[4], 'cronq_put_back')  -- a person who requeues it begins anew
+        return 'often'
+    end
+    local code = back()
+    if code == 'back' then call('HSET', KEYS[4], 'cronq_put_back', times + 1) end
+    return code
+end
 return call('EXISTS', KEYS[4]) == 0 and 'empty' or 'left'

@@ -1,9 +1,10 @@
 -- Reads what is due in rq-scheduler's store and in RQ's registries of scheduled jobs, and holds the locks of both.
 --
 -- KEYS  none (the registries follow from rq:queues, and one that may not be touched must not keep back the others)
--- ARGV  1 JSON {prefix, holder, life, now, most, skip}
+-- ARGV  1 JSON {prefix, holder, life, now, most, most_bytes, skip}
 --       holder: what all beats of an installation write into the locks   life: of a lock, seconds
---       most: entries to return   skip: store -> how many of its due entries to pass over
+--       most: entries to return   most_bytes: of a field of an RQ job that is read
+--       skip: store -> how many of its due entries to pass over
 -- Returns [[store, trouble]…], [[store, id, score, state in the ledger, is its RQ job there, meta, origin, status,
 --   enqueued_at, started_at, ended_at, ttl, at front, at front on retry, dependency ids]…, delayed runs of ours]
 --   store: "" for rq-scheduler's, else the queue of RQ's   trouble: why that store is not served
@@ -53,6 +54,12 @@ local function read(store, key, lock)
         local job = try('HMGET', 'rq:job:' .. id, 'meta', 'origin', 'status', 'enqueued_at', 'started_at', 'ended_at',
             'ttl', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'dependency_ids', 'data')
         local there = job.err and 'a key of a wrong type' or job[11] and 'yes' or ''
+        if store ~= '' and there == 'yes' then job[1], job[10] = false, false end  -- only rq-scheduler's mean something
+        for field = 1, 10 do
+            if there == 'yes' and job[field] and #job[field] > item.most_bytes then
+                there, job = 'one with ' .. #job[field] .. ' bytes in one field, more than any meta has', {}
+            end
+        end
         local entry = {store, id, due[i + 1], text(state), there}
         for field = 1, 10 do entry[#entry + 1] = text(job[field]) end
         entries[#entries + 1] = entry

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import zlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ from cronq.config import Config
 from cronq.foreign_watch import ForeignWatch
 from cronq.registry import Registry
 from cronq.serving import Serving
+from cronq.sweep import Sweep
 from tests.redis.foreign_jobs import work
 from tests.redis.test_rq_contract import assert_same, dump
 
@@ -478,6 +480,39 @@ def test_an_id_that_can_be_none_is_set_aside_and_one_without_a_job_is_dropped(
     assert {key[:5] for key in redis.hkeys("cronq:aside")} == {b"a b:c", b"\xff\xfe", b"xxxxx"}
 
 
+DEEP = b"(N" + b"\x85" * 30_000 + b"Nu."  #: {((((None,),),),): None}, deeper than the C stack of some threads
+
+
+@pytest.mark.parametrize(
+    ("meta", "why"),
+    [
+        (b"\x80\x04}" + DEEP, "nested more than 1,000 deep"),
+        (b"\x80\x04}" + b"0}" * 40_000 + DEEP, "bytes in one field"),
+        (b'{"a": ' + b"[" * 30_000, "nested more than 100 deep"),
+        (b'{"repeat": Infinity, "interval": 5}', "no number"),
+    ],
+    ids=["deep", "large", "deep JSON", "infinite"],
+)
+def test_a_meta_that_would_end_its_reader_is_set_aside_and_the_next_entry_is_served(
+    scheduler: Scheduler, serving: Serving, redis: Redis, now: float, meta: bytes, why: str
+) -> None:
+    poison, good = scheduler.enqueue_at(naive(now - 5), work), scheduler.enqueue_at(naive(now - 1), work)
+    redis.hset(poison.key, "meta", meta)
+
+    serving.once(now)
+
+    assert queued(redis) == [good.id]
+    assert why in json.loads(redis.hget("cronq:aside", poison.id) or b"")["reason"]
+
+
+def test_a_large_meta_of_rqs_own_delayed_jobs_is_nobodys_business(serving: Serving, redis: Redis, now: float) -> None:
+    job = Queue("low", connection=redis).enqueue_at(datetime.fromtimestamp(now - 5, UTC), work, meta={"a": "x" * 10**5})
+
+    serving.once(now)
+
+    assert queued(redis, "low") == [job.id]
+
+
 def test_a_job_of_a_wrong_type_is_set_aside(serving: Serving, redis: Redis, now: float) -> None:
     redis.set("rq:job:text", "junk")
     redis.zadd(STORE, {"text": now - 5})
@@ -612,3 +647,50 @@ def test_a_worker_that_was_given_up_does_not_come_back_among_those_at_work(app: 
 
     assert job.get_status(refresh=True) == JobStatus.FAILED
     assert not redis.exists(app.keys.foreign), "else its death would end what another worker has begun"
+
+
+def bomb() -> bytes:
+    """300 MB of zeros, in some hundred kilobytes."""
+    packer = zlib.compressobj(9)
+    return b"".join(packer.compress(bytes(2**20)) for _ in range(300)) + packer.flush()
+
+
+def peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def test_a_lost_job_that_would_unpack_to_all_memory_is_settled_without_being_unpacked(app: Cronq, redis: Redis) -> None:
+    queue = Queue("default", connection=redis)
+    lost, retried = queue.create_job(work), queue.create_job(work, retry=Retry(max=1))
+    waiting = queue.create_job(work, depends_on=lost)
+    for job in (lost, retried, waiting):
+        job.save()
+        redis.hset(job.key, mapping={"status": "started", "data": bomb(), "exc_info": bomb()})
+    redis.sadd(lost.dependents_key, waiting.id)
+    before = peak_mib()
+
+    watch = ForeignWatch(redis, app.keys, lost_after_s=30)
+    watch.settle_silent([f"e:{job.id}:default".encode() for job in (lost, retried)])
+
+    assert peak_mib() - before < 100
+    assert [redis.hget(job.key, "status") for job in (lost, retried)] == [b"failed", b"queued"]
+    assert redis.hget(retried.key, "data") == bomb()
+
+
+def test_what_ends_its_workers_before_it_begins_is_set_aside_after_three_put_backs(
+    app: Cronq, redis: Redis, now: float
+) -> None:
+    job = Queue("default", connection=redis).enqueue(work)
+    sweep = Sweep(redis, app.keys, app.runs, by="beat test", lost_after_s=30)
+    looks = 0
+    while redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT"):
+        looks += 1
+        sweep._return("rq:queue:default", job.id.encode(), now)
+
+    assert looks == 4
+    assert redis.hget(job.key, "status") == b"failed"
+    assert "popped 4 times by workers that vanished" in str(job.latest_result().exc_string)  # type: ignore[union-attr]
+    job.requeue()
+    redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
+    sweep._return("rq:queue:default", job.id.encode(), now)
+    assert queued(redis) == [job.id]

@@ -114,20 +114,68 @@ def test_what_is_no_call_is_refused(value: Any) -> None:
         read_function(pickle.dumps(value))
 
 
-def test_a_call_that_would_fill_the_memory_is_not_decompressed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cronq.pickles._MOST_BYTES", 1000)
+def test_a_call_that_would_fill_the_memory_is_not_decompressed() -> None:
     fits, bursts = zlib.compress(b"x" * 1000), zlib.compress(b"x" * 1001)
 
-    assert read_data(fits) == b"x" * 1000
+    assert read_data(fits, 1000) == b"x" * 1000
     with pytest.raises(PickleRefused, match="larger than 1,000 bytes"):
-        read_data(bursts)
+        read_data(bursts, 1000)
     with pytest.raises(PickleRefused, match="cut off"):
-        read_data(fits[:-1])
+        read_data(fits[:-1], 1000)
+
+
+def test_the_function_of_a_call_is_found_in_its_first_bytes_whatever_follows() -> None:
+    endless = zlib.compress(pickle.dumps(("jobs.add", None, (bytes(10**7),), {})))
+    poison = b"\x80\x04(\x8c\x08jobs.addN)}(N" + b"\x85" * 300_000 + b"Nut."
+
+    assert read_function(endless[:2000]) == ("jobs.add", False)
+    assert read_function(zlib.compress(poison)) == ("jobs.add", False)
+    with pytest.raises(PickleRefused):
+        read_function(pickle.dumps(("a" * 1001, None, (), {})))
 
 
 @pytest.mark.parametrize("put", [b"r" + (2**24).to_bytes(4, "little"), b"p16777216\n"])
 def test_a_few_bytes_cannot_take_all_memory(put: bytes) -> None:
-    call = b"(X\x05\x00\x00\x00a.addN)}" + put + b"t."
-    for read in (load_plain, read_function):
-        with pytest.raises(PickleRefused, match="numbers"):
-            read(call)
+    with pytest.raises(PickleRefused, match="numbers"):
+        load_plain(b"(X\x05\x00\x00\x00a.addN)}" + put + b"t.")
+
+
+def test_what_is_nested_too_deep_to_be_hashed_is_refused() -> None:
+    def key(depth: int) -> bytes:
+        return b"\x80\x04}(N" + b"\x85" * depth + b"Nu."  # {((((None,),),),): None}
+
+    assert list(load_plain(key(900)).values()) == [None]
+    with pytest.raises(PickleRefused, match="nested more than 1,000 deep"):
+        load_plain(key(30_000))
+
+
+def doubled(make: bytes) -> bytes:
+    """Thirty objects, each of which holds the one before it twice."""
+    return b"\x80\x04N" + b"".join(b"q" + bytes([n]) + b"h" + bytes([n]) + make for n in range(30))
+
+
+@pytest.mark.parametrize("raw", [b"\x80\x04}(" + doubled(b"\x86")[2:] + b"Nu.", doubled(b"\x86") + b"."])
+def test_a_key_that_would_take_for_ever_to_hash_is_refused(raw: bytes) -> None:
+    with pytest.raises(PickleRefused, match="stands for more than"):
+        load_plain(raw)
+
+
+def test_lists_that_would_take_for_ever_to_write_out_are_refused() -> None:
+    value: list[Any] = []
+    for _ in range(40):
+        value = [value, value]
+    endless: list[Any] = []
+    endless.append(endless)
+
+    for bomb in (value, endless, {"a": value}):
+        with pytest.raises(PickleRefused, match="stands for more than"):
+            load_plain(pickle.dumps(bomb))
+    assert load_plain(pickle.dumps([[1, "a"]] * 100)) == [[1, "a"]] * 100
+
+
+def test_more_than_a_meta_can_hold_is_not_read() -> None:
+    collisions = pickle.dumps(dict.fromkeys(n * (2**61 - 1) for n in range(40_000)))
+
+    with pytest.raises(PickleRefused, match="too large"):
+        load_plain(collisions)
+    assert len(load_plain(pickle.dumps(list(range(50_000))), 1_000_000)) == 50_000
