@@ -20,7 +20,7 @@ from redis import exceptions as redis_errors
 from redis.backoff import AbstractBackoff, ExponentialBackoff, NoBackoff
 from redis.connection import ConnectionPool, parse_url
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
 
@@ -65,6 +65,21 @@ class _PrimaryRetry(Retry):
         return super().call_with_retry(done, *args, **options)
 
 
+class _Sentinel(Sentinel):
+    """Says in a line that no primary is known; redis-py shows its clients, in some versions with their passwords."""
+
+    def discover_master(self, service_name: str) -> tuple[str, int]:
+        """The address of the primary. Raises MasterNotFoundError."""
+        try:
+            found: tuple[str, int] = super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            settings = [each.connection_pool.connection_kwargs for each in self.sentinels]
+            asked = ", ".join(f"{each.get('host')}:{each.get('port')}" for each in settings)
+            words = f"no sentinel of {asked} answers and knows a primary of {service_name!r}"
+            raise MasterNotFoundError(words) from None
+        return found
+
+
 def patient() -> Retry:
     """Try a command again within a second when its connection breaks; not when its answer takes too long.
 
@@ -94,7 +109,7 @@ def open_client(url: str) -> Redis:
     hurry = {"socket_timeout": _SENTINEL_TIMEOUT_S, "socket_connect_timeout": _SENTINEL_TIMEOUT_S}
     login = {"username": parsed.username, "password": parsed.password}
     asking = {"retry": impatient(), "ssl": parsed.is_tls, **certificates, **hurry, **login}
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+    sentinel = _Sentinel(  # type: ignore[no-untyped-call]
         parsed.sentinels, sentinel_kwargs=asking, ssl=parsed.is_tls, **settings | given
     )
     client: Redis = sentinel.master_for(parsed.service)  # type: ignore[no-untyped-call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis.exceptions import ConnectionError
 from redis.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 
 from cronq.config import Config
@@ -72,3 +73,16 @@ def test_neither_password_is_shown() -> None:
     url = "redis+sentinel://ann:s3cret@a:26379,b/house/0?sentinel_password=s3cret&db=1"
 
     assert Config(url=url).shown_url == "redis+sentinel://ann:***@a:26379,b/house/0?sentinel_password=***&db=1"
+
+
+def test_sentinels_that_do_not_answer_are_told_in_one_line_without_their_passwords() -> None:
+    client = open_client("redis+sentinel://:s3cret@127.0.0.1:1,127.0.0.1:2/house?sentinel_password=s3cret")
+
+    for asking in (client, own_client(client, 0.5)):
+        with pytest.raises(ConnectionError) as trouble:
+            asking.ping()
+
+        said = str(trouble.value)
+        assert said.startswith("no sentinel of 127.0.0.1:")
+        assert said.endswith("answers and knows a primary of 'house'")
+        assert "Redis(" not in said
