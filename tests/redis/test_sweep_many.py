@@ -129,6 +129,7 @@ def waiting(app: Cronq, redis: Redis) -> Any:
     """A worker's intake that waits for the queue `idle`; what it took in the end."""
     intake = Intake(redis, app.keys, host="h", worker="w")
     took: list[Any] = []
+    intake.take(["idle"], 0.0)  # teaches the server the script: from now on a look is one call
     thread = threading.Thread(target=lambda: took.append(intake.take(["idle"], 5.0)))
     calls = scripts_run(redis)
     thread.start()
