@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from cronq.beat import Beat
+from cronq.bulk_stop import BulkStop
 from cronq.changes import Changes
 from cronq.checks import require_fit
 from cronq.chores import Chore
@@ -55,6 +56,8 @@ log = logging.getLogger("cronq.beat")
 #: How often the server's clock is read again; in between the boot clock carries it on.
 _READ_CLOCK_S = 10.0
 _GUARDIAN_TIMEOUT_S = 2.0
+#: So many runs of a job are stopped one by one.
+_FEW_RUNS = 50
 #: Each costs an idle beat a round trip, of which it has two a second.
 _COMPARE_S, _AUDIT_S = 10.0, 30.0
 
@@ -131,6 +134,11 @@ class Cronq(Later):
         """Paused queues, drained hosts and workers."""
         return Holds(self.client, self.keys)
 
+    @cached_property
+    def bulk_stop(self) -> BulkStop:
+        """What stops all runs of a job that have not begun."""
+        return BulkStop(self.runs)
+
     def claimer(self, by: str) -> Claimer:
         """Claims in the name of *by*."""
         return Claimer(
@@ -144,7 +152,8 @@ class Cronq(Later):
 
     def changes(self, by: str | None = None) -> Changes:
         """Changes of jobs, in the name of *by* (default: the person at the keyboard)."""
-        return Changes(self.jobs, self.claimer(by or self.who), self.exact_now_s, self.config.keep_rows_for)
+        claimer = self.claimer(by or self.who)
+        return Changes(self.jobs, claimer, self.bulk_stop, self.exact_now_s, self.config.keep_rows_for)
 
     @cached_property
     def who(self) -> str:
@@ -312,9 +321,18 @@ class Cronq(Later):
             return [name_or_run]  # a job that somebody gave to rq-scheduler
         else:
             self.jobs.get(name_or_run)
-            runs = self.runs.rows(self.runs.active([name_or_run])[name_or_run])
-        who, now_s = self.who, self.now_s()
-        requeued = self.requeued
+            return self._stop_all(name_or_run)
+        return self._stop_each(runs)
+
+    def _stop_all(self, name: str) -> list[str]:
+        """Stop all open runs of a job. Of many RQ keeps no record: each would have to be looked for in its queue."""
+        if self.runs.count_open(name) <= _FEW_RUNS:
+            return self._stop_each(self.runs.rows(self.runs.active([name])[name]))
+        stopped, others = self.bulk_stop.stop_open(name, by=self.who, now_s=self.now_s())
+        return stopped + self._stop_each(self.runs.rows(others))
+
+    def _stop_each(self, runs: Iterable[Run]) -> list[str]:
+        who, now_s, requeued = self.who, self.now_s(), self.requeued
         return [run.run_id for run in runs if stop_run(self.runs, run, requeued, by=who, now_s=now_s)]
 
     def _readmitted(self, run_id: str) -> Run | None:
@@ -397,6 +415,7 @@ class Cronq(Later):
             Chore("heartbeat", HEARTBEAT_S, heart.beat),
             Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
             Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
+            Chore("removals", _AUDIT_S, self.bulk_stop.once),
             Chore("requeued", _COMPARE_S, lambda now_s: self.requeued.once(sweep.queues, now_s)),
             Chore("waiting", _AUDIT_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
             Chore("growth", NOTE_EVERY_S, self.growth.note),

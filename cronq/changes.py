@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from cronq.bulk_stop import BulkStop
 from cronq.claim import Claimer, TickClaim
 from cronq.clock import iso
 from cronq.due import decide
@@ -42,8 +43,16 @@ def _check_end(name: str, until_s: float, now_s: float) -> None:
 class Changes:
     """Changes jobs; *now_s* answers server time."""
 
-    def __init__(self, jobs: JobStore, claimer: Claimer, now_s: Callable[[], float], keep_rows_for_s: float) -> None:
+    def __init__(
+        self,
+        jobs: JobStore,
+        claimer: Claimer,
+        bulk_stop: BulkStop,
+        now_s: Callable[[], float],
+        keep_rows_for_s: float,
+    ) -> None:
         self.jobs = jobs
+        self.bulk_stop = bulk_stop
         self.claimer = claimer
         self.now_s = now_s
         self.keep_rows_for_s = keep_rows_for_s
@@ -108,14 +117,18 @@ class Changes:
         return self._retrying(change)
 
     def remove(self, name: str, *, by: str) -> int:
-        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob.
+        """Remove a job; how many runs that had not begun were stopped with it. Raises UnknownJob.
 
         Also one of a newer cronq, whose last ticks are not recorded then: after going back to this version it is the
-        way out.
+        way out. A removal that somebody could not finish is finished, and is no error however often it is asked for.
         """
+        unfinished: list[int] = []
 
-        def change() -> int:
+        def change() -> None:
             now = self.now_s()
+            stopped = self.bulk_stop.finish_removal(name, now)
+            if stopped is not None:
+                unfinished.append(stopped)
             job = self.jobs.find([name]).get(name)
             if isinstance(job, StoredJob):
                 try:
@@ -126,9 +139,14 @@ class Changes:
                     log.warning("the last ticks of job %s are not recorded: %s", name, error)
             elif isinstance(job, SpecTooNew):
                 log.warning("the last ticks of job %s are not recorded: a newer cronq stored it", name)
-            return self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s)
+            self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s)
 
-        return self._retrying(change)
+        try:
+            self._retrying(change)
+        except UnknownJob:
+            if not unfinished:
+                raise
+        return sum(unfinished) + (self.bulk_stop.finish_removal(name, self.now_s()) or 0)
 
     def _close(self, job: StoredJob, now: int, words: str) -> StoredJob:
         """Record every pending tick of *job* as it stands; the job as it is then. Raises Conflict."""

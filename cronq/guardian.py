@@ -198,6 +198,9 @@ class Guardian:
         if started.code == "broken":
             self._settle_unstarted(guarded, Settlement("failed", f"{started.detail}; see what has written there"))
             return False
+        if started.code == "removed":
+            self._settle_unstarted(guarded, Settlement("stopped", "its job was removed"))
+            return False
         if started.code == "begun":
             return self._refuse_to_begin_again(guarded)
         if started.code != "started":

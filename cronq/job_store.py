@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ResponseError, TimeoutError
 
 from cronq import scripts
 from cronq.clock import tick_stamp
@@ -209,14 +209,27 @@ class JobStore:
                 f"job {name!r}: the key {answer[7:]} has a wrong type; a beat moves it aside, then try again"
             )
 
-    def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> int:
-        """Remove a job and stop its queued runs; how many. Raises UnknownJob."""
-        keys = [*self._job_keys(name), *self._ledger_keys(name)]
-        args = [self.keys.prefix, name, repr(now_s), int(keep_rows_for_s), by, self.keep_events]
-        stopped = int(self._remove(keys=keys, args=args))
-        if stopped < 0:
+    def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> None:
+        """Remove a job; its runs that have not begun are then for `BulkStop.finish_removal`.
+
+        Sent again when Redis did not answer in time: the second call knows what the first has done. Raises UnknownJob,
+        and Conflict while an earlier removal of that name is unfinished.
+        """
+        keys = self.keys
+        touched = [
+            *self._job_keys(name), *self._ledger_keys(name),
+            keys.removals, keys.removed(name, "active"), keys.removed(name, "given"), keys.running,
+        ]  # fmt: skip
+        record = json.dumps({"token": secrets.token_hex(8), "by": by, "at": now_s})
+        args = [name, int(keep_rows_for_s), self.keep_events, record]
+        try:
+            answer = text(self._remove(keys=touched, args=args))
+        except TimeoutError:
+            answer = text(self._remove(keys=touched, args=args))
+        if answer == "none":
             raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
-        return stopped
+        if answer == "unfinished":
+            raise Conflict(f"runs of job {name!r} are still being stopped since it was removed before; try again")
 
     def postpone(self, name: str, until_s: float) -> None:
         """Look at a job that cannot be claimed again only at *until_s*; its mark, and so its ticks, stay."""

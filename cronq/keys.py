@@ -15,6 +15,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}:manual          ZSET    run ids without a tick, by creation       run_store   while the job lives
     job:{name}:active          HASH    open runs of ticks: run id -> its state   run_store   while the job lives
     job:{name}:given           HASH    open runs without a tick, likewise        run_store   while the job lives
+    removals                   HASH    removed job -> by whom, when              bulk_stop   permanent
+    removed:{name}:{set}       HASH    its open runs, of that set: to be stopped  bulk_stop  until they are
     job:{name}:waiting         ZSET    runs that wait for the lock {name}        run_store   while any waits
     waiting                    SET     locks that runs wait for                  run_store   permanent
     run:{id}                   HASH    one run: tick, state, outcome, reason …   run_store   30 days from its end
@@ -170,6 +172,14 @@ class Keys:
 
     def given(self, name: str) -> str:
         return f"{self.prefix}:job:{name}:given"
+
+    @property
+    def removals(self) -> str:
+        return f"{self.prefix}:removals"
+
+    def removed(self, name: str, set: str) -> str:
+        """What a removal has made of the set `active` or `given` of a job."""
+        return f"{self.prefix}:removed:{name}:{set}"
 
     def waiting(self, name: str) -> str:
         """Runs that wait for the lock *name*, which is the job's own name unless it shares another."""

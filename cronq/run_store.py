@@ -114,6 +114,13 @@ class RunStore:
             replies = [texts(reply) if isinstance(reply, dict) else {} for reply in pipe.execute(raise_on_error=False)]
         return {name: given | active for name, given, active in zip(names, replies[::2], replies[1::2], strict=True)}
 
+    def count_open(self, name: str) -> int:
+        """How many open runs a job has."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.hlen(self.keys.active(name))
+            pipe.hlen(self.keys.given(name))
+            return sum(count for count in pipe.execute(raise_on_error=False) if isinstance(count, int))
+
     # The life of a run
 
     def start(

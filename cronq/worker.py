@@ -184,6 +184,10 @@ class GuardedWorker(rq.Worker):
             self.parts.foreign.serve(queue, raw_id)
             return
         if not self.connection.exists(rq_job(run_id)):
+            if run.state == "done":  # one of many that were stopped at once: none is looked for in its queue
+                self.connection.lrem(rq_intermediate(queue), 0, run_id)
+                log.info("DROPPED %s: it was %s while it waited", run_id, run.outcome)
+                return
             self._drop(queue, run, REMOVED.reason)
             return
         try:

@@ -23,8 +23,8 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "keys", "scripts", "connection", "outage", "process", "rq_job", "tenure", "foreign_job",
     ),
     "stores": (
-        "stored_job", "job_store", "rq_records", "run_store", "requeued", "stopping", "lock", "lease", "hosts",
-        "history", "holds", "growth", "events",
+        "stored_job", "job_store", "rq_records", "run_store", "requeued", "stopping", "bulk_stop", "lock", "lease",
+        "hosts", "history", "holds", "growth", "events",
     ),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",

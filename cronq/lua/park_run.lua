@@ -31,7 +31,7 @@ if ARGV[2] ~= '' then
     elseif known[1] ~= 'queued' then
         return 0
     end
-    call('HSET', row(ARGV[2]), 'state', 'waiting', 'reason', 'its lock is busy')
+    call('HSET', row(ARGV[2]), 'state', 'waiting', 'reason', 'its lock is busy', 'lock', ARGV[5])
     call('ZADD', KEYS[1], 'NX', ARGV[3], ARGV[2])
     call('SADD', KEYS[2], ARGV[5])
     call('HSET', active(known[2], ARGV[2]), ARGV[2], 'waiting')
@@ -45,7 +45,7 @@ for _, next in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     elseif is(queue, 'list') and is('rq:queues', 'set') and is(active(known[3], next), 'hash') then
         call('ZREM', KEYS[1], next)
         call('HSET', row(next), 'state', 'queued')
-        call('HDEL', row(next), 'reason')
+        call('HDEL', row(next), 'reason', 'lock')
         call('HSET', active(known[3], next), next, 'queued')
         call('SADD', 'rq:queues', queue)
         call('RPUSH', queue, next)

@@ -1,39 +1,42 @@
--- Removes a job: its definition, agenda entry and queued runs. Running ones go on; the ledger lives out its time.
+-- Removes a job: its definition, state, template and agenda entry. Running runs go on; the ledger lives out its time.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
--- ARGV  1 prefix   2 name   3 now (epoch seconds)   4 life of what stays (seconds)   5 by whom   6 events to keep
--- Returns the number of queued runs that were stopped, -1 when there was no such job.
+--       11 removals   12 removed:{name}:active   13 removed:{name}:given   14 running
+-- ARGV  1 name   2 life of what stays (seconds)   3 events to keep   4 record of this removal (JSON, unlike any other)
+-- Returns removed (also when an earlier call with the same record did it, whose reply was lost) | none (no such job)
+--         | unfinished (runs of an earlier removal of that name are still to be stopped: nothing was written)
+--
+-- The runs that have not begun are not stopped here, for there may be 100,000: the sets of them change their names, and
+-- stop_runs works them off. From this step on none of them starts: start_run looks for it there. A job that is added
+-- again under the name begins with new sets. What stands in `removals` is finished by who removes that name next, or
+-- else by a beat. Keys named after a lock are not the job's: runs of other jobs may wait for that lock.
 --
 -- One step, because a beat that claims between two of these would leave a ghost in the agenda or a run
 -- of a job that nobody knows.
-for i, kind in pairs({[1] = 'set', [5] = 'zset', [6] = 'stream'}) do
-    local found = redis.call('TYPE', KEYS[i]).ok
+local call = redis.call
+for i, kind in pairs({[1] = 'set', [5] = 'zset', [6] = 'stream', [11] = 'hash'}) do
+    local found = call('TYPE', KEYS[i]).ok
     if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is not a ' .. kind) end
 end
-if redis.call('EXISTS', KEYS[2]) == 0 and redis.call('SISMEMBER', KEYS[1], ARGV[2]) == 0 then return -1 end
-local stopped = 0
-for _, set in ipairs({KEYS[7], KEYS[10]}) do
-    for _, id in ipairs(redis.call('TYPE', set).ok == 'hash' and redis.call('HKEYS', set) or {}) do
-        local row = ARGV[1] .. ':run:' .. id
-        local known = redis.call('TYPE', row).ok == 'hash' and redis.call('HMGET', row, 'state', 'queue') or {}
-        if known[1] == 'queued' or known[1] == 'waiting' then
-            redis.call('LREM', 'rq:queue:' .. (known[2] or 'default'), 0, id)
-            redis.call('DEL', 'rq:job:' .. id)
-            redis.pcall('ZREM', ARGV[1] .. ':delayed', id)
-            redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', id)
-            redis.call('HSET', row, 'state', 'done', 'outcome', 'stopped', 'reason', 'the job was removed',
-                'decided_by', ARGV[5], 'ended_at', ARGV[3])
-            redis.call('EXPIRE', row, ARGV[4])
-            redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'type', 'stopped', 'job', ARGV[2], 'run', id)
-            redis.call('HDEL', set, id)
-            stopped = stopped + 1
+local record = call('HGET', KEYS[11], ARGV[1])
+if record then return record == ARGV[4] and 'removed' or 'unfinished' end
+if call('EXISTS', KEYS[2]) == 0 and call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return 'none' end
+call('HSET', KEYS[11], ARGV[1], ARGV[4])
+for open, removed in pairs({[KEYS[7]] = KEYS[12], [KEYS[10]] = KEYS[13]}) do
+    if call('TYPE', open).ok == 'hash' then
+        call('RENAME', open, removed)
+        call('EXPIRE', removed, ARGV[2])
+        -- What is at work stays open: should the job come back at once, a tick must not run beside it.
+        local running = redis.pcall('ZRANGE', KEYS[14], 0, -1)
+        for _, id in ipairs(running.err and {} or running) do
+            if call('HDEL', removed, id) == 1 then call('HSET', open, id, 'running') end
         end
     end
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[4])
-redis.call('SREM', KEYS[1], ARGV[2])
-redis.call('ZREM', KEYS[5], ARGV[2])
-for i = 7, 10 do redis.call('EXPIRE', KEYS[i], ARGV[4]) end
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[6], '*', 'type', 'job_removed', 'job', ARGV[2])
-return stopped
+call('DEL', KEYS[2], KEYS[3], KEYS[4])
+call('SREM', KEYS[1], ARGV[1])
+call('ZREM', KEYS[5], ARGV[1])
+for i = 7, 10 do call('EXPIRE', KEYS[i], ARGV[2]) end
+call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'type', 'job_removed', 'job', ARGV[1])
+return 'removed'

@@ -24,6 +24,7 @@ for i, kind in ipairs(kinds) do
 end
 local held = redis.call('HMGET', KEYS[2], 'version', 'spec', 'layout')
 if (tonumber(held[3] or '') or 1) > job.knows then return 'newer' end
+if held[1] == job.version then return job.expected == '' and 'created' or 'changed' end  -- this call; its reply was lost
 if (held[1] or '') ~= job.expected then return 'conflict' end
 if job.instead then
     local score = redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', job.instead[1])

@@ -103,6 +103,14 @@ end
 local is_back = row.state == 'done' and row.outcome == 'lost' and item.outcome ~= 'lost' and item.execution
     and row.execution == item.execution and redis.pcall('HGET', 'rq:job:' .. item.run, 'status') ~= 'queued'
 local is_forgotten = row.state == 'queued' and item.expect == 'running' and item.execution and not row.execution
+local function settled()
+    return call('EXISTS', 'rq:job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'
+end
+-- By this very call, whose reply was lost: somebody who stops a run is not to be told that there was nothing to stop.
+if item.expect ~= 'running' and row.state == 'done' and row.ended_at == item.now and row.decided_by == item.by
+        and row.outcome == item.outcome then
+    return settled()
+end
 if row.state ~= item.expect and not is_back and not is_forgotten then return 'stale' end
 if row.state == 'running' and item.execution and row.execution and row.execution ~= item.execution then return 'stale' end
 if item.attempt and (row.attempt or '1') ~= tostring(item.attempt) then return 'stale' end
@@ -115,7 +123,8 @@ if item.rq_status then
     if (status or '') ~= item.rq_status then return 'stale' end
 end
 
-local was = row.state
+local was, lock = row.state, row.lock or item.job  -- the lock it may wait for; it need not be named after its job
+row.lock = nil
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
 lean_row(row)
@@ -129,7 +138,7 @@ call('HSET', run, unpack(flat))
 call('EXPIRE', run, item.row_ttl)
 leave_open()
 try('ZREM', running, item.run)
-try('ZREM', job .. ':waiting', item.run)
+try('ZREM', item.prefix .. ':job:' .. lock .. ':waiting', item.run)
 try('DEL', item.prefix .. ':stop:' .. item.run)
 if item.expect == 'waiting' then  -- perhaps for its time
     try('ZREM', item.prefix .. ':delayed', item.run)
@@ -156,4 +165,4 @@ try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', i
     'run', item.run)
 if item.plain then return 'settled' end
 settle_in_rq(was == 'queued')
-return call('EXISTS', 'rq:job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'
+return settled()

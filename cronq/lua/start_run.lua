@@ -15,6 +15,7 @@
 --       running    somebody is working on it: a stray id. Not so for the execution that has started it: a start
 --                  that is sent again after its reply was lost is told `started` once more
 --       begun      it may be started once, and was: nothing was written
+--       removed    its job was removed since it was queued, whether or not one of that name came back: nothing was written
 --       broken     a key it needs has a wrong type: nothing was written (detail in the second place)
 --
 -- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
@@ -42,6 +43,10 @@ if row[3] ~= item.job then
     return cjson.encode({'unknown', 0})
 end
 local attempt = tonumber(row[2] or '') or 1
+local set = string.match(active, '[^:]+$')
+if redis.pcall('HEXISTS', item.prefix .. ':removed:' .. item.job .. ':' .. set, item.run) == 1 then
+    return cjson.encode({'removed', attempt})
+end
 if item.once and (row[5] or row[6]) and row[1] ~= 'running' then return cjson.encode({'begun', attempt}) end
 if row[1] == 'done' then
     if status ~= 'queued' and not item.plain then

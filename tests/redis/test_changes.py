@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from redis import Redis
+from rq import Queue
 
 from cronq.app import Cronq
 from cronq.changes import Changes
@@ -25,7 +26,7 @@ At = Callable[[float], Changes]
 @pytest.fixture
 def at(app: Cronq) -> At:
     """Changes that ann makes at a moment of our choice."""
-    return lambda moment: Changes(app.jobs, app.claimer("ann@box"), lambda: moment, 86400)
+    return lambda moment: Changes(app.jobs, app.claimer("ann@box"), app.bulk_stop, lambda: moment, 86400)
 
 
 def outcomes(app: Cronq, name: str) -> dict[int, str]:
@@ -221,7 +222,7 @@ def test_a_removed_job_takes_its_queued_runs_along(app: Cronq, store: Store, at:
 
     assert stopped == 1
     assert outcomes(app, "invoices") == {1: "stopped"}
-    assert app.client.llen("rq:queue:default") == 0
+    assert Queue("default", connection=app.client).jobs == []
 
 
 def test_a_job_that_cannot_be_read_can_still_be_removed(app: Cronq, store: Store, at: At) -> None:
