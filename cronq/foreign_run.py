@@ -135,7 +135,7 @@ class ForeignRuns:
         execution = self._execution
         begun = boot_s()
         named = str(job.description).partition("(")[0]  # RQ's own text goes on with the arguments: secrets, maybe
-        log.info("START %s %s pid=%d", job.id, named, worker.pid)
+        log.info("START %s %s pid=%d", job.id, named if worker.log_job_description else job.origin, worker.pid)
         process: Child | None = None
         ended: ChildExit | None = None
         try:
@@ -281,7 +281,7 @@ class ForeignRuns:
 
     def _perform(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
         left: dict[str, Any]
-        code = 1
+        code, failure = 1, None
         job: Job | None = None
         serializer = OpenSerializer(self.allowed)
         try:
@@ -301,10 +301,21 @@ class ForeignRuns:
             left = {"error": _told(error)}
             if job is not None and not isinstance(error, RunRefused):
                 left = self._tell_failure(job, error, left)
+                failure = error
         raw = json.dumps(left).encode()
         result_file.write(raw if len(raw) <= _MOST_RESULT else json.dumps({"value": ""}).encode())
-        result_file.flush()
+        result_file.flush()  # before the handlers: what they do, or how long they take, changes nothing of it
+        if job is not None and failure is not None:
+            self._call_handlers(job, failure)
         return code
+
+    def _call_handlers(self, job: Job, error: BaseException) -> None:
+        """Call the worker's exception handlers as RQ does, here in the child, within the job's time."""
+        if self.worker._exc_handlers:
+            try:
+                self.worker.handle_exception(job, type(error), error, error.__traceback__)
+            except Exception as trouble:
+                log.error("HANDLER of exceptions failed for %s: %s", job.id, _told(trouble))
 
     def _tell_failure(self, job: Job, error: BaseException, left: dict[str, Any]) -> dict[str, Any]:
         """Call the failure callback, as RQ does; an error in it is what is recorded then."""

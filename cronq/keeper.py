@@ -7,9 +7,7 @@ guardian's `finally` blocks and atexit handlers are not ours to run.
 from __future__ import annotations
 
 import gc
-import io
 import json
-import mmap
 import operator
 import os
 import signal
@@ -28,6 +26,7 @@ from cronq.process import (
     die_with_parent,
     drain,
     flush_standard_streams,
+    keep_private,
     kill,
     mute_inherited_fds,
     own_children,
@@ -35,6 +34,7 @@ from cronq.process import (
     readable,
     set_name,
 )
+from cronq.result_file import ResultFile, Slate
 
 ChildMain = Callable[[Mapping[str, Any], BinaryIO], int]
 
@@ -47,8 +47,6 @@ _STEP_S = 0.25
 
 #: The dead that are reaped before the living, and the deadline, are looked at again.
 _MOST_REAPED = 200
-#: What a child can leave without a descriptor; a result of the largest size fits.
-_SLATE_BYTES = 1 << 21
 
 #: Signals whose effect can be changed, except those that report a fault of the process itself.
 _SIGNALS = signal.valid_signals() - {
@@ -246,6 +244,7 @@ class Keeper:
             os.setpgid(0, 0)
             die_with_parent(self._pid)
             set_name("cronq-child")
+            keep_private(False)  # its core dumps and debuggers are the user's affair
             self._let_go()
             files = dict(zip(frame.header["files"], frame.fds, strict=True))
             for name, number in (("stdout", 1), ("stderr", 2)):
@@ -264,7 +263,7 @@ class Keeper:
 
     def _work(self, body: bytes, result_fd: int) -> int:
         """The exit code of the work; Python itself has reseeded `random` after the fork."""
-        left, known = ResultFile(result_fd), os.fstat(result_fd)
+        left = ResultFile(result_fd, self._slate)
         try:
             code = operator.index(self._child_main(json.loads(body), left))
         except SystemExit as leaving:
@@ -273,8 +272,7 @@ class Keeper:
                 return 1
             code = leaving.code or 0
         finally:
-            if not _write_to(result_fd, left.getvalue(), known):
-                self._slate.write(left.getvalue())
+            left.flush()
         return code & 0xFF or int(code != 0)
 
     def _let_go(self) -> None:
@@ -301,6 +299,7 @@ def keep(sock: socket.socket, child_main: ChildMain, guardian: int) -> NoReturn:
             signal.signal(signum, signal.SIG_IGN)
         keeper = Keeper(Channel(sock), child_main)
         mute_inherited_fds(keeper.kept_fds())
+        keep_private(True)
         gc.freeze()  # no child's collection touches, and thereby copies, the pages shared with its ancestors
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if os.getppid() == guardian:  # else it died before its pidfd was opened
@@ -327,61 +326,6 @@ def _redirect(name: str, number: int, fd: int) -> None:
     if not is_there:
         raw = os.fdopen(number, "w", buffering=1, errors="backslashreplace", closefd=False)
         setattr(sys, name, raw)
-
-
-class ResultFile(io.BytesIO):
-    """What the work has left, written to the descriptor *fd* when it is over: the work may close that meanwhile."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__()
-        self._fd = fd
-
-    def fileno(self) -> int:
-        """The descriptor, for work that tells as it goes."""
-        return self._fd
-
-
-class Slate:
-    """Memory that this process shares with its children: the result of a body that has closed all descriptors.
-
-    Daemon libraries do that. A mapping survives it, and costs nothing until something is written.
-    """
-
-    _length = 8
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _SLATE_BYTES)
-
-    def write(self, data: bytes) -> None:
-        """In the child. The length comes last: who is killed in between has written nothing. Too much is left out."""
-        end = self._length + len(data)
-        if end <= _SLATE_BYTES:
-            self._memory[self._length : end] = data
-            self._memory[: self._length] = len(data).to_bytes(self._length)
-
-    def copy_to(self, fd: int) -> None:
-        """In the watchdog, when the child is dead: move what is there, if anything, to the file *fd*."""
-        size = int.from_bytes(self._memory[: self._length])
-        if size:
-            self._memory[: self._length] = bytes(self._length)
-            try:
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, self._memory[self._length : self._length + size], 0)
-            except OSError:  # no memory for it: the run has left no result
-                pass
-
-
-def _write_to(fd: int, data: bytes, known: os.stat_result) -> bool:
-    """Write all of it, unless *fd* is closed or another file than the *known* one by now."""
-    try:
-        if not os.path.samestat(os.fstat(fd), known):
-            return False
-        view = memoryview(data)
-        while view:
-            view = view[os.write(fd, view) :]
-        return True
-    except OSError:
-        return False
 
 
 def _wake(waker: socket.socket) -> None:

@@ -20,7 +20,7 @@ from cronq.clock import boot_s
 
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 HAS_PRCTL = _prctl is not None
-_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 
 _CAP_KILL = 5
 
@@ -34,6 +34,11 @@ def _set(option: int, value: int | bytes) -> None:
 def adopt_orphans(wanted: bool) -> None:
     """Whether descendants that lose their parent become children of this process ("subreaper")."""
     _set(_PR_SET_CHILD_SUBREAPER, int(wanted))
+
+
+def keep_private(wanted: bool) -> None:
+    """Whether other processes of the same user are kept from this one's memory, files and environment in /proc."""
+    _set(_PR_SET_DUMPABLE, int(not wanted))
 
 
 def set_name(name: str) -> None:

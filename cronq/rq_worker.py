@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from cronq.app import Cronq
+from cronq.rq_options import check_options, check_serializer
 from cronq.worker import GuardedWorker
+
+log = logging.getLogger("cronq.worker")
 
 
 class Worker(GuardedWorker):
     """A guarded RQ worker: `cronq worker`, or `rq worker --worker-class cronq.Worker`.
 
     Started by RQ's own command line it takes its settings, the job modules among them, from the environment.
+    Exception handlers are called in the child, for RQ jobs. Raises ConfigError for an option that it cannot keep.
     """
 
     def __init__(
@@ -19,4 +24,14 @@ class Worker(GuardedWorker):
     ) -> None:
         if app is None and options.get("prepare_for_work", True):
             app = Cronq.from_env(client=options.get("connection"))
+        if app is not None:  # else it is made by somebody who looks at a worker's record
+            check_options(options)
         super().__init__(queues, name, *args, app=app, **options)
+        if app is not None:
+            check_serializer(self.serializer)
+
+    def work(self, *args: Any, **options: Any) -> bool:
+        """Run what is queued until told to stop; whether anything was run."""
+        if options.get("with_scheduler"):
+            log.warning("NEEDLESS with_scheduler: `cronq beat` serves what RQ has scheduled")
+        return super().work(*args, **options)

@@ -32,8 +32,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "chores", "sender", "beat",
     ),
     "acts: running them": (
-        "command", "capture", "channel", "keeper", "watched_child", "watchdog", "child", "stop_request", "verdict",
-        "recorder", "guarded", "guardian", "intake", "foreign_run", "worker_parts", "worker", "pool",
+        "command", "capture", "channel", "result_file", "keeper", "watched_child", "watchdog", "child",
+        "stop_request", "verdict", "recorder", "guarded", "guardian", "intake", "foreign_run", "worker_parts",
+        "worker", "rq_options", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
     "the composition root": ("later", "app", "rq_worker"),

@@ -35,6 +35,8 @@ _prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)
 _STAGES = ((signal.SIGTERM, 5.0), (signal.SIGTERM, 12.0), (signal.SIGKILL, 5.0))
 _LOOK_S = 0.2
 _MOST_SHOWN = 15
+#: Characters of one line; a longer one is shown as several.
+_MOST_LINE = 8192
 _COLOURS = {"redis": "magenta", "beat": "cyan", "worker": "green"}
 #: A log line of a beat or worker, to be shortened to its time and words.
 _LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d{3}Z (\w+) cronq\.\w+ (.*)")
@@ -150,8 +152,8 @@ class _Dev:
 
     def _read(self, name: str, popen: subprocess.Popen[str]) -> None:
         assert popen.stdout is not None
-        for line in popen.stdout:
-            self.screen.line(name, line.rstrip("\n"))
+        while piece := popen.stdout.readline(_MOST_LINE):  # a job may print on and on without a line's end
+            self.screen.line(name, piece.rstrip("\n"))
 
     def watch(self) -> int:
         """Until told to stop, or until a process ends that should not; the exit code."""

@@ -28,6 +28,7 @@ READING: list[tuple[str, tuple[int, ...]]] = [
     ("workers", (0,)),
     ("crontab export", (0,)),
     ("check beat", (0, 1, 2)),
+    ("check workers", (0, 1, 2)),
     ("check clock", (0, 1, 2)),
     ("config", (0,)),
     ("check-config orders", (0,)),

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from cronq.app import Cronq
-from cronq.checks import check_beat, check_clock
+from cronq.checks import check_beat, check_clock, check_workers
 from cronq.claim import Answer, Claimer, TickClaim
 from cronq.due import Decision
 from cronq.errors import CronqError
@@ -291,4 +291,5 @@ def test_arguments_for_a_command_are_refused_rather_than_dropped(app: Cronq, red
 
 def test_thresholds_of_the_checks_follow_the_nagios_rules(redis: Redis) -> None:
     assert check_beat([], 0.0).performance == "'beats'=0;;1:"
+    assert check_workers([], 0.0).performance == "'workers'=0;;1:"
     assert check_clock(redis, [], 0.0).performance.endswith("s;-2:2")

@@ -74,3 +74,26 @@ def on_failure(job: Any, connection: Any, kind: Any, value: Any, trace: Any) -> 
 
 def tick(name: str) -> None:
     tell("ticks", f"{name} {time.time()}")
+
+
+def handle(job: Any, kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """An exception handler, as `rq worker --exception-handler` takes it."""
+    tell("handled", f"{os.getpid()} {job.id} {kind.__name__} {error}")
+
+
+def handle_last(job: Any, *_: object) -> bool:
+    """One after which none is called."""
+    tell("handled-last", job.id)
+    return False
+
+
+def handle_badly(job: Any, *_: object) -> None:
+    """One that fails itself."""
+    tell("handled-badly", job.id)
+    raise RuntimeError("the pager is out of paper")
+
+
+def handle_for_ever(job: Any, *_: object) -> None:
+    """One that does not come back."""
+    tell("handled-for-ever", os.getpid())
+    time.sleep(1000)

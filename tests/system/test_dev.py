@@ -211,6 +211,34 @@ def test_started_at_once_after_it_was_killed_it_waits_for_its_old_redis(terminal
     terminal.assert_nothing_is_left(0.5)
 
 
+def test_a_job_that_prints_without_a_line_s_end_takes_no_memory(terminal: Terminal) -> None:
+    terminal.write("""
+import os
+from cronq import job
+
+@job(name="dump")
+def dump():
+    for _ in range(100):
+        os.write(1, b"x" * 1_000_000)
+    os.write(1, b"the last word\\n")
+""")
+    terminal.start_dev()
+    terminal.wait_for("Ctrl-C")
+    assert terminal.dev is not None
+
+    def most_kib() -> int:
+        status = Path(f"/proc/{terminal.dev.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+
+    before = most_kib()
+    terminal.cronq("run", "dump", "--wait")
+    terminal.wait_for("the last word")
+
+    assert terminal.shown().count("x") >= 100_000_000
+    assert most_kib() - before < 30_000
+    terminal.end()
+
+
 def test_it_ends_when_nobody_reads_its_output(terminal: Terminal) -> None:
     terminal.write(LONG_RUN_WITH_A_GRANDCHILD)
 

@@ -12,10 +12,11 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry
 
 import cronq
+from cronq.errors import ConfigError
 from cronq.run import Run
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess, until
-from tests.system.worker_processes import Installation, installation
+from tests.system.worker_processes import Installation, installation, is_alive
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +102,20 @@ def test_rq_counts_what_a_worker_has_done(shop: Installation) -> None:
 
 # Working
 
+ODD_CLASSES = """
+import rq, rq.job
+class Job(rq.job.Job):
+    def perform(self): return "mine"
+class Queue(rq.Queue):
+    redis_queue_namespace_prefix = "mine:"
+"""
+PLAIN_CLASSES = """
+import rq, rq.job
+class Job(rq.job.Job): pass
+class Queue(rq.Queue):
+    def enqueue(self, *args, **kwargs): return super().enqueue(*args, **kwargs)
+"""
+
 
 @pytest.mark.parametrize("queues", [("default",), ("high", "nights", "low")], ids=["one queue", "three queues"])
 def test_rq_worker_with_our_class_runs_jobs_with_the_ledger_and_the_log_right(
@@ -121,6 +136,79 @@ def test_rq_worker_with_our_class_runs_jobs_with_the_ledger_and_the_log_right(
         until(lambda run=run: f"FINISH {run.run_id} {run.outcome}" in worker.output + worker.log, what="the log")
     worker.terminate()
     assert worker.exit_code() == 0
+
+
+def test_exception_handlers_are_called_in_the_child_and_decide_nothing(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with installation(redis_server.url, tmp_path_factory.mktemp("own"), CRONQ_ALLOW="foreign_jobs") as made:
+        queue = Queue(connection=made.client)
+
+        def run_with(*names: str, timeout: int = 180) -> tuple[str, CronqProcess]:
+            options = [word for name in names for word in ("--exception-handler", f"foreign_jobs.{name}")]
+            worker = made.ready(made.start_rq("worker", "--worker-class", "cronq.Worker", *options, "default"))
+            job = queue.enqueue("foreign_jobs.fail", "no ink", job_timeout=timeout)
+            until(lambda: job.get_status() == "failed", what=lambda: f"its failure: {job.get_status()}\n{made.logs}")
+            result = job.latest_result()
+            assert result is not None
+            assert "ValueError: no ink" in (result.exc_string or "")
+            following = queue.enqueue("foreign_jobs.add", 1)
+            until(lambda: following.get_status() == "finished", what="the next job")
+            worker.terminate()
+            assert worker.exit_code() == 0
+            return job.id, worker
+
+        job_id, worker = run_with("handle", "handle_last", "handle_badly")
+        (told,) = made.diary("handled")
+        pid, *words = told.split(" ", 3)
+        assert words == [job_id, "ValueError", "no ink"]
+        assert int(pid) != worker.pid
+        assert made.diary("handled-last") == [job_id]
+        assert made.diary("handled-badly") == []
+
+        job_id, worker = run_with("handle_badly")
+        assert made.diary("handled-badly") == [job_id]
+        assert "the pager is out of paper" in worker.log + worker.output
+
+        _, worker = run_with("handle_for_ever", timeout=1)
+        assert not is_alive(made.pids("handled-for-ever")[0])
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (("--serializer", "json"), "serializer JSONSerializer: cronq.Worker reads RQ's own pickles"),
+        (("--job-class", "odd_classes.Job"), "job_class odd_classes.Job changes perform"),
+        (("--queue-class", "odd_classes.Queue"), "queue_class odd_classes.Queue changes redis_queue_namespace_prefix"),
+    ],
+)
+def test_an_option_of_rq_s_that_cannot_be_kept_is_refused_by_name(
+    own: Installation, words: tuple[str, str], reason: str
+) -> None:
+    own.write_module("odd_classes", ODD_CLASSES)
+    worker = own.start_rq("worker", "--path", str(own.directory), "--worker-class", "cronq.Worker", *words)
+
+    assert worker.exit_code() == 1
+    assert reason in worker.log + worker.output
+
+
+def test_an_option_of_rq_s_that_nothing_needs_is_named(own: Installation) -> None:
+    own.write_module("plain_classes", PLAIN_CLASSES)
+    options = ["--maintenance-interval", "60", "--with-scheduler", "--disable-job-desc-logging", "--results-ttl", "99"]
+    classes = ["--job-class", "plain_classes.Job", "--queue-class", "plain_classes.Queue"]
+    words = ["--worker-class", "cronq.Worker", "--path", str(own.directory), *options, *classes]
+    worker = own.ready(own.start_rq("worker", *words))
+    said = worker.output + worker.log
+
+    assert "NEEDLESS maintenance_interval: the beats tidy up" in said
+    assert "NEEDLESS with_scheduler" in said
+    assert "NEEDLESS job_monitoring_interval" not in said
+    assert own.result("add").outcome == "succeeded"
+
+
+def test_a_handler_of_killed_work_horses_is_refused(shop: Installation) -> None:
+    with pytest.raises(ConfigError, match="work_horse_killed_handler: "):
+        cronq.Worker(["low"], connection=shop.client, app=shop.app, work_horse_killed_handler=print)
 
 
 def test_a_description_forges_no_line_in_the_log_of_rq_worker_with_our_class(

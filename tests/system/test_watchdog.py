@@ -717,6 +717,22 @@ class TestTheChild:
             assert stderr.read() == b"to stderr\n"
         assert ended(child).status == 0
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="another user is needed, of whom /proc tells the tests all the same")
+    def test_only_the_watchdog_is_kept_from_others_of_its_user(self, script: Callable[[str], Script]) -> None:
+        guardian = script("""
+watchdog = Watchdog(lambda order, result: time.sleep(60) or 0)
+os.setgid(65534), os.setuid(65534)
+watchdog.start()
+child = watchdog.spawn({})
+until = boot_s() + 10
+owner = lambda pid: os.stat(f"/proc/{pid}/environ").st_uid
+while owner(child.pid) == 0 and boot_s() < until: time.sleep(0.01)
+say(watchdog=owner(watchdog.pid), child=owner(child.pid))
+child.end()
+watchdog.close()
+""")
+        assert guardian.hear() == {"watchdog": 0, "child": 65534}
+
     def test_it_sees_no_socket_or_pipe_of_the_guardian_and_reads_nothing(self, guard: Callable[..., Watchdog]) -> None:
         def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
             files = {}

@@ -372,6 +372,33 @@ def test_a_job_that_stops_its_watchdog_is_ended_with_all_it_started_and_the_work
     assert shop.result("add").outcome == "succeeded"
 
 
+def test_a_worker_that_stands_still_or_is_missing_is_found_by_a_check(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    with installation(redis_server.url, tmp_path) as shop:
+        none = shop.run("check", "workers")
+        assert (none.exit_code(), none.output.split(" | ")[0]) == (
+            2, "CRONQ CRITICAL - 0 workers are alive, 1 needed; start `cronq worker`",
+        )  # fmt: skip
+        worker = shop.worker()
+        well = shop.run("check", "workers")
+        assert (well.exit_code(), well.output) == (
+            0, "CRONQ OK - 1 workers are alive | 'workers'=1;;1:\n",
+        )  # fmt: skip
+
+        worker.suspend()
+        (key, raw), *_ = shop.client.hgetall(shop.app.keys.workers).items()
+        heartbeat = json.loads(raw)
+        heartbeat["seen_at"] -= 45  # as if it had stood still for so long
+        shop.client.hset(shop.app.keys.workers, key, json.dumps(heartbeat))
+        shop.worker()
+        still = shop.run("check", "workers")
+        worker.resume()
+
+        assert still.exit_code() == 1
+        assert f"{key.decode()} (pid {worker.pid} on box) was not heard of for 4" in still.output
+
+
 @pytest.mark.parametrize(
     "step", [pytest.param(b'"lease"', id="of its start"), pytest.param(b'"outcome"', id="of its outcome")]
 )

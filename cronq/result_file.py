@@ -1,0 +1,74 @@
+"""What a child leaves for its guardian: a file, and memory beside it for a child that has closed all its files."""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+
+#: What a child can leave without a descriptor; a result of the largest size fits.
+_SLATE_BYTES = 1 << 21
+
+
+class ResultFile(io.BytesIO):
+    """What the work leaves, in the descriptor *fd* from `flush` on: in *slate* when the work has closed that."""
+
+    def __init__(self, fd: int, slate: Slate) -> None:
+        super().__init__()
+        self._fd, self._known = fd, os.fstat(fd)
+        self._slate = slate
+        self._sent = 0
+
+    def fileno(self) -> int:
+        """The descriptor, for work that tells as it goes."""
+        return self._fd
+
+    def flush(self) -> None:
+        """Hand over all that was written; what is not handed over is lost with this process."""
+        data = self.getvalue()
+        if not _write_to(self._fd, data[self._sent :], self._known):
+            self._slate.write(data)
+        self._sent = len(data)
+
+
+class Slate:
+    """Memory that this process shares with its children: the result of a body that has closed all descriptors.
+
+    Daemon libraries do that. A mapping survives it, and costs nothing until something is written.
+    """
+
+    _length = 8
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _SLATE_BYTES)
+
+    def write(self, data: bytes) -> None:
+        """In the child. The length comes last: who is killed in between has written nothing. Too much is left out."""
+        end = self._length + len(data)
+        if end <= _SLATE_BYTES:
+            self._memory[self._length : end] = data
+            self._memory[: self._length] = len(data).to_bytes(self._length)
+
+    def copy_to(self, fd: int) -> None:
+        """In the watchdog, when the child is dead: move what is there, if anything, to the file *fd*."""
+        size = int.from_bytes(self._memory[: self._length])
+        if size:
+            self._memory[: self._length] = bytes(self._length)
+            try:
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, self._memory[self._length : self._length + size], 0)
+            except OSError:  # no memory for it: the run has left no result
+                pass
+
+
+def _write_to(fd: int, data: bytes, known: os.stat_result) -> bool:
+    """Write all of it, unless *fd* is closed or another file than the *known* one by now."""
+    try:
+        if not os.path.samestat(os.fstat(fd), known):
+            return False
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        return True
+    except OSError:
+        return False
