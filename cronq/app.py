@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from cronq.beat import Beat
 from cronq.bulk_stop import BulkStop
 from cronq.changes import Changes
-from cronq.checks import require_fit
+from cronq.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
 from cronq.chores import Chore
 from cronq.claim import Claimer
 from cronq.clock import ServerClock, boot_s
@@ -26,11 +26,11 @@ from cronq.connection import bytes_client, open_client, own_client
 from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
 from cronq.definitions import Definitions, SyncReport
-from cronq.errors import DefinitionError
+from cronq.errors import CronqError, DefinitionError
 from cronq.foreign_job import release_dependents
 from cronq.growth import NOTE_EVERY_S, Growth
 from cronq.history import newest_of_all, newest_rows
-from cronq.holds import Holds
+from cronq.holds import Hold, Holds, busy_with
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
 from cronq.job import make_spec
 from cronq.job_store import JobStore
@@ -357,6 +357,21 @@ class Cronq(Later):
         """The newest rows of all jobs, newest first, and what workers had to set aside."""
         return newest_of_all(self.runs, self.jobs.names(), count, outcome)
 
+    def read_jobs(self) -> tuple[list[StoredJob], list[CronqError]]:
+        """All stored jobs that can be read, by name; and what is wrong with the others, each naming its job."""
+        found = self.jobs.find(self.jobs.names())
+        problems = [
+            error if name in str(error) else DefinitionError(str(error), job=name)
+            for name, error in found.items()
+            if isinstance(error, CronqError)
+        ]
+        return [job for job in found.values() if isinstance(job, StoredJob)], problems
+
+    def seems_lost(self) -> bool:
+        """Whether a running run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""
+        long_ago = self.now_s() - self.config.lost_after
+        return bool(self.client.zcount(self.keys.running, "-inf", long_ago)) or self.holds.is_starting()
+
     def status_of(self, job: StoredJob, active: Mapping[str, str], now_s: float) -> str:
         """How a job is, in a word; see `StoredJob.status`."""
         return job.status(active, now_s)
@@ -374,14 +389,56 @@ class Cronq(Later):
         """Heartbeats of all workers, and the server's time."""
         return self.hosts.read("workers")
 
+    def current_runs(self, workers: Sequence[Heartbeat]) -> list[str | None]:
+        """What each of *workers* is busy with, by id."""
+        return self.hosts.current_runs(workers)
+
     def drain(self, *names: str, note: str = "") -> list[str]:
         """Let the workers of these hosts, or these workers, or without names all, take no more; what that holds."""
         workers = {heartbeat.id for heartbeat in self.workers()[0]}
         return self.holds.drain(names, workers, by=self.who, now_s=self.now_s(), note=note)
 
+    def held(self) -> list[Hold]:
+        """What workers leave alone at present, oldest first: drains and paused queues."""
+        return self.holds.read()
+
+    def end_drains(self, *names: str) -> list[Hold]:
+        """Let the workers of these hosts, or these workers, or without names all, work again; what was held."""
+        return self.holds.end_drains(names)
+
+    def at_work_on(self, whats: Sequence[str]) -> list[Run]:
+        """The runs that are at work on what these drains hold; *whats* as `drain` returns them."""
+        return busy_with(self.runs, whats)
+
+    def is_at_rest(self, whats: Sequence[str]) -> bool:
+        """Whether nothing of what these drains hold runs any more, or is about to."""
+        return not self.at_work_on(whats) and not self.holds.is_starting()
+
+    def resume_queue(self, queue: str) -> bool:
+        """Let workers take from *queue* again; whether it was paused."""
+        return self.holds.lift(f"queue:{queue}") > 0
+
     def pause_queue(self, queue: str, *, note: str = "") -> None:
         """Let no worker take anything from *queue* from now on."""
         self.holds.hold(f"queue:{queue}", by=self.who, now_s=self.now_s(), note=note)
+
+    # Checks
+
+    def check_redis(self) -> Finding:
+        """Whether Redis is fit for schedules, and when it will be full."""
+        return check_redis(self.client, self.growth.read(), allow_eviction=self.config.allow_eviction)
+
+    def check_beats(self, least: int = 1) -> Finding:
+        """Whether *least* beats are alive and at work."""
+        return check_beat(*self.beats(), least)
+
+    def check_workers(self, least: int = 1) -> Finding:
+        """Whether *least* workers are alive, and none has fallen silent."""
+        return check_workers(*self.workers(), least)
+
+    def check_clock(self) -> Finding:
+        """The clocks of this host and of the beats against that of Redis."""
+        return check_clock(self.client, *self.beats())
 
     # Processes
 

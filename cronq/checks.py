@@ -109,7 +109,7 @@ def check_redis(client: Redis, memory: Memory, *, allow_eviction: bool = False) 
 
 def check_beat(beats: Sequence[Heartbeat], now_s: float, least: int = 1) -> Finding:
     """`cronq check beat`: at least *least* beats were heard of lately; fewer than two is no redundancy."""
-    alive = [beat for beat in beats if now_s - beat.seen_at <= ALIVE_S]
+    alive = [beat for beat in beats if beat.is_alive(now_s)]
     performance = f"'beats'={len(alive)};;{least}:"
     if len(alive) < least:
         last = max((beat.seen_at for beat in beats), default=None)
@@ -131,8 +131,8 @@ def check_workers(workers: Sequence[Heartbeat], now_s: float, least: int = 1) ->
     One that ends in order takes its entry along. One that does not was killed, or stands still: a stopped worker holds
     its run, and what it held may be somebody else's by now.
     """
-    alive = [worker for worker in workers if now_s - worker.seen_at <= ALIVE_S]
-    silent = [worker for worker in workers if now_s - worker.seen_at > ALIVE_S]
+    alive = [worker for worker in workers if worker.is_alive(now_s)]
+    silent = [worker for worker in workers if not worker.is_alive(now_s)]
     performance = f"'workers'={len(alive)};;{least}:"
     if len(alive) < least:
         return Finding(CRITICAL, f"{len(alive)} workers are alive, {least} needed; start `cronq worker`", performance)
@@ -153,7 +153,7 @@ def check_clock(client: Redis, beats: Sequence[Heartbeat], now_s: float) -> Find
     here = (before + wall_s()) / 2 - (seconds + micros / 1e6)
     offsets = {"this host": here}
     for beat in beats:
-        if now_s - beat.seen_at <= ALIVE_S and beat.facts.get("clock_offset_s") is not None:
+        if beat.is_alive(now_s) and beat.facts.get("clock_offset_s") is not None:
             offsets[beat.id] = float(beat.facts["clock_offset_s"])
     where, worst = max(offsets.items(), key=lambda item: abs(item[1]))
     performance = f"'offset'={here:.3f}s;-{SKEW_WARN_S:g}:{SKEW_WARN_S:g}"

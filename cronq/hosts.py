@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 
 from cronq.errors import BadValue
-from cronq.keys import Keys
+from cronq.keys import Keys, rq_worker
 from cronq.replies import read_json, text
 
 #: How often a process says that it lives, and how long after its last word it is still taken for alive.
@@ -37,6 +37,10 @@ class Heartbeat:
     started_at: float
     seen_at: float
     facts: Mapping[str, Any]
+
+    def is_alive(self, now_s: float) -> bool:
+        """Whether the process was heard of within 20 s; one that ends in order takes its entry along."""
+        return now_s - self.seen_at <= ALIVE_S
 
 
 class Hosts:
@@ -64,6 +68,13 @@ class Hosts:
         heartbeats = [_heartbeat(text(key), text(raw)) for key, raw in found.items()]
         known = [each for each in heartbeats if each is not None and now_s - each.seen_at <= _FORGET_S]
         return sorted(known, key=lambda heartbeat: heartbeat.started_at), now_s
+
+    def current_runs(self, workers: Sequence[Heartbeat]) -> list[str | None]:
+        """What each of *workers* is busy with, by id. One round trip."""
+        with self.client.pipeline(transaction=False) as pipe:
+            for worker in workers:
+                pipe.hget(rq_worker(worker.id), "current_job")
+            return [text(run) if run is not None else None for run in pipe.execute()]
 
     def forget_vanished(self, kind: str, now_s: float) -> int:
         """Drop the entries of processes that vanished an hour ago, and what is no heartbeat; how many.

@@ -16,7 +16,7 @@ from redis import Redis
 
 from cronq import scripts
 from cronq.clock import rq_stamp, utc
-from cronq.hosts import ALIVE_S, Hosts
+from cronq.hosts import Hosts
 from cronq.job_store import JobStore
 from cronq.keys import RQ_CRON_SCHEDULERS, Keys, rq_cron_scheduler
 from cronq.retention import failure_life_s, result_life_s
@@ -71,7 +71,7 @@ class RqCron:
         found = self.jobs.find(self.jobs.next_due(_MOST_JOBS)).values()
         entries = [entry for job in found if isinstance(job, StoredJob) if (entry := entry_of(job)) is not None]
         beats, server_s = Hosts(self.client, self.keys).read("beats")
-        alive = [beat for beat in beats if server_s - beat.seen_at <= ALIVE_S]
+        alive = [beat for beat in beats if beat.is_alive(server_s)]
         hosts = ", ".join(sorted({beat.host for beat in alive} | {self.host}))
         return self._send(
             now_s,

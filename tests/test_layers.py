@@ -37,7 +37,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "worker", "rq_options", "pool",
     ),
     "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
-    "the composition root": ("later", "app", "rq_worker"),
+    "the composition root": ("later", "views", "app", "rq_worker"),
     "faces": ("", "plain", "dashboard", "cli", "web", "testing", "__main__"),
 }  # fmt: skip
 ORDER = [module for layer in LAYERS.values() for module in layer]
@@ -45,6 +45,9 @@ PURE = LAYERS["pure: no Redis"]
 
 #: RQ makes these two by their name, without an application: they fetch it when they are used, and not before.
 REACH_UP_WHEN_CALLED = {("child", "plain")}
+
+#: What the command line uses besides: processes are started there, and a word of a person is read as JSON.
+COMMAND_LINE_REACHES = {"chores", "command", "pool", "replies", "rq_worker", "worker"}
 
 REDIS_LIBRARIES = {"redis", "rq", "rq_scheduler", "redis_lock"}
 CLOCKS = {
@@ -147,6 +150,15 @@ def test_a_module_imports_only_from_below_or_before(source: Source) -> None:
 @pytest.mark.parametrize("source", [each for each in sources() if each.room in PURE], ids=lambda source: source.name)
 def test_the_pure_modules_know_no_redis(source: Source) -> None:
     assert libraries(source.imports | source.late_imports) & REDIS_LIBRARIES == set()
+
+
+def test_the_command_line_asks_the_application_and_knows_no_stores() -> None:
+    allowed = {"app", "views", "config", "errors", "safetext", "clock", "outcomes", "schedule", "cli"}
+
+    command_line = [source for source in sources() if source.room == "cli"]
+    known = {room for source in command_line for room in rooms(source.imports | source.late_imports)}
+
+    assert known - allowed == COMMAND_LINE_REACHES
 
 
 def test_importing_the_package_and_the_command_line_brings_no_redis_and_no_rq() -> None:

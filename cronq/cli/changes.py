@@ -156,10 +156,10 @@ def resume_command(ctx: click.Context, name: str | None, queue: str | None) -> i
     app = open_app(ctx)
     if queue is not None:
         _only_one(name, queue, "resume")
-        say(f"the queue {queue} {'is resumed' if app.holds.lift(f'queue:{queue}') else 'was not paused'}")
+        say(f"the queue {queue} {'is resumed' if app.resume_queue(queue) else 'was not paused'}")
         return 0
     if name is None:
-        lifted = len(app.holds.end_drains(()))
+        lifted = len(app.end_drains())
         say(f"{lifted} {'drain' if lifted == 1 else 'drains'} ended")
         return 0
     with suggesting(app, name):

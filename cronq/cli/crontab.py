@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cronq.cli.shared import as_json, open_app, places, print_json, print_line, say, suggesting
+from cronq.views import crontab_document
 
 if TYPE_CHECKING:
     from cronq.crontab_jobs import CrontabReport
@@ -61,7 +62,7 @@ def crontab_import_command(
     app = open_app(ctx)
     report = app.import_crontab(raw, path, system=system, user=user, tz=tz, prune=prune, dry_run=dry_run, **given)
     if json_:
-        print_json(_document(report))
+        print_json(crontab_document(report))
     else:
         for words in _WORDS:
             for name in getattr(report, words) if words != "same" else ():
@@ -89,12 +90,6 @@ def _read(file: str, system: bool, user: str | None) -> tuple[bytes, str, bool, 
     if str(path.parent) == _SPOOL:
         user = user or path.name
     return raw, str(path), system or str(path).startswith(_SYSTEM), user
-
-
-def _document(report: CrontabReport) -> dict[str, Any]:
-    document: dict[str, Any] = {words: getattr(report, words) for words in _WORDS}
-    refused = [{"line": fault.number, "text": fault.text, "reason": fault.reason} for fault in report.faults]
-    return document | {"refused": refused, "notes": report.notes}
 
 
 def _tell(report: CrontabReport, path: str, dry_run: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cronq.cli.shared import as_json, load_config, open_app, places, print_json, print_line, print_table, say
 from cronq.clock import format_duration
+from cronq.views import config_document, config_values, ghost_row, sync_document
 
 if TYPE_CHECKING:
     from cronq.config import Config
@@ -30,8 +30,7 @@ def sync_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> i
     _need_modules(app.config, "sync")
     report = app.sync()
     if json_:
-        document = {words: getattr(report, words) for words in ("created", "changed", "same", "removed")}
-        print_json(document | {"problems": [str(problem) for problem in report.problems]})
+        print_json(sync_document(report))
     else:
         for words in ("created", "changed", "removed"):
             for name in getattr(report, words):
@@ -59,7 +58,7 @@ def ghosts_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) ->
     for problem in app.registry.broken_modules.values():
         say(problem)
     if json_:
-        print_json([{"name": job.spec.name, "origin": job.origin, "source": job.source} for job in found])
+        print_json([ghost_row(job) for job in found])
     elif found:
         print_table(["NAME", "FROM", "LAST SEEN AT"], [[job.spec.name, job.origin, job.source] for job in found])
     else:
@@ -77,13 +76,13 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
 
     One line for each fault, with its place and the remedy; exit 78 when there are any.
     """
-    from cronq.registry import REGISTRY
+    from cronq.app import Cronq
 
     config = load_config(ctx, jobs=modules)
     _need_modules(config, "check-config")
-    REGISTRY.load(config.jobs)
-    problems = [str(problem) for problem in REGISTRY.problems]
-    names = sorted(REGISTRY.definitions)
+    app = Cronq(config=config)
+    problems = [str(problem) for problem in app.load_jobs()]
+    names = sorted(app.registry.definitions)
     if json_:
         print_json({"jobs": names, "problems": problems})
         return _BAD_DEFINITION if problems else 0
@@ -116,13 +115,10 @@ def _count(found: list[str], word: str) -> str:
 def config_command(ctx: click.Context, json_: bool) -> int:
     """The settings, and where each came from: command line, environment, cronq.toml, pyproject.toml or default."""
     config = load_config(ctx)
-    values: dict[str, Any] = {item.name: getattr(config, item.name) for item in fields(config)}
-    del values["origins"]
-    values["url"] = config.shown_url
     if json_:
-        print_json({name: {"value": value, "origin": config.origin(name)} for name, value in values.items()})
+        print_json(config_document(config))
         return 0
-    values["host_id"] = config.host
+    values = config_values(config) | {"host_id": config.host}
     rows = [
         [name, _shown(value), config.origin(name), "CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}"]
         for name, value in values.items()

@@ -243,13 +243,11 @@ def dev_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
 
 def _introduce(ctx: click.Context, screen: _Screen, modules: tuple[str, ...], *, is_private: bool) -> list[str]:
     """Store the jobs and show what will happen next, the one thing a newcomer waits for; the queues in use."""
-    from cronq.stored_job import StoredJob
-
     app = open_app(ctx, jobs=modules)
     report = app.sync(modules, remove=is_private)
     for problem in report.problems:
         say(problem)
-    jobs = [job for job in app.jobs.find(app.jobs.names()).values() if isinstance(job, StoredJob)]
+    jobs, _ = app.read_jobs()
     screen.say(f"jobs    {len(jobs)} stored; modules: {', '.join(modules)}")
     if not jobs:
         screen.say("        decorate a function with @job(...), or store a command with `cronq add`")

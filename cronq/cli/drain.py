@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_line, print_table, say, times_are_utc
-from cronq.clock import SystemClock, boot_s, format_duration, iso, parse_duration_s
+from cronq.clock import SystemClock, boot_s, format_duration, parse_duration_s
+from cronq.views import hold_row
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -40,10 +41,10 @@ def drain_command(
     """
     app = open_app(ctx)
     if list_:
-        _print(app, app.holds.read(), json_)
+        _print(app, app.held(), json_)
         return 0
     if end:
-        lifted = app.holds.end_drains(names)
+        lifted = app.end_drains(*names)
         if json_:
             _print(app, lifted, json_)
         say(f"{len(lifted)} {'drain' if len(lifted) == 1 else 'drains'} ended")
@@ -52,7 +53,7 @@ def drain_command(
     whats = app.drain(*names, note=note)
     say(f"drained: {', '.join(whats)}; `cronq drain --end` ends it")
     if json_:
-        _print(app, [hold for hold in app.holds.read() if hold.what in whats], json_)
+        _print(app, [hold for hold in app.held() if hold.what in whats], json_)
     if wait_s is None and not kill:
         return 0
     return _await_end(app, whats, wait_s or 0.0, kill=kill, tell=say if json_ else print_line)
@@ -60,15 +61,13 @@ def drain_command(
 
 def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell: Callable[[str], None]) -> int:
     """Wait for what these drains hold to end, then with *kill* stop it and *tell* the ids; the exit code."""
-    from cronq.holds import busy_with
-
     if _is_empty_within(app, whats, wait_s):
         return 0
     if not kill:
-        left = busy_with(app.runs, whats)
+        left = app.at_work_on(whats)
         say(f"still at work after {format_duration(wait_s)}: {', '.join(run.run_id for run in left) or 'a start'}")
         return _BUSY
-    for run in busy_with(app.runs, whats):
+    for run in app.at_work_on(whats):
         app.stop(run.run_id)
         tell(run.run_id)
     return 0 if _is_empty_within(app, whats, app.config.lost_after + 3600.0) else _BUSY
@@ -85,10 +84,8 @@ def _span(text: str | None) -> float | None:
 
 def _is_empty_within(app: Cronq, whats: list[str], seconds: float) -> bool:
     """Whether nothing of *whats* runs, or is about to, within so long."""
-    from cronq.holds import busy_with
-
     clock, never, until = SystemClock(), threading.Event(), boot_s() + seconds
-    while busy_with(app.runs, whats) or app.holds.is_starting():
+    while not app.is_at_rest(whats):
         if boot_s() >= until:
             return False
         clock.wait(_POLL_S, never)
@@ -97,7 +94,7 @@ def _is_empty_within(app: Cronq, whats: list[str], seconds: float) -> bool:
 
 def _print(app: Cronq, holds: list[Hold], json_: bool) -> None:
     if json_:
-        print_json([{"what": hold.what, "by": hold.by, "since": iso(hold.at), "note": hold.note} for hold in holds])
+        print_json([hold_row(hold) for hold in holds])
     elif holds:
         now_s = app.now_s()
         print_table(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,8 +23,9 @@ from cronq.cli.shared import (
     say,
 )
 from cronq.clock import SystemClock, format_duration, iso
-from cronq.errors import CronqError, ScheduleError
+from cronq.errors import ScheduleError
 from cronq.safetext import shortened
+from cronq.views import command_text, job_document, job_row, schedule_document, tick_row
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
@@ -39,44 +39,12 @@ _LONGEST_SHOWN = 72
 _LONGEST_TOLD = 200
 
 
-def _view(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float) -> dict[str, Any]:
-    """One row of `list --json`."""
-    spec, state = job.spec, job.state
-    return {
-        "name": spec.name,
-        "schedule": str(spec.schedule) if spec.schedule is not None else None,
-        "timezone": spec.tz,
-        "description": spec.description or None,
-        "runs": spec.function if spec.command is None else _command_text(spec),
-        "run_as": spec.run_as,
-        "queue": spec.queue,
-        "status": app.status_of(job, active, now_s),
-        "paused": None if state.pause is None else {
-            "since": iso(int(state.pause.since)),
-            "by": state.pause.by or None,
-            "note": state.pause.note or None,
-            "until": iso(state.pause.until),
-        },
-        "next": iso(job.next_tick),
-        "last": None if state.last_run is None else {
-            "run_id": state.last_run,
-            "tick": iso(state.last_tick),
-            "outcome": state.last_outcome,
-            "ended_at": iso(state.last_ended),
-        },
-        "streak": state.streak,
-    }  # fmt: skip
-
-
 def sound_jobs(app: Cronq) -> list[StoredJob]:
     """All jobs that can be read, by name; the damaged ones are said on stderr."""
-    from cronq.stored_job import StoredJob
-
-    found = app.jobs.find(app.jobs.names())
-    for name, problem in found.items():
-        if isinstance(problem, CronqError):
-            say(problem if name in str(problem) else f"job {name!r}: {problem}")
-    return [job for job in found.values() if isinstance(job, StoredJob)]
+    jobs, problems = app.read_jobs()
+    for problem in problems:
+        say(problem)
+    return jobs
 
 
 @click.command("list")
@@ -91,7 +59,7 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     active = app.runs.active([job.spec.name for job in jobs])
     now_s = app.now_s()
     if json_:
-        print_json([_view(app, job, active[job.spec.name], now_s) for job in jobs])
+        print_json([job_row(job, active[job.spec.name], now_s) for job in jobs])
         return 0
     if not jobs:
         say("no jobs; store some with `cronq sync MODULE`, `cronq beat MODULE` or `cronq add`")
@@ -130,11 +98,9 @@ def _list_row(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float, 
 
 def _say_who_is_alive(app: Cronq, jobs: int) -> None:
     """What a person wonders about when nothing happens: which process is missing."""
-    from cronq.hosts import ALIVE_S
-
     counts = []
     for word, (found, now_s) in (("beat", app.beats()), ("worker", app.workers())):
-        alive = sum(now_s - each.seen_at <= ALIVE_S for each in found)
+        alive = sum(each.is_alive(now_s) for each in found)
         counts.append(f"{alive} {word}{'' if alive == 1 else 's'}")
         if not alive:
             counts[-1] = f"no {word} is alive: start one with `cronq {word}`"
@@ -153,17 +119,7 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     job = find_job(app, name)
     active = app.runs.active([name])[name]
     now_s = app.now_s()
-    document = _view(app, job, active, now_s) | {
-        "spec": asdict(job.spec),
-        "source": job.source,
-        "origin": job.origin,
-        "version": job.version,
-        "parents": [],
-        "children": [],
-        "previous_success": iso(job.state.success_tick),
-        "active": active,
-        "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
-    }
+    document = job_document(job, active, now_s)
     if json_:
         print_json(document)
         return 0
@@ -184,7 +140,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
     return [
         ("name", spec.name),
         ("description", spec.description),
-        ("runs", spec.function if spec.command is None else _command_text(spec)),
+        ("runs", spec.function if spec.command is None else command_text(spec)),
         ("as user", spec.run_as),
         ("in", spec.cwd),
         ("environment", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env.items())),
@@ -223,17 +179,11 @@ def _schedule_text(spec: JobSpec) -> str:
     return str(spec.schedule) if spec.tz == "UTC" else f"{spec.schedule} {spec.tz}"
 
 
-def _command_text(spec: JobSpec) -> str:
-    assert spec.command is not None
-    shell = "/bin/sh" if spec.shell is True else spec.shell
-    return f"{shell} -c {shlex.quote(spec.command[0])}" if shell else shlex.join(spec.command)
-
-
 def _what_it_runs(spec: JobSpec) -> str:
     """In place of a description: the command, its shell included, cut to what a table can show."""
     if spec.command is None:
         return ""
-    words = (f"as {spec.run_as}: " if spec.run_as is not None else "") + _command_text(spec)
+    words = (f"as {spec.run_as}: " if spec.run_as is not None else "") + command_text(spec)
     return words if len(words) <= _LONGEST_SHOWN else words[: _LONGEST_SHOWN - 1] + "…"
 
 
@@ -268,7 +218,7 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
             found += [(tick, job) for tick in _ticks(job.spec.schedule, after, count or (5 if name else 1))]
     found.sort(key=lambda pair: (pair[0], pair[1].spec.name))
     if json_:
-        print_json([{"name": job.spec.name, "tick": iso(tick)} for tick, job in found])
+        print_json([tick_row(job, tick) for tick, job in found])
     elif found:
         rows = [
             [
@@ -330,16 +280,7 @@ def explain_command(
     after = int(now_s if begin is None else begin)
     ticks, notes = _ticks(schedule, after, count), warnings(schedule, after)
     if json_:
-        print_json(
-            {
-                "expression": text,
-                "text": schedule.describe(),
-                "timezone": tz,
-                "dst": dst,
-                "next": [iso(tick) for tick in ticks],
-                "warnings": notes,
-            }
-        )
+        print_json(schedule_document(text, schedule, tz, dst, ticks, notes))
         return 0
     print_line(f"{schedule.describe()}, {tz}")
     for tick in ticks:

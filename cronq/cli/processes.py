@@ -223,20 +223,6 @@ def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
 def _stay_while_runs_seem_lost(app: Cronq, sweep: Chore) -> None:
     """The sweep settles a vanished run only after it has watched Redis for `lost_after`, and then its job goes on."""
     begun, never = boot_s(), threading.Event()
-    while _some_seem_lost(app) and boot_s() - begun < app.config.lost_after + 3:
+    while app.seems_lost() and boot_s() - begun < app.config.lost_after + 3:
         rest(0.5, never)
         sweep.work(app.now_s())
-
-
-def _some_seem_lost(app: Cronq) -> bool:
-    """Whether a running run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""
-    from cronq.keys import RQ_QUEUES, rq_intermediate, rq_queue
-    from cronq.replies import text
-
-    if app.client.zcount(app.keys.running, "-inf", app.now_s() - app.config.lost_after):
-        return True
-    queues = [text(queue).removeprefix(rq_queue("")) for queue in app.client.smembers(RQ_QUEUES)]
-    with app.client.pipeline(transaction=False) as pipe:
-        for queue in queues:
-            pipe.llen(rq_intermediate(queue))
-        return any(pipe.execute())

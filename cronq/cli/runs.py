@@ -100,10 +100,8 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 def _say_if_nobody_serves(app: Cronq, queue: str) -> None:
-    from cronq.hosts import ALIVE_S
-
     workers, now_s = app.workers()
-    if not any(now_s - each.seen_at <= ALIVE_S and queue in each.facts.get("queues", ()) for each in workers):
+    if not any(each.is_alive(now_s) and queue in each.facts.get("queues", ()) for each in workers):
         say(f"no `cronq worker` serves the queue {queue!r} at the moment; the run waits for one")
 
 

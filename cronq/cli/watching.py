@@ -20,49 +20,38 @@ from cronq.cli.shared import (
     times_are_utc,
 )
 from cronq.cli.troubles import redis_words
-from cronq.clock import format_duration, iso
+from cronq.clock import format_duration
+from cronq.views import beat_row, worker_row
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
     from cronq.checks import Finding
-    from cronq.hosts import Heartbeat
 
+#: The exit code of a check that found the worst.
+_CRITICAL = 2
 _CHECKS_NOT_BUILT = frozenset(["jobs", "queue", "groups", "hosts", "file-age", "disk", "load"])
 
 
-def _row(heartbeat: Heartbeat, now_s: float, doing: str | None) -> dict[str, Any]:
-    return {
-        "id": heartbeat.id,
-        "host": heartbeat.host,
-        "pid": heartbeat.pid,
-        "started_at": iso(heartbeat.started_at),
-        "heartbeat_age_s": round(max(0.0, now_s - heartbeat.seen_at), 1),
-        "clock_offset_s": heartbeat.facts.get("clock_offset_s"),
-        "doing": doing,
-    }
-
-
-def _print(rows: list[dict[str, Any]], json_: bool, none: str) -> int:
+def _print(rows: list[dict[str, Any]], alive: list[bool], json_: bool, none: str) -> int:
     if json_:
         print_json(rows)
     elif rows:
-        print_table(["HOST", "PID", "UP SINCE", "HEARD OF", "CLOCK", "DOING"], [_cells(row) for row in rows])
+        head = ["HOST", "PID", "UP SINCE", "HEARD OF", "CLOCK", "DOING"]
+        print_table(head, [_cells(row, lives) for row, lives in zip(rows, alive, strict=True)])
     else:
         say(none)
     return 0
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
-    from cronq.hosts import ALIVE_S
-
-    age_s, offset_s = row["heartbeat_age_s"], row["clock_offset_s"]
+def _cells(row: dict[str, Any], is_alive: bool) -> list[str]:
+    offset_s = row["clock_offset_s"]
     return [
         row["host"],
         str(row["pid"]),
         row["started_at"] or "-",
-        f"{format_duration(round(age_s))} ago",
+        f"{format_duration(round(row['heartbeat_age_s']))} ago",
         "-" if offset_s is None else f"{offset_s:+.2f}s",
-        "silent: dead or cut off" if age_s > ALIVE_S else row["doing"] or "idle",
+        row["doing"] or "idle" if is_alive else "silent: dead or cut off",
     ]
 
 
@@ -74,12 +63,8 @@ def _cells(row: dict[str, Any]) -> list[str]:
 def beats_command(ctx: click.Context, json_: bool) -> int:
     """The beats that were heard of in the last hour."""
     beats, now_s = open_app(ctx).beats()
-    rows = [
-        _row(beat, now_s, "holding: the server's clock jumped" if beat.facts.get("holding") else
-             f"{beat.facts.get('won', 0)} ticks claimed")
-        for beat in beats
-    ]  # fmt: skip
-    return _print(rows, json_, "no beat is alive; start one with `cronq beat MODULE`")
+    rows, alive = [beat_row(beat, now_s) for beat in beats], [beat.is_alive(now_s) for beat in beats]
+    return _print(rows, alive, json_, "no beat is alive; start one with `cronq beat MODULE`")
 
 
 @click.command("workers")
@@ -89,21 +74,12 @@ def beats_command(ctx: click.Context, json_: bool) -> int:
 @click.pass_context
 def workers_command(ctx: click.Context, json_: bool) -> int:
     """The workers that were heard of in the last hour, and the run each is busy with."""
-    from cronq.keys import rq_worker
-    from cronq.replies import text
-
     app = open_app(ctx)
     workers, now_s = app.workers()
-    with app.client.pipeline(transaction=False) as pipe:
-        for worker in workers:
-            pipe.hget(rq_worker(worker.id), "current_job")
-        current = pipe.execute()
-    rows = [
-        _row(worker, now_s, text(run) if run is not None else worker.facts.get("held"))
-        | {"queues": worker.facts.get("queues", [])}
-        for worker, run in zip(workers, current, strict=True)
-    ]
-    return _print(rows, json_, "no worker is alive; start one with `cronq worker -m MODULE`")
+    current = app.current_runs(workers)
+    rows = [worker_row(worker, now_s, run_id) for worker, run_id in zip(workers, current, strict=True)]
+    alive = [worker.is_alive(now_s) for worker in workers]
+    return _print(rows, alive, json_, "no worker is alive; start one with `cronq worker -m MODULE`")
 
 
 class _Checks(click.Group):
@@ -136,13 +112,12 @@ def _guarded(ctx: click.Context, check: Callable[[Cronq], Finding]) -> int:
     """Run *check* and print its line; a Redis that does not answer is CRITICAL, never OK."""
     from redis.exceptions import RedisError
 
-    from cronq.checks import CRITICAL, Finding
-
     app = open_app(ctx)
     try:
         finding = check(app)
     except (RedisError, OSError) as error:
-        finding = Finding(CRITICAL, f"Redis at {app.config.shown_url} does not answer: {redis_words(error)}")
+        print_line(f"CRONQ CRITICAL - Redis at {app.config.shown_url} does not answer: {redis_words(error)}")
+        return _CRITICAL
     print_line(finding.line)
     return finding.state
 
@@ -152,12 +127,7 @@ def _guarded(ctx: click.Context, check: Callable[[Cronq], Finding]) -> int:
 @click.pass_context
 def check_redis_command(ctx: click.Context) -> int:
     """Version, role, eviction policy and persistence of Redis; how full it is, and when it will be."""
-    from cronq.checks import check_redis
-
-    def check(app: Cronq) -> Finding:
-        return check_redis(app.client, app.growth.read(), allow_eviction=app.config.allow_eviction)
-
-    return _guarded(ctx, check)
+    return _guarded(ctx, lambda app: app.check_redis())
 
 
 @check_command.command("beat")
@@ -169,9 +139,7 @@ def check_redis_command(ctx: click.Context) -> int:
 @click.pass_context
 def check_beat_command(ctx: click.Context, least: int) -> int:
     """Whether beats are alive and at work."""
-    from cronq.checks import check_beat
-
-    return _guarded(ctx, lambda app: check_beat(*app.beats(), least))
+    return _guarded(ctx, lambda app: app.check_beats(least))
 
 
 @check_command.command("workers")
@@ -182,9 +150,7 @@ def check_beat_command(ctx: click.Context, least: int) -> int:
 @click.pass_context
 def check_workers_command(ctx: click.Context, least: int) -> int:
     """Whether workers are alive, and none has fallen silent."""
-    from cronq.checks import check_workers
-
-    return _guarded(ctx, lambda app: check_workers(*app.workers(), least))
+    return _guarded(ctx, lambda app: app.check_workers(least))
 
 
 @check_command.command("clock")
@@ -192,6 +158,4 @@ def check_workers_command(ctx: click.Context, least: int) -> int:
 @click.pass_context
 def check_clock_command(ctx: click.Context) -> int:
     """Clocks of this host and of the beats against that of Redis."""
-    from cronq.checks import check_clock
-
-    return _guarded(ctx, lambda app: check_clock(app.client, *app.beats()))
+    return _guarded(ctx, lambda app: app.check_clock())
