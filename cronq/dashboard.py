@@ -13,6 +13,7 @@ import re
 import signal
 import socket
 import sys
+import zlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +24,8 @@ from redis import Redis
 from cronq.config import Config, environment
 from cronq.connection import open_client
 from cronq.errors import ConfigError
-from cronq.pickles import PickleRefused, load_plain, read_function
+from cronq.foreign_job import fetch_job
+from cronq.pickles import PickleRefused, load_plain, read_data, read_function
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -47,6 +49,9 @@ _GUARDS = {
     ),
 }
 _REMEDY = "pip install rq-dashboard six"
+
+#: A call, a result or a meta that is larger is not shown: to read it may take long, and each page asks again.
+_MOST_SHOWN = 256 * 1024
 
 
 def main() -> int:
@@ -104,6 +109,7 @@ def make_app(url: str) -> Flask:
     from rq_dashboard.cli import make_flask_app
 
     web.from_url = _connect  # type: ignore[attr-defined]
+    web.requeue_job = _requeue  # type: ignore[attr-defined, assignment]
     app: Flask = make_flask_app(None, None, None, "")
     app.config["RQ_DASHBOARD_REDIS_URL"] = url
     app.config.setdefault("DEPRECATED_OPTIONS", [])
@@ -122,14 +128,38 @@ def _connect(url: str, **_: Any) -> tuple[None, Redis]:
     return None, _client(url)
 
 
+def _requeue(job_id: str, connection: Redis) -> Any:
+    """Requeue as RQ does, but with call and meta as they stand in Redis, read or not."""
+    return fetch_job(job_id, connection).requeue()
+
+
 def read_data_only() -> None:
     """Let RQ read pickles of data in this process, and nothing else: whoever may write to Redis would run code here.
 
     rq-dashboard takes RQ's own serializer in several places whatever it is told, so it is RQ's that changes.
     """
+    import rq.job
+    import rq.results
     from rq.serializers import DefaultSerializer
 
     DefaultSerializer.loads = staticmethod(_load_data)
+    for module in (rq.job, rq.results):
+        setattr(module, "zlib", _BoundedZlib)  # noqa: B010
+
+
+class _BoundedZlib:
+    """What RQ uses of zlib; of a megabyte that stands for a thousand it says so instead."""
+
+    error = zlib.error
+    compress = staticmethod(zlib.compress)
+
+    @staticmethod
+    def decompress(raw: bytes) -> bytes:
+        """What was compressed, or why that is not shown."""
+        try:
+            return read_data(raw, _MOST_SHOWN * 16)
+        except PickleRefused as error:
+            return f"not shown: {error}".encode()
 
 
 def _load_data(raw: bytes) -> Any:
@@ -138,7 +168,7 @@ def _load_data(raw: bytes) -> Any:
     It never raises: one entry that cannot be shown would take the page with all the others along.
     """
     try:
-        return load_plain(raw)
+        return load_plain(raw, _MOST_SHOWN)
     except PickleRefused:
         pass
     try:

@@ -19,7 +19,7 @@ from cronq import scripts
 from cronq.errors import CronqError, RunRefused
 from cronq.foreign_job import read_meta
 from cronq.keys import Keys, rq_job
-from cronq.pickles import load_plain, read_data
+from cronq.pickles import load_texts, read_data
 from cronq.replies import text
 from cronq.rq_job import FUNCTION
 
@@ -29,6 +29,8 @@ log = logging.getLogger("cronq.beat")
 _BATCH = 500
 _MOST_STEPS = 5
 _MOST_QUEUES = 100
+#: The settings allow no larger arguments of a run.
+_MOST_CALL = 101_000_000
 #: What `rq_job.meta_of` leaves in the meta of each run.
 _MARK = b"cronq_job"
 
@@ -125,7 +127,7 @@ class Requeued:
             if data is None or meta is None or _MARK not in meta:  # what is not ours is not unpacked
                 return None
             name = read_meta(meta).values.get(_MARK.decode())
-            call = load_plain(read_data(data))
+            call = load_texts(read_data(data, _MOST_CALL), _MOST_CALL)
         except (CronqError, ResponseError):
             return None  # whatever stands there: whoever serves foreign jobs says what is wrong with it
         if not (isinstance(call, tuple) and len(call) == 4 and call[0] == FUNCTION and isinstance(call[2], tuple)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import pickle
+import resource
 import socket
 import sys
 import time
@@ -16,7 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rq.job
+import rq.results
 from redis import Redis
+from rq import Queue
 from rq.job import Job
 
 from cronq import Cronq, Worker
@@ -310,16 +314,22 @@ class Boom:
         return open, (self.path, "w")
 
 
-@pytest.mark.parametrize("where", ["meta", "data", "result"])
-def test_what_somebody_wrote_into_redis_runs_nothing(
-    app: Cronq, page: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
+@pytest.fixture
+def data_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """RQ reads data only, as in the dashboard's own process, until the end of this test."""
     from rq.serializers import DefaultSerializer
 
     from cronq.dashboard import read_data_only
 
     monkeypatch.setattr(DefaultSerializer, "loads", DefaultSerializer.loads)
+    for module in (rq.job, rq.results):
+        monkeypatch.setattr(module, "zlib", zlib)
     read_data_only()
+
+
+@pytest.mark.parametrize("where", ["meta", "data", "result"])
+@pytest.mark.usefixtures("data_only")
+def test_what_somebody_wrote_into_redis_runs_nothing(app: Cronq, page: Any, tmp_path: Path, where: str) -> None:
     mark = tmp_path / "ran"
     evil = pickle.dumps(Boom(str(mark)))
     call = (
@@ -343,6 +353,38 @@ def test_what_somebody_wrote_into_redis_runs_nothing(
     if where == "data":
         (shown,) = page.get("/0/data/workers.json").get_json()["workers"]
         assert "m.f(" in shown["current_job"]["call_string"]
+
+
+@pytest.mark.usefixtures("data_only")
+def test_a_megabyte_that_unpacks_to_all_memory_is_not_unpacked(app: Cronq, get: Callable[[str], Any]) -> None:
+    packer = zlib.compressobj(9)
+    bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(300)) + packer.flush()
+    good, bad = ran(app, "failed", error="no paper"), ran(app, "failed")
+    app.client.hset(f"rq:job:{bad}", mapping={"data": bomb, "exc_info": bomb})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    listed = [each["id"] for each in jobs(get, "failed")]
+
+    assert good in listed
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 < 100
+
+
+@pytest.mark.usefixtures("data_only")
+def test_requeue_keeps_what_the_dashboard_does_not_read(app: Cronq, page: Any, tmp_path: Path) -> None:
+    queue = Queue("default", connection=app.client)
+    job = queue.create_job("m.f", meta={"a": 1})
+    job.save()
+    kept = {
+        "data": zlib.compress(pickle.dumps(("m.f", None, (Path("x"),), {}))),
+        "meta": pickle.dumps({"p": Path("x")}),
+    }
+    app.client.hset(job.key, mapping={**kept, "status": "failed"})
+    app.client.zadd("rq:failed:default", {job.id: time.time() + 999})
+
+    assert page.post(f"/job/{job.id}/requeue").get_json() == {"status": "OK"}
+
+    assert app.client.hmget(job.key, "data", "meta") == list(kept.values())
+    assert queue.job_ids == [job.id]
 
 
 def test_what_has_expired_is_not_found(page: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cronq.pickles import PickleRefused, load_plain, load_within, read_data, read_function
+from cronq.pickles import PickleRefused, load_plain, load_texts, load_within, read_data, read_function
 
 HERE = __name__
 DATA = [
@@ -179,3 +179,14 @@ def test_more_than_a_meta_can_hold_is_not_read() -> None:
     with pytest.raises(PickleRefused, match="too large"):
         load_plain(collisions)
     assert len(load_plain(pickle.dumps(list(range(50_000))), 1_000_000)) == 50_000
+
+
+def test_a_call_of_texts_may_be_long_and_holds_nothing_else() -> None:
+    call = ("cronq.perform", None, ("invoices", "x" * 10**6), {})
+
+    assert load_texts(pickle.dumps(call), 2_000_000) == call
+    for other in ((*call[:3], {1: 2}), ("f", None, (1, 2), {}), ("f", None, ("a",) * 100, {}), [call]):
+        with pytest.raises(PickleRefused, match="no call with texts"):
+            load_texts(pickle.dumps(other), 2_000_000)
+    with pytest.raises(PickleRefused, match="too large"):
+        load_texts(pickle.dumps(call), 1000)
