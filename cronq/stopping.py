@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rq.command import send_command
 
-from cronq.requeued import Requeued
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore
+
+if TYPE_CHECKING:
+    from cronq.requeued import Requeued
 
 #: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
 _PLAIN_S = 30.0

@@ -17,18 +17,24 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "pure: no Redis": (
         "errors", "safetext", "replies", "outcomes", "clock", "current_run", "pattern", "zone", "cron", "schedule",
         "surroundings", "arguments", "options", "job", "retention", "pause", "crontab", "due", "lean_row", "run",
-        "places", "registry", "sentinel_url", "config", "pickles", "foreign_schedule",
+        "places", "registry", "sentinel_url", "config",
     ),
     "Redis words": (
-        "keys", "scripts", "connection", "outage", "process", "rq_job", "tenure", "foreign_job",
+        "keys", "scripts", "connection", "outage", "process", "rq_job", "tenure",
     ),
     "stores": (
-        "stored_job", "job_store", "rq_records", "run_store", "requeued", "stopping", "bulk_stop", "lock", "lease",
+        "stored_job", "job_store", "rq_records", "run_store", "stopping", "bulk_stop", "lock", "lease",
         "hosts", "history", "holds", "growth", "events",
     ),
     "acts: making runs": (
-        "claim", "dependencies", "backfill", "delayed", "serving", "held_back", "changes", "mend", "definitions",
-        "crontab_jobs", "adopt", "foreign_watch", "loss", "sweep", "open_runs", "compare", "waiting",
+        "claim", "dependencies", "backfill", "delayed", "changes", "mend", "definitions", "crontab_jobs",
+    ),
+    "RQ's and rq-scheduler's own": (
+        "pickles", "foreign_schedule", "foreign_job", "foreign_watch", "requeued", "serving", "held_back", "rq_cron",
+        "adopt",
+    ),
+    "acts: beats": (
+        "loss", "sweep", "open_runs", "compare", "waiting",
         "chores", "sender", "beat",
     ),
     "acts: running them": (
@@ -36,12 +42,12 @@ LAYERS: dict[str, tuple[str, ...]] = {
         "stop_request", "verdict", "recorder", "guarded", "guardian", "intake", "foreign_run", "worker_parts",
         "worker", "rq_options", "pool",
     ),
-    "acts: telling": ("alerts", "metrics", "rq_cron", "checks", "archive"),
+    "acts: telling": ("alerts", "metrics", "checks", "archive"),
     "the composition root": ("later", "views", "app", "rq_worker"),
     "faces": ("", "plain", "dashboard", "cli", "web", "testing", "__main__"),
 }  # fmt: skip
 ORDER = [module for layer in LAYERS.values() for module in layer]
-PURE = LAYERS["pure: no Redis"]
+PURE = (*LAYERS["pure: no Redis"], "pickles", "foreign_schedule")
 
 #: RQ makes these two by their name, without an application: they fetch it when they are used, and not before.
 REACH_UP_WHEN_CALLED = {("child", "plain")}
