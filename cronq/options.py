@@ -1,4 +1,5 @@
-"""What each option of a job may be: looked at when a job is registered, and its ranges again when a spec is read back.
+"""The options of a job in one table, and what each may be: looked at when a job is registered, its ranges again when a
+spec is read back.
 
 Each check takes the options by name, as they were given, and raises DefinitionError with the field.
 """
@@ -7,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from cronq.arguments import dump_args, short
@@ -28,13 +31,84 @@ CATCHUP = ("latest", "skip", "all")
 OVERLAP = ("skip", "allow")
 ON_LOST = ("fail", "rerun")
 AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
-#: What may stand for an option that is one of a few words; of `dst` the schedule knows.
-WORDS = {"catchup": CATCHUP, "overlap": OVERLAP, "on_lost": ON_LOST}
-
-AUTOMATIC = ("result_ttl", "failure_ttl")
-DURATIONS = ("every", "window", "ttl", "timeout", "grace", *AUTOMATIC)
 #: With more rows or runs than this one job would hold up the others.
 _MOST_KEPT = 100_000
+_YEAR_S = 366 * 86400
+
+
+class Kind(Enum):
+    """What the value of an option is."""
+
+    TEXT = "text"
+    WORD = "one of a few words"
+    DURATION = "a span of time, in seconds when it is stored"
+    NUMBER = "a whole number"
+    FLAG = "true or false"
+    PAIRS = "names with values"
+    LIST = "several words"
+    OTHER = "what a check of its own looks at"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a job; its default is that of `JobSpec`.
+
+    *least* and *most* bound a number, a duration in seconds, or the length of a text. *help* is that of `cronq add`,
+    which has no flag for an option without one.
+    """
+
+    name: str
+    kind: Kind
+    help: str = ""
+    metavar: str = ""
+    words: tuple[str, ...] = ()  #: what may be given; of `dst` the schedule knows
+    least: float = 0
+    most: float = MOST_DURATION_S
+    may_be_auto: bool = False
+    is_one_line: bool = False
+
+
+_T, _D, _N = Kind.TEXT, Kind.DURATION, Kind.NUMBER
+#: Every option of a job but its name and its function, in the order of `cronq add --help`.
+OPTIONS: tuple[Option, ...] = (
+    Option("cron", _T, "When, as a cron expression.", "EXPR"),
+    Option("every", _D, "When, as an interval: 90s, 5m, 1d.", "SPAN"),
+    Option("at", _T, "With whole days: at what time.", "HH:MM"),
+    Option("tz", _T, "IANA name of the zone.", "ZONE"),
+    Option("dst", _T, "When clocks change: debian, skip or both.", "RULE"),
+    Option("command", Kind.OTHER),
+    Option("args", Kind.OTHER),
+    Option("kwargs", Kind.OTHER),
+    Option("shell", Kind.OTHER, "Give CMD, one text, to /bin/sh."),
+    Option("env", Kind.PAIRS, "A variable of its environment; may be repeated.", "K=V"),
+    Option("cwd", Kind.OTHER, "Directory it starts in, an absolute path.", "DIR"),
+    Option("run_as", Kind.OTHER, "Run as this user, never as another; needs a worker that can.", "USER"),
+    Option("stdin", Kind.OTHER, "What it reads.", "TEXT"),
+    Option("queue", Kind.OTHER, "Queue.", "NAME"),
+    Option("timeout", _D, "End it after this.", "SPAN", least=1, most=_YEAR_S),
+    Option("grace", _D, "From TERM to KILL.", "SPAN", most=3600),
+    Option("on_lost", Kind.WORD, "When its worker vanishes: fail or rerun.", "RULE", words=ON_LOST),
+    Option("max_crashes", _N, "With --on-lost rerun: so many vanished workers end it.", "N", least=1, most=_MOST_KEPT),
+    Option("at_most_once", Kind.FLAG, "Never start a run a second time, whoever puts it back."),
+    Option("ttl", _D, "Latest start after its time, else `expired`.", "SPAN", least=1),
+    Option("catchup", Kind.WORD, "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
+    Option("window", _D, "How old a missed tick may be to be caught up.", "SPAN"),
+    Option("max_catchup", _N, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
+    Option("overlap", Kind.WORD, "While an earlier run is there: skip or allow.", "RULE", words=OVERLAP),
+    Option("exclusive", Kind.FLAG, "Hold the job's lock while it runs, on all hosts."),
+    Option("lock", _T, "With --exclusive: which lock.", "NAME", is_one_line=True),
+    Option("result_ttl", _D, "Life of RQ's record of a success.", "SPAN", least=60, may_be_auto=True),
+    Option("failure_ttl", _D, "Life of RQ's record of a failure.", "SPAN", least=60, may_be_auto=True),
+    Option("keep", _N, "Rows of history.", "N", least=10, most=_MOST_KEPT),
+    Option("description", _T, "What it is for.", "TEXT", most=10_000),
+    Option("owner", _T, "Whom to ask.", "TEXT", most=1_000, is_one_line=True),
+    Option("runbook", _T, "What to do when it fails.", "TEXT", most=1_000, is_one_line=True),
+    Option("tags", Kind.LIST, "May be repeated.", "WORD"),
+)
+#: What may stand for an option that is one of a few words; of `dst` the schedule knows.
+WORDS = {option.name: option.words for option in OPTIONS if option.kind is Kind.WORD}
+AUTOMATIC = tuple(option.name for option in OPTIONS if option.may_be_auto)
+DURATIONS = tuple(option.name for option in OPTIONS if option.kind is Kind.DURATION)
 
 
 def check_name(name: object) -> None:
@@ -60,9 +134,9 @@ def check_words(values: dict[str, Any]) -> None:
     for key, allowed in WORDS.items():
         if key in values and values[key] not in allowed:
             raise DefinitionError(f"{values[key]!r} is not one of {', '.join(allowed)}", field=key)
-    for key in ("exclusive", "at_most_once"):
-        if key in values and type(values[key]) is not bool:
-            raise DefinitionError(f"{values[key]!r} is neither True nor False", field=key)
+    for option in OPTIONS:
+        if option.kind is Kind.FLAG and option.name in values and type(values[option.name]) is not bool:
+            raise DefinitionError(f"{values[option.name]!r} is neither True nor False", field=option.name)
 
 
 def check_numbers(values: dict[str, Any]) -> None:
@@ -70,10 +144,13 @@ def check_numbers(values: dict[str, Any]) -> None:
     queue = values.get("queue", "default")
     if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
         raise DefinitionError(f"{queue!r} is not a queue name; use A-Z a-z 0-9 _ . -", field="queue")
-    for key, least in (("max_catchup", 1), ("keep", 10), ("max_crashes", 1)):
-        if key in values and not (type(values[key]) is int and least <= values[key] <= _MOST_KEPT):
-            problem = f"{short(values[key])} is not a whole number from {least} to {_MOST_KEPT:,}"
-            raise DefinitionError(problem, field=key)
+    for option in OPTIONS:
+        if option.kind is not Kind.NUMBER or option.name not in values:
+            continue
+        value = values[option.name]
+        if type(value) is not int or not option.least <= value <= option.most:
+            problem = f"{short(value)} is not a whole number from {option.least:,} to {option.most:,}"
+            raise DefinitionError(problem, field=option.name)
 
 
 def check_texts(values: dict[str, Any]) -> None:
@@ -82,17 +159,20 @@ def check_texts(values: dict[str, Any]) -> None:
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
         raise DefinitionError(f"{short(tags)} is not a list of words", field="tags")
     values["tags"] = tuple(tags)
-    for key in ("cron", "at", "tz", "dst", "lock", "description", "owner", "runbook"):
-        value = values.get(key)
-        if value is not None and not isinstance(value, str):
-            raise DefinitionError(f"{short(value)} is not text", field=key)
-    for key, most in (("description", 10_000), ("owner", 1_000), ("runbook", 1_000)):
-        if len(values.get(key) or "") > most:
-            problem = f"{len(values[key]):,} characters, and {most:,} are allowed; link to the rest"
-            raise DefinitionError(problem, field=key)
-    for key in ("owner", "runbook", "lock"):
-        if any(ord(char) < 32 for char in values.get(key) or ""):
-            raise DefinitionError(f"{values[key]!r} has a line break or control character", field=key)
+    texts = [
+        (option, value)
+        for option in OPTIONS
+        if option.kind is Kind.TEXT
+        if (value := values.get(option.name)) is not None
+    ]
+    for option, value in texts:
+        if not isinstance(value, str):
+            raise DefinitionError(f"{short(value)} is not text", field=option.name)
+        if len(value) > option.most:
+            problem = f"{len(value):,} characters, and {option.most:,} are allowed; link to the rest"
+            raise DefinitionError(problem, field=option.name)
+        if option.is_one_line and any(ord(char) < 32 for char in value):
+            raise DefinitionError(f"{value!r} has a line break or control character", field=option.name)
 
 
 def check_work(values: dict[str, Any]) -> None:
@@ -148,27 +228,28 @@ def _checked_command(command: Any, *, shell: bool) -> tuple[str, ...]:
 
 def check_ranges(spec: JobSpec) -> None:
     """What harms whoever acts on it when it is out of range: durations, the lock's name, the schedule and its zone."""
-    for key in DURATIONS:
-        value = getattr(spec, key)
-        if isinstance(value, int | float) and not 0 <= value < MOST_DURATION_S:
-            raise DefinitionError(f"{short(value)} is not a duration between 0 and 3,000 years", field=key)
+    for option in OPTIONS:
+        value = getattr(spec, option.name)
+        if option.kind is Kind.DURATION and isinstance(value, int | float):
+            _check_span(option, value)
     if spec.lock is not None and not _NAME.fullmatch(spec.lock):
         raise DefinitionError(
             f"{spec.lock!r} is not a lock name; use 1 to 100 of the characters A-Z a-z 0-9 _ -", field="lock"
         )
-    for key, least, most in (("timeout", 1, 366 * 86400), ("grace", 0, 3600)):
-        value = getattr(spec, key)
-        if not least <= value <= most:
-            span = f"from {format_duration(least)} to {format_duration(most)}"
-            raise DefinitionError(f"{format_duration(value)} is out of range; use {span}", field=key)
-    for key, least in (("ttl", 1), ("result_ttl", 60), ("failure_ttl", 60)):
-        value = getattr(spec, key)
-        if isinstance(value, int | float) and value < least:
-            raise DefinitionError(
-                f"{format_duration(value)} is too short; use at least {format_duration(least)}", field=key
-            )
     if spec.schedule is None:
         find_zone(spec.tz)  # times of the job are shown in it
+
+
+def _check_span(option: Option, value: float) -> None:
+    if not 0 <= value < MOST_DURATION_S:
+        raise DefinitionError(f"{short(value)} is not a duration between 0 and 3,000 years", field=option.name)
+    if option.least <= value <= option.most:
+        return
+    least = format_duration(option.least)
+    if option.most == MOST_DURATION_S:
+        raise DefinitionError(f"{format_duration(value)} is too short; use at least {least}", field=option.name)
+    problem = f"{format_duration(value)} is out of range; use from {least} to {format_duration(option.most)}"
+    raise DefinitionError(problem, field=option.name)
 
 
 def check_sense(spec: JobSpec) -> None:

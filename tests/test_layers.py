@@ -159,7 +159,7 @@ def test_the_pure_modules_know_no_redis(source: Source) -> None:
 
 
 def test_the_command_line_asks_the_application_and_knows_no_stores() -> None:
-    allowed = {"app", "views", "config", "errors", "safetext", "clock", "outcomes", "schedule", "cli"}
+    allowed = {"app", "views", "config", "errors", "safetext", "clock", "outcomes", "schedule", "job", "options", "cli"}
 
     command_line = [source for source in sources() if source.room == "cli"]
     known = {room for source in command_line for room in rooms(source.imports | source.late_imports)}

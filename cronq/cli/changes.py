@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.shared import find_job, left, moment, open_app, places, say, suggesting, until_option
+from cronq.cli.shared import F, find_job, left, moment, open_app, places, say, suggesting, until_option
+from cronq.clock import format_duration
 from cronq.errors import UnknownJob
+from cronq.job import JobSpec
+from cronq.options import OPTIONS, Kind, Option
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
 
+_DEFAULTS = {item.name: item.default for item in fields(JobSpec)}
 _ADDED = {"created": "added", "changed": "changed", "same": "is as it was"}
 
 
@@ -24,39 +29,33 @@ def _next_words(app: Cronq, name: str) -> str:
     return f"; next {moment(job.next_tick, job.spec.tz, now_s)} ({left(job.next_tick, now_s)})"
 
 
+def _options_of_a_job(command: F) -> F:
+    """A flag for each option in the table that has a help text."""
+    for option in reversed(OPTIONS):
+        if option.help:
+            command = _flag_of(option)(command)
+    return command
+
+
+def _flag_of(option: Option) -> Callable[[F], F]:
+    name = "tag" if option.name == "tags" else option.name.replace("_", "-")
+    names = [f"--{name}", option.name]
+    default = _DEFAULTS[option.name]
+    if option.name == "shell" or option.kind is Kind.FLAG:
+        return click.option(*names, is_flag=True, help=option.help)
+    if option.kind in (Kind.PAIRS, Kind.LIST):
+        return click.option(*names, multiple=True, metavar=option.metavar, help=option.help)
+    shown = format_duration(default) if option.kind is Kind.DURATION and isinstance(default, float) else default
+    words = f"{option.help.removesuffix('.')} ({shown})." if shown not in (None, "") else option.help
+    return click.option(
+        *names, type=int if option.kind is Kind.NUMBER else str, default=None, metavar=option.metavar, help=words
+    )
+
+
 @click.command("add")
 @click.argument("name")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- CMD...")
-@click.option("--cron", metavar="EXPR", help="When, as a cron expression.")
-@click.option("--every", metavar="SPAN", help="When, as an interval: 90s, 5m, 1d.")
-@click.option("--at", metavar="HH:MM", help="With whole days: at what time.")
-@click.option("--tz", metavar="ZONE", help="IANA name of the zone (UTC).")
-@click.option("--dst", metavar="RULE", help="When clocks change: debian, skip or both.")
-@click.option("--shell", is_flag=True, help="Give CMD, one text, to /bin/sh.")
-@click.option("--env", multiple=True, metavar="K=V", help="A variable of its environment; may be repeated.")
-@click.option("--cwd", metavar="DIR", help="Directory it starts in, an absolute path.")
-@click.option("--run-as", metavar="USER", help="Run as this user, never as another; needs a worker that can.")
-@click.option("--stdin", metavar="TEXT", help="What it reads.")
-@click.option("--queue", metavar="NAME", help="Queue (default).")
-@click.option("--timeout", metavar="SPAN", help="End it after this (1h).")
-@click.option("--grace", metavar="SPAN", help="From TERM to KILL (10s).")
-@click.option("--on-lost", metavar="RULE", help="When its worker vanishes: fail or rerun (fail).")
-@click.option("--max-crashes", type=int, metavar="N", help="With --on-lost rerun: so many vanished workers end it (3).")
-@click.option("--at-most-once", is_flag=True, help="Never start a run a second time, whoever puts it back.")
-@click.option("--ttl", metavar="SPAN", help="Latest start after its time, else `expired`.")
-@click.option("--catchup", metavar="RULE", help="Of missed ticks: latest, skip or all.")
-@click.option("--window", metavar="SPAN", help="How old a missed tick may be to be caught up (24h).")
-@click.option("--max-catchup", type=int, metavar="N", help="With --catchup all: how many at most (100).")
-@click.option("--overlap", metavar="RULE", help="While an earlier run is there: skip or allow.")
-@click.option("--exclusive", is_flag=True, help="Hold the job's lock while it runs, on all hosts.")
-@click.option("--lock", metavar="NAME", help="With --exclusive: which lock.")
-@click.option("--result-ttl", metavar="SPAN", help="Life of RQ's record of a success (7d).")
-@click.option("--failure-ttl", metavar="SPAN", help="Life of RQ's record of a failure (30d).")
-@click.option("--keep", type=int, metavar="N", help="Rows of history (1000).")
-@click.option("--description", metavar="TEXT", help="What it is for.")
-@click.option("--owner", metavar="TEXT", help="Whom to ask.")
-@click.option("--runbook", metavar="TEXT", help="What to do when it fails.")
-@click.option("--tag", "tags", multiple=True, metavar="WORD", help="May be repeated.")
+@_options_of_a_job
 @places
 @click.pass_context
 def add_command(ctx: click.Context, /, name: str, command: tuple[str, ...], **options: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SHOWN = 72
+_ALWAYS_SHOWN = ("queue", "catchup", "window", "overlap", "timeout")
+#: Options that have a line of their own in `show`, and the lock, which is told by its name.
+_TOLD_APART = frozenset({
+    "name", "function", "command", "shell", "env", "cwd", "run_as", "stdin", "args", "kwargs", "cron", "every", "at",
+    "tz", "exclusive", "lock", "description", "owner", "runbook", "tags",
+})  # fmt: skip
 #: Of a note or a description: one that is longer would pad every row of the table.
 _LONGEST_TOLD = 200
 
@@ -188,15 +195,19 @@ def _what_it_runs(spec: JobSpec) -> str:
 
 
 def _options_text(spec: JobSpec) -> str:
-    words = [f"queue={spec.queue}", f"catchup={spec.catchup}", f"window={format_duration(spec.window)}"]
-    words += [f"overlap={spec.overlap}", f"timeout={format_duration(spec.timeout)}"]
+    """The options that every job has, and those of the others that are not at their default."""
+    words = [f"{name}={_option_text(getattr(spec, name))}" for name in _ALWAYS_SHOWN]
     if spec.lock_name is not None:
         words.append(f"lock={spec.lock_name}")
-    if spec.ttl is not None:
-        words.append(f"ttl={format_duration(spec.ttl)}")
-    if spec.dst != "debian":
-        words.append(f"dst={spec.dst}")
+    for item in fields(spec):
+        value = getattr(spec, item.name)
+        if item.name not in _TOLD_APART and item.name not in _ALWAYS_SHOWN and value != item.default:
+            words.append(f"{item.name}={_option_text(value)}")
     return " ".join(words)
+
+
+def _option_text(value: object) -> str:
+    return format_duration(value) if isinstance(value, float) else str(value).lower() if value is True else str(value)
 
 
 @click.command("next")

@@ -19,14 +19,14 @@ from cronq.safetext import printable_lines
 _UNREACHABLE, _UNFIT, _USAGE, _CLOSED_PIPE = 69, 78, 2, 141
 _UNKNOWN = 3  #: what monitoring systems take for "the check itself is wrong"
 
-#: Options that are planned, by verb: refused by name.
-_OPTIONS_NOT_BUILT = {
-    "add": {
-        "--retries", "--retry-delay", "--backoff", "--depends-on", "--after", "--backfill", "--on",
-        "--on-all", "--priority", "--lease", "--leases", "--limit", "--limits",
-    },
-    "run": {"--force"},
-}  # fmt: skip
+
+def _not_built(verb: str) -> set[str]:
+    """Options of *verb* that are planned: refused by name."""
+    if verb != "add":
+        return {"--force"} if verb == "run" else set()
+    from cronq.job import NOT_BUILT
+
+    return {"--lease", "--limit", *(f"--{name.replace('_', '-')}" for name in NOT_BUILT)}
 
 
 def tell(error: Exception, call: Mapping[str, Any]) -> int:
@@ -99,7 +99,7 @@ def _usage(error: click.ClickException) -> str:
         words = f"no such option {error.option_name!r}"  # click's own words differ from one release to the next
         if error.possibilities:
             words += f"; did you mean {sorted(error.possibilities)[0]!r}?"
-        if error.option_name in _OPTIONS_NOT_BUILT.get(verb, ()):
+        if error.option_name in _not_built(verb):
             words = f"the option {error.option_name} is not part of this version yet"
         elif verb == "add":
             words = f"{words.rstrip('.')}; what belongs to the command stands after --"
