@@ -61,6 +61,13 @@ def ends(shop: Installation, job: Job, *statuses: str, within_s: float = 30.0) -
     return job
 
 
+def test_the_log_names_the_function_and_not_its_arguments(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "add", 40_771, b=3))
+
+    assert f"START {job.id} {F}add pid=" in shop.logs
+    assert "40771" not in shop.logs
+
+
 def test_a_function_of_an_allowed_module_runs_and_its_result_is_rqs(shop: Installation, queue: Queue) -> None:
     job = ends(shop, queue.enqueue(F + "add", 2, b=3))
 
