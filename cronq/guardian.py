@@ -42,8 +42,6 @@ _RQ_LEASE_S = 90
 #: Pause before the word that a run begins is sent again; it is known again if only its answer was lost. The word is
 #: given up after this part of `lost_after`: soon the run will be put back.
 _START_AGAIN_S, _START_FOR = 0.1, 0.5
-#: Pids in one line of the log.
-_MOST_NAMED = 20
 
 
 class Guardian:
@@ -259,9 +257,6 @@ class Guardian:
         settlement = judge(ended, read_result(child.result), fence=fence, told=guarded.told, at_deadline=at_deadline)
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", guarded.run.run_id, ended.leftovers)
-        if ended.survivors:
-            pids = " ".join(map(str, ended.survivors[:_MOST_NAMED]))
-            log.error("SURVIVORS %s: processes that SIGKILL has not ended yet: %s", guarded.run.run_id, pids)
         return self._settle(guarded, settlement, begun)
 
     def _spawn(self, guarded: Guarded, args_json: str) -> Child:

@@ -34,7 +34,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
 from cronq.capture import Capture, Sink
@@ -63,6 +63,8 @@ log = logging.getLogger("cronq.worker")
 
 #: How long W may leave an order unanswered, or a death that was ordered unreported, before it counts as hung.
 _PATIENCE_S = 10.0
+#: Pids in one line of the log.
+_MOST_NAMED = 20
 
 
 class Watchdog:
@@ -86,6 +88,7 @@ class Watchdog:
         self._runs = 0
         self._child: Child | None = None
         self._kin: set[int] = set()
+        self._survivors: set[int] = set()
 
     @property
     def pid(self) -> int | None:
@@ -274,6 +277,12 @@ class Watchdog:
         self._heard.clear()
         self._pid = self._child = self._wakers = None
 
+    def _name_survivors(self, pids: Collection[int]) -> None:
+        """Say once of each process that it was not ended: W names it again after each later run."""
+        new, self._survivors = set(pids) - self._survivors, set(pids)
+        if new:
+            log.error("SURVIVORS pids %s cannot be killed", ", ".join(map(str, sorted(new)[:_MOST_NAMED])))
+
     def _await_end(self, seconds: float) -> None:
         until = boot_s() + seconds
         while self.alive and boot_s() < until:
@@ -297,6 +306,6 @@ class Watchdog:
                 except ChildProcessError:
                     pass
             if boot_s() >= give_up_at:
-                log.error("SURVIVORS pids %s cannot be killed", ", ".join(map(str, sorted(orphans))))
+                self._name_survivors(orphans)
                 return
             time.sleep(0.001)

@@ -107,6 +107,7 @@ class Child:
                 self.result.seek(0)  # the offset is shared with the child, which left it at the end
                 self._watchdog._child = None
                 self._end_capture()
+                self._watchdog._name_survivors(self._exit.survivors)
         return self._exit
 
     def _say(self, verb: str, **facts: Any) -> None:

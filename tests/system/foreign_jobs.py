@@ -44,6 +44,10 @@ def fail(words: str = "no luck") -> None:
     raise ValueError(words)
 
 
+def fail_oddly() -> None:
+    raise ValueError(os.fsdecode(b"caf\xe9") + "\0")
+
+
 def fail_once() -> str:
     job = get_current_job()
     assert job is not None

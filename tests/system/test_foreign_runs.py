@@ -101,6 +101,13 @@ def test_a_failure_is_recorded_as_rq_does(shop: Installation, queue: Queue) -> N
     assert job.id in FailedJobRegistry(queue=queue)
 
 
+def test_a_failure_whose_text_is_not_utf_8_is_recorded_too(shop: Installation, queue: Queue) -> None:
+    job = ends(shop, queue.enqueue(F + "fail_oddly"), "failed")
+
+    assert "ValueError: caf\\udce9\\x00" in why(job)
+    assert ends(shop, queue.enqueue(F + "add", 1)).return_value() == 2
+
+
 def test_a_retry_with_a_pause_is_served_by_the_beat(shop: Installation, queue: Queue) -> None:
     job = ends(shop, queue.enqueue(F + "fail_once", retry=Retry(max=2, interval=[1, 0]), meta={"kept": 1}))
 

@@ -107,6 +107,21 @@ def sleep(order: Mapping[str, Any], result: BinaryIO) -> int:
     return 0
 
 
+class Heard:
+    """A sink that counts."""
+
+    has_room = True
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    def put(self, stream: int, data: bytes) -> None:
+        self.size += len(data)
+
+    def settle(self) -> None:
+        pass
+
+
 class Script:
     """A guardian of its own: a Python process that says lines of JSON, whose family is known by pid."""
 
@@ -355,6 +370,30 @@ except WatchdogDied:
         assert 0 < facts["ended"] - deadline < 0.5  # a lock ends 0.1 s later; the rest is for a busy machine
         tell(f"watchdog stopped: all gone {(facts['ended'] - deadline) * 1000:.1f} ms after the deadline")
 
+    def test_a_stopped_watchdog_is_noticed_also_while_its_child_prints_without_pause(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def chatter(order: Mapping[str, Any], result: BinaryIO) -> int:
+            while True:
+                os.write(1, b"x" * 100)
+
+        monkeypatch.setattr("cronq.watchdog._PATIENCE_S", 0.5)
+        heard = Heard()
+        watchdog = Watchdog(chatter, heard)
+        watchdog.start()
+        try:
+            child = watchdog.spawn({})
+            until(lambda: child.wait(0.05) or heard.size)
+            assert watchdog.pid is not None
+            os.kill(watchdog.pid, signal.SIGSTOP)
+            child.kill_all()
+
+            with pytest.raises(WatchdogDied, match="unreported"):
+                until(lambda: child.wait(0.3), 20)
+        finally:
+            watchdog.close()
+        assert not is_running(child.pid)
+
     def test_a_stopped_guardian_s_child_is_dead_before_the_deadline(self, script: Callable[[str], Script]) -> None:
         guardian = script("""
 watchdog.start()
@@ -512,7 +551,12 @@ class TestKilling:
 
     @pytest.mark.parametrize("who", ["session", "child"])
     def test_what_cannot_be_killed_is_named_and_holds_nobody_up(
-        self, guard: Callable[..., Watchdog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, who: str
+        self,
+        guard: Callable[..., Watchdog],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        who: str,
     ) -> None:
         def kill_but_one(pid: int, signum: int) -> None:
             if abs(pid) != json.loads((tmp_path / "family").read_text())[who]:
@@ -535,6 +579,7 @@ class TestKilling:
             os.kill(pids[who], signal.SIGKILL)
 
         assert (ending.status, ending.ended_by, ending.survivors) == (-9, "guardian", (pids[who],))
+        assert caplog.messages == [f"SURVIVORS pids {pids[who]} cannot be killed"], "once, whatever runs later"
         assert (after.status, after.leftovers) == (4, 0)
         assert took < 0.3
         until(lambda: ended(watchdog.spawn({})).survivors == ())
