@@ -9,19 +9,26 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import logging
 import os
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Callable, Collection, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cronq.command import order_of, prepare
 from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import BadValue, CronqError, RunRefused
-from cronq.job import JobSpec
+from cronq.job import JobSpec, make_spec
+from cronq.pickles import PickleRefused, find_within, is_within
 from cronq.process import flush_standard_streams
-from cronq.registry import REGISTRY
+from cronq.registry import REGISTRY, Definition
 from cronq.replies import MOST_DEPTH, is_deeper, read_json
 from cronq.safetext import storable
+
+if TYPE_CHECKING:
+    from cronq.foreign_perform import ForeignWork
+
+log = logging.getLogger("cronq.worker")
 
 #: More of a result, an error or a reason than this is cut: one Redis thread serves everybody.
 _MOST_RESULT = 1_000_000
@@ -40,6 +47,34 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
         "args": args_json,
         "run": run.__dict__,
     }
+
+
+def dispatch(foreign: ForeignWork) -> Callable[[Mapping[str, Any], BinaryIO], int]:
+    """What a worker's children do: runs of ours, and RQ jobs that are not ours by *foreign*."""
+
+    def work(order: Mapping[str, Any], result_file: BinaryIO) -> int:
+        if "rq_job" in order:
+            return foreign.perform(order, result_file)
+        _define_adopted(order, foreign.allowed)
+        return child_main(order, result_file)
+
+    return work
+
+
+def _define_adopted(order: Mapping[str, Any], allowed: Collection[str]) -> None:
+    """Make the function of an adopted job known, which no decorator names, if its module is *allowed*."""
+    name, path = order["job"], order.get("function")
+    if not path or name in REGISTRY.definitions:
+        return
+    module, _, qualname = path.partition(":")
+    if not allowed or not is_within(module, allowed):
+        return
+    try:
+        function = find_within(module, qualname, allowed)
+    except (ImportError, AttributeError, PickleRefused) as error:
+        log.error("ALLOW %s cannot be found: %s", path, error)
+        return
+    REGISTRY.definitions[name] = Definition(make_spec(name, function=path), "adopted", module, function)
 
 
 def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:

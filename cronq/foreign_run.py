@@ -1,45 +1,33 @@
-"""RQ jobs that are not cronq's, under `cronq.Worker`: run in a watched child, recorded the way RQ records them.
+"""RQ jobs that are not cronq's, as the worker's parent serves them: watched in a child, recorded as RQ records them.
 
-Only functions of modules that were allowed are called, and the parent unpickles nothing: it carries meta and
-results as the bytes they are. Arguments are read in the child, where they may name data and allowed modules only.
+The parent unpickles nothing and does nothing that a job names: it carries call, meta and result as the bytes they are.
+`foreign_perform` is what the child does.
 """
 
 from __future__ import annotations
 
 import base64
-import importlib
-import json
 import logging
 import signal
-import traceback
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, BinaryIO, Protocol
 
 from redis.exceptions import RedisError
-from rq import Queue
-from rq.defaults import UNSERIALIZABLE_RETURN_VALUE_PAYLOAD
+from rq import Queue, Worker
 from rq.job import Job, JobStatus, Retry
-from rq.serializers import DefaultSerializer
-from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
-from cronq import child
-from cronq.child import describe_error
-from cronq.clock import boot_s, rest, utc
+from cronq.clock import boot_s, utc
 from cronq.errors import BadValue, CronqError, RunRefused
-from cronq.foreign_job import Sealed, fetch_job, open_job, sealed_queue
+from cronq.foreign_job import Sealed, fetch_job, sealed_queue
+from cronq.foreign_perform import MOST_ERROR, MOST_RESULT
 from cronq.foreign_watch import ForeignWatch
-from cronq.job import make_spec
 from cronq.keys import PUT_BACKS, rq_intermediate
 from cronq.outage import BACKOFF_S, is_general
-from cronq.pickles import ANY, PickleRefused, find_within, is_defined_within, is_within, load_within, read_function
-from cronq.registry import REGISTRY, Definition
+from cronq.pickles import is_within, read_function
 from cronq.replies import read_json, text
 from cronq.safetext import storable
 from cronq.stop_request import StopRequest
-from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied
-
-if TYPE_CHECKING:
-    from cronq.worker import GuardedWorker as Worker
+from cronq.watchdog import Child, ChildExit, WatchdogDied
 
 log = logging.getLogger("cronq.worker")
 
@@ -49,60 +37,55 @@ _RQ_TIMEOUT_S = 180
 _TERM_AFTER_S, _KILL_AFTER_S = 5.0, 10.0
 _LOOK_EVERY_S = 1.0
 _HEARTBEAT_S = 10.0
-_MOST_RESULT = 64 * 1024 * 1024
-_MOST_ERROR = 100_000
 _LONGEST_S = 10**9
 
 
-class OpenSerializer:
-    """Reads pickles that name only data and what the modules *allowed* define."""
+class ServingWorker(Protocol):
+    """What the run of a foreign job asks of the worker that took it, beside RQ's own records."""
 
-    def __init__(self, allowed: Collection[str]) -> None:
-        self.allowed = allowed
+    def refuse(self, queue: str, raw_id: Any, reason: str) -> None:
+        """Set the id aside, with the reason."""
 
-    def loads(self, raw: bytes) -> Any:
-        """What *raw* holds. Raises PickleRefused."""
-        return load_within(raw, self.allowed)
+    def begin_present(self) -> StopRequest:
+        """What the end of the run that begins now can be asked of."""
 
-    @staticmethod
-    def dumps(value: Any) -> bytes:
-        """As RQ writes it."""
-        return DefaultSerializer.dumps(value)
+    def end_present(self) -> None:
+        """That run is over."""
+
+    def beat_heart(self) -> None:
+        """Say that this worker lives, when it is time to."""
+
+    def spawn(self, order: Mapping[str, Any]) -> Child:
+        """Start a watched child on *order*."""
+
+    def rest_unless_giving_up(self, seconds: float) -> bool:
+        """Wait; True at once when this worker was told a second time to leave."""
 
 
 class ForeignRuns:
-    """Runs of RQ jobs for *worker*; *allowed* are modules, or `*`."""
+    """Runs of RQ jobs for *worker*, whose records at RQ are *rq_worker*'s; *allowed* are modules, or `*`."""
 
-    def __init__(self, worker: Worker, allowed: Collection[str]) -> None:
-        assert worker.app is not None
+    def __init__(
+        self, worker: ServingWorker, rq_worker: Worker, watch: ForeignWatch, now_s: Callable[[], float],
+        allowed: Collection[str],
+    ) -> None:  # fmt: skip
         self.worker = worker
+        self.rq = rq_worker
+        self.watch = watch
+        self.now_s = now_s
         self.allowed = tuple(allowed)
-        self.watch = ForeignWatch(worker.connection, worker.app.keys, lost_after_s=worker.app.config.lost_after)
-
-    def load_modules(self) -> None:
-        """Import what is allowed, once, before the children are forked; one that breaks is said and goes missing."""
-        for module in self.allowed:
-            if module == ANY:
-                continue
-            try:
-                importlib.import_module(module)
-            except (Exception, SystemExit) as error:
-                log.error("ALLOW %s cannot be imported: %s: %s", module, type(error).__name__, error)
-
-    # In the parent
 
     def serve(self, queue_name: str, raw_id: Any) -> None:
         """Run the RQ job that was taken from its queue, or set it aside with the reason."""
-        worker = self.worker
         try:
             job = self.fetch(text(raw_id))
         except RunRefused as refusal:
-            worker._refuse(queue_name, raw_id, str(refusal))
+            self.worker.refuse(queue_name, raw_id, str(refusal))
             return
         try:
-            self.execute(job, queue_name, worker.begin_present())
+            self.execute(job, queue_name, self.worker.begin_present())
         finally:
-            worker._present = None
+            self.worker.end_present()
 
     def fetch(self, job_id: str) -> Job:
         """The RQ job *job_id*, its pickles unopened. Raises RunRefused, whose text names the remedy."""
@@ -112,7 +95,7 @@ class ForeignRuns:
                 "or let a stock `rq worker` serve its queue"
             )
         try:
-            job = fetch_job(job_id, self.worker.connection)
+            job = fetch_job(job_id, self.rq.connection)
             function, is_method = read_function(job.stored_data)
         except Exception as error:  # whatever stands there
             if isinstance(error, RedisError) and "WRONGTYPE" not in str(error):
@@ -130,16 +113,16 @@ class ForeignRuns:
     def execute(self, job: Job, queue_name: str, stop: StopRequest) -> None:
         """Take one RQ job through its run and record how it ended, as a stock worker does."""
         job.origin = queue_name
-        worker, queue = self.worker, sealed_queue(queue_name, self.worker.connection)
+        queue = sealed_queue(queue_name, self.rq.connection)
         self._start(job, queue_name)
         execution = self._execution
         begun = boot_s()
         named = str(job.description).partition("(")[0]  # RQ's own text goes on with the arguments: secrets, maybe
-        log.info("START %s %s pid=%d", job.id, named if worker.log_job_description else job.origin, worker.pid)
+        log.info("START %s %s pid=%d", job.id, named if self.rq.log_job_description else job.origin, self.rq.pid)
         process: Child | None = None
         ended: ChildExit | None = None
         try:
-            process = stop.child = self._spawn(job, worker.parts.watchdog)
+            process = stop.child = self.worker.spawn({"rq_job": job.id, "timeout": _timeout_s(job)})
             ended = self._watch(job, process, stop, begun)
             left = _read(process.result)
         except Exception as error:  # also a mistake of ours: a child that nobody watches may not run on
@@ -155,7 +138,7 @@ class ForeignRuns:
         )  # fmt: skip
 
     def _start(self, job: Job, queue_name: str) -> None:
-        worker = self.worker
+        worker = self.rq
         worker.prepare_execution(job)
         with worker.connection.pipeline() as pipe:
             worker.set_current_job_id(job.id, pipeline=pipe)
@@ -163,22 +146,12 @@ class ForeignRuns:
             job.prepare_for_execution(worker.name, pipeline=pipe)
             pipe.lrem(rq_intermediate(queue_name), 1, job.id)
             pipe.hdel(job.key, PUT_BACKS)
-            self.watch.begins(job, self._execution, self._now_s(), pipe)
+            self.watch.begins(job, self._execution, self.now_s(), pipe)
             pipe.execute()
 
     @property
     def _execution(self) -> str:
-        return self.worker.execution.id if self.worker.execution is not None else ""
-
-    def _now_s(self) -> float:
-        assert self.worker.app is not None
-        return self.worker.app.clock.now_s()
-
-    def _spawn(self, job: Job, watchdog: Watchdog) -> Child:
-        if not watchdog.alive:
-            watchdog.close()
-            watchdog.start()
-        return watchdog.spawn({"rq_job": job.id, "timeout": _timeout_s(job)})
+        return self.rq.execution.id if self.rq.execution is not None else ""
 
     def _watch(self, job: Job, process: Child, stop: StopRequest, begun: float) -> ChildExit:
         timeout_s = _timeout_s(job)
@@ -202,12 +175,12 @@ class ForeignRuns:
                 process.kill_all()
                 kill_at = now + 1.0
             try:
-                self.worker._beat_heart()
-                self.watch.alive(job, self._execution, self._now_s())
+                self.worker.beat_heart()
+                self.watch.alive(job, self._execution, self.now_s())
                 if now - renewed >= _HEARTBEAT_S:
                     renewed = now
-                    self.worker.set_current_job_working_time(now - begun)
-                    self.worker.maintain_heartbeats(job)
+                    self.rq.set_current_job_working_time(now - begun)
+                    self.rq.maintain_heartbeats(job)
             except (RedisError, OSError) as error:
                 log.debug("UNHEARD %s: %s", job.id, error)
 
@@ -224,15 +197,15 @@ class ForeignRuns:
                     log.error("UNRECORDED %s: Redis refused how it ended: %s", job.id, error)
                     return "unknown"
                 log.warning("UNWRITTEN %s: %s; trying on", job.id, error)
-                if rest(pause_s, self.worker.parts.guardian.giving_up):
+                if self.worker.rest_unless_giving_up(pause_s):
                     log.error("ABANDONED %s: leaving without Redis", job.id)
                     return "unknown"
                 pause_s = min(pause_s * 2, BACKOFF_S[1])
 
     def _record(self, job: Job, queue: Queue, left: Mapping[str, Any]) -> str:
         """Write what a stock worker's child writes, by the same code of RQ's."""
-        worker = self.worker
-        job.ended_at = utc(self._now_s())
+        worker = self.rq
+        job.ended_at = utc(self.now_s())
         job.get_meta(refresh=True)  # the child may have saved it
         registry = queue.started_job_registry
         if "value" in left:
@@ -251,94 +224,9 @@ class ForeignRuns:
         will_retry = job.should_retry and worker._stopped_job_id != job.id
         job._status = JobStatus.FAILED
         worker.handle_job_failure(
-            job=job, queue=queue, started_job_registry=registry, exc_string=storable(left["error"], _MOST_ERROR)
+            job=job, queue=queue, started_job_registry=registry, exc_string=storable(left["error"], MOST_ERROR)
         )
         return "retrying" if will_retry else "failed"
-
-    # In the child
-
-    def child_main(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
-        """Do the work of one run, ours or not."""
-        if "rq_job" in order:
-            return self._perform(order, result_file)
-        self._define_adopted(order)
-        return child.child_main(order, result_file)
-
-    def _define_adopted(self, order: Mapping[str, Any]) -> None:
-        """Make the function of an adopted job known, which no decorator names, if its module is allowed."""
-        name, path = order["job"], order.get("function")
-        if not path or name in REGISTRY.definitions:
-            return
-        module, _, qualname = path.partition(":")
-        if not self.allowed or not is_within(module, self.allowed):
-            return
-        try:
-            function = find_within(module, qualname, self.allowed)
-        except (ImportError, AttributeError, PickleRefused) as error:
-            log.error("ALLOW %s cannot be found: %s", path, error)
-            return
-        REGISTRY.definitions[name] = Definition(make_spec(name, function=path), "adopted", module, function)
-
-    def _perform(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
-        left: dict[str, Any]
-        code, failure = 1, None
-        job: Job | None = None
-        serializer = OpenSerializer(self.allowed)
-        try:
-            job = open_job(order["rq_job"], self.worker.connection, serializer)
-            self._check(job)
-            limit: Any = UnixSignalDeathPenalty
-            with limit(int(order["timeout"]), JobTimeoutException, job_id=job.id):
-                value = job.perform()
-            if isinstance(value, Retry):
-                left = {"retry": {"max": value.max, "interval": value.intervals}}
-            else:
-                left = {"value": base64.b64encode(_dumped(serializer, value)).decode()}
-                job._status = JobStatus.FINISHED
-                job.execute_success_callback(UnixSignalDeathPenalty, value)
-            code = 0
-        except BaseException as error:
-            left = {"error": _told(error)}
-            if job is not None and not isinstance(error, RunRefused):
-                left = self._tell_failure(job, error, left)
-                failure = error
-        raw = json.dumps(left).encode()
-        result_file.write(raw if len(raw) <= _MOST_RESULT else json.dumps({"value": ""}).encode())
-        result_file.flush()  # before the handlers: what they do, or how long they take, changes nothing of it
-        if job is not None and failure is not None:
-            self._call_handlers(job, failure)
-        return code
-
-    def _call_handlers(self, job: Job, error: BaseException) -> None:
-        """Call the worker's exception handlers as RQ does, here in the child, within the job's time."""
-        if self.worker._exc_handlers:
-            try:
-                self.worker.handle_exception(job, type(error), error, error.__traceback__)
-            except Exception as trouble:
-                log.error("HANDLER of exceptions failed for %s: %s", job.id, _told(trouble))
-
-    def _tell_failure(self, job: Job, error: BaseException, left: dict[str, Any]) -> dict[str, Any]:
-        """Call the failure callback, as RQ does; an error in it is what is recorded then."""
-        try:
-            job._status = JobStatus.FAILED
-            job.execute_failure_callback(UnixSignalDeathPenalty, type(error), error, error.__traceback__)
-        except BaseException as second:
-            return {"error": _told(second)}
-        return left
-
-    def _check(self, job: Job) -> None:
-        """Refuse a function or callback that no module allowed defines. Raises RunRefused."""
-        names = [job._success_callback_name, job._failure_callback_name, job._stopped_callback_name]
-        for name in names:
-            if isinstance(name, str) and name and not is_within(name.rpartition(".")[0], self.allowed):
-                raise RunRefused(f"its callback {name} is in no module that this worker may run; add --allow")
-        # RQ takes an instance that is false for none, and would import the module before anybody can look at it.
-        if not job.instance and not is_within(str(job.func_name).rpartition(".")[0], self.allowed):
-            raise RunRefused(f"{job.func_name} is in no module that this worker may run; add --allow")
-        called = [job.func, job.success_callback, job.failure_callback]
-        for function in called:
-            if function is not None and not is_defined_within(function, self.allowed):
-                raise RunRefused(f"{function!r} is not defined in a module that this worker may run; add --allow")
 
 
 def _check_spans(job: Job) -> None:
@@ -356,23 +244,6 @@ def _check_spans(job: Job) -> None:
             raise RunRefused(f"{job.id} cannot be run: its {name} is out of bounds, more than {_LONGEST_S:,} s")
 
 
-def _dumped(serializer: OpenSerializer, value: Any) -> bytes:
-    if value is None:
-        return b""
-    try:
-        return serializer.dumps(value)
-    except Exception:  # RQ's own words for a result that it cannot keep
-        return serializer.dumps(UNSERIALIZABLE_RETURN_VALUE_PAYLOAD)
-
-
-def _told(error: BaseException) -> str:
-    """The traceback, as RQ keeps it; whatever text the exception has."""
-    try:
-        return storable("".join(traceback.format_exception(error)), _MOST_ERROR)
-    except Exception:  # what the exception refers to may be anything too
-        return describe_error(error)["traceback"]
-
-
 def _timeout_s(job: Job) -> int:
     return int(job.timeout) if job.timeout else _RQ_TIMEOUT_S
 
@@ -380,7 +251,7 @@ def _timeout_s(job: Job) -> int:
 def _read(result: BinaryIO) -> dict[str, Any]:
     result.seek(0)
     try:
-        left = read_json(result.read(_MOST_RESULT + 1), most=_MOST_RESULT)
+        left = read_json(result.read(MOST_RESULT + 1), most=MOST_RESULT)
     except BadValue:
         return {}
     return left if isinstance(left, dict) else {}

@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
@@ -22,6 +22,7 @@ import rq
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.job import Job
 from rq.logutils import ColorizingStreamHandler, setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from cronq.app import Cronq
     from cronq.stored_job import StoredJob
+    from cronq.watchdog import Child
 
 log = logging.getLogger("cronq.worker")
 
@@ -94,9 +96,7 @@ class GuardedWorker(rq.Worker):
             if isinstance(handler, ColorizingStreamHandler):  # RQ's: it logs descriptions as they are
                 handler.setFormatter(OneLine(log_format, date_format))
         self._install_signal_handlers()
-        self._parts = make_parts(
-            self, self.app, facts=self._facts, on_look=self._beat_heart, on_broken=self._move_aside
-        )
+        self._parts = make_parts(self, self.app, facts=self._facts, on_look=self.beat_heart, on_broken=self._move_aside)
         try:
             self._outage.ride_out(self.app.now_s, self._stopping)
             self._outage.ride_out(lambda: self.bootstrap(logging_level, date_format, log_format), self._stopping)
@@ -117,7 +117,7 @@ class GuardedWorker(rq.Worker):
         pause_s = BACKOFF_S[0]
         while not self._stopping.is_set():
             try:
-                self._beat_heart()
+                self.beat_heart()
                 taken = self._take(0.0 if burst else _IDLE_WAIT_S)
                 self._note_whether_held(burst)
                 self._outage.over()
@@ -175,10 +175,10 @@ class GuardedWorker(rq.Worker):
         try:
             run = self.app.runs.find(run_id) or self._readmitted(queue, run_id)
         except ResponseError as error:
-            self._refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
+            self.refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
             return
         except RunRefused as refusal:
-            self._refuse(queue, raw_id, str(refusal))
+            self.refuse(queue, raw_id, str(refusal))
             return
         if run is None:
             self.parts.foreign.serve(queue, raw_id)
@@ -228,7 +228,7 @@ class GuardedWorker(rq.Worker):
                 previous_success=job.state.success_tick,
             )
         finally:
-            self._present = None
+            self.end_present()
             with self.connection.pipeline() as pipe:
                 self.set_current_job_id(None, pipeline=pipe)
                 self.set_state(WorkerStatus.IDLE, pipeline=pipe)
@@ -243,6 +243,27 @@ class GuardedWorker(rq.Worker):
             present.leave_by(self._leave_at)
         return present
 
+    def end_present(self) -> None:
+        """The present run is over."""
+        self._present = None
+
+    def spawn(self, order: Mapping[str, Any]) -> Child:
+        """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
+        watchdog = self.parts.watchdog
+        if not watchdog.alive:
+            watchdog.close()
+            watchdog.start()
+        return watchdog.spawn(order)
+
+    def rest_unless_giving_up(self, seconds: float) -> bool:
+        """Wait; True at once when this worker was told a second time to leave."""
+        return rest(seconds, self.parts.guardian.giving_up)
+
+    def tell_handlers(self, job: Job, error: BaseException) -> None:
+        """Call RQ's exception handlers, in the child of a job that is not ours."""
+        if self._exc_handlers:
+            self.handle_exception(job, type(error), error, error.__traceback__)
+
     def _count(self, outcome: str, seconds: float, pipe: Pipeline) -> None:
         self.increment_total_working_time(timedelta(seconds=seconds), pipe)
         if outcome == "succeeded":
@@ -254,7 +275,7 @@ class GuardedWorker(rq.Worker):
         """Settle a run that cannot be executed. An id of one that is settled or at work already is only removed."""
         assert self.app is not None
         if run.state not in ("queued", "waiting"):
-            self._refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
+            self.refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
             return
         is_settled = self.app.runs.settle(
             run, Settlement(outcome, reason), by=f"worker {self.name}", now_s=self.app.now_s(), expect=run.state
@@ -271,7 +292,7 @@ class GuardedWorker(rq.Worker):
         for key in self.app.jobs.set_aside(broken.key, broken.kind, self.app.now_s()):
             log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
-    def _refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
+    def refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
         """Set an id aside that is not to be executed: its code is only named in Redis.
 
         An RQ job that is queued goes to RQ's failed registry with the reason, where people look and may requeue it.
@@ -351,7 +372,7 @@ class GuardedWorker(rq.Worker):
         if self._stopping.is_set():
             pubsub_thread.stop()
 
-    def _beat_heart(self) -> None:
+    def beat_heart(self) -> None:
         """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
         assert self.app is not None
         now = boot_s()

@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 from redis import Redis
 
 from cronq.capture import Outlet
+from cronq.child import dispatch
 from cronq.errors import KeyBroken
+from cronq.foreign_perform import ForeignWork
 from cronq.foreign_run import ForeignRuns
+from cronq.foreign_watch import ForeignWatch
 from cronq.guardian import Guardian
 from cronq.hosts import Heart, Hosts
 from cronq.intake import Intake
@@ -45,12 +48,14 @@ def make_parts(
 ) -> Parts:
     """Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis."""
     app.load_jobs()
-    foreign = ForeignRuns(worker, app.config.allow)
-    foreign.load_modules()
     config = app.config
+    work = ForeignWork(worker.connection, config.allow, worker.tell_handlers)
+    work.load_modules()
+    watch = ForeignWatch(worker.connection, app.keys, lost_after_s=config.lost_after)
+    foreign = ForeignRuns(worker, worker, watch, app.clock.now_s, config.allow)
     intake = Intake(worker.connection, app.keys, host=config.host, worker=worker.name)
     outlet = Outlet()
-    watchdog = Watchdog(foreign.child_main, outlet)
+    watchdog = Watchdog(dispatch(work), outlet)
     watchdog.start()
     runs = app.guardian_runs()
     heart = Heart(Hosts(runs.client, app.keys), "workers", worker.name, config.host, facts)

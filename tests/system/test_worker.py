@@ -424,11 +424,11 @@ from cronq.app import Cronq
 
 class Odd(Worker):
     odd = 0
-    def _beat_heart(self):
+    def beat_heart(self):
         if self._present is not None and self._present.child is not None and not self.odd:
             self.odd = 1
             raise ValueError("a mistake of ours")
-        super()._beat_heart()
+        super().beat_heart()
 
 app = Cronq.from_env()
 print(Odd(["odd"], connection=app.client, app=app).work(max_jobs=2))
