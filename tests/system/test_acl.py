@@ -21,6 +21,7 @@ from tests.system.processes import until
 from tests.system.worker_processes import Installation, installation
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
+SCRIPTS = Path(__file__).parents[2] / "cronq" / "lua"
 SECRET = "s3cret"
 Cli = Callable[..., tuple[int, str, str]]
 #: RQ asks for CLIENT LIST when a worker registers, cronq probes for Lua by EVAL; both do without.
@@ -97,6 +98,18 @@ def denied(client: Redis) -> set[tuple[str, str, str]]:
     """User, reason and object of what Redis has refused, without what is known to be asked for in vain."""
     found = client.acl_log(128)
     return {(e["username"], e["reason"], e["object"]) for e in found if e["object"].lower() not in TOLERATED}
+
+
+def test_the_recipe_knows_every_command_of_the_scripts() -> None:
+    used = {
+        command.lower()
+        for path in SCRIPTS.rglob("*.lua")
+        for command in re.findall(r"redis\.p?call\(\s*['\"](\w+)['\"]", path.read_text())
+    }
+
+    assert len(used) > 20
+    for user in ("beat", "worker", "ops"):
+        assert {f"+{command}" for command in used} - set(recipe()[user].split()) == set(), user
 
 
 def test_the_recipe_gives_each_process_what_it_needs(server: RedisServer, shop: Installation, cronq: Cli) -> None:
