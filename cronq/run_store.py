@@ -23,6 +23,8 @@ from cronq.run import Run, Settlement
 log = logging.getLogger("cronq.runs")
 
 _STOP_LIFE_S = 86400
+#: Of a set of open runs; all 100,000 that there may be would keep Redis from answering others.
+_READ_AT_ONCE = 1000
 #: How long RQ keeps what was set aside, and how many of them we remember.
 _REFUSED_S = 30 * 86400
 _REFUSED_KEPT = 1000
@@ -106,13 +108,28 @@ class RunStore:
         return rows[0] if rows else None
 
     def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """For each job its open runs by id, with their state; one round trip."""
+        """For each job its open runs by id, with their state.
+
+        One round trip, and one more for each thousand runs of a job beyond the first.
+        """
+        wanted = [key for name in names for key in (self.keys.given(name), self.keys.active(name))]
         with self.client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.hgetall(self.keys.given(name))
-                pipe.hgetall(self.keys.active(name))
-            replies = [texts(reply) if isinstance(reply, dict) else {} for reply in pipe.execute(raise_on_error=False)]
-        return {name: given | active for name, given, active in zip(names, replies[::2], replies[1::2], strict=True)}
+            for key in wanted:
+                pipe.hscan(key, count=_READ_AT_ONCE)
+            replies = pipe.execute(raise_on_error=False)
+        sets = [
+            self._rest_of(key, *reply) if isinstance(reply, tuple) else {}
+            for key, reply in zip(wanted, replies, strict=True)
+        ]
+        return {name: given | active for name, given, active in zip(names, sets[::2], sets[1::2], strict=True)}
+
+    def _rest_of(self, key: str, cursor: int, found: dict[Any, Any]) -> dict[str, str]:
+        """A whole hash, of which *found* was read up to *cursor*."""
+        while cursor:
+            reply: Any = self.client.hscan(key, cursor, count=_READ_AT_ONCE)
+            cursor = reply[0]
+            found |= reply[1]
+        return texts(found)
 
     def count_open(self, name: str) -> int:
         """How many open runs a job has."""

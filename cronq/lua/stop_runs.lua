@@ -1,9 +1,10 @@
--- Stops the queued and waiting runs of one set of open runs, some hundreds in a call.
+-- Stops the queued and waiting runs of one set of open runs, some in each call.
 --
 -- KEYS  1 a HASH of open runs: job:{name}:active, :given, or what remove_job made of them   2 events
 -- ARGV  1 JSON {prefix, job, removal, by, reason, now, row_ttl, events, cursor, count}
---       removal: the record of the removal that the set belongs to, absent for a job that stays   cursor: "0" at first
--- Returns JSON {cursor: the next one, "0" at the end, stopped: [run id…], others: [run id…], is_over}
+--       removal: the record of the removal that the set belongs to, absent for a job that stays
+--       cursor: "0" at first   count: runs to be stopped in this call
+-- Returns JSON {cursor: the next one, "0" at the end, "again" for a part of a small set, stopped: [run id…], others: [run id…], is_over}
 --         others: those that are not stopped here: at work, or RQ jobs depend on them
 --         is_over: nothing of that removal is left, and its record is gone
 --
@@ -18,38 +19,48 @@ for i, kind in ipairs({'hash', 'stream'}) do
     if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is not a ' .. kind) end
 end
 
--- Its state, when it is not to be stopped here; else nil.
+local stopped, others = {}, {}  -- ids
+local entries, bodies, held = {}, {}, {}  -- to be removed at the end, all at once
+
+-- Whether it was stopped; else its state, or what else is the matter with it.
 local function stop(id)
     local run, hash = prefix .. ':run:' .. id, 'rq:job:' .. id
     local row = redis.pcall('HMGET', run, 'state', 'lock')
-    if row.err or (row[1] ~= 'queued' and row[1] ~= 'waiting') then return not row.err and row[1] or 'gone' end
-    if call('EXISTS', hash .. ':dependents') == 1 then return 'depended' end
+    if row.err then return false, 'damaged' end
+    if row[1] ~= 'queued' and row[1] ~= 'waiting' then return false, row[1] end
+    if call('EXISTS', hash .. ':dependents') == 1 then return false, 'depended' end
     call('HSET', run, 'state', 'done', 'outcome', 'stopped', 'reason', item.reason, 'decided_by', item.by,
         'ended_at', item.now)
-    call('HDEL', run, 'token', 'lock')
     call('EXPIRE', run, item.row_ttl)
-    call('DEL', hash)
-    for _, set in ipairs({':active', ':given'}) do redis.pcall('HDEL', job .. set, id) end
-    if row[1] == 'waiting' then
-        redis.pcall('ZREM', prefix .. ':delayed', id)
-        redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', id)
-        redis.pcall('ZREM', prefix .. ':job:' .. (row[2] or item.job) .. ':waiting', id)
-    end
     call('XADD', KEYS[2], 'MAXLEN', '~', item.events, '*', 'type', 'stopped', 'job', item.job, 'run', id)
-    return nil
+    bodies[#bodies + 1] = hash
+    if row[1] == 'waiting' then held[#held + 1] = id end
+    if row[2] then redis.pcall('ZREM', prefix .. ':job:' .. row[2] .. ':waiting', id) end
+    return true
 end
 
-local stopped, others = {}, {}
 local found = call('HSCAN', KEYS[1], item.cursor, 'COUNT', item.count)
+local cursor = found[1]
 for i = 1, #found[2], 2 do
     local id = found[2][i]
-    local state = stop(id)
-    if not state then stopped[#stopped + 1] = id
+    local is_stopped, state = stop(id)
+    if is_stopped then stopped[#stopped + 1] = id
     elseif state == 'running' or state == 'depended' then others[#others + 1] = id end
-    if item.removal and state ~= 'depended' then call('HDEL', KEYS[1], id) end
+    if is_stopped or (item.removal and state ~= 'depended') then entries[#entries + 1] = id end
+    if #stopped >= item.count and i + 1 < #found[2] then  -- Redis gives a small hash as a whole, whatever it is asked for
+        cursor = item.cursor == '0' and 'again' or item.cursor
+        break
+    end
+end
+if #entries > 0 then call('HDEL', KEYS[1], unpack(entries)) end
+if #bodies > 0 then call('DEL', unpack(bodies)) end
+if #held > 0 then
+    redis.pcall('ZREM', prefix .. ':delayed', unpack(held))
+    redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', unpack(held))
+    for _, set in ipairs({':active', ':given'}) do redis.pcall('HDEL', job .. set, unpack(held)) end
 end
 local is_over = false
-if item.removal and found[1] == '0' then
+if item.removal and cursor == '0' then
     local left = prefix .. ':removed:' .. item.job
     is_over = call('EXISTS', left .. ':active', left .. ':given') == 0
     -- Only its own record: the job may have come back and been removed once more meanwhile.
@@ -57,5 +68,5 @@ if item.removal and found[1] == '0' then
         call('HDEL', prefix .. ':removals', item.job)
     end
 end
-return cjson.encode({cursor = found[1], stopped = #stopped > 0 and stopped or nil, others = #others > 0 and others or nil,
+return cjson.encode({cursor = cursor, stopped = #stopped > 0 and stopped or nil, others = #others > 0 and others or nil,
     is_over = is_over})
