@@ -55,6 +55,8 @@ def dispatch(foreign: ForeignWork) -> Callable[[Mapping[str, Any], BinaryIO], in
     def work(order: Mapping[str, Any], result_file: BinaryIO) -> int:
         if "rq_job" in order:
             return foreign.perform(order, result_file)
+        if "webhooks" in order:
+            return foreign.send_webhooks(order, result_file)
         _define_adopted(order, foreign.allowed)
         return child_main(order, result_file)
 

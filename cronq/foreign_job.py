@@ -189,6 +189,9 @@ class SealedJob(Job):
         """What is saved; the call as it was read."""
         return {**super().to_dict(include_meta, include_result), "data": self.stored_data}
 
+    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
+        """Nothing: `foreign_webhooks` sends them, from a child."""
+
     @classmethod
     def fetch_many(cls, job_ids: Iterable[str], connection: Redis, serializer: Any = None) -> list[Job | None]:
         """The RQ jobs *job_ids*, None for each that is gone or damaged: one must not keep the others back."""

@@ -21,6 +21,7 @@ from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
 from cronq.errors import RunRefused
 from cronq.foreign_job import open_job
+from cronq.foreign_webhooks import send_all
 from cronq.pickles import ANY, is_defined_within, is_within, load_within
 from cronq.safetext import storable
 
@@ -51,9 +52,15 @@ class ForeignWork:
     """The work of RQ jobs that call what the modules *allowed* (or `*`) define; *on_failure* hears of each error."""
 
     def __init__(
-        self, client: Redis, allowed: Collection[str], on_failure: Callable[[Job, BaseException], None]
+        self,
+        client: Redis,
+        allowed: Collection[str],
+        on_failure: Callable[[Job, BaseException], None],
+        *,
+        allow_private: bool = False,
     ) -> None:
         self.client = client
+        self.allow_private = allow_private  #: webhooks may lead to addresses of private networks
         self.allowed = tuple(allowed)
         self.on_failure = on_failure
 
@@ -66,6 +73,10 @@ class ForeignWork:
                 importlib.import_module(module)
             except (Exception, SystemExit) as error:
                 log.error("ALLOW %s cannot be imported: %s: %s", module, type(error).__name__, error)
+
+    def send_webhooks(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
+        """Send the webhooks of an RQ job that has ended; the exit code. See `foreign_webhooks.send_all`."""
+        return send_all(order, result_file, allow_private=self.allow_private)
 
     def perform(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
         """Do the work of one RQ job; the exit code.

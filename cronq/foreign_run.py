@@ -10,6 +10,7 @@ import base64
 import logging
 import signal
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any, BinaryIO, Protocol
 
 from redis.exceptions import RedisError
@@ -18,14 +19,15 @@ from rq.job import Job, JobStatus, Retry
 
 from cronq.clock import boot_s, utc
 from cronq.errors import BadValue, CronqError, RunRefused
-from cronq.foreign_job import Sealed, fetch_job, sealed_queue
+from cronq.foreign_job import Sealed, SealedJob, fetch_job, sealed_queue
 from cronq.foreign_perform import MOST_ERROR, MOST_RESULT
 from cronq.foreign_watch import ForeignWatch
+from cronq.foreign_webhooks import MOST_S, order_of
 from cronq.keys import PUT_BACKS, rq_intermediate
 from cronq.outage import BACKOFF_S, is_general
 from cronq.pickles import is_within, read_function
 from cronq.replies import read_json, text
-from cronq.safetext import storable
+from cronq.safetext import printable, storable
 from cronq.stop_request import StopRequest
 from cronq.watchdog import Child, ChildExit, WatchdogDied
 
@@ -38,6 +40,9 @@ _TERM_AFTER_S, _KILL_AFTER_S = 5.0, 10.0
 _LOOK_EVERY_S = 1.0
 _HEARTBEAT_S = 10.0
 _LONGEST_S = 10**9
+_MOST_TROUBLES = 100_000
+#: Outcomes of which RQ's webhooks may tell, and RQ's words for them.
+_WEBHOOKS = {"succeeded": "finished", "failed": "failed"}
 
 
 class ServingWorker(Protocol):
@@ -55,8 +60,8 @@ class ServingWorker(Protocol):
     def beat_heart(self) -> None:
         """Say that this worker lives, when it is time to."""
 
-    def spawn(self, order: Mapping[str, Any]) -> Child:
-        """Start a watched child on *order*."""
+    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
+        """Start a watched child on *order*, which is dead by the deadline."""
 
     def rest_unless_giving_up(self, seconds: float) -> bool:
         """Wait; True at once when this worker was told a second time to leave."""
@@ -87,7 +92,7 @@ class ForeignRuns:
         finally:
             self.worker.end_present()
 
-    def fetch(self, job_id: str) -> Job:
+    def fetch(self, job_id: str) -> SealedJob:
         """The RQ job *job_id*, its pickles unopened. Raises RunRefused, whose text names the remedy."""
         if not self.allowed:
             raise RunRefused(
@@ -110,7 +115,7 @@ class ForeignRuns:
         _check_spans(job)
         return job
 
-    def execute(self, job: Job, queue_name: str, stop: StopRequest) -> None:
+    def execute(self, job: SealedJob, queue_name: str, stop: StopRequest) -> None:
         """Take one RQ job through its run and record how it ended, as a stock worker does."""
         job.origin = queue_name
         queue = sealed_queue(queue_name, self.rq.connection)
@@ -131,11 +136,14 @@ class ForeignRuns:
             if not isinstance(error, WatchdogDied | CronqError | OSError):
                 log.exception("the child of %s could not be watched", job.id)
             left = {"error": f"its child could not be watched: {error}"}
-        outcome = self._record_for_sure(job, queue, _judged(ended, left, stop), execution)
+        left = _judged(ended, left, stop)
+        outcome = self._record_for_sure(job, queue, left, execution)
         log.log(
             logging.INFO if outcome == "succeeded" else logging.WARNING,
             "FINISH %s %s %.2fs", job.id, outcome, boot_s() - begun,
         )  # fmt: skip
+        if outcome in _WEBHOOKS:
+            self._send_webhooks(job, _WEBHOOKS[outcome], str(left.get("error", "")), stop)
 
     def _start(self, job: Job, queue_name: str) -> None:
         worker = self.rq
@@ -213,7 +221,6 @@ class ForeignRuns:
             job._result = Sealed(raw) if raw else None
             job._status = JobStatus.FINISHED
             worker.handle_job_success(job=job, queue=queue, started_job_registry=registry)
-            job.send_webhooks(JobStatus.FINISHED)
             return "succeeded"
         if "retry" in left and worker.execution is not None:
             wish = Retry(**left["retry"])
@@ -221,12 +228,37 @@ class ForeignRuns:
                 job=job, queue=queue, retry=wish, started_job_registry=registry, execution=worker.execution
             )
             return "retrying"
-        will_retry = job.should_retry and worker._stopped_job_id != job.id
+        was_stopped = worker._stopped_job_id == job.id
+        will_retry = job.should_retry and not was_stopped
         job._status = JobStatus.FAILED
         worker.handle_job_failure(
             job=job, queue=queue, started_job_registry=registry, exc_string=storable(left["error"], MOST_ERROR)
         )
-        return "retrying" if will_retry else "failed"
+        return "stopped" if was_stopped else "retrying" if will_retry else "failed"
+
+    def _send_webhooks(self, job: SealedJob, status: str, error: str, stop: StopRequest) -> None:
+        """Have a child tell who wants to know of the end, now that it is recorded; what fails is only said."""
+        order = order_of(job, status, error)
+        if order is None:
+            return
+        process: Child | None = None
+        try:
+            process = stop.child = self.worker.spawn(order, boot_s() + MOST_S)
+            while (ended := process.wait(_LOOK_EVERY_S)) is None:
+                if self.worker.rest_unless_giving_up(0) or (stop.leave_at is not None and boot_s() >= stop.leave_at):
+                    break
+                with suppress(RedisError, OSError):
+                    self.worker.beat_heart()
+            process.end()
+            troubles = _read_lines(process.result)
+            if ended is None or ended.status < 0:
+                troubles.append(f"it took longer than {MOST_S:g} s, or its worker was told to leave")
+        except (WatchdogDied, CronqError, OSError) as trouble:
+            troubles = [str(trouble)]
+        finally:
+            stop.child = None
+        for each in troubles:
+            log.warning("WEBHOOK of %s failed: %s", job.id, each)
 
 
 def _check_spans(job: Job) -> None:
@@ -255,6 +287,11 @@ def _read(result: BinaryIO) -> dict[str, Any]:
     except BadValue:
         return {}
     return left if isinstance(left, dict) else {}
+
+
+def _read_lines(result: BinaryIO) -> list[str]:
+    result.seek(0)
+    return [printable(each) for each in text(result.read(_MOST_TROUBLES)).splitlines()]
 
 
 def _judged(ended: ChildExit | None, left: dict[str, Any], stop: StopRequest) -> dict[str, Any]:

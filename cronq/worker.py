@@ -247,13 +247,13 @@ class GuardedWorker(rq.Worker):
         """The present run is over."""
         self._present = None
 
-    def spawn(self, order: Mapping[str, Any]) -> Child:
+    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
         watchdog = self.parts.watchdog
         if not watchdog.alive:
             watchdog.close()
             watchdog.start()
-        return watchdog.spawn(order)
+        return watchdog.spawn(order, deadline_boot_s=deadline_boot_s)
 
     def rest_unless_giving_up(self, seconds: float) -> bool:
         """Wait; True at once when this worker was told a second time to leave."""

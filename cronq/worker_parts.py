@@ -49,7 +49,9 @@ def make_parts(
     """Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis."""
     app.load_jobs()
     config = app.config
-    work = ForeignWork(worker.connection, config.allow, worker.tell_handlers)
+    work = ForeignWork(
+        worker.connection, config.allow, worker.tell_handlers, allow_private=config.webhook_allow_private
+    )
     work.load_modules()
     watch = ForeignWatch(worker.connection, app.keys, lost_after_s=config.lost_after)
     foreign = ForeignRuns(worker, worker, watch, app.clock.now_s, config.allow)

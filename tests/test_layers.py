@@ -31,7 +31,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "RQ's and rq-scheduler's own": (
         "pickles", "foreign_schedule", "foreign_job", "foreign_watch", "requeued", "serving", "held_back", "rq_cron",
-        "adopt", "foreign_perform",
+        "adopt", "foreign_webhooks", "foreign_perform",
     ),
     "acts: beats": (
         "loss", "sweep", "open_runs", "compare", "waiting",

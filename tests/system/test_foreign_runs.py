@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import pickle
+import threading
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import pytest
-from rq import Callback, Queue, Retry
+from rq import Callback, Queue, Retry, Webhook
 from rq.command import send_stop_job_command
 from rq.job import Job
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
@@ -22,6 +25,7 @@ from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, descendants, installation
 
 F = "foreign_jobs."
+ENDS: tuple[Literal["finished", "failed"], ...] = ("finished", "failed")
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +277,99 @@ def test_junk_in_a_queue_is_set_aside_with_its_reason(shop: Installation, queue:
         worker.wait_for_line(f"REFUSED {name} ")
     assert ends(shop, queue.enqueue(F + "add", 1)).return_value() == 2
     assert shop.client.llen(queue.intermediate_queue_key) == 0
+
+
+# Webhooks
+
+
+class Hooks(http.server.BaseHTTPRequestHandler):
+    """Answers as the path says, and keeps what it was sent."""
+
+    seen: ClassVar[list[tuple[str, str]]] = []
+    held: ClassVar[threading.Event] = threading.Event()
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        self.seen.append((self.path, body))
+        if self.path.startswith("/slow"):
+            self.held.wait(60)
+        self.send_response(302 if self.path.startswith("/redirect") else 200)
+        self.send_header("Location", "/internal")
+        self.end_headers()
+
+    do_GET = do_POST
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Iterator[str]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hooks)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        Hooks.held.set()
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_webhook_is_sent_after_the_end_and_follows_no_redirect(shop: Installation, hooks: str) -> None:
+    queue = Queue("hooked", connection=shop.client)
+    worker = shop.worker("hooked", CRONQ_ALLOW="foreign_jobs", CRONQ_WEBHOOK_ALLOW_PRIVATE="true")
+    told = [Webhook(f"{hooks}/{path}", status, method="POST") for path in ("redirect", "b") for status in ENDS]
+    good = ends(shop, queue.enqueue(F + "add", 1, webhooks=told))
+    bad = ends(shop, queue.enqueue(F + "fail", "no ink", webhooks=told), "failed")
+
+    until(lambda: len(Hooks.seen) >= 4, what=lambda: f"{Hooks.seen}\n{worker.log}")
+    worker.wait_for_line(f"WEBHOOK of {bad.id} failed: 127.0.0.1: it answered 302")
+
+    bodies = [json.loads(body) for path, body in Hooks.seen if path == "/b"]
+    assert [(body["job_id"], body["func_name"], body["status"]) for body in bodies] == [
+        (good.id, F + "add", "finished"), (bad.id, F + "fail", "failed"),
+    ]  # fmt: skip
+    assert "ValueError: no ink" in bodies[1]["exc_info"]
+    assert "/internal" not in [path for path, _ in Hooks.seen]
+
+
+def test_a_webhook_that_hangs_keeps_the_heart_beating_and_ends_with_its_worker(shop: Installation, hooks: str) -> None:
+    queue = Queue("hung", connection=shop.client)
+    worker = shop.worker(
+        "hung", CRONQ_ALLOW="foreign_jobs", CRONQ_WEBHOOK_ALLOW_PRIVATE="true", CRONQ_SHUTDOWN_GRACE="100s"
+    )
+    job = queue.enqueue(
+        F + "add", 1, retry=Retry(max=1), webhooks=[Webhook(f"{hooks}/slow", "finished", timeout=10**6)]
+    )
+    until(lambda: any(path == "/slow" for path, _ in Hooks.seen), what=lambda: worker.log)
+    assert job.get_status(refresh=True) == "finished"
+
+    def seen_at() -> float:
+        beats = {beat.pid: beat.seen_at for beat in shop.app.workers()[0]}
+        return beats[worker.pid]
+
+    first = seen_at()
+    until(lambda: seen_at() > first, what=lambda: worker.log)
+    worker.terminate()
+    worker.wait_for_line("LEAVING")
+    worker.terminate()
+
+    assert worker.exit_code(20) == 0
+    assert job.get_status(refresh=True) == "finished"
+
+
+def test_a_webhook_reaches_no_private_address_unless_that_is_allowed(
+    shop: Installation, queue: Queue, hooks: str
+) -> None:
+    before = len(Hooks.seen)
+    worker = next(process for process in shop.started if "worker" in process.name)
+    hosts = [hooks, hooks.replace("127.0.0.1", "localhost"), hooks.replace("127.0.0.1", "[::ffff:127.0.0.1]")]
+    job = ends(shop, queue.enqueue(F + "add", 1, webhooks=[Webhook(host, "finished") for host in hosts]))
+
+    until(lambda: sum(job.id in line for line in worker.lines("WEBHOOK")) == 3, what=lambda: worker.log)
+
+    assert "is no public address; CRONQ_WEBHOOK_ALLOW_PRIVATE=true" in worker.lines("WEBHOOK")[-1]
+    assert len(Hooks.seen) == before
 
 
 # Lost

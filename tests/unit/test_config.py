@@ -89,6 +89,7 @@ def test_every_setting_can_come_from_every_place_and_says_from_which(load: Load,
         "allow": ("a b.c", ("a", "b.c")),
         "allow_eviction": ("true", True),
         "no_commands": ("true", True),
+        "webhook_allow_private": ("true", True),
         "publish_rq_cron": ("false", False),
         "log_level": ("debug", "debug"),
     }
