@@ -100,4 +100,6 @@ def _kind_of(error: Exception) -> str:
     is_away = isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError)
     if is_away and not isinstance(error, redis_errors.AuthenticationError):
         return "away"
+    if type(error) is not ResponseError:
+        return type(error).__name__  # the same trouble, though a pipeline puts its command before the words
     return f"{type(error).__name__} {str(error).split(' ', 1)[0]}"

@@ -78,12 +78,15 @@ def _faults_of_ledger(book: Book, step_s: int) -> list[str]:
 
 
 def faults_of_queue(book: Book) -> list[str]:
-    """Where queue, RQ jobs and events are not what the ledger says, in words."""
+    """Where queue, RQ jobs and events are not what the ledger says, in words.
+
+    The id of a run that was stopped may still lie in its queue: its RQ job is gone, and whoever pops it drops it.
+    """
     open_ids = {row.run_id for rows in book.rows.values() for _, row in rows if row and row.state == "queued"}
     found = [f"{run_id} is on the queue {times} times" for run_id, times in Counter(book.queue).items() if times > 1]
     found += [f"{run_id} is queued in the ledger only" for run_id in sorted(open_ids - set(book.queue))]
-    found += [f"{run_id} is on the queue only" for run_id in sorted(set(book.queue) - open_ids)]
-    found += [f"{run_id} has no RQ job" for run_id in sorted(set(book.queue) - book.bodies)]
+    found += [f"{run_id} is on the queue only" for run_id in sorted(set(book.queue) & book.bodies - open_ids)]
+    found += [f"{run_id} has no RQ job" for run_id in sorted(set(book.queue) & open_ids - book.bodies)]
     found += [
         f"{run_id} was queued {book.queued_events[run_id]} times by the events"
         for run_id in sorted(open_ids)
