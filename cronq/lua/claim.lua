@@ -58,9 +58,15 @@ end
 -- The open run of an earlier tick that stands in the way of a new one. Entries that the ledger does not know as open are
 -- dropped: a stray field here would otherwise silence the job for ever. Runs without a tick, which the release before
 -- kept here too, are moved to where they belong; should there be thousands, each tick moves a part.
-local function standing(job)
+local function standing(job, open)
     local active, given, cursor = job .. ':active', job .. ':given', '0'
-    for _ = 1, 20 do
+    if open > 100 then  -- among so many it may be found late, and mostly it is one of the last ticks
+        for _, id in ipairs(call('ZREVRANGE', job .. ':runs', 0, 19)) do
+            local state = try('HGET', run_prefix .. id, 'state')
+            if state == 'queued' or state == 'running' then return id, state end
+        end
+    end
+    for _ = 1, 5 do
         local found = call('HSCAN', active, cursor, 'COUNT', 100)
         cursor = found[1]
         for i = 1, #found[2], 2 do
@@ -163,7 +169,7 @@ local function claim(item, when, kind, dedup, holder)
 
     local outcome, reason = item[6], item[7]
     if not outcome and kind[3] == 'skip' and open > 0 then
-        local other, doing = standing(job)
+        local other, doing = standing(job, open)
         if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
     end
     if outcome then

@@ -19,7 +19,6 @@
 -- One step, because an entry that is on its queue and still in the store would run twice, one in neither would be
 -- lost, and a repeating one that leaves the store before its next time is written would be gone for good.
 --@ open_set
---@ trim
 local batch = cjson.decode(ARGV[1])
 local prefix, now, stamp = batch.prefix, batch.now, batch.stamp
 local call = redis.call
@@ -57,10 +56,9 @@ local function serve_run(item, id, store)
         return {'dropped', 'it is ' .. (row[1] or 'unknown')}
     end
     if call('EXISTS', hash) == 0 then return {'bodiless', row[2]} end
-    local job = prefix .. ':job:' .. row[2]
-    local active, index = open_set(prefix, row[2], id), job .. ':manual'
+    local active = open_set(prefix, row[2], id)
     local bad = wrong(hash, 'hash') or wrong(active, 'hash') or wrong(delayed, 'zset') or wrong(prefix .. ':events', 'stream')
-        or wrong('rq:queues', 'set') or wrong('rq:queue:' .. row[3], 'list') or wrong(job, 'hash') or wrong(index, 'zset')
+        or wrong('rq:queues', 'set') or wrong('rq:queue:' .. row[3], 'list')
     if bad then return bad end
     call('ZREM', store, id)
     call('ZREM', delayed, id)
@@ -68,8 +66,6 @@ local function serve_run(item, id, store)
     call('HSET', active, id, 'queued')
     call('XADD', prefix .. ':events', 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', row[2], 'run', id)
     push(row[3], id, hash, item)
-    -- Here too: many that were made at once end when no other is made any more.
-    trim(prefix .. ':run:', index, active, tonumber(call('HGET', job, 'keep') or '') or 1000)
     return {'served', row[3]}
 end
 

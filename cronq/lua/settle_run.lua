@@ -20,6 +20,7 @@
 -- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever.
 --@ keep_result
 --@ lean_row
+--@ trim
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
@@ -163,6 +164,12 @@ end
 
 try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
     'run', item.run)
+-- Many that were made at once end when no other is made any more.
+local index, open = job .. (row.tick and ':runs' or ':manual'), job .. (row.tick and ':active' or ':given')
+local keep = tonumber(try('HGET', job, 'keep') or '')
+local fine, why = true, nil
+if keep then fine, why = pcall(trim, item.prefix .. ':run:', index, open, keep, item.run) end
+if not fine and not string.find(tostring(type(why) == 'table' and why.err or why), 'WRONGTYPE', 1, true) then error(why, 0) end
 if item.plain then return 'settled' end
 settle_in_rq(was == 'queued')
 return settled()

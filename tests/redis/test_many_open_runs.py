@@ -143,7 +143,7 @@ def test_delayed_runs_that_were_made_at_once_do_not_stay_when_they_have_run(
         app.enqueue_in(60 + second, "k")
 
     serving = app.serving("beat test")
-    for second in range(62):
+    for second in range(62):  # no other is made meanwhile
         serving.once(now + 60 + second)
         for run_id, state in app.runs.active(["k"])["k"].items():
             if state == "queued":
@@ -168,3 +168,18 @@ def test_open_runs_that_stand_first_do_not_keep_settled_ones_for_ever(app: Cronq
     kept = {run.run_id for run in app.history("k", 1000)}
     assert set(opened) <= kept
     assert len(kept) < 150
+
+
+def test_a_run_that_was_longer_at_work_than_all_that_is_kept_is_there_when_it_ends(app: Cronq, store: Store) -> None:
+    now = app.exact_now_s()
+    store("k", mark=int(now), keep=10)
+    long = app.enqueue("k")
+    start(app, long, now)
+    for _ in range(30):
+        run_id = app.enqueue("k")
+        start(app, run_id, now)
+        settle(app, run_id, now + 1)
+
+    settle(app, long, now + 2)
+
+    assert app.runs.get(long).outcome == "succeeded"

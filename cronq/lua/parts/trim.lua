@@ -1,13 +1,13 @@
--- Part of claim, give_run, delay_run and serve_delayed. Drops settled rows with their entries in *index* until about *keep*
+-- Part of claim, give_run, delay_run and settle_run. Drops settled rows with their entries in *index* until about *keep*
 -- are left, a few at a time, the oldest first; open ones, which are in *open*, stay whatever their number and do not count.
--- *rows* is what the keys of rows begin with.
-local function trim(rows, index, open, keep)
+-- *rows* is what the keys of rows begin with; *spared* a run that has just ended, of which somebody may wait to hear.
+local function trim(rows, index, open, keep, spared)
     local over = redis.call('ZCARD', index) - redis.call('HLEN', open) - keep
     local function drop(first, last)
         local dropped = 0
         for _, id in ipairs(redis.call('ZRANGE', index, first, last)) do
             local state = redis.pcall('HGET', rows .. id, 'state')
-            if not state or type(state) == 'table' or state == 'done' then
+            if id ~= spared and (not state or type(state) == 'table' or state == 'done') then
                 redis.call('DEL', rows .. id)
                 redis.call('ZREM', index, id)
                 dropped = dropped + 1
