@@ -83,10 +83,12 @@ def faults_of_queue(book: Book) -> list[str]:
     The id of a run that was stopped may still lie in its queue: its RQ job is gone, and whoever pops it drops it.
     """
     open_ids = {row.run_id for rows in book.rows.values() for _, row in rows if row and row.state == "queued"}
+    stopped = {row.run_id for rows in book.rows.values() for _, row in rows if row and row.outcome == "stopped"}
+    dropped = stopped - book.bodies
     found = [f"{run_id} is on the queue {times} times" for run_id, times in Counter(book.queue).items() if times > 1]
     found += [f"{run_id} is queued in the ledger only" for run_id in sorted(open_ids - set(book.queue))]
-    found += [f"{run_id} is on the queue only" for run_id in sorted(set(book.queue) & book.bodies - open_ids)]
-    found += [f"{run_id} has no RQ job" for run_id in sorted(set(book.queue) & open_ids - book.bodies)]
+    found += [f"{run_id} is on the queue only" for run_id in sorted(set(book.queue) - open_ids - dropped)]
+    found += [f"{run_id} has no RQ job" for run_id in sorted(set(book.queue) - book.bodies - dropped)]
     found += [
         f"{run_id} was queued {book.queued_events[run_id]} times by the events"
         for run_id in sorted(open_ids)

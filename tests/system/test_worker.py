@@ -388,16 +388,15 @@ def test_a_worker_that_stands_still_or_is_missing_is_found_by_a_check(
 
         worker.suspend()
         (key, raw), *_ = shop.client.hgetall(shop.app.keys.workers).items()
+        shop.worker()  # first, so that its start is not counted as well
         heartbeat = json.loads(raw)
-        heartbeat["seen_at"] -= 45  # as if it had stood still for so long
+        heartbeat["seen_at"] = shop.client.time()[0] - 45  # as if it had stood still for so long
         shop.client.hset(shop.app.keys.workers, key, json.dumps(heartbeat))
-        shop.worker()
         still = shop.run("check", "workers")
         worker.resume()
 
         assert still.exit_code() == 1
-        told = rf"{re.escape(key.decode())} \(pid {worker.pid} on box\) was not heard of for (4|5)\ds"
-        assert re.search(told, still.output), still.output
+        assert f"{key.decode()} (pid {worker.pid} on box) was not heard of for 4" in still.output
 
 
 @pytest.mark.parametrize(
