@@ -15,14 +15,7 @@ local try = redis.pcall
 local troubles, entries = {}, {}
 local refused
 
--- What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
-local function refusal(message)
-    for _, word in ipairs({'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS'}) do
-        local at = string.find(message, word .. ' ', 1, true)
-        if at then return (string.gsub(string.sub(message, at), '%s+$', '')) end
-    end
-    return nil
-end
+--@ refusal
 
 -- Takes or keeps a lock that stock schedulers respect; nil when it is ours, else why not.
 local function hold(lock)

@@ -1,4 +1,5 @@
--- Part of claim and serve_delayed. What Redis says when it refuses all writes just now (no memory, no disk, a replica), nil for any other error.
+-- Part of claim, serve_delayed and read_delayed. What Redis says when it refuses all writes just now (no memory, no
+-- disk, a replica), nil for any other error.
 -- It does so from the first write of a script or not at all, so nothing is half done.
 local function refusal(message)
     for _, word in ipairs({'OOM', 'READONLY', 'MISCONF', 'NOREPLICAS'}) do
