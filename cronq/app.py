@@ -32,6 +32,7 @@ from cronq.growth import NOTE_EVERY_S, Growth
 from cronq.history import newest_of_all, newest_rows
 from cronq.holds import Hold, Holds, busy_with
 from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
+from cronq.installation import Installation
 from cronq.job import make_spec
 from cronq.job_store import JobStore
 from cronq.keys import Keys, rq_job
@@ -443,8 +444,9 @@ class Cronq(Later):
     # Processes
 
     def require_fit_redis(self) -> list[str]:
-        """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it."""
-        return require_fit(self.client, allow_eviction=self.config.allow_eviction)
+        """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it, or it serves others."""
+        fit = require_fit(self.client, allow_eviction=self.config.allow_eviction)
+        return fit + Installation(self.client, self.keys).settle_in()
 
     def beat(self) -> Beat:
         """A beat, ready to `run`; what `registry` holds by now is stored, and restored should Redis lose it."""

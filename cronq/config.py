@@ -40,7 +40,7 @@ class Config:
     """All settings of one process; durations are seconds."""
 
     url: str = DEFAULT_URL
-    prefix: str = "cronq"  #: separates installations that share a Redis
+    prefix: str = "cronq"  #: first part of every key; one installation a database
     host_id: str = ""  #: this machine's name in groups and ledgers; empty: its full name
     jobs: tuple[str, ...] = ()  #: modules that define jobs
     lock_ttl: float = 30.0

@@ -37,7 +37,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     memory                     LIST    what Redis used, and when, newest first  growth      2 days
     broken:{key}:{time}        any     a key of a wrong type, moved aside        job_store   7 days
 
-`rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test.
+`rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test; but for
+`rq:cronq:prefix`, which `installation` owns.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ from dataclasses import dataclass
 #: RQ's own names, as its queue, job, registry and execution modules build them.
 RQ_QUEUES = "rq:queues"
 RQ_CRON_SCHEDULERS = "rq:cron_schedulers"
+#: STRING, permanent, ours: the prefix of the one installation that this database serves. It stands among RQ's keys
+#: because that is what two installations would share.
+RQ_CRONQ_PREFIX = "rq:cronq:prefix"
 #: rq-scheduler's store, a ZSET of RQ job ids by due time, and the lock (STRING) of whoever serves it.
 RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 RQ_SCHEDULER_LOCK = "rq:scheduler_lock"
@@ -132,7 +136,7 @@ def rq_cron_scheduler(name: str) -> str:
 
 @dataclass(frozen=True)
 class Keys:
-    """The keys of one installation; *prefix* separates installations that share a Redis."""
+    """The keys of one installation; *prefix* is the first part of each."""
 
     prefix: str = "cronq"
 

@@ -22,7 +22,8 @@ class Worker(GuardedWorker):
     def __init__(
         self, queues: Any, name: str | None = None, *args: Any, app: Cronq | None = None, **options: Any
     ) -> None:
-        if app is None and options.get("prepare_for_work", True):
+        self._started_by_rq = app is None and options.get("prepare_for_work", True)
+        if self._started_by_rq:
             app = Cronq.from_env(client=options.get("connection"))
         if app is not None:  # else it is made by somebody who looks at a worker's record
             check_options(options)
@@ -35,3 +36,13 @@ class Worker(GuardedWorker):
         if options.get("with_scheduler"):
             log.warning("NEEDLESS with_scheduler: `cronq beat` serves what RQ has scheduled")
         return super().work(*args, **options)
+
+    def meet_redis(self) -> None:
+        """Ask for the time; when RQ's command line started this, also whether this Redis is fit, as `cronq worker` did.
+
+        Raises RedisUnfit.
+        """
+        super().meet_redis()
+        if self._started_by_rq and self.app is not None:
+            for warning in self.app.require_fit_redis():
+                log.warning("REDIS %s", warning)

@@ -98,11 +98,16 @@ class GuardedWorker(rq.Worker):
         self._install_signal_handlers()
         self._parts = make_parts(self, self.app, facts=self._facts, on_look=self.beat_heart, on_broken=self._move_aside)
         try:
-            self._outage.ride_out(self.app.now_s, self._stopping)
+            self._outage.ride_out(self.meet_redis, self._stopping)
             self._outage.ride_out(lambda: self.bootstrap(logging_level, date_format, log_format), self._stopping)
             return self._loop(burst, max_jobs, max_idle_time)
         finally:
             self._leave()
+
+    def meet_redis(self) -> None:
+        """The first word with Redis: its time. `work` repeats it until it is answered."""
+        assert self.app is not None
+        self.app.now_s()
 
     @property
     def parts(self) -> Parts:

@@ -24,7 +24,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     ),
     "stores": (
         "stored_job", "job_store", "rq_records", "run_store", "stopping", "bulk_stop", "lock", "lease",
-        "hosts", "history", "holds", "growth", "events",
+        "hosts", "installation", "history", "holds", "growth", "events",
     ),
     "acts: making runs": (
         "claim", "dependencies", "backfill", "delayed", "changes", "mend", "definitions", "crontab_jobs",

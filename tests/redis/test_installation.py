@@ -1,0 +1,68 @@
+"""One Redis database serves one installation: a second prefix is refused while the first is there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+
+from cronq.app import Cronq
+from cronq.errors import RedisUnfit
+from cronq.hosts import Heart
+from cronq.keys import RQ_CRONQ_PREFIX
+from cronq.registry import Registry
+
+
+def beside(app: Cronq, prefix: str) -> Cronq:
+    """The application of another installation in the same database."""
+    return Cronq(config=replace(app.config, prefix=prefix), registry=Registry(), client=app.client)
+
+
+def test_the_first_installation_has_the_database_and_stays(app: Cronq, redis: Redis) -> None:
+    first, again = app.require_fit_redis(), app.require_fit_redis()
+
+    assert first == again
+    assert redis.get(RQ_CRONQ_PREFIX) == b"cronq"
+    assert redis.ttl(RQ_CRONQ_PREFIX) == -1
+
+
+def test_a_second_one_is_refused_while_the_first_has_jobs(app: Cronq, redis: Redis) -> None:
+    app.require_fit_redis()
+    app.add("nightly", command=["true"])
+
+    with pytest.raises(RedisUnfit, match=r"prefix 'staging': this Redis .* prefix 'cronq' .1 jobs.*database number"):
+        beside(app, "staging").require_fit_redis()
+
+    assert redis.get(RQ_CRONQ_PREFIX) == b"cronq"
+    assert redis.keys("staging:*") == []
+
+
+@pytest.mark.parametrize("kind", ["beats", "workers"])
+def test_a_second_one_is_refused_while_a_process_of_the_first_lives(app: Cronq, kind: str) -> None:
+    app.require_fit_redis()
+    Heart(app.hosts, kind, "box.7", "box", dict).beat(app.exact_now_s())
+
+    with pytest.raises(RedisUnfit, match="0 jobs and 1 beats and workers"):
+        beside(app, "staging").require_fit_redis()
+
+
+def test_a_second_one_takes_over_what_the_first_has_left_and_says_so(app: Cronq, redis: Redis) -> None:
+    app.require_fit_redis()
+    Heart(app.hosts, "beats", "box.7", "box", dict).beat(app.exact_now_s() - 60)
+
+    warnings = beside(app, "staging").require_fit_redis()
+
+    assert "prefix 'cronq' before, of which nothing is left; it serves 'staging'" in warnings[-1]
+    assert redis.get(RQ_CRONQ_PREFIX) == b"staging"
+    assert len(beside(app, "staging").require_fit_redis()) == len(warnings) - 1
+
+
+def test_a_person_gives_the_first_up_by_deleting_the_key(app: Cronq, redis: Redis) -> None:
+    app.require_fit_redis()
+    app.add("nightly", command=["true"])
+
+    redis.delete(RQ_CRONQ_PREFIX)
+    beside(app, "staging").require_fit_redis()
+
+    assert redis.get(RQ_CRONQ_PREFIX) == b"staging"
