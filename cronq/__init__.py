@@ -16,15 +16,15 @@ from cronq.registry import REGISTRY, job
 
 if TYPE_CHECKING:
     from cronq.app import Cronq
-    from cronq.child import perform
     from cronq.lock import Lock
+    from cronq.plain import perform
     from cronq.rq_worker import Worker
 
 __all__ = ["Cronq", "CronqError", "CurrentRun", "Lock", "Worker", "current_run", "job", "perform"]
 __version__ = "0.1.0"
 
 #: Where the names that need Redis or RQ live; imported when first asked for.
-_LAZY = {"Cronq": "cronq.app", "Lock": "cronq.lock", "Worker": "cronq.rq_worker", "perform": "cronq.child"}
+_LAZY = {"Cronq": "cronq.app", "Lock": "cronq.lock", "Worker": "cronq.rq_worker", "perform": "cronq.plain"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,217 +1,55 @@
-"""The composition root: builds everything from one Config. Every verb of the command line is a method here."""
+"""The application: every verb of the command line is a method of `Cronq`, built from one Config."""
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache, cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
+from cronq.adopt import Adoption
+from cronq.app_parts import Parts
 from cronq.beat import Beat
-from cronq.bulk_stop import BulkStop
-from cronq.changes import Changes
+from cronq.beat_parts import make_beat
 from cronq.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
-from cronq.chores import Chore
-from cronq.claim import Claimer
-from cronq.clock import ServerClock, boot_s
 from cronq.command import has_user, user_name
-from cronq.compare import Comparison
-from cronq.config import Config, person
-from cronq.connection import bytes_client, open_client, own_client
+from cronq.config import Config
 from cronq.crontab import parse_crontab, seems_to_have_users, write_crontab
-from cronq.crontab_jobs import CrontabJobs, CrontabReport, Source, zone_for
-from cronq.definitions import Definitions, SyncReport
-from cronq.errors import CronqError, DefinitionError
-from cronq.foreign_job import release_dependents
-from cronq.growth import NOTE_EVERY_S, Growth
+from cronq.crontab_jobs import CrontabReport, Source, zone_for
+from cronq.definitions import SyncReport
+from cronq.delayed import due_at, due_in
+from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.held_back import HeldBackView, read_all
 from cronq.history import newest_of_all, newest_rows
-from cronq.holds import Hold, Holds, busy_with
-from cronq.hosts import HEARTBEAT_S, Heart, Heartbeat, Hosts
+from cronq.holds import Hold, busy_with
+from cronq.hosts import Heartbeat
 from cronq.installation import Installation
-from cronq.job import make_spec
-from cronq.job_store import JobStore
-from cronq.keys import Keys, rq_job
-from cronq.later import Later
-from cronq.lock import Lock
-from cronq.mend import Audit, Mender
+from cronq.job import JobSpec, make_spec
+from cronq.keys import rq_job
 from cronq.pause import Pause
-from cronq.registry import REGISTRY, Registry
+from cronq.registry import checked_call_json
 from cronq.replies import text
-from cronq.requeued import Requeued
-from cronq.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.run import Run
-from cronq.run_store import RunStore
-from cronq.serving import RENEW_EVERY_S
 from cronq.stopping import stop_run
 from cronq.stored_job import StoredJob
-from cronq.sweep import Sweep, sweep_every_s
-from cronq.waiting import WaitingWalk
 
-log = logging.getLogger("cronq.beat")
-
-#: How often the server's clock is read again; in between the boot clock carries it on.
-_READ_CLOCK_S = 10.0
-_GUARDIAN_TIMEOUT_S = 2.0
 #: So many runs of a job are stopped one by one.
 _FEW_RUNS = 50
-#: Each costs an idle beat a round trip, of which it has two a second.
-_COMPARE_S, _AUDIT_S = 10.0, 30.0
 
 
-class Cronq(Later):
+class Cronq(Parts):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        config: Config | None = None,
-        registry: Registry = REGISTRY,
-        client: Redis | None = None,
-    ) -> None:
-        self.config = config if config is not None else Config.load(url=url)
-        self.registry = registry
-        self._given_client = client
-        self.keys = Keys(self.config.prefix)
-        self.clock = ServerClock()
-        self._clock_read_boot: float | None = None
-        self._clock_lock = threading.Lock()
-
     @classmethod
     def from_env(cls, *, client: Redis | None = None) -> Cronq:
         """The application that the environment and the config file describe."""
         return cls(config=Config.load(), client=client)
-
-    # Parts
-
-    @cached_property
-    def client(self) -> Redis:
-        """The connection pool of this application; a given client that answers in `str` is not used itself."""
-        return open_client(self.config.url) if self._given_client is None else bytes_client(self._given_client)
-
-    @cached_property
-    def jobs(self) -> JobStore:
-        """The jobs in Redis."""
-        return JobStore(self.client, self.keys, self.config.keep_events, max_args=self.config.max_args)
-
-    @cached_property
-    def runs(self) -> RunStore:
-        """The ledger in Redis."""
-        return self._run_store(self.client)
-
-    @cached_property
-    def requeued(self) -> Requeued:
-        """What RQ's tools requeued."""
-        return Requeued(self.client, self.keys, self.config.keep_events)
-
-    def guardian_runs(self) -> RunStore:
-        """The ledger through connections of its own that fail within two seconds: a guardian has to go on watching."""
-        return self._run_store(own_client(self.client, _GUARDIAN_TIMEOUT_S))
-
-    def _run_store(self, client: Redis) -> RunStore:
-        return RunStore(
-            client,
-            self.keys,
-            row_ttl_s=self.config.keep_rows_for,
-            keep_events=self.config.keep_events,
-            release_dependents=lambda queue, run_id: release_dependents(self.client, queue, run_id),
-        )
-
-    @cached_property
-    def hosts(self) -> Hosts:
-        """Heartbeats of beats and workers."""
-        return Hosts(self.client, self.keys)
-
-    @cached_property
-    def holds(self) -> Holds:
-        """Paused queues, drained hosts and workers."""
-        return Holds(self.client, self.keys)
-
-    @cached_property
-    def bulk_stop(self) -> BulkStop:
-        """What stops all runs of a job that have not begun."""
-        return BulkStop(self.runs)
-
-    def claimer(self, by: str) -> Claimer:
-        """Claims in the name of *by*."""
-        return Claimer(
-            self.client,
-            self.keys,
-            by=by,
-            row_ttl_s=self.config.keep_rows_for,
-            keep_events=self.config.keep_events,
-            max_args=self.config.max_args,
-        )
-
-    def changes(self, by: str | None = None) -> Changes:
-        """Changes of jobs, in the name of *by* (default: the person at the keyboard)."""
-        claimer = self.claimer(by or self.who)
-        return Changes(self.jobs, claimer, self.bulk_stop, self.exact_now_s, self.config.keep_rows_for)
-
-    @cached_property
-    def who(self) -> str:
-        """Who uses this application: `ann@host`."""
-        return person(self.config.host)
-
-    def now_s(self) -> float:
-        """Server time, epoch seconds; read from Redis now and then, carried on by the boot clock in between."""
-        with self._clock_lock:
-            if self._clock_read_boot is None or boot_s() - self._clock_read_boot > _READ_CLOCK_S:
-                try:
-                    self._read_clock()
-                except (RedisError, OSError):
-                    if self.clock.offset_s is None:
-                        raise
-            return self.clock.now_s()
-
-    def exact_now_s(self) -> float:
-        """Server time, asked for this moment: an earlier reading may lag by as long as its reply took to arrive."""
-        with self._clock_lock:
-            self._read_clock()
-            return self.clock.now_s()
-
-    def _read_clock(self) -> None:
-        seconds, micros = self.client.time()
-        note = self.clock.observe(seconds + micros / 1e6)
-        if note:
-            log.warning("CLOCK %s", note)
-        self._clock_read_boot = boot_s()
-
-    def lock(self, name: str, ttl: float | None = None) -> Lock:
-        """The lock *name*, as a context manager; jobs with this lock and `exec --name` share it."""
-        return Lock(
-            self.client,
-            name,
-            ttl_s=self.config.lock_ttl if ttl is None else ttl,
-            keys=self.keys,
-            holder={"host": self.config.host, "pid": os.getpid(), "run_id": None},
-        )
-
-    def run_lock(
-        self,
-        name: str,
-        holder: dict[str, Any],
-        on_lost: Callable[[str], None],
-        on_renewed: Callable[[float], None],
-    ) -> Lock:
-        """The lock of a run, for its guardian."""
-        return Lock(
-            self.client,
-            name,
-            ttl_s=self.config.lock_ttl,
-            keys=self.keys,
-            holder=holder,
-            on_lost=on_lost,
-            on_renewed=on_renewed,
-        )
 
     # Definitions
 
@@ -219,10 +57,6 @@ class Cronq(Later):
         """Import the job modules (default: those of the config); what is wrong with them."""
         self.registry.load(modules or self.config.jobs)
         return self.registry.problems
-
-    def definitions(self, by: str | None = None) -> Definitions:
-        """What this process's code defines, in the name of *by*."""
-        return Definitions(self.registry, self.jobs, self.changes(by))
 
     def sync(self, modules: Sequence[str] = (), *, remove: bool = True, load: bool = True) -> SyncReport:
         """Store the jobs that *modules* define; remove stored ones that these modules defined and no longer do.
@@ -270,7 +104,7 @@ class Cronq(Later):
             )
         source = Source(path, self.config.host, user if user is not None else user_name(os.geteuid()))
         zone = zone_for(crontab, tz)
-        return self._crontabs.bring(crontab, source, tz=zone, options=options, prune=prune, dry=dry_run, by=self.who)
+        return self.crontabs.bring(crontab, source, tz=zone, options=options, prune=prune, dry=dry_run, by=self.who)
 
     def export_crontab(self, names: Sequence[str] = (), *, system: bool = False, user: str | None = None) -> list[str]:
         """Jobs (default: all) as the lines of a crontab; those that cron cannot run are comments. Raises UnknownJob."""
@@ -283,11 +117,7 @@ class Cronq(Later):
         modules = list(modules or self.config.jobs)
         self.load_jobs(modules)
         of_modules = self.jobs.find(self.definitions().ghosts(modules)).values()
-        return [job for job in of_modules if isinstance(job, StoredJob)] + self._crontabs.ghosts()
-
-    @property
-    def _crontabs(self) -> CrontabJobs:
-        return CrontabJobs(self.jobs, self.changes())
+        return [job for job in of_modules if isinstance(job, StoredJob)] + self.crontabs.ghosts()
 
     def remove(self, name: str) -> int:
         """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""
@@ -333,8 +163,8 @@ class Cronq(Later):
         return stopped + self._stop_each(self.runs.rows(others))
 
     def _stop_each(self, runs: Iterable[Run]) -> list[str]:
-        who, now_s, requeued = self.who, self.now_s(), self.requeued
-        return [run.run_id for run in runs if stop_run(self.runs, run, requeued, by=who, now_s=now_s)]
+        who, now_s, reopen = self.who, self.now_s(), self.requeued.reopen
+        return [run.run_id for run in runs if stop_run(self.runs, run, reopen, by=who, now_s=now_s)]
 
     def _readmitted(self, run_id: str) -> Run | None:
         """The run that was requeued with RQ's tools when its row had ended already."""
@@ -377,11 +207,6 @@ class Cronq(Later):
         """How a job is, in a word; see `StoredJob.status`."""
         return job.status(active, now_s)
 
-    @cached_property
-    def growth(self) -> Growth:
-        """What Redis uses, and how that grows."""
-        return Growth(self.client, self.keys)
-
     def beats(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all beats, and the server's time."""
         return self.hosts.read("beats")
@@ -423,6 +248,56 @@ class Cronq(Later):
         """Let no worker take anything from *queue* from now on."""
         self.holds.hold(f"queue:{queue}", by=self.who, now_s=self.now_s(), note=note)
 
+    # Runs for later
+
+    def call_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> tuple[JobSpec, str | None]:
+        """The job *name*, and the arguments as JSON when any are given. Raises UnknownJob, DefinitionError."""
+        given: str | None = None
+        if args or kwargs:
+            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
+        try:
+            spec = self.jobs.get(name).spec
+        except UnknownJob:
+            if name in self.registry.definitions:
+                raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
+            raise
+        if given is not None and spec.command is not None:
+            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
+        return spec, given
+
+    def enqueue_at(
+        self, moment: datetime, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> str:
+        """Make one run that is due at *moment*, which has a time zone; its run id. Past: due at once."""
+        spec, given = self.call_of(name, args, kwargs)
+        return self.delayed().put(spec, due_at(moment, name), self.now_s(), given)
+
+    def enqueue_in(
+        self,
+        delay: float | str | timedelta,
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Make one run that is due after *delay*, by the server's clock; its run id."""
+        spec, given = self.call_of(name, args, kwargs)
+        now_s = self.now_s()
+        return self.delayed().put(spec, due_in(delay, now_s, name), now_s, given)
+
+    def reschedule(self, entry_id: str, moment: datetime) -> None:
+        """Let a delayed run, or whatever else rq-scheduler's store holds, be due at *moment*. Raises UnknownRun."""
+        run = self.runs.find(entry_id)
+        job = run.job if run is not None else None
+        self.delayed().move(entry_id, due_at(moment, entry_id), self.now_s(), job)
+
+    def held_back(self) -> list[HeldBackView]:
+        """All that is due later besides ticks: delayed runs, rq-scheduler's jobs, RQ's own; the next one first."""
+        return read_all(self.client, self.keys)
+
+    def adopt(self, entry_id: str, *, name: str | None = None) -> JobSpec:
+        """Turn a repeating job of rq-scheduler into a job of ours, which goes on where it stood."""
+        return Adoption(self.jobs, self.config, self.who).adopt(entry_id, self.now_s(), name)
+
     # Checks
 
     def check_redis(self) -> Finding:
@@ -450,48 +325,7 @@ class Cronq(Later):
 
     def beat(self) -> Beat:
         """A beat, ready to `run`; what `registry` holds by now is stored, and restored should Redis lose it."""
-        beat_id = f"{self.config.host}.{os.getpid()}"
-        by, lost_after_s = f"beat {beat_id}", self.config.lost_after
-        definitions = self.definitions(by)
-        sweep = Sweep(self.client, self.keys, self.runs, by=by, lost_after_s=lost_after_s)
-        comparison = Comparison(self.client, self.keys, self.runs, by=by, patience_s=0.8 * lost_after_s)
-        mender = Mender(self.jobs, definitions.changes, definitions.known)
-        beat = Beat(
-            self.jobs,
-            self.claimer(by),
-            mender,
-            self.clock,
-            renew_epoch=lambda: definitions.renew_epoch(mender, self.now_s()),
-            batch=self.config.batch,
-        )
-        audit = Audit(self.jobs, mender)
-        heart = Heart(self.hosts, "beats", beat_id, self.config.host, beat.facts)
-        if self.config.serve_rq_scheduler:
-            beat.serving = Chore("held back", RENEW_EVERY_S, self.serving(by).once)
-        beat.audit = Chore("audit", _AUDIT_S, audit.once)
-        beat.chores = [
-            *([beat.serving] if beat.serving is not None else []),
-            Chore("heartbeat", HEARTBEAT_S, heart.beat),
-            Chore("sweep", sweep_every_s(self.config.lost_after), lambda _: sweep.once(), sweep.outage),
-            Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
-            Chore("removals", _AUDIT_S, self.bulk_stop.once),
-            Chore("requeued", _COMPARE_S, lambda now_s: self.requeued.once(sweep.queues, now_s)),
-            Chore("waiting", _AUDIT_S, WaitingWalk(self.client, self.keys, self.jobs.set_aside).once),
-            Chore("growth", NOTE_EVERY_S, self.growth.note),
-            beat.audit,
-        ]
-        if self.config.publish_rq_cron:
-            # Not at once: a beat that has just been started has ticks to serve first.
-            first = boot_s() + PUBLISH_EVERY_S / 3
-            beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, self._rq_cron(beat_id).once, due_boot=first))
-        beat.leave = heart.leave
-        return beat
-
-    def _rq_cron(self, beat_id: str) -> RqCron:
-        """What publishes RQ's cron record, through connections of its own."""
-        client = own_client(self.client, _GUARDIAN_TIMEOUT_S)
-        jobs = JobStore(client, self.keys, self.config.keep_events)
-        return RqCron(client, self.keys, jobs, beat_id=beat_id, host=self.config.host, pid=os.getpid())
+        return make_beat(self)
 
 
 @cache

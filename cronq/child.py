@@ -1,7 +1,6 @@
 """What happens in the process that does the work: a job's function or command, and nothing else of cronq.
 
-The guardian reads the outcome from the result file and the exit status; this module never touches Redis,
-except in `perform`, which a stock RQ worker calls and which has to keep the ledger itself.
+The guardian reads the outcome from the result file and the exit status; this module never touches Redis.
 """
 
 from __future__ import annotations
@@ -198,14 +197,3 @@ def read_result(result_file: BinaryIO) -> dict[str, Any]:
     except BadValue:
         return {}
     return document if isinstance(document, dict) else {}
-
-
-def perform(job_name: str, args_json: str) -> Any:
-    """What RQ is told to run. A stock `rq worker` calls it; `cronq.Worker` has a guardian do this instead.
-
-    Finds its run by RQ's current job id and the callable among the jobs of CRONQ_JOBS. Raises RunRefused for a
-    job that needs a guardian, and whatever the job raises; the ledger has the outcome first.
-    """
-    from cronq.plain import perform_plainly
-
-    return perform_plainly(job_name, args_json)

@@ -1,20 +1,16 @@
-"""What this process's code defines, brought to Redis and kept there: sync, ghosts, and the return after a flush."""
+"""What this process's code defines, brought to Redis and kept there: sync, and the ghosts of what is gone."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cronq.changes import Changes
-from cronq.errors import CronqError, DefinitionError, SpecTooNew, UnknownJob
+from cronq.errors import CronqError, DefinitionError, UnknownJob
 from cronq.job import JobSpec
 from cronq.job_store import JobStore
-from cronq.mend import Mender
 from cronq.registry import Registry
 from cronq.stored_job import StoredJob
-
-log = logging.getLogger("cronq.beat")
 
 
 @dataclass
@@ -78,34 +74,4 @@ class Definitions:
             self.changes.remove(name, by=by)
             return True
         except UnknownJob:
-            return False
-
-    def renew_epoch(self, mender: Mender, now_s: float) -> str:
-        """Learn the epoch; in a Redis that has none, begin one and restore the jobs that code defines.
-
-        A flushed Redis gets them back with their ticks counted from now, so that nothing bursts.
-        """
-        epoch, begun = self.jobs.open_epoch()
-        restored = sum(self._restore(name, mender, now_s) for name in self.known())
-        if begun or restored:
-            log.warning(
-                "EPOCH this Redis is new or was emptied; %d jobs that code defines were stored, ticks count from now",
-                restored,
-            )
-        return epoch
-
-    def _restore(self, name: str, mender: Mender, now_s: float) -> bool:
-        """Restore one job, by moving aside what stands in its way; one that fails must not keep back the others."""
-        spec, source, origin = self.known()[name]
-        try:
-            return self.changes.restore(spec, source=source, origin=origin) != "same"
-        except SpecTooNew as error:
-            log.warning("LEFT %s", error)
-            return False
-        except CronqError as error:
-            mender.mend(name, str(error), now_s)
-        try:
-            return self.changes.restore(spec, source=source, origin=origin) != "same"
-        except CronqError as error:
-            log.error("BROKEN job=%s %s", name, error)
             return False

@@ -30,8 +30,13 @@ log = logging.getLogger("cronq.worker")
 _SPARE_S = 60
 
 
-def perform_plainly(job_name: str, args_json: str) -> Any:
-    """Do the work of RQ's current job. Raises RunRefused, UnknownRun, or what the job raises."""
+def perform(job_name: str, args_json: str) -> Any:
+    """Do the work of RQ's current job: what RQ is told to run. A stock `rq worker` calls it.
+
+    `cronq.Worker` does not: there the guardian has a child do the work. It finds its run by RQ's current job id and
+    the callable among the jobs of CRONQ_JOBS. The ledger has the outcome before RQ does. Raises RunRefused for a job
+    that needs a guardian, UnknownRun, or what the job raises.
+    """
     rq_job = get_current_job()
     if rq_job is None:
         raise RunRefused(f"job {job_name!r}: cronq.perform is called by workers only")

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from rq.command import send_command
 
 from cronq.run import Run, Settlement
 from cronq.run_store import RunStore
 
-if TYPE_CHECKING:
-    from cronq.requeued import Requeued
-
 #: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
 _PLAIN_S = 30.0
 
 
-def stop_run(runs: RunStore, run: Run, requeued: Requeued, *, by: str, now_s: float) -> bool:
+def stop_run(
+    runs: RunStore, run: Run, reopen: Callable[[Sequence[str], float], Sequence[str]], *, by: str, now_s: float
+) -> bool:
     """Settle a run that has not begun, leave word for the guardian of one that has; False when it has ended.
 
-    One that has ended and was requeued with RQ's tools has not begun.
+    One that has ended and was requeued with RQ's tools has not begun: *reopen* opens it again and returns its id.
     """
     if run.state == "done":
-        if not requeued.reopen([run.run_id], now_s):
+        if not reopen([run.run_id], now_s):
             return False
         run = runs.get(run.run_id)
     if run.state != "running":

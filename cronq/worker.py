@@ -34,12 +34,11 @@ from cronq.replies import text
 from cronq.run import REMOVED, Run, Settlement
 from cronq.safetext import OneLine
 from cronq.stop_request import StopRequest
-from cronq.worker_parts import Parts, make_parts
+from cronq.worker_parts import Application, Parts, make_parts
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
 
-    from cronq.app import Cronq
     from cronq.stored_job import StoredJob
     from cronq.watchdog import Child
 
@@ -55,7 +54,7 @@ class GuardedWorker(rq.Worker):
     """RQ's worker with a guardian for each run; *app* is absent only where RQ makes one to look at its record."""
 
     def __init__(
-        self, queues: Any, name: str | None = None, *args: Any, app: Cronq | None = None, **options: Any
+        self, queues: Any, name: str | None = None, *args: Any, app: Application | None = None, **options: Any
     ) -> None:
         self.app = app
         if name is None and self.app is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from redis import Redis
 
@@ -21,8 +21,67 @@ from cronq.intake import Intake
 from cronq.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
+    from cronq.clock import ServerClock
+    from cronq.config import Config
+    from cronq.job_store import JobStore
+    from cronq.keys import Keys
+    from cronq.lock import Lock
+    from cronq.requeued import Requeued
+    from cronq.run_store import RunStore
     from cronq.worker import GuardedWorker
+
+
+class Application(Protocol):
+    """What a worker asks of the application that made it, `Cronq`."""
+
+    keys: Keys
+    clock: ServerClock
+
+    @property
+    def config(self) -> Config:
+        """The settings of this process."""
+        ...
+
+    @property
+    def jobs(self) -> JobStore:
+        """The jobs in Redis."""
+        ...
+
+    @property
+    def runs(self) -> RunStore:
+        """The ledger in Redis."""
+        ...
+
+    @property
+    def requeued(self) -> Requeued:
+        """What RQ's tools requeued."""
+        ...
+
+    def now_s(self) -> float:
+        """Server time, epoch seconds; it may ask Redis."""
+        ...
+
+    def require_fit_redis(self) -> list[str]:
+        """Warnings about this Redis. Raises RedisUnfit."""
+        ...
+
+    def load_jobs(self) -> object:
+        """Import the job modules."""
+        ...
+
+    def guardian_runs(self) -> RunStore:
+        """The ledger through connections of its own that fail soon."""
+        ...
+
+    def run_lock(
+        self,
+        name: str,
+        holder: dict[str, Any],
+        on_lost: Callable[[str], None],
+        on_renewed: Callable[[float], None],
+    ) -> Lock:
+        """The lock *name* for a run."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,7 +99,7 @@ class Parts:
 
 def make_parts(
     worker: GuardedWorker,
-    app: Cronq,
+    app: Application,
     *,
     facts: Callable[[], Mapping[str, Any]],
     on_look: Callable[[], None],
