@@ -24,10 +24,10 @@ from redis import Redis
 from redis.connection import UnixDomainSocketConnection
 from server import redis_server
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.job import make_spec
-from cronq.rq_job import fields_of
+from cronq.jobs.rq_template import fields_of
+from cronq.jobs.spec import make_spec
 
 _AT_ONCE = 2000
 

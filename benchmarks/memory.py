@@ -20,16 +20,16 @@ from server import describe_setup, redis_server
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
 
-from cronq import keys as rq_keys
-from cronq.app import Cronq
-from cronq.claim import TickClaim
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
 from cronq.config import Config
-from cronq.due import Decision
-from cronq.job import JobSpec, make_spec
-from cronq.registry import Registry
-from cronq.retention import failure_life_s, result_life_s
-from cronq.run import Settlement
-from cronq.sweep import Sweep
+from cronq.db import keys as rq_keys
+from cronq.jobs.registry import Registry
+from cronq.jobs.retention import failure_life_s, result_life_s
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
+from cronq.runs.run import Settlement
 
 #: A key belongs to the first kind whose pattern it matches; what is left is "all else".
 KINDS = {

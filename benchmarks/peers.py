@@ -130,9 +130,9 @@ def cronq_round(url: str, jobs: Sequence[Spec], due: datetime) -> Iterator[Pass]
     A beat that has run for a minute: the minute before was claimed by the same beat, so that the specs are in its
     cache, as the peers have their jobs in memory.
     """
-    from cronq.app import Cronq
+    from cronq.app.app import Cronq
     from cronq.config import Config
-    from cronq.job import make_spec
+    from cronq.jobs.spec import make_spec
 
     tick = int(due.timestamp())
     with Redis.from_url(url) as client:

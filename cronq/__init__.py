@@ -1,6 +1,7 @@
 """cronq: distributed cron and a task queue on Redis and RQ.
 
-    from cronq import job, Cronq, current_run
+    from cronq import Cronq, current_run
+    from cronq import job
 
 Importing this package costs no Redis and no RQ: those come with the first thing that needs them.
 """
@@ -12,19 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 from cronq.current_run import CurrentRun, current_run
 from cronq.errors import CronqError
-from cronq.registry import REGISTRY, job
+from cronq.jobs.registry import REGISTRY, job
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
-    from cronq.lock import Lock
-    from cronq.plain import perform
-    from cronq.rq_worker import Worker
+    from cronq.app.app import Cronq
+    from cronq.app.rq_worker import Worker
+    from cronq.app.stock_worker import perform
+    from cronq.locks.lock import Lock
 
 __all__ = ["Cronq", "CronqError", "CurrentRun", "Lock", "Worker", "current_run", "job", "perform"]
 __version__ = "0.1.0"
 
 #: Where the names that need Redis or RQ live; imported when first asked for.
-_LAZY = {"Cronq": "cronq.app", "Lock": "cronq.lock", "Worker": "cronq.rq_worker", "perform": "cronq.plain"}
+_LAZY = {
+    "Cronq": "cronq.app.app",
+    "Lock": "cronq.locks.lock",
+    "Worker": "cronq.app.rq_worker",
+    "perform": "cronq.app.stock_worker",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -35,7 +41,7 @@ def __getattr__(name: str) -> Any:
 
 def _default_enqueuer() -> Any:
     """The application of the environment, for `.enqueue()` of a decorated function."""
-    return importlib.import_module("cronq.app").default_app()
+    return importlib.import_module("cronq.app.app").default_app()
 
 
 REGISTRY.enqueuer = _default_enqueuer

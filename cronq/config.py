@@ -23,8 +23,8 @@ from urllib.parse import unquote
 
 from cronq.clock import format_duration, parse_duration_s
 from cronq.errors import ConfigError, ScheduleError
+from cronq.schedule.zone import find_zone, local_zone_name
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
-from cronq.zone import find_zone, local_zone_name
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Redis URLs under names that other tools set, in falling order.

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-_CHANGES, _DEFINITIONS, _JOBS, _LATER, _PROCESSES, _RUNS, _WATCHING = (
-    "changes", "definitions", "jobs", "later", "processes", "runs", "watching",
+_CHANGES, _DEFINITIONS, _DELAYED, _JOBS, _PROCESSES, _RUNS, _WATCHING = (
+    "changes", "definitions", "delayed", "jobs", "processes", "runs", "watching",
 )  # fmt: skip
 #: verb -> (module, what it does in a line)
 VERBS: dict[str, tuple[str, str]] = {
@@ -28,9 +28,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "history": (_RUNS, "What became of each tick of a job."),
     "run": (_RUNS, "Run a job now, beside its schedule."),
     "stop": (_RUNS, "Stop a run, or all runs of a job."),
-    "delayed": (_LATER, "What is held back for later, whoever put it there."),
-    "reschedule": (_LATER, "Change when a delayed run is due."),
-    "adopt": (_LATER, "Make a job of a repeating job of rq-scheduler."),
+    "delayed": (_DELAYED, "What is held back for later, whoever put it there."),
+    "reschedule": (_DELAYED, "Change when a delayed run is due."),
+    "adopt": (_DELAYED, "Make a job of a repeating job of rq-scheduler."),
     "pause": (_CHANGES, "Let no tick of a job, or no queue, run until `resume`."),
     "resume": (_CHANGES, "Let a job, a queue or drained workers run again."),
     "drain": ("drain", "Let workers take no more, before a deploy."),
@@ -129,7 +129,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:
-        from cronq.cli.troubles import tell
+        from cronq.cli.errors import tell
 
         code = tell(error, call)
     sys.exit(code if isinstance(code, int) else 0)

@@ -11,11 +11,11 @@ import click
 from cronq.cli.shared import F, find_job, left, moment, open_app, places, say, suggesting, until_option
 from cronq.clock import format_duration
 from cronq.errors import UnknownJob
-from cronq.job import JobSpec
-from cronq.options import OPTIONS, Kind, Option
+from cronq.jobs.options import OPTIONS, Kind, Option
+from cronq.jobs.spec import JobSpec
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
+    from cronq.app.app import Cronq
 
 _DEFAULTS = {item.name: item.default for item in fields(JobSpec)}
 _ADDED = {"created": "added", "changed": "changed", "same": "is as it was"}

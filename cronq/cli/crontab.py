@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cronq.app.views import crontab_document
 from cronq.cli.shared import as_json, open_app, places, print_json, print_line, say, suggesting
-from cronq.views import crontab_document
 
 if TYPE_CHECKING:
-    from cronq.crontab_jobs import CrontabReport
+    from cronq.definitions.crontab_import import CrontabReport
 
 _WORDS = ("created", "changed", "same", "ghosts", "removed")
 #: Where files have a user column, whatever the caller says.
@@ -52,7 +52,7 @@ def crontab_import_command(
     A second import changes what has changed. A job whose line is gone stays, as a ghost. Lines that cannot be carried
     over are named with their reason, and the exit code is 1.
     """
-    from cronq.command import has_user
+    from cronq.worker.command import has_user
 
     if user is not None and (system or not has_user(user)):
         why = "with --system the file itself names the users" if system else f"there is no user {user!r} here"
@@ -74,7 +74,7 @@ def crontab_import_command(
 def _read(file: str, system: bool, user: str | None) -> tuple[bytes, str, bool, str | None]:
     """The text, the path it is known by, whether it has a user column, and whose it is."""
     if file == "-":
-        from cronq.command import user_name
+        from cronq.worker.command import user_name
 
         user = user or user_name(os.geteuid())
         return sys.stdin.buffer.read(), f"~{user}", system, user

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cronq.app.views import config_document, config_values, ghost_row, sync_document
 from cronq.cli.shared import as_json, load_config, open_app, places, print_json, print_line, print_table, say
 from cronq.clock import format_duration
-from cronq.views import config_document, config_values, ghost_row, sync_document
 
 if TYPE_CHECKING:
     from cronq.config import Config
@@ -76,7 +76,7 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
 
     One line for each fault, with its place and the remedy; exit 78 when there are any.
     """
-    from cronq.app import Cronq
+    from cronq.app.app import Cronq
 
     config = load_config(ctx, jobs=modules)
     _need_modules(config, "check-config")

@@ -27,7 +27,7 @@ from cronq.config import PRIVATE_URL_FILE, environment
 if TYPE_CHECKING:
     from cronq.cli.private_redis import PrivateRedis
     from cronq.config import Config
-    from cronq.stored_job import StoredJob
+    from cronq.jobs.stored import StoredJob
 
 _PR_SET_PDEATHSIG = 1
 _prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)

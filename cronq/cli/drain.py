@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cronq.app.views import hold_row
 from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_line, print_table, say, times_are_utc
 from cronq.clock import SystemClock, boot_s, format_duration, parse_duration_s
-from cronq.views import hold_row
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
-    from cronq.holds import Hold
+    from cronq.app.app import Cronq
+    from cronq.hosts.drain import Hold
 
 _POLL_S = 0.2
 _BUSY = 75

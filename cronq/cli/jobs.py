@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cronq.app.views import command_text, job_document, job_row, schedule_document, tick_row
 from cronq.cli.shared import (
     as_json,
     find_job,
@@ -26,13 +27,12 @@ from cronq.cli.shared import (
 from cronq.clock import SystemClock, format_duration, iso
 from cronq.errors import ScheduleError
 from cronq.safetext import shortened
-from cronq.views import command_text, job_document, job_row, schedule_document, tick_row
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
-    from cronq.job import JobSpec
-    from cronq.schedule import Schedule
-    from cronq.stored_job import StoredJob
+    from cronq.app.app import Cronq
+    from cronq.jobs.spec import JobSpec
+    from cronq.jobs.stored import StoredJob
+    from cronq.schedule.schedule import Schedule
 
 
 _LONGEST_SHOWN = 72
@@ -277,7 +277,7 @@ def explain_command(
 
     Quote it, because of the stars: cronq explain '30 2 * * *' --tz Europe/Berlin
     """
-    from cronq.schedule import parse_schedule, warnings
+    from cronq.schedule.schedule import parse_schedule, warnings
 
     text = " ".join(expression)
     try:

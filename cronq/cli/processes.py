@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cronq.cli.errors import redis_words
 from cronq.cli.shared import open_app, places, say, start_logging
-from cronq.cli.troubles import redis_words
 from cronq.clock import boot_s, rest
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
-    from cronq.chores import Chore
-    from cronq.definitions import SyncReport
+    from cronq.app.app import Cronq
+    from cronq.beat.chores import Chore
+    from cronq.definitions.sync import SyncReport
     from cronq.errors import CronqError
 
 #: A worker had to leave before Redis knew how a run ended.
@@ -136,9 +136,9 @@ def worker_command(
     SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, one
     process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended.
     """
-    from cronq.pool import Pool
-    from cronq.rq_worker import Worker
-    from cronq.worker import queue_names
+    from cronq.app.rq_worker import Worker
+    from cronq.process.pool import Pool
+    from cronq.worker.worker import queue_names
 
     app = open_app(ctx, jobs=modules, allow=allow, no_commands=no_commands, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
@@ -196,7 +196,7 @@ def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
     than one pass takes it goes on, for 50 s at most. When a run seems lost it stays for CRONQ_LOST_AFTER to make sure,
     and settles it.
     """
-    from cronq.chores import do_chores
+    from cronq.beat.chores import do_chores
 
     app = open_app(ctx, jobs=modules)
     start_logging(ctx, app.config, quiet=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.later import due_option
+from cronq.cli.delayed import due_option
 from cronq.cli.shared import (
     as_json,
     find_job,
@@ -27,8 +27,8 @@ from cronq.errors import BadValue, UnknownJob
 from cronq.outcomes import OUTCOMES
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
-    from cronq.run import Run
+    from cronq.app.app import Cronq
+    from cronq.runs.run import Run
 
 _POLL_S = 0.1
 _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
@@ -81,7 +81,7 @@ def _exit_code(run: Run) -> int:
 
 
 def _argument(text: str) -> tuple[str, Any]:
-    from cronq.replies import read_json
+    from cronq.db.decode import read_json
 
     key, sign, raw = text.partition("=")
     if not sign or not key.isidentifier():

@@ -20,9 +20,9 @@ from cronq.errors import ConfigError, UnknownJob
 from cronq.safetext import OneLine, printable
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
+    from cronq.app.app import Cronq
     from cronq.config import Config
-    from cronq.stored_job import StoredJob
+    from cronq.jobs.stored import StoredJob
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ def _refuse_path(module: str, origin: str) -> None:
 
 def open_app(ctx: click.Context, **flags: Any) -> Cronq:
     """The application of this call; nothing is sent to Redis yet. Raises ConfigError."""
-    from cronq.app import Cronq
+    from cronq.app.app import Cronq
 
     app = Cronq(config=load_config(ctx, **flags))
     try:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cronq.app.views import beat_row, worker_row
+from cronq.cli.errors import redis_words
 from cronq.cli.shared import (
     as_json,
     call,
@@ -19,13 +21,11 @@ from cronq.cli.shared import (
     say,
     times_are_utc,
 )
-from cronq.cli.troubles import redis_words
 from cronq.clock import format_duration
-from cronq.views import beat_row, worker_row
 
 if TYPE_CHECKING:
-    from cronq.app import Cronq
-    from cronq.checks import Finding
+    from cronq.app.app import Cronq
+    from cronq.monitor.checks import Finding
 
 #: The exit code of a check that found the worst.
 _CRITICAL = 2

@@ -16,7 +16,7 @@ import pytest
 from cronq import Cronq
 from cronq.cli import main
 from cronq.config import URL_NAMES
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.cli.shared import left, moment
 from cronq.clock import parse_instant as utc_s
 from cronq.config import Config
-from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
-from cronq.pause import Pause
-from cronq.run import Settlement
+from cronq.jobs.pause import Pause
+from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.runs.run import Settlement
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
 
@@ -932,7 +932,7 @@ def test_the_history_of_all_jobs_is_one_list_newest_first_and_can_be_of_one_outc
 def test_run_due_goes_on_while_there_is_more_than_one_pass_takes(
     cronq: Cli, here: Path, app: Cronq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cronq.beat._MOST_JOBS", 2)
+    monkeypatch.setattr("cronq.beat.beat._MOST_JOBS", 2)
     for number in range(5):
         app.add(f"job{number}", every="1s", command=["true"], overlap="allow")
     begin = app.now_s()
@@ -949,8 +949,8 @@ def test_run_due_does_its_other_chores_beside_a_broken_one_and_says_so(
     cronq: Cli, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[float] = []
-    monkeypatch.setattr("cronq.sweep.Sweep.once", lambda *_: [][0])
-    monkeypatch.setattr("cronq.mend.Audit.once", lambda _, now_s: done.append(now_s))
+    monkeypatch.setattr("cronq.beat.sweep.Sweep.once", lambda *_: [][0])
+    monkeypatch.setattr("cronq.beat.repair.Audit.once", lambda _, now_s: done.append(now_s))
 
     answer = cronq("run-due")
 

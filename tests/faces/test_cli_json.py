@@ -13,8 +13,8 @@ import pytest
 
 from cronq import Cronq
 from cronq.config import Config
-from cronq.hosts import Heartbeat
-from cronq.job import JobSpec
+from cronq.hosts.heartbeats import Heartbeat
+from cronq.jobs.spec import JobSpec
 from tests.faces.conftest import Answer, pass_at
 
 Cli = Callable[..., Answer]

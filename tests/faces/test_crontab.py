@@ -36,14 +36,14 @@ def table(here: Path) -> Path:
 @pytest.fixture(autouse=True)
 def zone(monkeypatch: pytest.MonkeyPatch) -> str:
     """The zone of this machine, as far as import can tell."""
-    monkeypatch.setattr("cronq.crontab_jobs.local_zone_name", lambda: "Asia/Tokyo")
+    monkeypatch.setattr("cronq.definitions.crontab_import.local_zone_name", lambda: "Asia/Tokyo")
     return "Asia/Tokyo"
 
 
 @pytest.fixture
 def every_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that has the users of all packages."""
-    monkeypatch.setattr("cronq.app.has_user", lambda name: True)
+    monkeypatch.setattr("cronq.app.app.has_user", lambda name: True)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_the_zone_is_that_of_the_machine_unless_the_crontab_or_the_caller_names_
 def test_a_machine_whose_zone_cannot_be_told_needs_to_be_told(
     cronq: Cli, table: Path, app: Cronq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cronq.crontab_jobs.local_zone_name", lambda: None)
+    monkeypatch.setattr("cronq.definitions.crontab_import.local_zone_name", lambda: None)
 
     said = cronq("crontab", "import", "table")
 

@@ -24,10 +24,10 @@ from rq import Queue
 from rq.job import Job
 
 from cronq import Cronq, Worker
-from cronq.compare import Comparison
+from cronq.beat.reconcile import Comparison
 from cronq.config import Config
-from cronq.registry import Registry
-from cronq.run import Settlement
+from cronq.jobs.registry import Registry
+from cronq.runs.run import Settlement
 from tests.system.processes import CronqProcess, Processes, until
 
 pytest.importorskip("rq_dashboard", reason="rq-dashboard is not installed; it comes with the extra `test`")
@@ -45,7 +45,7 @@ def app(redis_url: str, redis: Redis) -> Cronq:
 @pytest.fixture
 def page(redis_url: str, app: Cronq) -> Any:
     """A client of the dashboard, as a browser on this machine would be."""
-    from cronq.dashboard import make_app
+    from cronq.web.rq_dashboard import make_app
 
     return make_app(redis_url).test_client()
 
@@ -319,7 +319,7 @@ def data_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """RQ reads data only, as in the dashboard's own process, until the end of this test."""
     from rq.serializers import DefaultSerializer
 
-    from cronq.dashboard import read_data_only
+    from cronq.web.rq_dashboard import read_data_only
 
     monkeypatch.setattr(DefaultSerializer, "loads", DefaultSerializer.loads)
     for module in (rq.job, rq.results):
@@ -482,7 +482,7 @@ def test_the_procfile_goes_on_without_the_dashboards_packages(processes: Process
 
 
 def test_it_asks_sentinels_as_every_other_process_does() -> None:
-    from cronq.dashboard import make_app
+    from cronq.web.rq_dashboard import make_app
 
     app = make_app("rediss+sentinel://ann:ours@a.example,b.example/house/2?sentinel_password=theirs")
 

@@ -19,11 +19,11 @@ import pytest
 from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.config import URL_NAMES, Config
 from cronq.current_run import CurrentRun
-from cronq.job import CATCHUP, OVERLAP, JobSpec
-from cronq.job import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.jobs.registry import job
+from cronq.jobs.spec import CATCHUP, OVERLAP, JobSpec
+from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.outcomes import OUTCOMES
-from cronq.registry import job
-from cronq.schedule import DST_RULES
+from cronq.schedule.schedule import DST_RULES
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -162,7 +162,7 @@ def test_every_variable_that_the_readme_names_is_read_somewhere_and_the_other_wa
 
 def test_the_jobs_in_workers_are_those_of_the_table() -> None:
     script = (
-        "import json, workers\nfrom cronq.registry import REGISTRY\n"
+        "import json, workers\nfrom cronq.jobs.registry import REGISTRY\n"
         "print(json.dumps({name: each.spec.cron for name, each in REGISTRY.definitions.items()}))"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -18,7 +18,7 @@ from redis import Redis
 import cronq.cli as command_line
 from cronq import Cronq
 from cronq.cli import VERBS, cli
-from cronq.replies import text
+from cronq.db.decode import text
 from tests.faces.conftest import Answer
 
 Cli = Callable[..., Answer]

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from cronq import Cronq
-from cronq.app import default_app
+from cronq.app.app import default_app
 from tests.faces.conftest import Answer
 
 #: Calls of the reading verbs, and the exit codes that are no failure: checks find what they look for.

@@ -9,7 +9,7 @@
             assert failed.is_set()
 
 A call is what a client sends at once: one command, or a pipeline. Its name says what it does and to what
-kind of key, and counts: `evalsha settle_run #1`, `hgetall cronq:run #2`. Nothing is listed by hand, so a new
+kind of key, and counts: `evalsha runs/settle #1`, `hgetall cronq:run #2`. Nothing is listed by hand, so a new
 call is failed from the day it is there.
 """
 
@@ -20,11 +20,10 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from redis import Redis
 
-from cronq import scripts
+from cronq.db import scripts
 from tests.faults.proxy import CUT, LOSE_ANSWER, SWALLOW
 
 
@@ -34,7 +33,7 @@ def sha_of(script: str) -> bytes:
 
 
 #: The scripts by what a call of theirs contains.
-_SCRIPTS = {sha_of(path.stem): path.stem for path in (Path(scripts.__file__).parent / "lua").glob("*.lua")}
+_SCRIPTS = {sha_of(name): name for name in scripts.names()}
 #: What a connection says before anything else: to fail it is to refuse the connection.
 _HANDSHAKE = {"hello", "auth", "client", "select", "ping"}
 _AT_SCRIPT = ("evalsha", "eval")

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from cronq import current_run, job
-from cronq.job import JobSpec
+from cronq.jobs.spec import JobSpec
 from tests.faults.witness import witnessed
 
 #: Rounds at one time; each has its queues, its job and its worker.

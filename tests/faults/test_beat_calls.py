@@ -19,13 +19,13 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
 from cronq.clock import ServerClock
 from cronq.config import Config
-from cronq.job import make_spec
-from cronq.registry import Definition, Registry
-from cronq.run import run_id_of
-from cronq.sweep import Sweep
+from cronq.jobs.registry import Definition, Registry
+from cronq.jobs.spec import make_spec
+from cronq.runs.run import run_id_of
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work
@@ -127,10 +127,10 @@ class Scene:
 
     def pass_by(self, url: str, clock: PatientClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Run a beat behind *url* until it has had time for everything."""
-        monkeypatch.setattr("cronq.chores.boot_s", clock.boot_s)
-        monkeypatch.setattr("cronq.beat.rest", clock.rest)
-        monkeypatch.setattr("cronq.sweep.boot_s", clock.boot_s)
-        monkeypatch.setattr("cronq.sweep._JUMP_S", float("inf"))  # time passes here, not for the server
+        monkeypatch.setattr("cronq.beat.chores.boot_s", clock.boot_s)
+        monkeypatch.setattr("cronq.beat.beat.rest", clock.rest)
+        monkeypatch.setattr("cronq.beat.sweep.boot_s", clock.boot_s)
+        monkeypatch.setattr("cronq.beat.sweep._JUMP_S", float("inf"))  # time passes here, not for the server
         monkeypatch.setattr(Sweep, "once", lambda sweep: SWEEP_ONCE(sweep, clock.now_s()))
         with Redis.from_url(url, socket_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)) as client:
             registry = Registry()

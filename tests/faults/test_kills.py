@@ -189,10 +189,10 @@ def prepare(step: str, proxy: FaultProxy) -> Hold | None:
     """Have the worker kept at *step*, where a request or an answer marks it."""
     needles = {
         "popped": (b"-m", IN_ANSWER),  # only an answer to a pop holds the id of a run that was asked for
-        "before the start": (sha_of("start_run"), REQUEST),
-        "started": (sha_of("start_run"), ANSWER),
-        "before the outcome": (sha_of("settle_run"), REQUEST),
-        "settled": (sha_of("settle_run"), ANSWER),
+        "before the start": (sha_of("runs/start"), REQUEST),
+        "started": (sha_of("runs/start"), ANSWER),
+        "before the outcome": (sha_of("runs/settle"), REQUEST),
+        "settled": (sha_of("runs/settle"), ANSWER),
     }
     return proxy.hold(*needles[step]) if step in needles else None
 

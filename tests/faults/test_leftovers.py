@@ -14,9 +14,9 @@ from rq import Queue
 from rq.job import JobStatus
 from rq.registry import FailedJobRegistry
 
-from cronq.job import NOT_BUILT
+from cronq.jobs.spec import NOT_BUILT
 from cronq.outcomes import OUTCOMES
-from cronq.run import Run
+from cronq.runs.run import Run
 from tests.conftest import RedisServer
 from tests.faults.leftovers import immortals
 from tests.system.processes import until

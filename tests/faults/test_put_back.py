@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.job import make_spec
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import make_spec
 
 POPPED = "rq:queue:default:intermediate"
 
@@ -25,8 +25,8 @@ def test_what_was_popped_and_not_begun_is_put_back_in_time_however_the_looks_fal
     sweep = next(chore for chore in app.beat().chores if chore.name == "sweep")
     begun_s = app.now_s()
     now = [0.0]
-    monkeypatch.setattr("cronq.sweep.boot_s", lambda: now[0])
-    monkeypatch.setattr("cronq.sweep._JUMP_S", float("inf"), raising=False)  # time passes here, not for the server
+    monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: now[0])
+    monkeypatch.setattr("cronq.beat.sweep._JUMP_S", float("inf"), raising=False)  # time passes here, not for the server
     app.enqueue("job")
     for _ in range(20):
         sweep.work(begun_s + now[0])

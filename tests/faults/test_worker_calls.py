@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from redis import Redis
 
-from cronq.sweep import Sweep
+from cronq.beat.sweep import Sweep
 from tests.conftest import RedisServer
 from tests.faults.calls import Calls, load_scripts
 from tests.faults.leftovers import immortals
@@ -42,8 +42,8 @@ import logging, sys
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from cronq.app import Cronq
-from cronq.rq_worker import Worker
+from cronq.app.app import Cronq
+from cronq.app.rq_worker import Worker
 
 logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
 client = Redis.from_url({url!r}, socket_timeout=0.4, socket_connect_timeout=0.4, retry=Retry(NoBackoff(), 0))
@@ -113,11 +113,11 @@ class Post:
         self.calls.begin()
         self.start()
         self.is_ready()
-        until(lambda: "evalsha take_run #1" in self.calls.seen, what="a first look for work")
+        until(lambda: "evalsha queue/take #1" in self.calls.seen, what="a first look for work")
         come = self.calls.begin()
         self.worker.terminate()
         assert self.worker.exit_code() == 0, self.worker.log
-        come = come[: come.index("evalsha take_run #1")]
+        come = come[: come.index("evalsha queue/take #1")]
         return list(dict.fromkeys([*come, *self.calls.begin()]))
 
     def come_and_go(self, call: str, way: str) -> list[str]:
@@ -177,7 +177,7 @@ def posts(made: Installation) -> Iterator[list[Post]]:
     with ExitStack() as stack:
         found = []
         for number in range(RUNNING + COMING + 1):
-            calls = Calls(made.client, mark="evalsha take_run")
+            calls = Calls(made.client, mark="evalsha queue/take")
             proxy = stack.enter_context(FaultProxy(made.redis_url, judge=calls.judge))
             found.append(Post(made, number, proxy, calls))
         yield found

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.job import JobSpec, make_spec
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import JobSpec, make_spec
 
 
 def work(*args: Any, **kwargs: Any) -> Any:

@@ -9,11 +9,11 @@ import pytest
 from redis import Redis
 from rq_scheduler import Scheduler
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
 from cronq.errors import Conflict, CronqError, DefinitionError, UnknownRun
-from cronq.foreign_schedule import ForeignCron
-from cronq.registry import Registry
+from cronq.interop.repeats import ForeignCron
+from cronq.jobs.registry import Registry
 from tests.redis.foreign_jobs import work
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.intake import Intake
-from cronq.job import JobSpec
-from cronq.run import Settlement
+from cronq.app.app import Cronq
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Settlement
+from cronq.worker.dequeue import Intake
 
 Store = Callable[..., JobSpec]
 QUEUE = "rq:queue:default"

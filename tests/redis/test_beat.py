@@ -19,14 +19,14 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from cronq.app import Cronq
-from cronq.beat import Beat, PassResult
-from cronq.claim import TickClaim
+from cronq.app.app import Cronq
+from cronq.beat.beat import Beat, PassResult
 from cronq.config import Config
-from cronq.due import decide
-from cronq.job import JobSpec, make_spec
-from cronq.registry import Definition, Registry
-from cronq.run_store import Settlement
+from cronq.jobs.registry import Definition, Registry
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import decide
+from cronq.runs.store import Settlement
 from tests.conftest import RedisServer
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work

@@ -10,11 +10,11 @@ import pytest
 from redis import Redis
 from rq import Queue
 
-from cronq.app import Cronq
-from cronq.changes import Changes
+from cronq.app.app import Cronq
+from cronq.definitions.changes import Changes
 from cronq.errors import CronqError, DefinitionError, UnknownJob
-from cronq.job import JobSpec, make_spec
-from cronq.registry import Definition
+from cronq.jobs.registry import Definition
+from cronq.jobs.spec import JobSpec, make_spec
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400

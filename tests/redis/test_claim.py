@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.checks import check_beat, check_clock, check_workers
-from cronq.claim import Answer, Claimer, TickClaim
-from cronq.due import Decision
+from cronq.app.app import Cronq
 from cronq.errors import CronqError
-from cronq.job import JobSpec
+from cronq.jobs.spec import JobSpec
+from cronq.monitor.checks import check_beat, check_clock, check_workers
+from cronq.runs.claim import Answer, Claimer, TickClaim
+from cronq.runs.due import Decision
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400

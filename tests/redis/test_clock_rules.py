@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.clock import HOLD_S, ServerClock
-from cronq.job import JobSpec
-from cronq.job_store import JobStore
-from cronq.stored_job import DueReading
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.store import JobStore
+from cronq.jobs.stored import DueReading
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400

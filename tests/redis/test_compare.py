@@ -11,12 +11,13 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job
 
-from cronq import compare, open_runs
-from cronq.app import Cronq
-from cronq.compare import Comparison
-from cronq.job import JobSpec
-from cronq.run import Settlement
-from cronq.run_store import Started
+from cronq.app.app import Cronq
+from cronq.beat import open_runs
+from cronq.beat import reconcile as compare
+from cronq.beat.reconcile import Comparison
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Settlement
+from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.

@@ -11,15 +11,15 @@ from redis import Redis
 from rq import Queue
 from rq_scheduler import Scheduler
 
-from cronq.app import Cronq
-from cronq.beat import Beat
+from cronq.app.app import Cronq
+from cronq.beat.beat import Beat
 from cronq.config import Config
 from cronq.errors import DefinitionError, UnknownJob, UnknownRun
-from cronq.job import JobSpec
-from cronq.registry import Registry
-from cronq.retention import result_life_s
-from cronq.rq_job import meta_of
-from cronq.run import Run
+from cronq.jobs.registry import Registry
+from cronq.jobs.retention import result_life_s
+from cronq.jobs.rq_template import meta_of
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Run
 from tests.redis.test_rq_contract import assert_same, dump, enqueue_with_rq
 
 Store = Callable[..., JobSpec]
@@ -281,7 +281,7 @@ def test_one_beat_of_many_serves_it(app: Cronq, job: JobSpec, redis: Redis, now:
     readings = [beat._look(now + 1, {}) for beat in beats]
     assert [len(reading) for reading in readings] == [50, 50, 50]
 
-    from cronq.serving import decide
+    from cronq.interop.rq_scheduler import decide
 
     codes = [
         code

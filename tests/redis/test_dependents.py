@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 from rq import Queue
 
-from cronq.app import Cronq
-from cronq.job import JobSpec
-from cronq.run import Settlement
+from cronq.app.app import Cronq
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Settlement
 
 
 def theirs() -> None: ...

@@ -15,10 +15,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import ReadOnlyError, RedisError
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.job import make_spec
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import make_spec
 from tests.conftest import RedisServer, find_redis_server
 from tests.faults.proxy import FaultProxy
 

@@ -20,12 +20,12 @@ from rq.registry import ScheduledJobRegistry
 from rq.scheduler import RQScheduler
 from rq_scheduler import Scheduler
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
 from cronq.config import Config
-from cronq.foreign_watch import ForeignWatch
-from cronq.registry import Registry
-from cronq.serving import Serving
-from cronq.sweep import Sweep
+from cronq.interop.in_progress import ForeignWatch
+from cronq.interop.rq_scheduler import Serving
+from cronq.jobs.registry import Registry
 from tests.redis.foreign_jobs import work
 from tests.redis.test_rq_contract import assert_same, dump
 
@@ -584,7 +584,7 @@ def test_a_store_that_somebody_else_serves_is_left_alone_until_its_lock_ends(
 def test_an_entry_whose_lock_was_lost_meanwhile_is_not_served(
     serving: Serving, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
-    from cronq.serving import decide
+    from cronq.interop.rq_scheduler import decide
 
     scheduler.enqueue_at(naive(now - 5), work, job_id="theirs")
     entries = serving._look(now, {})
@@ -597,7 +597,7 @@ def test_an_entry_whose_lock_was_lost_meanwhile_is_not_served(
 def test_what_was_moved_between_reading_and_serving_is_not_served(
     serving: Serving, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
-    from cronq.serving import decide
+    from cronq.interop.rq_scheduler import decide
 
     job = scheduler.enqueue_at(naive(now - 5), work, job_id="theirs")
     entries = serving._look(now, {})

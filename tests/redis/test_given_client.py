@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
 
 
 @pytest.mark.parametrize("settings", [{"decode_responses": True}, {"decode_responses": True, "protocol": 3}])

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.checks import WARNING, check_redis
-from cronq.growth import Growth, Memory, in_bytes
-from cronq.keys import Keys
+from cronq.app.app import Cronq
+from cronq.db.keys import Keys
+from cronq.monitor.checks import WARNING, check_redis
+from cronq.monitor.growth import Growth, Memory, in_bytes
 
 HOUR, DAY = 3600, 86400
 MB = 1_000_000

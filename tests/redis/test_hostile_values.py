@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.claim import Claimer
-from cronq.job import JobSpec
-from cronq.stored_job import StoredJob
+from cronq.app.app import Cronq
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.stored import StoredJob
+from cronq.runs.claim import Claimer
 
 Store = Callable[..., JobSpec]
 DEEP = '{"a":' * 100_000
@@ -69,7 +69,7 @@ def test_a_mistake_of_ours_about_one_job_stops_no_other(
         store(name, mark=int(app.now_s()) - 120)
     beat = app.beat()
     if when == "decided":
-        from cronq import beat as module
+        from cronq.beat import beat as module
 
         decide = module.decide
         monkeypatch.setattr(
@@ -146,8 +146,8 @@ HEARTBEATS: list[Any] = [
 def test_a_planted_heartbeat_hides_no_other_and_ends_no_reader(
     app: Cronq, redis: Redis, kind: str, planted: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cronq.checks import check_beat, check_clock
     from cronq.cli import cli
+    from cronq.monitor.checks import check_beat, check_clock
 
     now_s = app.now_s()
     sound = {

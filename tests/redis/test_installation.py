@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
+from cronq.db.keys import RQ_CRONQ_PREFIX
 from cronq.errors import RedisUnfit
-from cronq.hosts import Heart
-from cronq.keys import RQ_CRONQ_PREFIX
-from cronq.registry import Registry
+from cronq.hosts.heartbeats import Heart
+from cronq.jobs.registry import Registry
 
 
 def beside(app: Cronq, prefix: str) -> Cronq:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.claim import TickClaim
-from cronq.due import Decision
-from cronq.job import JobSpec
-from cronq.run import Run, Settlement
+from cronq.app.app import Cronq
+from cronq.jobs.spec import JobSpec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
+from cronq.runs.run import Run, Settlement
 
 T = 1767596400
 RUN = "invoices-20260105T070000Z"

@@ -18,9 +18,9 @@ import redis_lock
 from redis import Redis
 
 from cronq.clock import boot_s
+from cronq.db.keys import Keys
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost
-from cronq.keys import Keys
-from cronq.lock import Lock, is_free, read_locks
+from cronq.locks.lock import Lock, is_free, read_locks
 
 pytestmark = pytest.mark.timing
 
@@ -501,7 +501,7 @@ def test_a_plain_lock_without_a_ttl_is_waited_for_as_long_as_told(make_lock: Mak
 def test_plain_locks_work_in_a_process_that_made_one_of_ours_first(redis_url: str) -> None:
     script = """
 import sys, redis, redis_lock
-from cronq.lock import Lock
+from cronq.locks.lock import Lock
 client = redis.Redis.from_url(sys.argv[1])
 Lock(client, "ours")
 plain = redis_lock.Lock(client, "plain", expire=5)

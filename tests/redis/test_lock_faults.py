@@ -26,9 +26,9 @@ from redis.exceptions import ResponseError
 from redis.sentinel import Sentinel
 
 from cronq.clock import boot_s
+from cronq.db.keys import Keys
 from cronq.errors import CronqError, LockLost, RedisUnavailable
-from cronq.keys import Keys
-from cronq.lock import Lock, is_free
+from cronq.locks.lock import Lock, is_free
 from tests.conftest import RedisServer, find_redis_server
 from tests.faults.proxy import FaultProxy
 
@@ -638,7 +638,7 @@ def test_a_release_without_redis_gives_up_within_2_s(proxy: FaultProxy, make_loc
 FORK = """
 import os, sys, redis
 from cronq.errors import LockLost
-from cronq.lock import Lock
+from cronq.locks.lock import Lock
 
 client = redis.Redis.from_url(sys.argv[1])
 held, unused = Lock(client, "held", ttl_s=2), Lock(client, "unused", ttl_s=2)

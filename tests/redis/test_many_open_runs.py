@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.beat import Beat
-from cronq.job import JobSpec
-from cronq.run import Settlement
+from cronq.app.app import Cronq
+from cronq.beat.beat import Beat
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Settlement
 
 Store = Callable[..., JobSpec]
 

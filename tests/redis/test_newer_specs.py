@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.clock import boot_s
-from cronq.crontab import parse_crontab
-from cronq.crontab_jobs import Source
+from cronq.definitions.crontab import parse_crontab
+from cronq.definitions.crontab_import import Source
 from cronq.errors import SpecTooNew
-from cronq.intake import Intake
-from cronq.job import SINCE, SPEC_LAYOUT, JobSpec, make_spec
-from cronq.registry import Definition
-from cronq.stored_job import StoredJob
+from cronq.jobs.registry import Definition
+from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, make_spec
+from cronq.jobs.stored import StoredJob
+from cronq.worker.dequeue import Intake
 from tests.redis.conftest import work
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -302,5 +302,5 @@ def test_an_id_that_is_given_to_newer_workers_is_left_alone_for_a_while(
 
     assert queued(redis) == [run_id]
     assert taking.take(["default"], 0) is None
-    monkeypatch.setattr("cronq.intake.boot_s", lambda: boot_s() + 6)
+    monkeypatch.setattr("cronq.worker.dequeue.boot_s", lambda: boot_s() + 6)
     assert taking.take(["default"], 0) == ("default", run_id.encode())

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.beat import Beat
-from cronq.job import JobSpec
+from cronq.app.app import Cronq
+from cronq.beat.beat import Beat
+from cronq.jobs.spec import JobSpec
 
 Store = Callable[..., JobSpec]
 Plant = Callable[[Redis, str], Any]
@@ -65,7 +65,7 @@ class Stage:
         return pattern.format(tick=self.tick, run=self.run_id("victim", self.tick))
 
     def run_id(self, name: str, tick: int) -> str:
-        from cronq.run import run_id_of
+        from cronq.runs.run import run_id_of
 
         return run_id_of(name, tick)
 
@@ -215,7 +215,7 @@ def test_a_foreign_value_harms_no_other_job_and_silences_none(stage: Stage, what
 
 
 def test_a_damaged_job_that_code_defines_comes_back_from_the_code(stage: Stage) -> None:
-    from cronq.registry import Definition
+    from cronq.jobs.registry import Definition
 
     spec = stage.app.jobs.get("victim").spec
     stage.app.registry.add(Definition(spec, "jobs.py:3", "jobs", None))

@@ -12,13 +12,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from rq import Queue, SimpleWorker
 
-from cronq.app import Cronq
-from cronq.bulk_stop import BulkStop
-from cronq.changes import Changes
+from cronq.app.app import Cronq
+from cronq.definitions.changes import Changes
 from cronq.errors import UnknownJob
-from cronq.job import JobSpec
-from cronq.run import Settlement
-from cronq.run_store import Started
+from cronq.jobs.spec import JobSpec
+from cronq.runs.bulk_stop import BulkStop
+from cronq.runs.run import Settlement
+from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
 QUEUE = "rq:queue:default"

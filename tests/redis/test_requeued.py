@@ -10,11 +10,11 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job
 
-from cronq import requeued
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.errors import RunRefused, UnknownJob
-from cronq.job import JobSpec
-from cronq.run import Settlement
+from cronq.interop import requeued
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Settlement
 
 Store = Callable[..., JobSpec]
 Walk = Callable[[], object]

@@ -10,11 +10,11 @@ from redis import Redis
 from rq import Queue
 from rq.job import Job
 
-from cronq.app import Cronq
-from cronq.claim import TickClaim
-from cronq.due import Decision
-from cronq.job import JobSpec
-from cronq.retention import failure_life_s, result_life_s
+from cronq.app.app import Cronq
+from cronq.jobs.retention import failure_life_s, result_life_s
+from cronq.jobs.spec import JobSpec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
 
 T = 1767596400
 Store = Callable[..., JobSpec]

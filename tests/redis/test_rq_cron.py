@@ -14,11 +14,11 @@ import pytest
 from redis import Redis
 from rq.cron import CronJob, CronScheduler
 
-from cronq.app import Cronq
-from cronq.job import JobSpec
-from cronq.keys import Keys
-from cronq.registry import Registry
-from cronq.rq_cron import RqCron
+from cronq.app.app import Cronq
+from cronq.db.keys import Keys
+from cronq.interop.rq_cron import RqCron
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import JobSpec
 from tests.redis.conftest import work
 from tests.system.processes import until
 

@@ -21,11 +21,11 @@ from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegist
 from rq.results import Result
 
 import cronq
-from cronq.app import Cronq
-from cronq.child import describe_error
-from cronq.job import JobSpec
-from cronq.retention import failure_life_s, result_life_s
-from cronq.run import Settlement
+from cronq.app.app import Cronq
+from cronq.jobs.retention import failure_life_s, result_life_s
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Settlement
+from cronq.worker.child import describe_error
 
 Store = Callable[..., JobSpec]
 T = 1767596400

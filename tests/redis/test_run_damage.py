@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 from redis.exceptions import RedisError
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
 from cronq.config import Config
-from cronq.intake import Intake
-from cronq.registry import Registry
-from cronq.run import Run
-from cronq.run_store import Started
-from cronq.sweep import Sweep
+from cronq.jobs.registry import Registry
+from cronq.runs.run import Run
+from cronq.runs.store import Started
+from cronq.worker.dequeue import Intake
 from tests.faults.calls import load_scripts
 from tests.faults.proxy import FaultProxy
 from tests.redis.test_planted_values import WRONG

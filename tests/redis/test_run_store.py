@@ -14,15 +14,15 @@ from rq import Queue
 from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 
-from cronq.app import Cronq
-from cronq.claim import TickClaim
-from cronq.due import Decision
-from cronq.history import refused_rows
-from cronq.job import JobSpec
-from cronq.loss import PUT_BACK, Loss, lose
-from cronq.run import Attempt, Run, Settlement
-from cronq.run_store import Started
-from cronq.sweep import Sweep
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
+from cronq.jobs.spec import JobSpec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
+from cronq.runs.history import refused_rows
+from cronq.runs.lost import PUT_BACK, Loss, lose
+from cronq.runs.run import Attempt, Run, Settlement
+from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -619,7 +619,7 @@ def test_a_jump_of_the_servers_clock_makes_nobody_lost(
 ) -> None:
     start(app, now_s=T)
     moments = [1000.0]
-    monkeypatch.setattr("cronq.sweep.boot_s", lambda: moments[0])
+    monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: moments[0])
     sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=3.0)
     for _ in range(5):  # within a moment of the server the boot clock goes on for seconds: its clock has jumped back
         sweep.once(T + 100)
@@ -633,8 +633,8 @@ def test_a_gap_in_which_redis_did_not_answer_makes_nobody_lost(
 ) -> None:
     start(app, now_s=T)
     moments = [1000.0]
-    monkeypatch.setattr("cronq.sweep.boot_s", lambda: moments[0])
-    monkeypatch.setattr("cronq.sweep._JUMP_S", 1000.0)
+    monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: moments[0])
+    monkeypatch.setattr("cronq.beat.sweep._JUMP_S", 1000.0)
     sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=3.0)
     for pause_s in (1.0, 1.0, 4.0, 1.0, 1.0):
         sweep.once(T + 100)

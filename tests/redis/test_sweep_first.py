@@ -9,12 +9,12 @@ import pytest
 from redis import Redis
 from rq.job import Job
 
-from cronq.app import Cronq
-from cronq.guardian import Guardian
-from cronq.job import JobSpec
-from cronq.run import Run, Settlement
-from cronq.stop_request import StopRequest
-from cronq.sweep import Sweep
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Run, Settlement
+from cronq.worker.guardian import Guardian
+from cronq.worker.stop_request import StopRequest
 
 
 def begin(app: Cronq, run_id: str) -> Run:
@@ -118,7 +118,7 @@ def test_a_whole_rack_of_workers_that_vanished_is_settled_in_one_go(
             pipe.zadd("cronq:running", {run_id: now_s})
         pipe.execute()
     boot = [100.0]
-    monkeypatch.setattr("cronq.sweep.boot_s", lambda: boot[0])
+    monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: boot[0])
     sweep = Sweep(redis, app.keys, app.runs, by="beat", lost_after_s=6.0)
 
     for _ in range(8):

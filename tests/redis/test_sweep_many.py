@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.chores import Chore
+from cronq.app.app import Cronq
+from cronq.beat.chores import Chore
+from cronq.beat.sweep import Sweep
 from cronq.clock import boot_s
-from cronq.intake import Intake
-from cronq.job import JobSpec
-from cronq.sweep import Sweep
+from cronq.jobs.spec import JobSpec
+from cronq.worker.dequeue import Intake
 from tests.system.processes import until
 
 T = 1_800_000_000.0
@@ -56,7 +56,7 @@ def test_a_pass_ends_when_its_time_is_over_and_says_that_it_has_more_to_do(
     app: Cronq, redis: Redis, sweep: Sweep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put_at_work(redis, 350, T)
-    monkeypatch.setattr("cronq.sweep._BUSY_S", 0.0)
+    monkeypatch.setattr("cronq.beat.sweep._BUSY_S", 0.0)
     left = []
 
     for _ in range(4):
@@ -69,7 +69,7 @@ def test_a_pass_ends_when_its_time_is_over_and_says_that_it_has_more_to_do(
 def test_all_runs_are_woken_whose_locks_became_free_together(
     app: Cronq, redis: Redis, sweep: Sweep, monkeypatch: pytest.MonkeyPatch, busy_s: float
 ) -> None:
-    monkeypatch.setattr("cronq.sweep._BUSY_S", busy_s)
+    monkeypatch.setattr("cronq.beat.sweep._BUSY_S", busy_s)
     with redis.pipeline() as pipe:
         for number in range(250):
             run_id = f"job{number}-m0000000a"

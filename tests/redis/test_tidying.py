@@ -7,8 +7,8 @@ import json
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.sweep import Sweep
+from cronq.app.app import Cronq
+from cronq.beat.sweep import Sweep
 from tests.system.processes import until
 
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from redis import Redis
 
-from cronq import open_runs, waiting
-from cronq.app import Cronq
+from cronq.app.app import Cronq
+from cronq.beat import open_runs, waiting
+from cronq.beat.sweep import Sweep
 from cronq.clock import utc
-from cronq.job import JobSpec
-from cronq.sweep import Sweep
+from cronq.jobs.spec import JobSpec
 
 Store = Callable[..., JobSpec]
 Walk = Callable[[float], object]

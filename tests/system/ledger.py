@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.job_store import text
-from cronq.run import Run, run_id_of
+from cronq.app.app import Cronq
+from cronq.jobs.store import text
+from cronq.runs.run import Run, run_id_of
 
 
 def server_s(redis: Redis) -> float:

@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.job import make_spec
-from cronq.registry import Registry
-from cronq.run import Run, run_id_of
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import make_spec
+from cronq.runs.run import Run, run_id_of
 from tests.system.ledger import faults, faults_of_queue, read_book, server_s
 from tests.system.processes import CronqProcess, Processes, until
 

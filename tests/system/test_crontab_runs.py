@@ -41,7 +41,7 @@ def there() -> Iterator[Path]:
 def test_each_line_runs_as_its_user_or_not_at_all(
     shop: Installation, there: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cronq.app.has_user", lambda name: True)
+    monkeypatch.setattr("cronq.app.app.has_user", lambda name: True)
     text = TABLE.format(there=there)
     report = shop.app.import_crontab(text.encode(), "/etc/cron.d/shop", system=True, tz="UTC")
     who, never, sleeper = report.created

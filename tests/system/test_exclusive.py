@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cronq.clock import boot_s
-from cronq.lock import read_locks
+from cronq.locks.lock import read_locks
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation, is_alive

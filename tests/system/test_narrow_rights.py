@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.cli.private_redis import _version as version_of
 from cronq.cli.private_redis import find_server
 from cronq.config import Config

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
 from tests.conftest import RedisServer
 from tests.system.ledger import faults, read_book, server_s
 from tests.system.processes import CronqProcess, Processes, until

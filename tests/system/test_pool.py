@@ -18,7 +18,7 @@ QUEUES = ("high", "nights", "low")
 #: A pool whose only member dies as it starts, and says so.
 DYING = """
 import logging, sys, threading
-from cronq.pool import Pool
+from cronq.process.pool import Pool
 logging.basicConfig(format="%(message)s", level="INFO", stream=sys.stderr)
 def serve():
     print("born", flush=True)

@@ -21,9 +21,9 @@ from rq import Queue
 from rq.job import Job
 from rq_scheduler import Scheduler
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
 from tests.system.processes import CronqProcess, Processes, until
 
 STORE = "rq:scheduler:scheduled_jobs"
@@ -194,7 +194,7 @@ def test_killed_at_any_moment_no_repeating_job_vanishes(
     now = int(app.exact_now_s())
     Scheduler(connection=redis).schedule(naive(now - 100_000), "foreign_jobs.tick", ["x"], interval=1, id="steady")
     script = (
-        "from cronq.app import Cronq\n"
+        "from cronq.app.app import Cronq\n"
         "app = Cronq.from_env(); serving = app.serving('beat')\n"
         "at = app.exact_now_s() - 90000\n"
         "print('ready', flush=True)\n"

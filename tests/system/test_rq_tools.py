@@ -13,7 +13,7 @@ from rq.registry import FailedJobRegistry
 
 import cronq
 from cronq.errors import ConfigError
-from cronq.run import Run
+from cronq.runs.run import Run
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation, is_alive

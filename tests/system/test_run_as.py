@@ -20,12 +20,12 @@ from typing import Any
 
 import pytest
 
-from cronq.child import child_main, order_for, read_result
 from cronq.clock import boot_s
 from cronq.current_run import CurrentRun
-from cronq.job import make_spec
-from cronq.verdict import judge
-from cronq.watchdog import Watchdog
+from cronq.jobs.spec import make_spec
+from cronq.process.watchdog import Watchdog
+from cronq.worker.child import child_main, order_for, read_result
+from cronq.worker.outcome import judge
 from tests.system.test_watchdog import ended, is_running, until, until_gone
 
 pytestmark = [
@@ -48,8 +48,8 @@ wait
 """
 GUARDIAN = """
 import json, sys
-from cronq.child import child_main
-from cronq.watchdog import Watchdog
+from cronq.worker.child import child_main
+from cronq.process.watchdog import Watchdog
 watchdog = Watchdog(child_main)
 watchdog.start()
 child = watchdog.spawn(json.loads(sys.argv[1]))
@@ -232,7 +232,7 @@ def test_a_directory_that_the_user_may_not_enter_is_refused(commons: Path, tmp_p
 )
 def test_a_root_that_lacks_a_right_for_it_refuses(commons: Path, right: str, reason: str) -> None:
     script = (
-        "import io, json, sys; from cronq.child import child_main; result = io.BytesIO();"
+        "import io, json, sys; from cronq.worker.child import child_main; result = io.BytesIO();"
         "print(child_main(json.loads(sys.argv[1]), result), result.getvalue().decode())"
     )
     told = json.dumps(order(f"touch {commons}/ran"))

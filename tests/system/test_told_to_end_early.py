@@ -13,9 +13,9 @@ from redis import Redis
 from rq import Queue
 
 from cronq import Worker
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
 
 #: Sends TERM to its own process as soon as the event in $TERM_AT happens in it.
 CUSTOM = """
@@ -35,7 +35,7 @@ sys.meta_path.insert(0, Finder)
 sys.addaudithook(lambda event, arguments: note(event))
 """
 MOMENTS = [
-    "import cronq.cli.processes", "import cronq.app", "import redis", "import rq", "import jobs", "socket.connect",
+    "import cronq.cli.processes", "import cronq.app.app", "import redis", "import rq", "import jobs", "socket.connect",
 ]  # fmt: skip
 
 
@@ -60,12 +60,12 @@ def test_a_beat(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "beat", "jobs")
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "import cronq.worker", "import cronq.watchdog", "os.fork"])
+@pytest.mark.parametrize("moment", [*MOMENTS, "import cronq.worker.worker", "import cronq.process.watchdog", "os.fork"])
 def test_a_worker(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-m", "jobs")
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "import cronq.pool", "os.fork"])
+@pytest.mark.parametrize("moment", [*MOMENTS, "import cronq.process.pool", "os.fork"])
 def test_a_pool(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-n", "2", "-m", "jobs")
 

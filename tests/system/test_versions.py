@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from cronq.app import Cronq
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.job import SPEC_LAYOUT
-from cronq.registry import Registry
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import SPEC_LAYOUT
 from tests.system.ledger import faults, read_book, server_s
 from tests.system.processes import Processes, until
 
@@ -27,7 +27,8 @@ ROOT = Path(__file__).parents[2]
 RELEASE_BEFORE = "39273b9d17ac69aa7a7493428fac54718cd7b48f"
 #: Ten jobs that are due every second, one of them exclusive; each run writes its id down, and when it ends.
 JOBS = """
-from cronq import current_run, job
+from cronq import current_run
+from cronq import job
 from tests.system.tests_diary import tell
 
 def work():
@@ -114,8 +115,9 @@ def test_of_two_releases_on_one_redis_each_tick_runs_once(
 #: A job that both releases define, each as well as it can; and one that is the same in both.
 JOBS_OF_TWO = """
 from dataclasses import fields
-from cronq import current_run, job
-from cronq.job import JobSpec
+from cronq import current_run
+from cronq import job
+from cronq.jobs.spec import JobSpec
 from tests.system.tests_diary import tell
 
 new = {"patience": 3, "timeout": 600} if "patience" in {field.name for field in fields(JobSpec)} else {}

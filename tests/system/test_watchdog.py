@@ -25,9 +25,10 @@ from typing import Any, BinaryIO
 
 import pytest
 
-from cronq import keeper, process
 from cronq.clock import boot_s
-from cronq.watchdog import Child, ChildExit, Watchdog, WatchdogDied
+from cronq.process import system as process
+from cronq.process import watchdog_process as keeper
+from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from tests.system.guarded_family import daemonize, family, flee
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="prctl and /proc"), pytest.mark.timing]
@@ -48,9 +49,9 @@ int main(int count, char **words) {
 """
 PRELUDE = """
 import os, signal, socket, subprocess, sys, threading, time
-import cronq.keeper, cronq.process, cronq.watchdog
+import cronq.process.watchdog_process, cronq.process.system, cronq.process.watchdog
 from cronq.clock import boot_s
-from cronq.watchdog import Watchdog, WatchdogDied
+from cronq.process.watchdog import Watchdog, WatchdogDied
 from tests.system.guarded_family import family, say
 directory = sys.argv[1]
 watchdog = Watchdog(family)
@@ -218,10 +219,12 @@ class TestWhoDies:
     ) -> None:
         patch = {
             "pidfd and EOF": "",
-            "EOF alone": "cronq.keeper.pidfd = lambda pid: None",
-            "children by /proc scan": "cronq.keeper.own_children = cronq.process._children_by_scan",
-            "no prctl": "cronq.process._prctl = None; cronq.keeper.HAS_PRCTL = False\n"
-            "cronq.keeper.own_children = lambda: set()",
+            "EOF alone": "cronq.process.watchdog_process.pidfd = lambda pid: None",
+            "children by /proc scan": (
+                "cronq.process.watchdog_process.own_children = cronq.process.system._children_by_scan"
+            ),
+            "no prctl": "cronq.process.system._prctl = None; cronq.process.watchdog_process.HAS_PRCTL = False\n"
+            "cronq.process.watchdog_process.own_children = lambda: set()",
         }[how]
         guardian = script(patch + SPAWN_AND_WAIT)
         guardian.hear()
@@ -298,7 +301,7 @@ try:
     child.wait(None)
 except WatchdogDied as error:
     mine = [before.poll() is None, during.poll() is None]
-    say(error=str(error), alive=watchdog.alive, mine=mine, children=sorted(cronq.process.own_children()))
+    say(error=str(error), alive=watchdog.alive, mine=mine, children=sorted(cronq.process.system.own_children()))
 before.kill(), during.kill(), before.wait(), during.wait()
 watchdog.start()
 os.remove(directory + "/family")
@@ -325,7 +328,7 @@ watchdog.close()
     def test_a_watchdog_that_hangs_is_killed_with_all_it_guards(self, script: Callable[[str], Script]) -> None:
         guardian = script(
             """
-cronq.watchdog._PATIENCE_S = 0.5
+cronq.process.watchdog._PATIENCE_S = 0.5
 watchdog.start()
 child = watchdog.spawn({"directory": directory, "stubborn": True})
 say(watchdog=watchdog.pid)
@@ -335,7 +338,7 @@ child.kill_all()
 try:
     child.wait(None)
 except WatchdogDied as error:
-    say(error=str(error), children=sorted(cronq.process.own_children()))
+    say(error=str(error), children=sorted(cronq.process.system.own_children()))
 """.replace("sys.stdin.readline()", "while not os.path.exists(directory + '/family'): time.sleep(0.01)")
         )
         guardian.hear()
@@ -358,7 +361,7 @@ os.kill(watchdog.pid, signal.SIGSTOP)
 try:
     while child.wait(1.0) is None: pass
 except WatchdogDied:
-    say(ended=boot_s(), children=sorted(cronq.process.own_children()))
+    say(ended=boot_s(), children=sorted(cronq.process.system.own_children()))
 """)
         deadline = guardian.hear()["deadline"]
         everybody = guardian.family()
@@ -377,7 +380,7 @@ except WatchdogDied:
             while True:
                 os.write(1, b"x" * 100)
 
-        monkeypatch.setattr("cronq.watchdog._PATIENCE_S", 0.5)
+        monkeypatch.setattr("cronq.process.watchdog._PATIENCE_S", 0.5)
         heard = Heard()
         watchdog = Watchdog(chatter, heard)
         watchdog.start()

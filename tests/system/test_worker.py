@@ -419,8 +419,8 @@ def test_a_lost_reply_neither_loses_nor_doubles_a_run(shop: Installation, step: 
 
 ODD = """
 from redis import Redis
-from cronq.rq_worker import Worker
-from cronq.app import Cronq
+from cronq.app.rq_worker import Worker
+from cronq.app.app import Cronq
 
 class Odd(Worker):
     odd = 0

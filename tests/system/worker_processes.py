@@ -11,12 +11,12 @@ from pathlib import Path
 
 from redis import Redis
 
-from cronq.app import Cronq
-from cronq.claim import TickClaim
+from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.due import Decision
-from cronq.registry import Registry
-from cronq.run import Run, run_id_of
+from cronq.jobs.registry import Registry
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
+from cronq.runs.run import Run, run_id_of
 from tests.system.processes import CronqProcess, Processes, until
 
 #: Where `working_jobs` is, the module of jobs that the workers import; and the top, for modules under `tests.`.

@@ -1,4 +1,4 @@
-"""What a cron daemon would do, found by watching a wall clock minute by minute: the judge of `cronq.schedule`.
+"""What a cron daemon would do, found by watching a wall clock minute by minute: the judge of `cronq.schedule.schedule`.
 
 Slow and plain on purpose. Of the code it judges it uses nothing, of cronsim only the parser of one field; the
 calendar is decided by looking at neighbouring days, the zone by asking zoneinfo for every minute.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cronq.checks import CRITICAL, OK, WARNING, check_workers
-from cronq.hosts import Heartbeat
+from cronq.hosts.heartbeats import Heartbeat
+from cronq.monitor.checks import CRITICAL, OK, WARNING, check_workers
 
 NOW = 1_000_000.0
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from cronq.child import child_main, order_for, read_result
-from cronq.command import Command, has_user, order_of, prepare, user_name
+from cronq.app.stock_worker import _execute
 from cronq.current_run import CurrentRun
 from cronq.errors import RunRefused
-from cronq.job import make_spec
-from cronq.plain import _execute
+from cronq.jobs.spec import make_spec
+from cronq.worker.child import child_main, order_for, read_result
+from cronq.worker.command import Command, has_user, order_of, prepare, user_name
 
 NOBODY = pwd.getpwnam("nobody")
 RUN = CurrentRun("j", "j-m00000000", None, 1, "box", None, None)
@@ -101,7 +101,7 @@ def test_a_switch_that_the_system_refuses_or_forgets_is_a_refusal(monkeypatch: p
     become(monkeypatch, 0)
     command = prepared(run_as="nobody")
     ids = (os.getuid(), os.getgid())
-    monkeypatch.setattr("cronq.command.may_kill_others", lambda: True)
+    monkeypatch.setattr("cronq.worker.command.may_kill_others", lambda: True)
     monkeypatch.setattr(os, "initgroups", lambda name, gid: None)
     monkeypatch.setattr(os, "setgid", lambda gid: None)
     monkeypatch.setattr(os, "setuid", lambda uid: None)
@@ -111,10 +111,10 @@ def test_a_switch_that_the_system_refuses_or_forgets_is_a_refusal(monkeypatch: p
     with pytest.raises(RunRefused, match=r"could not become that user \(the system did not change it\)"):
         command.become()
 
-    monkeypatch.setattr("cronq.command.may_kill_others", lambda: False)
+    monkeypatch.setattr("cronq.worker.command.may_kill_others", lambda: False)
     with pytest.raises(RunRefused, match="being root without CAP_KILL, could not end it; give it that right, or start"):
         command.become()
-    monkeypatch.setattr("cronq.command.may_kill_others", lambda: True)
+    monkeypatch.setattr("cronq.worker.command.may_kill_others", lambda: True)
 
     def no(*_: Any) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 from redis.sentinel import Sentinel, SentinelManagedSSLConnection
 
-from cronq.connection import limit, may_pass, own_client
+from cronq.db.client import limit, may_pass, own_client
 
 URLS = [
     "redis://user:secret@redis.example:6380/3",

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from cronq.clock import boot_s
 from cronq.config import local_zone
-from cronq.crontab import CrontabLine, Fault, options_of, parse_crontab, write_crontab, write_line
-from cronq.crontab_jobs import Source, names_for
-from cronq.job import JobSpec, make_spec
-from cronq.zone import local_zone_name
+from cronq.definitions.crontab import CrontabLine, Fault, options_of, parse_crontab, write_crontab, write_line
+from cronq.definitions.crontab_import import Source, names_for
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.schedule.zone import local_zone_name
 from tests.unit.crontab_oracle import starts
 
 DATA = Path(__file__).parents[1] / "data"

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cronq.due import MAX_TICKS_A_PASS, Decision, decide
 from cronq.errors import ScheduleError
-from cronq.job import JobSpec, make_spec
-from cronq.pause import LATE_S, Pause
+from cronq.jobs.pause import LATE_S, Pause
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.due import MAX_TICKS_A_PASS, Decision, decide
 
 NOON = 1795262400  # 2026-11-21T12:00:00Z
 MINUTE, HOUR, DAY = 60, 3600, 86400

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cronq.errors import DefinitionError, ScheduleError
-from cronq.foreign_schedule import ForeignCron, Repetition, next_due, read_repetition
+from cronq.interop.repeats import ForeignCron, Repetition, next_due, read_repetition
 
 crontab: Any = pytest.importorskip("crontab")
 

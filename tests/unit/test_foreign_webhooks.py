@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cronq.foreign_webhooks import is_public
+from cronq.interop.webhooks import is_public
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111"])

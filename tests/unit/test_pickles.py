@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cronq.pickles import PickleRefused, load_plain, load_texts, load_within, read_data, read_function
+from cronq.interop.pickles import PickleRefused, load_plain, load_texts, load_within, read_data, read_function
 
 HERE = __name__
 DATA = [

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cronq.job import make_spec
-from cronq.recorder import Ending, Recorder
-from cronq.run import Run, Settlement
+from cronq.jobs.spec import make_spec
+from cronq.runs.run import Run, Settlement
+from cronq.worker.settle import Ending, Recorder
 
 RUN = Run(job="nightly", run_id="nightly-m00000001", tick=None, queue="default", trigger="manual", state="running")
 

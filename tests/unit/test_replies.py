@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from cronq.db.decode import MOST_DEPTH, read_json
 from cronq.errors import BadValue
-from cronq.replies import MOST_DEPTH, read_json
 
 
 @pytest.mark.parametrize("value", [None, 1, 2.5, "words [[[", {"a": [1, {"b": None}]}, [[]] * 1000, '\\"[' * 300])

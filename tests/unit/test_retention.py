@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cronq.errors import DefinitionError, SpecTooNew
-from cronq.job import JobSpec, make_spec
-from cronq.retention import failure_life_s, result_life_s
+from cronq.jobs.retention import failure_life_s, result_life_s
+from cronq.jobs.spec import JobSpec, make_spec
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 #: 2026-01-05 07:00 UTC, a Monday.

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cronq.errors import ScheduleError
-from cronq.schedule import parse_schedule, warnings
+from cronq.schedule.schedule import parse_schedule, warnings
 
 
 def epoch(text: str) -> int:

@@ -10,9 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from cronq import zone as zones
-from cronq.schedule import DST_RULES, Schedule, parse_schedule, warnings
-from cronq.zone import find_zone
+from cronq.schedule import zone as zones
+from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule, warnings
+from cronq.schedule.zone import find_zone
 from tests.unit import cron_oracle
 
 NEW_YORK, AMSTERDAM, LORD_HOWE = "America/New_York", "Europe/Amsterdam", "Australia/Lord_Howe"

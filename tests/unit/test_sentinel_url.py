@@ -7,7 +7,7 @@ from redis.exceptions import ConnectionError
 from redis.sentinel import SentinelConnectionPool, SentinelManagedSSLConnection
 
 from cronq.config import Config
-from cronq.connection import open_client, own_client
+from cronq.db.client import open_client, own_client
 from cronq.errors import ConfigError
 from cronq.sentinel_url import parse_sentinel_url
 

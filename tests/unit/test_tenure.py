@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cronq.clock import boot_s
-from cronq.tenure import GONE, RENEWED, TAKEN, Tenure, Timing
+from cronq.locks.renewal import GONE, RENEWED, TAKEN, Tenure, Timing
 
 #: Shorter than a Lock allows, which only makes the tests quick: margin 0.2 s, renewal every 0.1 s.
 QUICK = Timing(1.0)

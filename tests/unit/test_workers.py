@@ -61,7 +61,7 @@ def names(directory: Path) -> list[str]:
 
 def test_naming_the_package_registers_all_jobs_with_descriptions() -> None:
     program = (
-        "import json; from cronq.registry import REGISTRY; REGISTRY.load(['workers']); "
+        "import json; from cronq.jobs.registry import REGISTRY; REGISTRY.load(['workers']); "
         "print(json.dumps([len(REGISTRY.problems), {n: d.spec.description for n, d in REGISTRY.definitions.items()}]))"
     )
 

@@ -1,0 +1,334 @@
+"""The application: every verb of the command line is a method of `Cronq`, built from one Config."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import cache
+from typing import Any
+
+from redis import Redis
+
+from cronq.app.beat_parts import make_beat
+from cronq.app.parts import Parts
+from cronq.beat.beat import Beat
+from cronq.config import Config
+from cronq.db.decode import text
+from cronq.db.keys import rq_job
+from cronq.definitions.crontab import parse_crontab, seems_to_have_users, write_crontab
+from cronq.definitions.crontab_import import CrontabReport, Source, zone_for
+from cronq.definitions.sync import SyncReport
+from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.hosts.drain import Hold, busy_with
+from cronq.hosts.heartbeats import Heartbeat
+from cronq.hosts.installation import Installation
+from cronq.interop.adopt import Adoption
+from cronq.interop.scheduled import HeldBackView, read_all
+from cronq.jobs.pause import Pause
+from cronq.jobs.registry import checked_call_json
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.jobs.stored import StoredJob
+from cronq.monitor.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
+from cronq.runs.delayed import due_at, due_in
+from cronq.runs.history import newest_of_all, newest_rows
+from cronq.runs.run import Run
+from cronq.runs.stop import stop_run
+from cronq.worker.command import has_user, user_name
+
+#: So many runs of a job are stopped one by one.
+_FEW_RUNS = 50
+
+
+class Cronq(Parts):
+    """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
+
+    Nothing is sent to Redis before it is needed.
+    """
+
+    @classmethod
+    def from_env(cls, *, client: Redis | None = None) -> Cronq:
+        """The application that the environment and the config file describe."""
+        return cls(config=Config.load(), client=client)
+
+    # Definitions
+
+    def load_jobs(self, modules: Sequence[str] = ()) -> list[DefinitionError]:
+        """Import the job modules (default: those of the config); what is wrong with them."""
+        self.registry.load(modules or self.config.jobs)
+        return self.registry.problems
+
+    def sync(self, modules: Sequence[str] = (), *, remove: bool = True, load: bool = True) -> SyncReport:
+        """Store the jobs that *modules* define; remove stored ones that these modules defined and no longer do.
+
+        A module that cannot be imported keeps its jobs, and a job whose new definition is refused keeps its old one.
+        """
+        modules = list(modules or self.config.jobs)
+        if load:
+            self.load_jobs(modules)
+        return self.definitions().sync(modules, remove=remove, by=self.who)
+
+    def add(self, name: str, **options: Any) -> str:
+        """Store a job that no module defines, usually a command; `created`, `changed` or `same`."""
+        spec = make_spec(name, **options)
+        known = self.jobs.find([name]).get(name)
+        # An adopted job has the same origin, and its function would be lost for good.
+        if isinstance(known, StoredJob) and (known.origin != "cli" or (known.spec.function and spec.command)):
+            raise DefinitionError(
+                f"this name is taken by the job at {known.source}; choose another", job=name, field="name"
+            )
+        self.jobs.open_epoch()
+        return self.changes().save(spec, source=f"added by {self.who}", origin="cli")
+
+    def import_crontab(
+        self,
+        raw: bytes,
+        path: str,
+        *,
+        system: bool = False,
+        user: str | None = None,
+        tz: str | None = None,
+        prune: bool = False,
+        dry_run: bool = False,
+        **options: Any,
+    ) -> CrontabReport:
+        """Store each line of the crontab *raw*, read at *path*, as a command job; one that is gone is a ghost.
+
+        *system* ones have a user column; another is that of *user*, by default whoever this process is. *tz* holds
+        where no CRON_TZ does, by default the zone of this machine. *options* are those of `job`, for each of them.
+        """
+        crontab = parse_crontab(raw, system=system, is_user=has_user)
+        if not system and seems_to_have_users(crontab, has_user):
+            crontab.notes.append(
+                "each command begins with the name of a user: has it a user column? Then give --system"
+            )
+        source = Source(path, self.config.host, user if user is not None else user_name(os.geteuid()))
+        zone = zone_for(crontab, tz)
+        return self.crontabs.bring(crontab, source, tz=zone, options=options, prune=prune, dry=dry_run, by=self.who)
+
+    def export_crontab(self, names: Sequence[str] = (), *, system: bool = False, user: str | None = None) -> list[str]:
+        """Jobs (default: all) as the lines of a crontab; those that cron cannot run are comments. Raises UnknownJob."""
+        found = [self.jobs.get(name) for name in names or self.jobs.names()]
+        user = user if user is not None else user_name(os.geteuid())
+        return list(write_crontab([job.spec for job in found], system=system, user=user))
+
+    def ghosts(self, modules: Sequence[str] = ()) -> list[StoredJob]:
+        """Stored jobs whose definition is gone: from *modules* (default: those of the config), and from crontabs."""
+        modules = list(modules or self.config.jobs)
+        self.load_jobs(modules)
+        of_modules = self.jobs.find(self.definitions().ghosts(modules)).values()
+        return [job for job in of_modules if isinstance(job, StoredJob)] + self.crontabs.ghosts()
+
+    def remove(self, name: str) -> int:
+        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""
+        return self.changes().remove(name, by=self.who)
+
+    def pause(self, name: str, *, note: str = "", until_s: float | None = None) -> Pause:
+        """Record the ticks of a job as `paused` from now on."""
+        return self.changes().pause(name, by=self.who, note=note, until_s=until_s)
+
+    def resume(self, name: str) -> bool:
+        """Let the ticks of a job run again from now on; whether it was paused."""
+        return self.changes().resume(name)
+
+    # Runs
+
+    def enqueue(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> str:
+        """Queue one run now, beside the schedule; its run id. Without arguments the job's own are used."""
+        spec, given = self.call_of(name, args, kwargs)
+        return self.claimer(self.who).give(spec, self.now_s(), args_json=given, reason=f"asked for by {self.who}")
+
+    def stop(self, name_or_run: str) -> list[str]:
+        """Stop one run, or all open runs of a job: queued ones at once, running ones within two seconds.
+
+        Also takes the id of a job that rq-scheduler holds, and takes it out there.
+        """
+        run = self.runs.find(name_or_run)
+        if run is None and not self.jobs.is_listed(name_or_run):
+            run = self._readmitted(name_or_run)
+        if run is not None:
+            runs = [run]
+        elif not self.jobs.is_listed(name_or_run) and self.delayed().take_out(name_or_run):
+            return [name_or_run]  # a job that somebody gave to rq-scheduler
+        else:
+            self.jobs.get(name_or_run)
+            return self._stop_all(name_or_run)
+        return self._stop_each(runs)
+
+    def _stop_all(self, name: str) -> list[str]:
+        """Stop all open runs of a job. Of many RQ keeps no record: each would have to be looked for in its queue."""
+        if self.runs.count_open(name) <= _FEW_RUNS:
+            return self._stop_each(self.runs.rows(self.runs.active([name])[name]))
+        stopped, others = self.bulk_stop.stop_open(name, by=self.who, now_s=self.now_s())
+        return stopped + self._stop_each(self.runs.rows(others))
+
+    def _stop_each(self, runs: Iterable[Run]) -> list[str]:
+        who, now_s, reopen = self.who, self.now_s(), self.requeued.reopen
+        return [run.run_id for run in runs if stop_run(self.runs, run, reopen, by=who, now_s=now_s)]
+
+    def _readmitted(self, run_id: str) -> Run | None:
+        """The run that was requeued with RQ's tools when its row had ended already."""
+        queue = self.client.hget(rq_job(run_id), "origin")
+        now_s = self.now_s()
+        if queue is None or not self.requeued.readmit(run_id, text(queue), by=self.who, now_s=now_s):
+            return None
+        return self.runs.find(run_id)
+
+    def history(self, name: str, count: int = 20, outcome: str | None = None) -> list[Run]:
+        """The newest rows of a job's ledger, newest first, of one *outcome* if given.
+
+        Raises UnknownJob when there is neither job nor row.
+        """
+        rows = newest_rows(self.runs, [name], count, outcome)
+        if not rows:
+            self.jobs.get(name)
+        return rows
+
+    def history_of_all(self, count: int = 20, outcome: str | None = None) -> list[Run]:
+        """The newest rows of all jobs, newest first, and what workers had to set aside."""
+        return newest_of_all(self.runs, self.jobs.names(), count, outcome)
+
+    def read_jobs(self) -> tuple[list[StoredJob], list[CronqError]]:
+        """All stored jobs that can be read, by name; and what is wrong with the others, each naming its job."""
+        found = self.jobs.find(self.jobs.names())
+        problems = [
+            error if name in str(error) else DefinitionError(str(error), job=name)
+            for name, error in found.items()
+            if isinstance(error, CronqError)
+        ]
+        return [job for job in found.values() if isinstance(job, StoredJob)], problems
+
+    def seems_lost(self) -> bool:
+        """Whether a running run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""
+        long_ago = self.now_s() - self.config.lost_after
+        return bool(self.client.zcount(self.keys.running, "-inf", long_ago)) or self.holds.is_starting()
+
+    def status_of(self, job: StoredJob, active: Mapping[str, str], now_s: float) -> str:
+        """How a job is, in a word; see `StoredJob.status`."""
+        return job.status(active, now_s)
+
+    def beats(self) -> tuple[list[Heartbeat], float]:
+        """Heartbeats of all beats, and the server's time."""
+        return self.hosts.read("beats")
+
+    def workers(self) -> tuple[list[Heartbeat], float]:
+        """Heartbeats of all workers, and the server's time."""
+        return self.hosts.read("workers")
+
+    def current_runs(self, workers: Sequence[Heartbeat]) -> list[str | None]:
+        """What each of *workers* is busy with, by id."""
+        return self.hosts.current_runs(workers)
+
+    def drain(self, *names: str, note: str = "") -> list[str]:
+        """Let the workers of these hosts, or these workers, or without names all, take no more; what that holds."""
+        workers = {heartbeat.id for heartbeat in self.workers()[0]}
+        return self.holds.drain(names, workers, by=self.who, now_s=self.now_s(), note=note)
+
+    def held(self) -> list[Hold]:
+        """What workers leave alone at present, oldest first: drains and paused queues."""
+        return self.holds.read()
+
+    def end_drains(self, *names: str) -> list[Hold]:
+        """Let the workers of these hosts, or these workers, or without names all, work again; what was held."""
+        return self.holds.end_drains(names)
+
+    def at_work_on(self, whats: Sequence[str]) -> list[Run]:
+        """The runs that are at work on what these drains hold; *whats* as `drain` returns them."""
+        return busy_with(self.runs, whats)
+
+    def is_at_rest(self, whats: Sequence[str]) -> bool:
+        """Whether nothing of what these drains hold runs any more, or is about to."""
+        return not self.at_work_on(whats) and not self.holds.is_starting()
+
+    def resume_queue(self, queue: str) -> bool:
+        """Let workers take from *queue* again; whether it was paused."""
+        return self.holds.lift(f"queue:{queue}") > 0
+
+    def pause_queue(self, queue: str, *, note: str = "") -> None:
+        """Let no worker take anything from *queue* from now on."""
+        self.holds.hold(f"queue:{queue}", by=self.who, now_s=self.now_s(), note=note)
+
+    # Runs for later
+
+    def call_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> tuple[JobSpec, str | None]:
+        """The job *name*, and the arguments as JSON when any are given. Raises UnknownJob, DefinitionError."""
+        given: str | None = None
+        if args or kwargs:
+            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
+        try:
+            spec = self.jobs.get(name).spec
+        except UnknownJob:
+            if name in self.registry.definitions:
+                raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
+            raise
+        if given is not None and spec.command is not None:
+            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
+        return spec, given
+
+    def enqueue_at(
+        self, moment: datetime, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> str:
+        """Make one run that is due at *moment*, which has a time zone; its run id. Past: due at once."""
+        spec, given = self.call_of(name, args, kwargs)
+        return self.delayed().put(spec, due_at(moment, name), self.now_s(), given)
+
+    def enqueue_in(
+        self,
+        delay: float | str | timedelta,
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Make one run that is due after *delay*, by the server's clock; its run id."""
+        spec, given = self.call_of(name, args, kwargs)
+        now_s = self.now_s()
+        return self.delayed().put(spec, due_in(delay, now_s, name), now_s, given)
+
+    def reschedule(self, entry_id: str, moment: datetime) -> None:
+        """Let a delayed run, or whatever else rq-scheduler's store holds, be due at *moment*. Raises UnknownRun."""
+        run = self.runs.find(entry_id)
+        job = run.job if run is not None else None
+        self.delayed().move(entry_id, due_at(moment, entry_id), self.now_s(), job)
+
+    def held_back(self) -> list[HeldBackView]:
+        """All that is due later besides ticks: delayed runs, rq-scheduler's jobs, RQ's own; the next one first."""
+        return read_all(self.client, self.keys)
+
+    def adopt(self, entry_id: str, *, name: str | None = None) -> JobSpec:
+        """Turn a repeating job of rq-scheduler into a job of ours, which goes on where it stood."""
+        return Adoption(self.jobs, self.config, self.who).adopt(entry_id, self.now_s(), name)
+
+    # Checks
+
+    def check_redis(self) -> Finding:
+        """Whether Redis is fit for schedules, and when it will be full."""
+        return check_redis(self.client, self.growth.read(), allow_eviction=self.config.allow_eviction)
+
+    def check_beats(self, least: int = 1) -> Finding:
+        """Whether *least* beats are alive and at work."""
+        return check_beat(*self.beats(), least)
+
+    def check_workers(self, least: int = 1) -> Finding:
+        """Whether *least* workers are alive, and none has fallen silent."""
+        return check_workers(*self.workers(), least)
+
+    def check_clock(self) -> Finding:
+        """The clocks of this host and of the beats against that of Redis."""
+        return check_clock(self.client, *self.beats())
+
+    # Processes
+
+    def require_fit_redis(self) -> list[str]:
+        """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it, or it serves others."""
+        fit = require_fit(self.client, allow_eviction=self.config.allow_eviction)
+        return fit + Installation(self.client, self.keys).settle_in()
+
+    def beat(self) -> Beat:
+        """A beat, ready to `run`; what `registry` holds by now is stored, and restored should Redis lose it."""
+        return make_beat(self)
+
+
+@cache
+def default_app() -> Cronq:
+    """The application that `.enqueue()` of a decorated function uses: that of the environment."""
+    return Cronq.from_env()

@@ -1,0 +1,203 @@
+"""The parts of one installation, each built from its Config when it is first asked for."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from cronq.clock import ServerClock, boot_s
+from cronq.config import Config, person
+from cronq.db.client import bytes_client, open_client, own_client
+from cronq.db.keys import Keys
+from cronq.definitions.changes import Changes
+from cronq.definitions.crontab_import import CrontabJobs
+from cronq.definitions.sync import Definitions
+from cronq.hosts.drain import Holds
+from cronq.hosts.heartbeats import Hosts
+from cronq.interop.requeued import Requeued
+from cronq.interop.rq_jobs import release_dependents
+from cronq.interop.rq_scheduler import Serving
+from cronq.jobs.registry import REGISTRY, Registry
+from cronq.jobs.store import JobStore
+from cronq.locks.lock import Lock
+from cronq.monitor.growth import Growth
+from cronq.runs.bulk_stop import BulkStop
+from cronq.runs.claim import Claimer
+from cronq.runs.delayed import Delayed
+from cronq.runs.store import RunStore
+
+log = logging.getLogger("cronq.beat")
+
+#: How often the server's clock is read again; in between the boot clock carries it on.
+_READ_CLOCK_S = 10.0
+_GUARDIAN_TIMEOUT_S = 2.0
+
+
+class Parts:
+    """What the verbs of an application work with. Nothing is sent to Redis before it is needed."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        config: Config | None = None,
+        registry: Registry = REGISTRY,
+        client: Redis | None = None,
+    ) -> None:
+        self.config = config if config is not None else Config.load(url=url)
+        self.registry = registry
+        self._given_client = client
+        self.keys = Keys(self.config.prefix)
+        self.clock = ServerClock()
+        self._clock_read_boot: float | None = None
+        self._clock_lock = threading.Lock()
+
+    @cached_property
+    def client(self) -> Redis:
+        """The connection pool of this application; a given client that answers in `str` is not used itself."""
+        return open_client(self.config.url) if self._given_client is None else bytes_client(self._given_client)
+
+    @cached_property
+    def jobs(self) -> JobStore:
+        """The jobs in Redis."""
+        return JobStore(self.client, self.keys, self.config.keep_events, max_args=self.config.max_args)
+
+    @cached_property
+    def runs(self) -> RunStore:
+        """The ledger in Redis."""
+        return self._run_store(self.client)
+
+    @cached_property
+    def requeued(self) -> Requeued:
+        """What RQ's tools requeued."""
+        return Requeued(self.client, self.keys, self.config.keep_events)
+
+    def guardian_runs(self) -> RunStore:
+        """The ledger through connections of its own that fail within two seconds: a guardian has to go on watching."""
+        return self._run_store(own_client(self.client, _GUARDIAN_TIMEOUT_S))
+
+    def _run_store(self, client: Redis) -> RunStore:
+        return RunStore(
+            client,
+            self.keys,
+            row_ttl_s=self.config.keep_rows_for,
+            keep_events=self.config.keep_events,
+            release_dependents=lambda queue, run_id: release_dependents(self.client, queue, run_id),
+        )
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """Heartbeats of beats and workers."""
+        return Hosts(self.client, self.keys)
+
+    @cached_property
+    def holds(self) -> Holds:
+        """Paused queues, drained hosts and workers."""
+        return Holds(self.client, self.keys)
+
+    @cached_property
+    def bulk_stop(self) -> BulkStop:
+        """What stops all runs of a job that have not begun."""
+        return BulkStop(self.runs)
+
+    @cached_property
+    def growth(self) -> Growth:
+        """What Redis uses, and how that grows."""
+        return Growth(self.client, self.keys)
+
+    def claimer(self, by: str) -> Claimer:
+        """Claims in the name of *by*."""
+        return Claimer(
+            self.client,
+            self.keys,
+            by=by,
+            row_ttl_s=self.config.keep_rows_for,
+            keep_events=self.config.keep_events,
+            max_args=self.config.max_args,
+        )
+
+    def changes(self, by: str | None = None) -> Changes:
+        """Changes of jobs, in the name of *by* (default: the person at the keyboard)."""
+        claimer = self.claimer(by or self.who)
+        return Changes(self.jobs, claimer, self.bulk_stop, self.exact_now_s, self.config.keep_rows_for)
+
+    def definitions(self, by: str | None = None) -> Definitions:
+        """What this process's code defines, in the name of *by*."""
+        return Definitions(self.registry, self.jobs, self.changes(by))
+
+    @property
+    def crontabs(self) -> CrontabJobs:
+        """Jobs that came from crontabs."""
+        return CrontabJobs(self.jobs, self.changes())
+
+    @cached_property
+    def who(self) -> str:
+        """Who uses this application: `ann@host`."""
+        return person(self.config.host)
+
+    def now_s(self) -> float:
+        """Server time, epoch seconds; read from Redis now and then, carried on by the boot clock in between."""
+        with self._clock_lock:
+            if self._clock_read_boot is None or boot_s() - self._clock_read_boot > _READ_CLOCK_S:
+                try:
+                    self._read_clock()
+                except (RedisError, OSError):
+                    if self.clock.offset_s is None:
+                        raise
+            return self.clock.now_s()
+
+    def exact_now_s(self) -> float:
+        """Server time, asked for this moment: an earlier reading may lag by as long as its reply took to arrive."""
+        with self._clock_lock:
+            self._read_clock()
+            return self.clock.now_s()
+
+    def _read_clock(self) -> None:
+        seconds, micros = self.client.time()
+        note = self.clock.observe(seconds + micros / 1e6)
+        if note:
+            log.warning("CLOCK %s", note)
+        self._clock_read_boot = boot_s()
+
+    def lock(self, name: str, ttl: float | None = None) -> Lock:
+        """The lock *name*, as a context manager; jobs with this lock and `exec --name` share it."""
+        return Lock(
+            self.client,
+            name,
+            ttl_s=self.config.lock_ttl if ttl is None else ttl,
+            keys=self.keys,
+            holder={"host": self.config.host, "pid": os.getpid(), "run_id": None},
+        )
+
+    def run_lock(
+        self,
+        name: str,
+        holder: dict[str, Any],
+        on_lost: Callable[[str], None],
+        on_renewed: Callable[[float], None],
+    ) -> Lock:
+        """The lock of a run, for its guardian."""
+        return Lock(
+            self.client,
+            name,
+            ttl_s=self.config.lock_ttl,
+            keys=self.keys,
+            holder=holder,
+            on_lost=on_lost,
+            on_renewed=on_renewed,
+        )
+
+    def delayed(self, by: str | None = None) -> Delayed:
+        """Delayed runs, in the name of *by* (default: the person at the keyboard)."""
+        return Delayed(self.client, self.keys, self.config, by or self.who)
+
+    def serving(self, by: str) -> Serving:
+        """What serves rq-scheduler's store and RQ's registries, in the name of *by*."""
+        return Serving(self.delayed(by), self.runs, self.config, self.jobs.set_aside)

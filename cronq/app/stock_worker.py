@@ -1,0 +1,149 @@
+"""Runs under a stock `rq worker`, which has no guardian: the ledger is kept, and what needs guarding is refused."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import subprocess
+from dataclasses import replace
+from typing import Any
+
+from rq import get_current_job
+from rq.timeouts import JobTimeoutException
+
+from cronq.app.app import Cronq, default_app
+from cronq.clock import format_duration
+from cronq.current_run import CurrentRun, enter_run
+from cronq.errors import CronqError, RunRefused, UnknownRun
+from cronq.jobs.retention import failure_life_s, result_life_s
+from cronq.jobs.spec import JobSpec
+from cronq.runs.lean_row import RAN_TO_ITS_END
+from cronq.runs.run import Run, Settlement
+from cronq.worker.child import call, describe_error
+from cronq.worker.command import order_of, prepare
+
+log = logging.getLogger("cronq.worker")
+
+#: Nobody renews the run, so it counts as alive for its timeout and this.
+_SPARE_S = 60
+
+
+def perform(job_name: str, args_json: str) -> Any:
+    """Do the work of RQ's current job: what RQ is told to run. A stock `rq worker` calls it.
+
+    `cronq.Worker` does not: there the guardian has a child do the work. It finds its run by RQ's current job id and
+    the callable among the jobs of CRONQ_JOBS. The ledger has the outcome before RQ does. Raises RunRefused for a job
+    that needs a guardian, UnknownRun, or what the job raises.
+    """
+    rq_job = get_current_job()
+    if rq_job is None:
+        raise RunRefused(f"job {job_name!r}: cronq.perform is called by workers only")
+    app = default_app()
+    app.load_jobs()
+    run = app.runs.find(rq_job.id)
+    worker = rq_job.worker_name or "rq worker"
+    if run is None and app.requeued.readmit(rq_job.id, rq_job.origin, by=worker, now_s=app.now_s(), status="started"):
+        run = app.runs.find(rq_job.id)
+    if run is None or run.job != job_name:
+        raise UnknownRun(f"{rq_job.id} is not in the ledger; queue runs with cronq, not by their id")
+    spec = app.jobs.get(job_name).spec
+    started = _start(app, run, spec, worker)
+    try:
+        _refuse(spec, no_commands=app.config.no_commands)
+        value = _work(app, spec, started, args_json)
+    except BaseException as error:
+        if not isinstance(error, SystemExit) or error.code:
+            _settle(app, started, spec, _failure(error, spec))
+            raise
+        value = None  # `sys.exit(0)` is success, as in any program
+    _settle(app, started, spec, Settlement("succeeded", RAN_TO_ITS_END, return_value=value))
+    return value
+
+
+def _refuse(spec: JobSpec, *, no_commands: bool) -> None:
+    if no_commands and spec.command is not None:
+        raise RunRefused(f"job {spec.name!r} is a command, and this worker runs none (CRONQ_NO_COMMANDS)")
+    if spec.exclusive:
+        raise RunRefused(
+            f"job {spec.name!r} is exclusive and a stock rq worker cannot hold its lock; "
+            "serve its queue with `cronq worker` or `rq worker --worker-class cronq.Worker`"
+        )
+
+
+def _start(app: Cronq, run: Run, spec: JobSpec, worker: str) -> Run:
+    now_s = app.now_s()
+    started = app.runs.start(
+        run,
+        worker=worker,
+        host=app.config.host,
+        pid=os.getpid(),
+        execution=secrets.token_hex(16),
+        lease_s=int(spec.timeout) + _SPARE_S,
+        now_s=now_s,
+        plain=True,
+        once=spec.at_most_once,
+    )
+    if started.code == "begun":
+        raise RunRefused(f"{run.run_id} was started before, and its job asks for at_most_once")
+    if started.code != "started":
+        raise RunRefused(f"{run.run_id} is not to be run: {started.code} {started.detail}")
+    return replace(run, state="running", started_at=now_s, worker=worker, attempt=started.attempt)
+
+
+def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
+    current = CurrentRun(
+        job=run.job,
+        run_id=run.run_id,
+        tick=run.tick,
+        attempt=run.attempt,
+        host=app.config.host,
+        fence=None,
+        previous_success=app.jobs.get(run.job).state.success_tick,
+    )
+    enter_run(current)
+    if spec.command is not None:
+        _execute(spec, current)
+        return None
+    args, kwargs = json.loads(args_json)
+    return call(app.registry.function_of(spec.name), args, kwargs)
+
+
+def _execute(spec: JobSpec, current: CurrentRun) -> None:
+    command = prepare(order_of(spec), current.environment())
+    if command.account is not None:
+        raise RunRefused(
+            f"job {spec.name!r} is to run as {command.account.pw_name} and a stock rq worker changes no user; "
+            "serve its queue with `cronq worker` or `rq worker --worker-class cronq.Worker`"
+        )
+    text = (command.stdin or "").encode("utf-8", "surrogateescape")
+    subprocess.run(command.words, check=True, env=command.env, cwd=command.cwd, input=text)
+
+
+def _failure(error: BaseException, spec: JobSpec) -> Settlement:
+    if isinstance(error, JobTimeoutException):
+        return Settlement("timed_out", f"it ran longer than its timeout of {format_duration(spec.timeout)}")
+    described = describe_error(error)
+    code = None
+    if isinstance(error, subprocess.CalledProcessError):
+        code = error.returncode
+    elif isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int) else 1
+    text = described["error"] if isinstance(error, CronqError) else described["traceback"]
+    return Settlement("failed", described["error"], exit_code=code, error=text)
+
+
+def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None:
+    is_settled = app.runs.settle(
+        run,
+        settlement,
+        by=f"worker {run.worker}",
+        now_s=app.now_s(),
+        attempt=run.attempt,
+        plain=True,
+        result_ttl_s=result_life_s(spec, run.tick),
+        failure_ttl_s=failure_life_s(spec, run.tick),
+    )
+    if not is_settled:
+        log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

@@ -1,0 +1,159 @@
+"""The JSON documents of `cronq … --json`, for every face: stable keys, times in UTC, what is absent is null."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from cronq.clock import iso
+
+if TYPE_CHECKING:  # `explain` and `config` need no Redis and bring none
+    from cronq.config import Config
+    from cronq.definitions.crontab_import import CrontabReport
+    from cronq.definitions.sync import SyncReport
+    from cronq.hosts.drain import Hold
+    from cronq.hosts.heartbeats import Heartbeat
+    from cronq.jobs.spec import JobSpec
+    from cronq.jobs.stored import StoredJob
+    from cronq.schedule.schedule import Schedule
+
+
+def command_text(spec: JobSpec) -> str:
+    """The command of a job as one would type it, its shell included."""
+    assert spec.command is not None
+    shell = "/bin/sh" if spec.shell is True else spec.shell
+    return f"{shell} -c {shlex.quote(spec.command[0])}" if shell else shlex.join(spec.command)
+
+
+def job_row(job: StoredJob, active: Mapping[str, str], now_s: float) -> dict[str, Any]:
+    """One row of `list`; *active* are the job's open runs and their states."""
+    spec, state = job.spec, job.state
+    return {
+        "name": spec.name,
+        "schedule": str(spec.schedule) if spec.schedule is not None else None,
+        "timezone": spec.tz,
+        "description": spec.description or None,
+        "runs": spec.function if spec.command is None else command_text(spec),
+        "run_as": spec.run_as,
+        "queue": spec.queue,
+        "status": job.status(active, now_s),
+        "paused": None if state.pause is None else {
+            "since": iso(int(state.pause.since)),
+            "by": state.pause.by or None,
+            "note": state.pause.note or None,
+            "until": iso(state.pause.until),
+        },
+        "next": iso(job.next_tick),
+        "last": None if state.last_run is None else {
+            "run_id": state.last_run,
+            "tick": iso(state.last_tick),
+            "outcome": state.last_outcome,
+            "ended_at": iso(state.last_ended),
+        },
+        "streak": state.streak,
+    }  # fmt: skip
+
+
+def job_document(job: StoredJob, active: Mapping[str, str], now_s: float) -> dict[str, Any]:
+    """`show`: the row of `list`, the whole spec, and where the job came from."""
+    return job_row(job, active, now_s) | {
+        "spec": asdict(job.spec),
+        "source": job.source,
+        "origin": job.origin,
+        "version": job.version,
+        "parents": [],
+        "children": [],
+        "previous_success": iso(job.state.success_tick),
+        "active": dict(active),
+        "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
+    }
+
+
+def tick_row(job: StoredJob, tick: int) -> dict[str, Any]:
+    """One row of `next`."""
+    return {"name": job.spec.name, "tick": iso(tick)}
+
+
+def schedule_document(
+    expression: str, schedule: Schedule, tz: str, dst: str, ticks: Iterable[int], notes: list[str]
+) -> dict[str, Any]:
+    """`explain`."""
+    return {
+        "expression": expression,
+        "text": schedule.describe(),
+        "timezone": tz,
+        "dst": dst,
+        "next": [iso(tick) for tick in ticks],
+        "warnings": notes,
+    }
+
+
+def beat_row(beat: Heartbeat, now_s: float) -> dict[str, Any]:
+    """One row of `beats`."""
+    claimed = f"{beat.facts.get('won', 0)} ticks claimed"
+    return _process_row(beat, now_s, "holding: the server's clock jumped" if beat.facts.get("holding") else claimed)
+
+
+def worker_row(worker: Heartbeat, now_s: float, run_id: str | None) -> dict[str, Any]:
+    """One row of `workers`; *run_id* is what the worker is busy with."""
+    row = _process_row(worker, now_s, run_id if run_id is not None else worker.facts.get("held"))
+    return row | {"queues": worker.facts.get("queues", [])}
+
+
+def _process_row(heartbeat: Heartbeat, now_s: float, doing: str | None) -> dict[str, Any]:
+    return {
+        "id": heartbeat.id,
+        "host": heartbeat.host,
+        "pid": heartbeat.pid,
+        "started_at": iso(heartbeat.started_at),
+        "heartbeat_age_s": round(max(0.0, now_s - heartbeat.seen_at), 1),
+        "clock_offset_s": heartbeat.facts.get("clock_offset_s"),
+        "doing": doing,
+    }
+
+
+def hold_row(hold: Hold) -> dict[str, Any]:
+    """One row of `drain --list`, and of what a drain holds or lifted."""
+    return {"what": hold.what, "by": hold.by, "since": iso(hold.at), "note": hold.note}
+
+
+def ghost_row(job: StoredJob) -> dict[str, Any]:
+    """One row of `ghosts`."""
+    return {"name": job.spec.name, "origin": job.origin, "source": job.source}
+
+
+def sync_document(report: SyncReport) -> dict[str, Any]:
+    """`sync`: jobs by what became of them, and what was refused."""
+    return {
+        "created": report.created,
+        "changed": report.changed,
+        "same": report.same,
+        "removed": report.removed,
+        "problems": [str(problem) for problem in report.problems],
+    }
+
+
+def crontab_document(report: CrontabReport) -> dict[str, Any]:
+    """`crontab import`: jobs by what became of them, and the lines that could not be carried over."""
+    return {
+        "created": report.created,
+        "changed": report.changed,
+        "same": report.same,
+        "ghosts": report.ghosts,
+        "removed": report.removed,
+        "refused": [{"line": fault.number, "text": fault.text, "reason": fault.reason} for fault in report.faults],
+        "notes": report.notes,
+    }
+
+
+def config_values(config: Config) -> dict[str, Any]:
+    """Each setting by its name, the URL without its password."""
+    values = {item.name: getattr(config, item.name) for item in fields(config) if item.name != "origins"}
+    return values | {"url": config.shown_url}
+
+
+def config_document(config: Config) -> dict[str, Any]:
+    """`config`: each setting and where it came from."""
+    return {name: {"value": value, "origin": config.origin(name)} for name, value in config_values(config).items()}

@@ -1,0 +1,195 @@
+"""Puts right what a claim or an audit found broken, so that no job stays silent for longer than a few seconds.
+
+What was in the way is moved aside, never destroyed; what can be derived is derived again: a template from its
+spec, a mark from the agenda or the ledger, an agenda entry from the mark. What is lost for good is said.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+
+from cronq.clock import boot_s
+from cronq.db.keys import belongs_to_rq
+from cronq.definitions.changes import Changes
+from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.store import MARK_AHEAD_S, JobStore
+from cronq.jobs.stored import AuditedJob, StoredJob
+
+log = logging.getLogger("cronq.beat")
+
+#: Jobs looked through in one audit; all of them in turn, some every few seconds.
+_AUDITED_AT_ONCE = 500
+#: Ticks must not wait longer for it, when all jobs have to be looked at.
+_HURRY_S = 0.5
+_WORDS = {
+    "wrong_type": "one of its keys has a wrong type",
+    "undefined": "its definition is missing",
+    "untemplated": "its template is missing",
+    "unmarked": "its state has no mark",
+    "ahead": "its mark is in the future",
+}
+
+
+class Mender:
+    """Mends one job at a time. *known* are the specs this process's code defines, with place and module."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        changes: Changes,
+        known: Callable[[], Mapping[str, tuple[JobSpec, str, str]]],
+    ) -> None:
+        self.jobs = jobs
+        self.changes = changes
+        self.known = known
+        self._said: dict[str, set[str]] = {}
+
+    def mend(self, name: str, reason: str, now_s: float, key: str = "", kind: str = "") -> bool:
+        """Put the job *name* right after *reason* ("" for the keys all jobs share); whether it can be claimed now.
+
+        *key* and *kind* are what the claim script named: a key, and the type it should have.
+        """
+        if name and isinstance(self.jobs.find([name]).get(name), SpecTooNew):
+            return True  # what is in its way is for processes of that version to judge
+        moved: list[str] = []
+        score = self.jobs.agenda_score(name) if name and key != self.jobs.keys.agenda else None
+        if key.startswith(f"{self.jobs.keys.prefix}:") and kind:
+            moved = self.jobs.set_aside(key, kind, now_s)
+        moved += self.jobs.set_aside_wrong_types(name or None, now_s)
+        if not name:
+            self._say(name, reason, moved)
+            return bool(moved)
+        if not self.jobs.find([name]) and not self.jobs.is_listed(name):  # removed, whatever this process's code says
+            if moved:
+                self._say(name, reason, moved)
+            if self.jobs.drop_ghost(name):
+                log.warning("GHOST job=%s was on the agenda and is no job; taken off", name)
+            return True
+        self._say(name, reason, moved)
+        if belongs_to_rq(key):
+            return False  # RQ's keys are not ours to move: a person has to look
+        try:
+            return self._redefine(name, now_s) and self._remark(name, score, now_s)
+        except SpecTooNew:  # stored by a newer cronq since it was looked at
+            return True
+
+    def quiet(self, names: Iterable[str]) -> None:
+        """These jobs were claimed: say it again should one break again."""
+        if self._said:
+            for name in names:
+                self._said.pop(name, None)
+
+    def _say(self, name: str, reason: str, moved: list[str]) -> None:
+        if reason not in self._said.setdefault(name, set()):  # once, not once a second
+            self._said[name].add(reason)
+            log.error("BROKEN job=%s %s", name or "(all)", reason)
+        for each in moved:
+            log.error("MEND moved %s aside for a week: it had a wrong type or value", each)
+
+    def _redefine(self, name: str, now_s: float) -> bool:
+        """Definition and template, from the stored spec or from this process's code."""
+        stored = self.jobs.find([name]).get(name)
+        try:
+            if isinstance(stored, StoredJob):
+                self.jobs.save(stored.spec, source=stored.source, origin=stored.origin, expected=stored.version)
+                return True
+            if name not in self.known():
+                self._say(name, "its definition is lost or damaged; run `cronq sync`, or add it again", [])
+                return False
+            spec, source, origin = self.known()[name]
+            mark = self.jobs.mark_of(name)
+            if mark is None or mark > now_s + MARK_AHEAD_S:
+                mark = int(now_s)
+            following = spec.schedule.next_after(mark) if spec.schedule is not None else None
+            expected = self.jobs.version_of(name)
+            self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=mark, next_tick=following)
+            return True
+        except SpecTooNew:
+            raise
+        except CronqError as error:
+            self._say(name, str(error), [])
+            return False
+
+    def _remark(self, name: str, score: float | None, now_s: float) -> bool:
+        """The mark and the agenda entry.
+
+        The agenda moves with the mark, so a lost mark was just before what the agenda says; without either the
+        newest tick of the ledger has to do, and without that, now.
+        """
+        job = self.jobs.get(name)
+        schedule, mark = job.spec.schedule, job.state.mark
+        if schedule is None:
+            return True
+        if mark is None or mark > now_s + MARK_AHEAD_S:
+            recorded = self.jobs.newest_recorded_tick(name)
+            candidates = [recorded] if recorded is not None else []
+            if score is not None and now_s - 86400 * 30 < score <= now_s + MARK_AHEAD_S:
+                candidates.append(int(score) - 1)
+            mark = min(max(candidates), int(now_s)) if candidates else int(now_s)
+        self.jobs.restore_mark(name, mark, schedule.next_after(mark))
+        return True
+
+
+class Audit:
+    """A beat's walk through all jobs, some at a time, for damage that no claim would meet."""
+
+    def __init__(self, jobs: JobStore, mender: Mender) -> None:
+        self.jobs = jobs
+        self.mender = mender
+        self.cursors = ("0", "0")
+        self._is_hurried = False  #: the agenda was lost, whole or in part: on to the last job without a rest
+
+    def once(self, now_s: float) -> bool:
+        """Look at the next some hundred jobs, in one round trip when all is well; whether to go on at once.
+
+        When one was missing on the agenda, others will be: then all jobs are looked at, from the first one on.
+        """
+        until_boot = boot_s() + _HURRY_S
+        while True:
+            is_missing = self._look(now_s)
+            if is_missing and not self._is_hurried:
+                self._is_hurried, self.cursors = True, ("0", "0")
+            elif self.cursors[0] == "0":
+                self._is_hurried = False
+            if not self._is_hurried or boot_s() > until_boot:
+                return self._is_hurried
+
+    def _look(self, now_s: float) -> bool:
+        """Look at the next jobs; whether any was missing on the agenda, or too late there."""
+        self.cursors, seen = self.jobs.audit(self.cursors, _AUDITED_AT_ONCE)
+        missing: dict[str, int] = {}
+        for job in seen:
+            if job.what:
+                self.mender.mend(job.name, _WORDS[job.what], now_s)
+            elif (following := self._missing_tick(job, now_s)) is not None:
+                missing[job.name] = following
+        if missing:
+            some = ", ".join(list(missing)[:3])
+            log.warning("MEND %d jobs were missing or too late on the agenda: %s%s",
+                        len(missing), some, " …" if len(missing) > 3 else "")  # fmt: skip
+            self.jobs.reschedule_all(missing)
+        return bool(missing)
+
+    def _missing_tick(self, job: AuditedJob, now_s: float) -> int | None:
+        """Hold the agenda against the mark: the tick the job is to be found with, None when it is.
+
+        An entry too late, or none, would silence the job.
+        """
+        try:
+            schedule = JobSpec.from_json(job.spec, name=job.name).schedule
+        except SpecTooNew:
+            return None
+        except CronqError as error:
+            self.mender.mend(job.name, str(error), now_s)
+            return None
+        if schedule is None:
+            return None
+        if job.mark is None or job.mark > now_s + MARK_AHEAD_S:
+            self.mender.mend(job.name, _WORDS["unmarked" if job.mark is None else "ahead"], now_s)
+            return None
+        following = schedule.next_after(job.mark)
+        if following is not None and (job.score is None or job.score > following + MARK_AHEAD_S):
+            return following
+        return None

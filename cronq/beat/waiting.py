@@ -1,0 +1,52 @@
+"""Finds runs that wait where nobody looks: the list they were in was lost, moved aside or removed.
+
+What wakes a run that waits is told in lists beside the ledger. The ledger knows every run that waits, so whatever
+becomes of those lists, they are made again from it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from redis import Redis
+
+from cronq.beat.open_runs import OpenRuns
+from cronq.db import scripts
+from cronq.db.decode import text
+from cronq.db.keys import RQ_SCHEDULED_JOBS, Keys, belongs_to_rq
+from cronq.interop.rq_scheduler import SetAside
+
+log = logging.getLogger("cronq.beat")
+_MOST_BATCHES = 10
+
+
+class WaitingWalk:
+    """Walks over all waiting runs, some in each pass; *set_aside* moves a key of a wrong type out of the way."""
+
+    def __init__(self, client: Redis, keys: Keys, set_aside: SetAside) -> None:
+        self.keys = keys
+        self.set_aside = set_aside
+        self._runs = OpenRuns(client, keys, "waiting")
+        self._mend: Any = scripts.load(client, "runs/repair_waiting")
+        self._walk: Iterator[list[str] | None] | None = None
+
+    def once(self, now_s: float) -> None:
+        """Put the waiting runs of the next part of the walk where they are looked for; *now_s* is server time."""
+        walk, self._walk = self._walk or self._runs.steps(), None  # an error on the way begins a new walk
+        for batch, run_ids in enumerate(walk, 1):
+            if run_ids:
+                self._look(run_ids, now_s)
+            if run_ids is None or batch >= _MOST_BATCHES:
+                self._walk = walk
+                return
+
+    def _look(self, run_ids: list[str], now_s: float) -> None:
+        keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS]
+        mended, broken = self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids])
+        for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
+            if not belongs_to_rq(key) and self.set_aside(key, kind, now_s):  # its runs are listed in the next walk
+                log.error("MEND moved %s aside for a week: it had a wrong type or value", key)
+        for run_id, what in mended:
+            log.warning("MEND %s was on no list; it waits for its %s", text(run_id), text(what))

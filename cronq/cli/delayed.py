@@ -1,0 +1,110 @@
+"""The verbs about what is due later and is no tick: `delayed`, `reschedule`, `adopt`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from cronq.cli.shared import (
+    as_json,
+    in_utc,
+    instant_option,
+    left,
+    moment,
+    open_app,
+    places,
+    print_json,
+    print_line,
+    print_table,
+    say,
+    suggesting,
+)
+from cronq.clock import parse_duration_s, utc
+
+if TYPE_CHECKING:
+    from cronq.app.app import Cronq
+
+
+def due_option(app: Cronq, delay: str | None, instant: str | None) -> datetime | None:
+    """The moment that --in or --at say, None when neither does. Raises UsageError, BadParameter."""
+    if delay is not None and instant is not None:
+        raise click.UsageError("--in and --at both say when; give one of them")
+    if delay is not None:
+        try:
+            return utc(app.now_s() + parse_duration_s(delay))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--in") from None
+    found = instant_option(instant, "--at")
+    return None if found is None else utc(found)
+
+
+@click.command("delayed")
+@as_json
+@in_utc
+@places
+@click.pass_context
+def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
+    """All that is held back for later, the next one first.
+
+    Delayed runs, jobs that programs gave to rq-scheduler, RQ's own delayed jobs and retries; and what was set aside
+    because it cannot be understood.
+    """
+    app = open_app(ctx)
+    found = app.held_back()
+    if json_:
+        print_json([view.as_json() for view in found])
+        return 0
+    if not found:
+        say("nothing is held back")
+        return 0
+    now_s = app.now_s()
+    zone = "UTC" if utc else app.config.foreign_tz
+    rows = [
+        [
+            moment(view.due_s, zone, now_s), left(view.due_s, now_s), view.kind, view.job or "-",
+            view.repeats or "once", view.queue or "-", view.id, view.note or "",
+        ]
+        for view in found
+    ]  # fmt: skip
+    print_table(["DUE", "LEFT", "KIND", "RUNS", "REPEATS", "QUEUE", "ID", "NOTE"], rows)
+    return 0
+
+
+@click.command("reschedule")
+@click.argument("entry_id", metavar="ID")
+@click.option("--in", "delay", metavar="SPAN", help="So long from now: 5m, 1h30m.")
+@click.option("--at", "instant", metavar="TIME", help="At this moment (ISO 8601; UTC without an offset).")
+@places
+@click.pass_context
+def reschedule_command(ctx: click.Context, entry_id: str, delay: str | None, instant: str | None) -> int:
+    """Change when the delayed run ID is due.
+
+    rq-scheduler's own jobs can be moved as well.
+    """
+    app = open_app(ctx)
+    due = due_option(app, delay, instant)
+    if due is None:
+        raise click.UsageError("say when: --in SPAN or --at TIME")
+    app.reschedule(entry_id, due)
+    return 0
+
+
+@click.command("adopt")
+@click.argument("entry_id", metavar="ID")
+@click.option("--name", metavar="NAME", help="Name of the new job (the name of its function).")
+@click.option("--allow", multiple=True, metavar="MODULE", help="The module of its function; else CRONQ_ALLOW.")
+@places
+@click.pass_context
+def adopt_command(ctx: click.Context, entry_id: str, name: str | None, allow: tuple[str, ...]) -> int:
+    """Turn the repeating job ID of rq-scheduler into a job of cronq, and print its name.
+
+    In one step: it is due next when it would have been, once. Workers need --allow for its module, because no
+    decorator names its function.
+    """
+    app = open_app(ctx, allow=allow)
+    with suggesting(app, entry_id):
+        spec = app.adopt(entry_id, name=name)
+    print_line(spec.name)
+    return 0

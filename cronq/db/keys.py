@@ -1,0 +1,277 @@
+"""Every Redis key cronq touches: its name, type, life and the one module that owns it.
+
+Singular for one thing, plural for a collection. Names of jobs match `[A-Za-z0-9_-]{1,100}`, so `:` is never
+ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
+
+    key                       type    holds                                      owner                 life
+    jobs                      SET     names of all jobs                          jobs.store            permanent
+    job:{name}                HASH    spec (JSON), version, source, modules      jobs.store            permanent
+    job:{name}:state          HASH    mark, pause, streak, last outcomes         jobs.store            permanent
+    job:{name}:template       HASH    an RQ job hash, copied by each claim       jobs.store            permanent
+    agenda                    ZSET    job name by its next tick                  jobs.store            permanent
+    epoch                     STRING  random id; its absence means a new Redis   jobs.store            permanent
+    schema                    STRING  version of this layout                     jobs.store            permanent
+    job:{name}:runs           ZSET    run ids by tick                            runs.store            with the job
+    job:{name}:manual         ZSET    run ids without a tick, by creation        runs.store            with the job
+    job:{name}:active         HASH    open runs of ticks: run id -> its state    runs.store            with the job
+    job:{name}:given          HASH    open runs without a tick, likewise         runs.store            with the job
+    removals                  HASH    removed job -> by whom, when               runs.bulk_stop        permanent
+    removed:{name}:{set}      HASH    its open runs, of that set: to be stopped  runs.bulk_stop        till they are
+    job:{name}:waiting        ZSET    runs that wait for the lock {name}         runs.store            while any waits
+    waiting                   SET     locks that runs wait for                   runs.store            permanent
+    run:{id}                  HASH    one run: tick, state, outcome, reason …    runs.store            30 d from its end
+    dedup:{name}:{tick}       STRING  token of the beat that claimed the tick    runs.claim            an hour
+    stop:{id}                 STRING  who asked the run to stop                  runs.store            a day
+    running                   ZSET    run ids by last heartbeat                  runs.store            permanent
+    refused                   STREAM  ids that workers set aside, and why        runs.store            permanent, capped
+    events                    STREAM  every change of a run or a job, capped     runs.store            permanent
+    holds                     HASH    paused queues, drained hosts and workers   hosts.drain           permanent
+    beats, workers            HASH    process id -> heartbeat (JSON)             hosts.heartbeats      permanent
+    rq-cron                   STRING  the beat that publishes RQ's cron record   interop.rq_cron       70 s
+    fence:{lock}              HASH    last fencing token, last holder            locks.lock            30 d from its use
+    lock:{prefix}:{lock}      STRING  python-redis-lock's own layout             locks.lock            the lock's ttl
+    lock-signal:{prefix}:{l}  LIST    python-redis-lock's wake-up                locks.lock            1 s
+    delayed                   ZSET    run ids of delayed runs by due time        runs.delayed          permanent
+    foreign                   ZSET    RQ jobs not ours at work, by heartbeat     interop.in_progress   permanent
+    aside                     HASH    foreign id -> why it is not served         interop.rq_scheduler  30 days
+    memory                    LIST    what Redis used, and when, newest first    monitor.growth        2 days
+    broken:{key}:{time}       any     a key of a wrong type, moved aside         jobs.store            7 days
+
+`rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test; but for
+`rq:cronq:prefix`, which `hosts.installation` owns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: RQ's own names, as its queue, job, registry and execution modules build them.
+RQ_QUEUES = "rq:queues"
+RQ_CRON_SCHEDULERS = "rq:cron_schedulers"
+#: STRING, permanent, ours: the prefix of the one installation that this database serves. It stands among RQ's keys
+#: because that is what two installations would share.
+RQ_CRONQ_PREFIX = "rq:cronq:prefix"
+#: rq-scheduler's store, a ZSET of RQ job ids by due time, and the lock (STRING) of whoever serves it.
+RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
+RQ_SCHEDULER_LOCK = "rq:scheduler_lock"
+
+#: Field of an RQ job's hash: how often beats have put its id back since it last began.
+PUT_BACKS = "cronq_put_back"
+
+
+def belongs_to_rq(key: str) -> bool:
+    """Whether *key* is RQ's, and so not ours to move or mend."""
+    return key.startswith("rq:")
+
+
+def rq_queue(queue: str) -> str:
+    """LIST of job ids that wait in *queue*."""
+    return f"rq:queue:{queue}"
+
+
+def rq_intermediate(queue: str) -> str:
+    """LIST of job ids popped from *queue* and not yet started."""
+    return f"rq:queue:{queue}:intermediate"
+
+
+def rq_job(run_id: str) -> str:
+    """HASH of one RQ job."""
+    return f"rq:job:{run_id}"
+
+
+def rq_started(queue: str) -> str:
+    """ZSET `job:execution` by expiry: what is being worked on."""
+    return f"rq:wip:{queue}"
+
+
+def rq_scheduled(queue: str) -> str:
+    """ZSET of job ids by due time: what RQ itself holds back for *queue*."""
+    return f"rq:scheduled:{queue}"
+
+
+def rq_scheduler_lock(queue: str) -> str:
+    """STRING: who serves what RQ holds back for *queue*."""
+    return f"rq:scheduler-lock:{queue}"
+
+
+def rq_finished(queue: str) -> str:
+    """ZSET of job ids by expiry."""
+    return f"rq:finished:{queue}"
+
+
+def rq_failed(queue: str) -> str:
+    """ZSET of job ids by expiry."""
+    return f"rq:failed:{queue}"
+
+
+def rq_canceled(queue: str) -> str:
+    """ZSET of job ids by expiry."""
+    return f"rq:canceled:{queue}"
+
+
+def rq_results(run_id: str) -> str:
+    """STREAM of results of one RQ job."""
+    return f"rq:results:{run_id}"
+
+
+def rq_execution(run_id: str, execution_id: str) -> str:
+    """HASH of one execution of one RQ job."""
+    return f"rq:execution:{run_id}:{execution_id}"
+
+
+def rq_executions(run_id: str) -> str:
+    """ZSET of execution ids of one RQ job."""
+    return f"rq:executions:{run_id}"
+
+
+def rq_worker(name: str) -> str:
+    """HASH of one RQ worker."""
+    return f"rq:worker:{name}"
+
+
+def rq_cron_scheduler(name: str) -> str:
+    """HASH of one record of RQ's cron."""
+    return f"rq:cron_scheduler:{name}"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one installation; *prefix* is the first part of each."""
+
+    prefix: str = "cronq"
+
+    @property
+    def jobs(self) -> str:
+        return f"{self.prefix}:jobs"
+
+    def job(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}"
+
+    def state(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:state"
+
+    def template(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:template"
+
+    @property
+    def agenda(self) -> str:
+        return f"{self.prefix}:agenda"
+
+    @property
+    def epoch(self) -> str:
+        return f"{self.prefix}:epoch"
+
+    @property
+    def schema(self) -> str:
+        return f"{self.prefix}:schema"
+
+    def runs(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:runs"
+
+    def manual(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:manual"
+
+    def active(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:active"
+
+    def given(self, name: str) -> str:
+        return f"{self.prefix}:job:{name}:given"
+
+    @property
+    def removals(self) -> str:
+        return f"{self.prefix}:removals"
+
+    def removed(self, name: str, set: str) -> str:
+        """What a removal has made of the set `active` or `given` of a job."""
+        return f"{self.prefix}:removed:{name}:{set}"
+
+    def waiting(self, name: str) -> str:
+        """Runs that wait for the lock *name*, which is the job's own name unless it shares another."""
+        return f"{self.prefix}:job:{name}:waiting"
+
+    @property
+    def waiting_locks(self) -> str:
+        return f"{self.prefix}:waiting"
+
+    def run(self, run_id: str) -> str:
+        return f"{self.prefix}:run:{run_id}"
+
+    def dedup(self, name: str, tick: int) -> str:
+        return f"{self.prefix}:dedup:{name}:{tick}"
+
+    def stop(self, run_id: str) -> str:
+        return f"{self.prefix}:stop:{run_id}"
+
+    @property
+    def running(self) -> str:
+        return f"{self.prefix}:running"
+
+    @property
+    def refused(self) -> str:
+        return f"{self.prefix}:refused"
+
+    @property
+    def events(self) -> str:
+        return f"{self.prefix}:events"
+
+    @property
+    def delayed(self) -> str:
+        return f"{self.prefix}:delayed"
+
+    @property
+    def holder(self) -> str:
+        """What all beats of this installation write into the locks that stock schedulers respect."""
+        return f"cronq beats of {self.prefix}"
+
+    @property
+    def foreign(self) -> str:
+        return f"{self.prefix}:foreign"
+
+    @property
+    def aside(self) -> str:
+        return f"{self.prefix}:aside"
+
+    @property
+    def memory(self) -> str:
+        return f"{self.prefix}:memory"
+
+    @property
+    def holds(self) -> str:
+        return f"{self.prefix}:holds"
+
+    @property
+    def beats(self) -> str:
+        return f"{self.prefix}:beats"
+
+    @property
+    def workers(self) -> str:
+        return f"{self.prefix}:workers"
+
+    @property
+    def rq_cron(self) -> str:
+        return f"{self.prefix}:rq-cron"
+
+    @property
+    def wake(self) -> str:
+        """Channel on which the scripts say that something was queued; losing a message costs a second."""
+        return f"{self.prefix}:wake"
+
+    def fence(self, lock: str) -> str:
+        return f"{self.prefix}:fence:{lock}"
+
+    @property
+    def fences(self) -> str:
+        """Pattern of all fence keys, for SCAN."""
+        return f"{self.prefix}:fence:*"
+
+    def lock_name(self, lock: str) -> str:
+        """What `redis_lock.Lock` is given as a name; it puts `lock:` or `lock-signal:` in front itself."""
+        return f"{self.prefix}:{lock}"
+
+    def lock(self, lock: str) -> str:
+        """The STRING that python-redis-lock keeps for *lock*."""
+        return f"lock:{self.prefix}:{lock}"
+
+    def broken(self, key: str, moment: str) -> str:
+        """Where a key of a wrong type is moved, so that its job can go on and a person can look at it."""
+        return f"{self.prefix}:broken:{key}:{moment}"

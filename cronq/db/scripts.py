@@ -1,0 +1,39 @@
+"""Loads the Lua scripts by name, as `runs/claim`.
+
+Each file in `lua/` says at its head what it takes, what it gives and why it is one step.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from redis import Redis
+    from redis.commands.core import Script
+
+
+#: A line that stands for a function which several scripts have in common.
+_PART = re.compile(r"^--@ (\w+)$", re.MULTILINE)
+
+
+@cache
+def source(name: str) -> str:
+    """The text of `lua/<name>.lua`; a line `--@ part` in it is replaced by `lua/parts/<part>.lua`."""
+    directory = files("cronq") / "lua"
+    text = (directory / f"{name}.lua").read_text()
+    return _PART.sub(lambda found: (directory / "parts" / f"{found[1]}.lua").read_text(), text)
+
+
+def names() -> list[str]:
+    """The names of all scripts, `runs/claim` and so on."""
+    root = files("cronq") / "lua"
+    rooms = [room for room in root.iterdir() if room.is_dir() and room.name != "parts"]
+    return sorted(f"{room.name}/{each.name.removesuffix('.lua')}" for room in rooms for each in room.iterdir())
+
+
+def load(client: Redis, name: str) -> Script:
+    """A callable script bound to *client*; a server that does not know it yet is taught on first use."""
+    return client.register_script(source(name))

@@ -1,0 +1,195 @@
+"""Saving, pausing, resuming and removing jobs, so that no tick fires from before the change and none goes unrecorded.
+
+Each change first closes the ticks that are pending at that moment (no beat was alive, say), then moves the
+mark to that same moment. A tick after it is the business of the job as it is then.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from cronq.clock import iso
+from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
+from cronq.jobs.pause import Pause, check_note
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.store import JobStore
+from cronq.jobs.stored import StoredJob, moment
+from cronq.runs.bulk_stop import BulkStop
+from cronq.runs.claim import Claimer, TickClaim
+from cronq.runs.due import decide
+
+log = logging.getLogger("cronq.jobs")
+
+T = TypeVar("T")
+#: How often a change is tried again when somebody else changed the job in between.
+_TRIES = 8
+
+
+def _check_end(name: str, until_s: float, now_s: float) -> None:
+    """Raise DefinitionError for an end of a pause that is no moment to come: infinity, milliseconds …."""
+    if moment(until_s) is None:
+        problem = f"{until_s!r} is no moment before the year 9999 in epoch seconds; leave it out to pause without end"
+        raise DefinitionError(problem, job=name, field="until")
+    if until_s <= now_s:
+        raise DefinitionError(f"{iso(until_s)} is past; give a moment to come", job=name, field="until")
+
+
+class Changes:
+    """Changes jobs; *now_s* answers server time."""
+
+    def __init__(
+        self,
+        jobs: JobStore,
+        claimer: Claimer,
+        bulk_stop: BulkStop,
+        now_s: Callable[[], float],
+        keep_rows_for_s: float,
+    ) -> None:
+        self.jobs = jobs
+        self.bulk_stop = bulk_stop
+        self.claimer = claimer
+        self.now_s = now_s
+        self.keep_rows_for_s = keep_rows_for_s
+
+    def save(self, spec: JobSpec, *, source: str, origin: str) -> str:
+        """Add or update a job; `created`, `changed` or `same`.
+
+        A changed schedule or catch-up rule begins now; any other change leaves the pending ticks alone, so
+        that a deploy does not cost the catch-up of what fell into it. Raises SpecTooNew for a job of a newer cronq.
+        """
+        return self._retrying(lambda: self._save(spec, source, origin))
+
+    def _save(self, spec: JobSpec, source: str, origin: str) -> str:
+        known = self.jobs.find([spec.name]).get(spec.name)
+        now = int(self.now_s())
+        if isinstance(known, StoredJob) and known.state.mark is not None:
+            if known.spec.when == spec.when:
+                return self.jobs.save(spec, source=source, origin=origin, expected=known.version)
+            known = self._close(known, now, "the job was changed before a beat took it")
+            expected = known.version
+        elif known is None:
+            expected = ""
+        elif isinstance(known, SpecTooNew):
+            raise known
+        else:  # damaged: whatever was there is replaced
+            expected = self.jobs.version_of(spec.name)
+        following = spec.schedule.next_after(now) if spec.schedule is not None else None
+        return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
+
+    def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
+        """From now on ticks are recorded `paused`, until *until_s* (epoch seconds) if given.
+
+        Raises UnknownJob, DefinitionError for an end that is past, or later than all zones can show, and a long note.
+        """
+        check_note(note)
+
+        def change() -> Pause:
+            job = self.jobs.get(name)
+            now = self.now_s()
+            if until_s is not None:
+                _check_end(name, until_s, now)
+            pause = Pause(since=now, by=by, note=note, until=until_s)
+            job = self._close(job, int(now), "the job was paused before a beat took it")
+            self.jobs.set_pause(job, pause)
+            return pause
+
+        return self._retrying(change)
+
+    def resume(self, name: str) -> bool:
+        """Ticks from now on run again; whether it was paused. Those of the pause are recorded `paused`."""
+
+        def change() -> bool:
+            job = self.jobs.get(name)
+            if job.state.pause is None:
+                return False
+            now = int(self.now_s())
+            job = self._close(job, now, "the job was resumed only after it")
+            following = job.spec.schedule.next_after(now) if job.spec.schedule is not None else None
+            self.jobs.set_pause(job, None, mark=max(now, job.state.mark or 0), next_tick=following)
+            return True
+
+        return self._retrying(change)
+
+    def remove(self, name: str, *, by: str) -> int:
+        """Remove a job; how many runs that had not begun were stopped with it. Raises UnknownJob.
+
+        Also one of a newer cronq, whose last ticks are not recorded then: after going back to this version it is the
+        way out. A removal that somebody could not finish is finished, and is no error however often it is asked for.
+        """
+        unfinished: list[int] = []
+
+        def change() -> None:
+            now = self.now_s()
+            stopped = self.bulk_stop.finish_removal(name, now)
+            if stopped is not None:
+                unfinished.append(stopped)
+            job = self.jobs.find([name]).get(name)
+            if isinstance(job, StoredJob):
+                try:
+                    self._close(job, int(now), "the job was removed before a beat took it")
+                except Conflict:
+                    raise
+                except CronqError as error:  # damage must not keep a job that somebody wants to be rid of
+                    log.warning("the last ticks of job %s are not recorded: %s", name, error)
+            elif isinstance(job, SpecTooNew):
+                log.warning("the last ticks of job %s are not recorded: a newer cronq stored it", name)
+            self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s)
+
+        try:
+            self._retrying(change)
+        except UnknownJob:
+            if not unfinished:
+                raise
+        return sum(unfinished) + (self.bulk_stop.finish_removal(name, self.now_s()) or 0)
+
+    def _close(self, job: StoredJob, now: int, words: str) -> StoredJob:
+        """Record every pending tick of *job* as it stands; the job as it is then. Raises Conflict."""
+        if job.state.mark is None:
+            return job
+        for _ in range(1000):  # each turn closes up to a thousand ticks
+            decisions = decide(job.spec, job.state.mark, job.state.pause, now)
+            if not decisions:
+                return job
+            claims = [
+                TickClaim(
+                    job.spec,
+                    job.version,
+                    each if each.outcome == "paused" else each._replace(outcome="missed", reason=words),
+                )
+                for each in decisions
+            ]
+            for answer in self.claimer.claim_due(claims, secrets.token_hex(8), self.now_s()):
+                if answer.code in ("stale", "gone"):
+                    raise Conflict(f"job {job.spec.name!r} was changed by somebody else just now; try again")
+                if answer.code == "broken":
+                    raise CronqError(f"job {job.spec.name!r}: {answer.detail}; a beat moves it aside, then try again")
+            job = replace(job, state=replace(job.state, mark=decisions[-1].tick))
+        return job
+
+    def _retrying(self, change: Callable[[], T]) -> T:
+        for attempt in range(_TRIES):
+            try:
+                return change()
+            except Conflict:
+                if attempt == _TRIES - 1:
+                    raise
+                time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # in step they would meet again and again
+        raise AssertionError("unreachable")
+
+    def restore(self, spec: JobSpec, *, source: str, origin: str) -> str:
+        """Save a job that Redis has lost; one that is there stays as it is. Raises SpecTooNew."""
+        try:
+            self.jobs.get(spec.name)
+            return "same"
+        except UnknownJob:
+            return self.save(spec, source=source, origin=origin)
+        except SpecTooNew:
+            raise
+        except CronqError:
+            return self.save(spec, source=source, origin=origin)

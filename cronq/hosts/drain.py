@@ -1,0 +1,95 @@
+"""What workers are to leave alone: queues that are paused; hosts and workers that are drained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis import Redis
+
+from cronq.db.decode import read_json, text, texts
+from cronq.db.keys import RQ_QUEUES, Keys
+from cronq.errors import BadValue
+from cronq.jobs.pause import check_note
+from cronq.runs.run import Run
+from cronq.runs.store import RunStore
+
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Who holds something, since when (epoch seconds) and why."""
+
+    by: str
+    at: float = 0.0
+    note: str = ""
+    what: str = ""  #: `queue:reports`, `host:box`, `worker:box.12.ab`, `all`
+
+    def __str__(self) -> str:
+        return f"held by {self.by}" + (f": {self.note}" if self.note else "")
+
+    @classmethod
+    def from_json(cls, raw: str, what: str = "") -> Hold:
+        """Read it back; what is damaged still holds."""
+        try:
+            values = read_json(raw)
+            at = float(values["at"])
+            return cls(str(values["by"]), at if 0 <= at < 1e11 else 0.0, str(values["note"]), what)
+        except (BadValue, ValueError, TypeError, KeyError, OverflowError):
+            return cls("somebody", what=what)
+
+
+class Holds:
+    """Sets, lifts and lists holds. Each is one command; workers read them with every look at their queues."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def hold(self, what: str, *, by: str, now_s: float, note: str = "") -> None:
+        """Let workers take nothing of *what* from now on; work that has begun goes on. Raises DefinitionError."""
+        check_note(note)
+        self.client.hset(self.keys.holds, what, json.dumps({"by": by, "at": now_s, "note": note}))
+
+    def lift(self, *whats: str) -> int:
+        """Let workers take it again; how many of them were held. Wakes the workers."""
+        with self.client.pipeline() as pipe:
+            pipe.hdel(self.keys.holds, *whats)
+            pipe.publish(self.keys.wake, "")
+            lifted, _ = pipe.execute()
+        return int(lifted)
+
+    def drain(self, names: tuple[str, ...], workers: set[str], *, by: str, now_s: float, note: str) -> list[str]:
+        """Hold hosts and *workers* by name, without names all of them; what is held by this, as in `Hold.what`."""
+        whats = [f"worker:{name}" if name in workers else f"host:{name}" for name in names] or [ALL]
+        for what in whats:
+            self.hold(what, by=by, now_s=now_s, note=note)
+        return whats
+
+    def end_drains(self, names: tuple[str, ...]) -> list[Hold]:
+        """Lift the holds of these hosts and workers, without names all but those of queues; the holds there were."""
+        found = [hold for hold in self.read() if not hold.what.startswith("queue:")]
+        wanted = [hold for hold in found if not names or hold.what.partition(":")[2] in names]
+        if wanted:
+            self.lift(*(hold.what for hold in wanted))
+        return wanted
+
+    def is_starting(self) -> bool:
+        """Whether some worker has taken an id from a queue and not begun it yet: a hold came too late for it."""
+        queues = [text(queue) for queue in self.client.smembers(RQ_QUEUES)]
+        with self.client.pipeline(transaction=False) as pipe:
+            for queue in queues:
+                pipe.exists(f"{queue}:intermediate")
+            return any(pipe.execute())
+
+    def read(self) -> list[Hold]:
+        """All there are, oldest first."""
+        found = texts(self.client.hgetall(self.keys.holds))
+        return sorted((Hold.from_json(raw, text(what)) for what, raw in found.items()), key=lambda hold: hold.at)
+
+
+def busy_with(runs: RunStore, whats: Sequence[str]) -> list[Run]:
+    """The runs that are at work on what these drains hold."""
+    return [run for run in runs.running() if {f"host:{run.host}", f"worker:{run.worker}", ALL} & set(whats)]

@@ -1,0 +1,61 @@
+"""Which installation a Redis database serves: the names of runs and queues in it bear no prefix of cronq's."""
+
+from __future__ import annotations
+
+from redis import Redis
+from redis.client import Pipeline
+
+from cronq.db.decode import text
+from cronq.db.keys import RQ_CRONQ_PREFIX, Keys
+from cronq.errors import RedisUnfit
+from cronq.hosts.heartbeats import Heartbeat, Hosts
+
+
+class Installation:
+    """The prefix that beats and workers of one Redis database have in common."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self.client = client
+        self.keys = keys
+
+    def settle_in(self) -> list[str]:
+        """Make this database that of our prefix; a warning when it was that of another one that is gone.
+
+        Raises RedisUnfit while another installation has jobs here, or a beat or worker of it is alive: each would take
+        the other's runs from the queues and fail them, and runs of jobs of the same name would be one RQ job.
+        The other's word is judged and replaced in one step; two that begin at once do not both get it.
+        """
+        warnings: list[str] = []
+
+        def take(pipe: Pipeline) -> None:
+            warnings.clear()
+            found = pipe.get(RQ_CRONQ_PREFIX)
+            if found is not None and text(found) != self.keys.prefix:
+                self._refuse_beside(text(found))
+                gone = f"this database served prefix {text(found)!r} before, of which nothing is left"
+                warnings.append(f"{gone}; it serves {self.keys.prefix!r} from now on")
+            pipe.multi()
+            if found is None or warnings:
+                pipe.set(RQ_CRONQ_PREFIX, self.keys.prefix)
+
+        self.client.transaction(take, RQ_CRONQ_PREFIX)
+        return warnings
+
+    def _refuse_beside(self, other: str) -> None:
+        theirs = Keys(other)
+        jobs = self.client.scard(theirs.jobs)
+        hosts = Hosts(self.client, theirs)
+        alive = [each.id for kind in ("beats", "workers") for each in _alive(hosts, kind)]
+        if not jobs and not alive:
+            return
+        what = f"{jobs} jobs" + (f" and {len(alive)} beats and workers" if alive else "")
+        raise RedisUnfit(
+            f"prefix {self.keys.prefix!r}: this Redis database serves the installation with prefix {other!r} ({what}), "
+            "and runs and queues of two would mix; give this one a database number of its own in the URL, "
+            f"or `redis-cli DEL {RQ_CRONQ_PREFIX}` when the other is given up"
+        )
+
+
+def _alive(hosts: Hosts, kind: str) -> list[Heartbeat]:
+    heartbeats, now_s = hosts.read(kind)
+    return [each for each in heartbeats if each.is_alive(now_s)]

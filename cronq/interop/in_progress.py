@@ -1,0 +1,94 @@
+"""RQ jobs that are not cronq's and are at work under our workers: who does them, and what becomes of those whose
+worker vanished. RQ's own tidying is off in our workers, and would take minutes. Owner of the `foreign` key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError, WatchError
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, JobStatus
+
+from cronq.clock import format_duration
+from cronq.db.decode import text
+from cronq.db.faults import is_general
+from cronq.db.keys import Keys, rq_execution, rq_executions, rq_started
+from cronq.interop.rq_jobs import SealedJob, sealed_queue
+
+log = logging.getLogger("cronq.beat")
+
+
+class ForeignWatch:
+    """The list of foreign jobs at work, by last heartbeat; the sweep has those settled that fell silent."""
+
+    def __init__(self, client: Redis, keys: Keys, *, lost_after_s: float) -> None:
+        self.client = client
+        self.keys = keys
+        self.lost_after_s = lost_after_s
+
+    # For workers
+
+    def begins(self, job: Job, execution: str, now_s: float, pipe: Any) -> None:
+        """Say, with what else is in *pipe*, that *job* is being worked on, by server time."""
+        pipe.zadd(self.keys.foreign, {_entry(job, execution): now_s})
+
+    def alive(self, job: Job, execution: str, now_s: float) -> None:
+        """Say that it still is; of no effect when a beat has given it up: another may be working on it."""
+        self.client.zadd(self.keys.foreign, {_entry(job, execution): now_s}, xx=True)
+
+    def over(self, job: Job, execution: str) -> None:
+        """Say that its end is recorded."""
+        self.client.zrem(self.keys.foreign, _entry(job, execution))
+
+    # For beats
+
+    def settle_silent(self, silent: Iterable[bytes]) -> None:
+        """Settle the entries *silent*, which were not heard of for `lost_after`."""
+        for entry in map(text, silent):
+            try:
+                self._settle(entry)
+            except WatchError:
+                continue  # another beat was faster, or its worker is back
+            except Exception as error:  # whatever stands in that hash
+                if isinstance(error, RedisError) and is_general(error):
+                    raise
+                log.error("DAMAGED %s: %s", entry, error)
+                self.client.zrem(self.keys.foreign, entry)
+
+    def _settle(self, entry: str) -> None:
+        execution, job_id, queue_name = entry.split(":", 2)
+        queue = sealed_queue(queue_name, self.client)
+        reason = f"its worker was not heard of for {format_duration(self.lost_after_s)}"
+        watching: Any = self.client.pipeline()
+        with watching as pipe:
+            try:
+                job: Any = SealedJob(job_id, connection=self.client)
+                pipe.watch(job.key)
+                job.refresh()
+            except NoSuchJobError:
+                self.client.zrem(self.keys.foreign, entry)
+                return
+            is_open = job.get_status(refresh=False) == JobStatus.STARTED
+            may_retry = is_open and job.should_retry
+            pipe.multi()
+            if may_retry:
+                job.retry(queue, pipe)
+            elif is_open:
+                job.set_status(JobStatus.FAILED, pipeline=pipe)
+                job._handle_failure(reason, pipe, worker_name=job.worker_name or "")
+            pipe.zrem(rq_started(queue_name), f"{job_id}:{execution}")
+            pipe.delete(rq_execution(job_id, execution))
+            pipe.zrem(rq_executions(job_id), execution)
+            pipe.zrem(self.keys.foreign, entry)
+            pipe.execute()
+        if is_open:
+            log.error("FINISH %s %s %s", job_id, "retrying" if may_retry else "lost", reason)
+            if not may_retry:
+                queue.enqueue_dependents(job)
+
+
+def _entry(job: Job, execution: str) -> str:
+    return f"{execution}:{job.id}:{job.origin}"

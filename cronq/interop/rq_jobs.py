@@ -1,0 +1,240 @@
+"""An RQ job that somebody holds back for later: what the beat reads of it, the meta in which rq-scheduler keeps its
+repetition, and how its pickles are carried without being opened."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Queue
+from rq.exceptions import NoSuchJobError
+from rq.job import Job, parse_job_id
+
+from cronq.db.decode import read_json, text
+from cronq.db.keys import rq_job
+from cronq.errors import CronqError
+from cronq.interop.pickles import MOST_META, load_plain, read_data
+from cronq.interop.repeats import Repetition, read_repetition
+from cronq.safetext import storable
+
+log = logging.getLogger("cronq.worker")
+
+#: RQ allows no other characters in the id of a job.
+_ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_MOST_SHOWN = 60
+_LONGEST_S = 10**10
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """One entry of rq-scheduler's store, or of RQ's registry of a queue; all as it was read."""
+
+    id: bytes
+    score: str
+    queue_of_registry: str = ""  #: "" in rq-scheduler's store
+    state: str = ""  #: of the run, when it is one of ours
+    is_there: bool = True  #: its RQ job
+    trouble: str = ""
+    meta: bytes = b""
+    queue: str = ""
+    status: str = ""
+    is_stale: bool = False  #: it was queued or started long ago
+    ttl_s: int | None = None
+    at_front: bool = False
+    needs: Sequence[str] = ()  #: RQ jobs that must have finished first
+
+    @property
+    def shown_id(self) -> str:
+        """The id as text, of junk only its beginning."""
+        words = text(self.id)
+        return words if len(words) <= 2 * _MOST_SHOWN else words[:_MOST_SHOWN] + "…"
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether it can never have been the id of an RQ job."""
+        return not self.id or not _ID.issuperset(self.id) or len(self.id) > 1000
+
+    @classmethod
+    def from_reply(cls, reply: Sequence[Any], stale_before_s: float) -> HeldBack:
+        """One entry of `lua/interop/read_due.lua`'s answer; what cannot be read becomes its `trouble`."""
+        entry_id = reply[1] if isinstance(reply[1], bytes) else str(reply[1]).encode()
+        store, score, state, there = text(reply[0]), text(reply[2]), text(reply[3]), text(reply[4])
+        found = cls(entry_id, score, store, state, there == "yes")
+        if there not in ("yes", ""):
+            return replace(found, trouble=f"its RQ job is {there}")
+        meta, (origin, status, queued, started, ended, ttl, front, front_again, needs) = (
+            reply[5],
+            map(text, reply[6:15]),
+        )
+        try:
+            return replace(
+                found,
+                meta=meta if isinstance(meta, bytes) else str(meta).encode(),
+                queue=store or origin,
+                status=status,
+                is_stale=_is_before(started if status == "started" else queued, stale_before_s),
+                ttl_s=_life(ttl),
+                at_front=front == "1" or (bool(store) and front_again == "1" and bool(ended)),
+                needs=_ids(needs),
+            )
+        except Exception as error:  # whatever somebody wrote there: it hides no other entry
+            return replace(found, trouble=storable(f"its RQ job cannot be read ({error})", 200))
+
+
+def _life(words: str) -> int | None:
+    """A life in seconds, None for no end. Raises ValueError for one that Redis would refuse."""
+    life = int(words or 0)
+    if life > _LONGEST_S:
+        raise ValueError(f"ttl {words[:40]}")
+    return life if life > 0 else None
+
+
+def _ids(words: str) -> tuple[str, ...]:
+    """The ids of other RQ jobs. Raises ValueError, BadValue."""
+    found = read_json(words) if words else []
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"dependency_ids {words[:40]}")
+    return tuple(found)
+
+
+def _is_before(stamp: str, moment_s: float) -> bool:
+    """Whether RQ's time *stamp* lies before *moment_s*; one that cannot be read does."""
+    try:
+        found = datetime.fromisoformat(stamp)
+    except ValueError:
+        return True
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() < moment_s
+
+
+@dataclass(frozen=True)
+class Meta:
+    """The meta of an RQ job, and the repetition in it."""
+
+    values: Mapping[str, Any]
+    repetition: Repetition
+    is_json: bool
+
+
+def read_meta(raw: bytes) -> Meta:
+    """Read a meta, executing nothing. Raises CronqError when it names more than data, or means nothing."""
+    if not raw:
+        return Meta({}, Repetition(), False)
+    if len(raw) > MOST_META:
+        raise CronqError(f"its meta is larger than {MOST_META:,} bytes")
+    is_json = raw[:1] == b"{"
+    try:
+        values = read_json(raw) if is_json else load_plain(raw)
+    except CronqError as error:
+        raise CronqError(f"its meta: {error}") from None
+    if not isinstance(values, dict):
+        raise CronqError("its meta is not a mapping")
+    return Meta(values, read_repetition(values), is_json)
+
+
+def dump_meta(meta: Meta, *, left: int) -> bytes:
+    """The meta with *left* runs to go, in the form it was read."""
+    values = {**meta.values, "repeat": left}
+    return json.dumps(values).encode() if meta.is_json else pickle.dumps(values, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+class Sealed:
+    """Bytes of a pickle that nobody has opened."""
+
+    def __init__(self, raw: bytes) -> None:
+        self.raw = raw
+
+
+class SealedSerializer:
+    """What RQ's code in the parent reads and writes pickles with: it opens none."""
+
+    @staticmethod
+    def loads(raw: bytes) -> Any:
+        """Keep the bytes."""
+        return Sealed(raw)
+
+    @staticmethod
+    def dumps(value: Any) -> bytes:
+        """The bytes as they came; what RQ itself makes (a `Retry`) is written as RQ does."""
+        return value.raw if isinstance(value, Sealed) else pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+class SealedJob(Job):
+    """An RQ job as RQ's own code reads and writes it in a process that opens nothing: its call stays as Redis has it.
+
+    Few bytes may stand for more than this machine has memory. Its webhooks are not sent by that code.
+    """
+
+    stored_data: bytes = b""  #: the call, compressed by whoever queued it
+
+    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
+        super().__init__(id, connection=connection, serializer=serializer or SealedSerializer)
+
+    def restore(self, raw_data: Any) -> None:
+        """Take over what stands in Redis. Raises NoSuchJobError, and whatever RQ raises for damage."""
+        fields = {key if isinstance(key, bytes) else key.encode(): value for key, value in raw_data.items()}
+        if b"data" not in fields:
+            raise NoSuchJobError(f"No such job: {self.id}")
+        fields.pop(b"exc_info", None)  # compressed too, of an earlier attempt; nothing here asks for it
+        super().restore({**fields, b"data": b""})
+        self.stored_data = fields[b"data"]
+
+    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
+        """What is saved; the call as it was read."""
+        return {**super().to_dict(include_meta, include_result), "data": self.stored_data}
+
+    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
+        """Nothing: `foreign_webhooks` sends them, from a child."""
+
+    @classmethod
+    def fetch_many(cls, job_ids: Iterable[str], connection: Redis, serializer: Any = None) -> list[Job | None]:
+        """The RQ jobs *job_ids*, None for each that is gone or damaged: one must not keep the others back."""
+        found: list[Job | None] = []
+        for job_id in job_ids:
+            try:
+                found.append(cls.fetch(job_id, connection=connection, serializer=serializer))
+            except (RedisError, OSError):
+                raise
+            except Exception as error:  # damage raises whatever it likes
+                if not isinstance(error, NoSuchJobError):
+                    log.error("DAMAGED %s: %s", job_id, error)
+                found.append(None)
+        return found
+
+
+def fetch_job(job_id: str, client: Redis) -> SealedJob:
+    """The RQ job *job_id*, its pickles unopened. Raises whatever RQ raises for one that is gone or damaged."""
+    job = SealedJob(parse_job_id(job_id), connection=client)
+    job.restore(client.hgetall(rq_job(job.id)))
+    return job
+
+
+def open_job(job_id: str, client: Redis, serializer: Any) -> Job:
+    """The RQ job *job_id* for the child that runs it: its pickles are read by *serializer*.
+
+    Raises PickleRefused for a call that unpacks to more than any call, and whatever RQ raises.
+    """
+    fields: dict[Any, Any] = client.hgetall(rq_job(job_id))
+    data = read_data(fields.get(b"data", b""))
+    fields.pop(b"exc_info", None)
+    job = Job(parse_job_id(job_id), connection=client, serializer=serializer)
+    job.restore({**fields, b"data": b""})
+    job.data = data
+    return job
+
+
+def sealed_queue(name: str, client: Redis) -> Queue:
+    """RQ's queue *name*, for RQ's own code in a parent: it opens no pickle and unpacks no bomb."""
+    return Queue(name, connection=client, job_class=SealedJob, serializer=SealedSerializer)
+
+
+def release_dependents(client: Redis, queue: str, job_id: str) -> None:
+    """Queue the RQ jobs that waited for *job_id* alone, as RQ's worker does after each job."""
+    job = SealedJob(job_id, connection=client)
+    sealed_queue(queue, client).enqueue_dependents(job)

@@ -1,0 +1,117 @@
+"""What is held back for later, as people look at it: delayed runs, rq-scheduler's jobs, RQ's own, what was put aside.
+
+Reading changes nothing, and nothing that is read is executed.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from cronq.clock import iso
+from cronq.db.decode import text
+from cronq.db.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
+from cronq.errors import CronqError
+from cronq.interop.pickles import read_function
+from cronq.interop.rq_jobs import read_meta
+from cronq.interop.rq_scheduler import put_aside
+
+_MOST = 10_000
+#: What can be shown as a time; others write any number.
+_EARLIEST_S, _LATEST_S = 0.0, 253402300799.0
+
+
+@dataclass(frozen=True)
+class HeldBackView:
+    """One thing that is held back; `kind` is `run` (ours), `rq-scheduler`, `rq`, or `aside` (it is not served)."""
+
+    id: str
+    kind: str
+    job: str | None  #: the job's name, or the function that is called
+    queue: str | None
+    due_s: float | None
+    repeats: str | None  #: `every 60s, 3 left`, a cron string, None: once
+    note: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable keys of `delayed --json`."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "job": self.job,
+            "queue": self.queue,
+            "due": iso(self.due_s),
+            "repeats": self.repeats,
+            "note": self.note,
+        }
+
+
+def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
+    """All of it, the next one first, what was put aside last."""
+    queues = sorted(text(each).removeprefix(rq_queue("")) for each in client.smembers(RQ_QUEUES))
+    with client.pipeline(transaction=False) as pipe:
+        pipe.zrange(RQ_SCHEDULED_JOBS, 0, _MOST, withscores=True)
+        for queue in queues:
+            pipe.zrange(rq_scheduled(queue), 0, _MOST, withscores=True)
+        stores = pipe.execute(raise_on_error=False)
+    found: list[HeldBackView] = []
+    for queue, store in zip(["", *queues], stores, strict=True):
+        if isinstance(store, list):
+            found += _views(client, keys, queue, [(text(entry_id), float(score)) for entry_id, score in store])
+        else:
+            found.append(_unreadable(rq_scheduled(queue) if queue else RQ_SCHEDULED_JOBS, queue, store))
+    found.sort(key=lambda view: (math.inf if view.due_s is None else view.due_s, view.id))
+    try:
+        return found + [_aside(entry_id, facts) for entry_id, facts in put_aside(client, keys)]
+    except ResponseError as error:
+        return [*found, _unreadable(keys.aside, "", error)]
+
+
+def _unreadable(key: str, queue: str, error: object) -> HeldBackView:
+    """A store that somebody replaced by a key of another type: it hides nothing else, and is not taken for empty."""
+    return HeldBackView(key, "aside", None, queue or None, None, None, f"cannot be read: {error}")
+
+
+def _aside(entry_id: str, facts: dict[str, Any]) -> HeldBackView:
+    return HeldBackView(
+        entry_id, "aside", None, str(facts.get("store") or "") or None, None, None, str(facts["reason"])
+    )
+
+
+def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float]]) -> list[HeldBackView]:
+    with client.pipeline(transaction=False) as pipe:
+        for entry_id, _ in entries:
+            pipe.hmget(keys.run(entry_id), "job", "queue", "reason")
+            pipe.hmget(rq_job(entry_id), "data", "origin", "meta")
+        replies = pipe.execute(raise_on_error=False)
+    found = []
+    for (entry_id, score), row, fields in zip(entries, replies[::2], replies[1::2], strict=True):
+        due_s = score if _EARLIEST_S <= score <= _LATEST_S else None
+        if isinstance(row, list) and row[0] is not None:
+            job, of, reason = (text(value) if value is not None else None for value in row)
+            found.append(HeldBackView(entry_id, "run", job, of, due_s, None, reason))
+        else:
+            view = _foreign(entry_id, due_s, queue, fields)
+            found.append(
+                view if due_s is not None else replace(view, note=f"{score:g} is no time; reschedule or stop it")
+            )
+    return found
+
+
+def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> HeldBackView:
+    kind = "rq" if queue else "rq-scheduler"
+    if not isinstance(fields, list) or fields[0] is None:
+        return HeldBackView(entry_id, kind, None, queue or None, due_s, None, "its RQ job does not exist")
+    data, origin, raw = fields
+    function = repeats = note = None
+    try:
+        function, _ = read_function(data)
+        repetition = str(read_meta(raw or b"").repetition) if not queue else "once"
+        repeats = None if repetition == "once" else repetition
+    except CronqError as error:
+        note = str(error)
+    return HeldBackView(entry_id, kind, function, queue or text(origin or b"") or None, due_s, repeats, note)

@@ -1,0 +1,235 @@
+"""The options of a job in one table, and what each may be: looked at when a job is registered, its ranges again when a
+spec is read back.
+
+Each check takes the options by name, as they were given, and raises DefinitionError with the field.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+from cronq.clock import MOST_DURATION_S, format_duration, parse_duration_s
+from cronq.errors import DefinitionError
+from cronq.jobs.arguments import dump_args, short
+from cronq.jobs.command_options import check_surroundings
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
+#: Run ids are `<job>-<tick>` and `<job>-m<8 hex>`: a job's own name must not look like one of them.
+_LIKE_A_RUN = re.compile(r".*-(\d{8}T\d{6}Z|m[0-9a-f]{8})")
+_QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
+
+CATCHUP = ("latest", "skip", "all")
+OVERLAP = ("skip", "allow")
+ON_LOST = ("fail", "rerun")
+AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
+#: With more rows or runs than this one job would hold up the others.
+_MOST_KEPT = 100_000
+_YEAR_S = 366 * 86400
+
+
+class Kind(Enum):
+    """What the value of an option is."""
+
+    TEXT = "text"
+    WORD = "one of a few words"
+    DURATION = "a span of time, in seconds when it is stored"
+    NUMBER = "a whole number"
+    FLAG = "true or false"
+    PAIRS = "names with values"
+    LIST = "several words"
+    OTHER = "what a check of its own looks at"
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a job; its default is that of `JobSpec`.
+
+    *least* and *most* bound a number, a duration in seconds, or the length of a text. *help* is that of `cronq add`,
+    which has no flag for an option without one.
+    """
+
+    name: str
+    kind: Kind
+    help: str = ""
+    metavar: str = ""
+    words: tuple[str, ...] = ()  #: what may be given; of `dst` the schedule knows
+    least: float = 0
+    most: float = MOST_DURATION_S
+    may_be_auto: bool = False
+    is_one_line: bool = False
+
+
+_T, _D, _N = Kind.TEXT, Kind.DURATION, Kind.NUMBER
+#: Every option of a job but its name and its function, in the order of `cronq add --help`.
+OPTIONS: tuple[Option, ...] = (
+    Option("cron", _T, "When, as a cron expression.", "EXPR"),
+    Option("every", _D, "When, as an interval: 90s, 5m, 1d.", "SPAN"),
+    Option("at", _T, "With whole days: at what time.", "HH:MM"),
+    Option("tz", _T, "IANA name of the zone.", "ZONE"),
+    Option("dst", _T, "When clocks change: debian, skip or both.", "RULE"),
+    Option("command", Kind.OTHER),
+    Option("args", Kind.OTHER),
+    Option("kwargs", Kind.OTHER),
+    Option("shell", Kind.OTHER, "Give CMD, one text, to /bin/sh."),
+    Option("env", Kind.PAIRS, "A variable of its environment; may be repeated.", "K=V"),
+    Option("cwd", Kind.OTHER, "Directory it starts in, an absolute path.", "DIR"),
+    Option("run_as", Kind.OTHER, "Run as this user, never as another; needs a worker that can.", "USER"),
+    Option("stdin", Kind.OTHER, "What it reads.", "TEXT"),
+    Option("queue", Kind.OTHER, "Queue.", "NAME"),
+    Option("timeout", _D, "End it after this.", "SPAN", least=1, most=_YEAR_S),
+    Option("grace", _D, "From TERM to KILL.", "SPAN", most=3600),
+    Option("on_lost", Kind.WORD, "When its worker vanishes: fail or rerun.", "RULE", words=ON_LOST),
+    Option("max_crashes", _N, "With --on-lost rerun: so many vanished workers end it.", "N", least=1, most=_MOST_KEPT),
+    Option("at_most_once", Kind.FLAG, "Never start a run a second time, whoever puts it back."),
+    Option("ttl", _D, "Latest start after its time, else `expired`.", "SPAN", least=1),
+    Option("catchup", Kind.WORD, "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
+    Option("window", _D, "How old a missed tick may be to be caught up.", "SPAN"),
+    Option("max_catchup", _N, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
+    Option("overlap", Kind.WORD, "While an earlier run is there: skip or allow.", "RULE", words=OVERLAP),
+    Option("exclusive", Kind.FLAG, "Hold the job's lock while it runs, on all hosts."),
+    Option("lock", _T, "With --exclusive: which lock.", "NAME", is_one_line=True),
+    Option("result_ttl", _D, "Life of RQ's record of a success.", "SPAN", least=60, may_be_auto=True),
+    Option("failure_ttl", _D, "Life of RQ's record of a failure.", "SPAN", least=60, may_be_auto=True),
+    Option("keep", _N, "Rows of history.", "N", least=10, most=_MOST_KEPT),
+    Option("description", _T, "What it is for.", "TEXT", most=10_000),
+    Option("owner", _T, "Whom to ask.", "TEXT", most=1_000, is_one_line=True),
+    Option("runbook", _T, "What to do when it fails.", "TEXT", most=1_000, is_one_line=True),
+    Option("tags", Kind.LIST, "May be repeated.", "WORD"),
+)
+#: What may stand for an option that is one of a few words; of `dst` the schedule knows.
+WORDS = {option.name: option.words for option in OPTIONS if option.kind is Kind.WORD}
+AUTOMATIC = tuple(option.name for option in OPTIONS if option.may_be_auto)
+DURATIONS = tuple(option.name for option in OPTIONS if option.kind is Kind.DURATION)
+
+
+def check_name(name: object) -> None:
+    """Raise DefinitionError unless *name* can name a job: RQ's job ids allow no other characters."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise DefinitionError(
+            f"{name!r} is not a job name; use 1 to 100 of the characters A-Z a-z 0-9 _ -", field="name"
+        )
+    if _LIKE_A_RUN.fullmatch(name):
+        raise DefinitionError(f"{name!r} ends like the id of a run; choose another ending", field="name")
+
+
+def duration(key: str, value: str | float | timedelta) -> float:
+    """The option *key* in seconds, however it was written. Raises DefinitionError."""
+    try:
+        return parse_duration_s(value)
+    except ValueError as error:
+        raise DefinitionError(str(error), field=key) from None
+
+
+def check_words(values: dict[str, Any]) -> None:
+    """Options that are one of a few words, or true or false."""
+    for key, allowed in WORDS.items():
+        if key in values and values[key] not in allowed:
+            raise DefinitionError(f"{values[key]!r} is not one of {', '.join(allowed)}", field=key)
+    for option in OPTIONS:
+        if option.kind is Kind.FLAG and option.name in values and type(values[option.name]) is not bool:
+            raise DefinitionError(f"{values[option.name]!r} is neither True nor False", field=option.name)
+
+
+def check_numbers(values: dict[str, Any]) -> None:
+    """The queue, and options that are whole numbers."""
+    queue = values.get("queue", "default")
+    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
+        raise DefinitionError(f"{queue!r} is not a queue name; use A-Z a-z 0-9 _ . -", field="queue")
+    for option in OPTIONS:
+        if option.kind is not Kind.NUMBER or option.name not in values:
+            continue
+        value = values[option.name]
+        if type(value) is not int or not option.least <= value <= option.most:
+            problem = f"{short(value)} is not a whole number from {option.least:,} to {option.most:,}"
+            raise DefinitionError(problem, field=option.name)
+
+
+def check_texts(values: dict[str, Any]) -> None:
+    """Options that are text or, like `tags`, lists of words."""
+    tags = values.get("tags", ())
+    if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
+        raise DefinitionError(f"{short(tags)} is not a list of words", field="tags")
+    values["tags"] = tuple(tags)
+    texts = [
+        (option, value)
+        for option in OPTIONS
+        if option.kind is Kind.TEXT
+        if (value := values.get(option.name)) is not None
+    ]
+    for option, value in texts:
+        if not isinstance(value, str):
+            raise DefinitionError(f"{short(value)} is not text", field=option.name)
+        if len(value) > option.most:
+            problem = f"{len(value):,} characters, and {option.most:,} are allowed; link to the rest"
+            raise DefinitionError(problem, field=option.name)
+        if option.is_one_line and any(ord(char) < 32 for char in value):
+            raise DefinitionError(f"{value!r} has a line break or control character", field=option.name)
+
+
+def check_work(values: dict[str, Any]) -> None:
+    """What it runs: a function with JSON arguments, or a command; settled in place."""
+    _settle_arguments(values)
+    check_program(values)
+    for key in ("args", "kwargs"):
+        if values.get("command") is not None and values[key]:
+            problem = f"{short(values[key])}; a command takes its arguments in its own list, put them there"
+            raise DefinitionError(problem, field=key)
+
+
+def check_program(values: dict[str, Any]) -> None:
+    """A function or a command, and what a command is given; settled in place."""
+    command = values.get("command")
+    if (command is None) == (values.get("function") is None):
+        given = "nothing to run" if command is None else short(command)
+        raise DefinitionError(f"{given}; a job runs either a function or a command", field="command")
+    check_surroundings(values)
+    if command is not None:
+        values["command"] = _checked_command(command, shell=bool(values.get("shell")))
+
+
+def _settle_arguments(values: dict[str, Any]) -> None:
+    args, kwargs = values.get("args"), values.get("kwargs")
+    if args is not None and not isinstance(args, list | tuple):
+        raise DefinitionError(f"{short(args)} is not a list; write args=[...]", field="args")
+    if kwargs is not None and not isinstance(kwargs, dict):
+        raise DefinitionError(f"{short(kwargs)} is not a mapping; write kwargs={{...}}", field="kwargs")
+    if not all(isinstance(key, str) for key in kwargs or ()):
+        raise DefinitionError(f"{short(kwargs)}: the names of keyword arguments are text", field="kwargs")
+    # As they will arrive in the job, and independent of lists that the caller may go on changing.
+    values["args"], values["kwargs"] = json.loads(dump_args(tuple(args or ()), kwargs or {}))
+    values["args"] = tuple(values["args"])
+
+
+def _checked_command(command: Any, *, shell: bool) -> tuple[str, ...]:
+    if isinstance(command, str):
+        if not shell:
+            raise DefinitionError(
+                f"{short(command)} is one text; give a list of arguments, or shell=True", field="command"
+            )
+        command = (command,)
+    listed = isinstance(command, list | tuple) and all(isinstance(word, str) and "\0" not in word for word in command)
+    if not listed or not command or not command[0].strip():
+        raise DefinitionError(
+            f"{short(command)} is not a list of words of which the first is a program", field="command"
+        )
+    if shell and len(command) != 1:
+        raise DefinitionError(f"{short(command)}: with a shell the command is one line of text", field="command")
+    return tuple(command)
+
+
+def check_span(option: Option, value: float) -> None:
+    """Refuse a duration that is none, or not within the bounds of *option*."""
+    if not 0 <= value < MOST_DURATION_S:
+        raise DefinitionError(f"{short(value)} is not a duration between 0 and 3,000 years", field=option.name)
+    if option.least <= value <= option.most:
+        return
+    least = format_duration(option.least)
+    if option.most == MOST_DURATION_S:
+        raise DefinitionError(f"{format_duration(value)} is too short; use at least {least}", field=option.name)
+    problem = f"{format_duration(value)} is out of range; use from {least} to {format_duration(option.most)}"
+    raise DefinitionError(problem, field=option.name)

@@ -1,0 +1,330 @@
+"""A job as a value: its name, what it runs, when, and how. Checked once, on the way in; no Redis here."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+from cronq.db.decode import read_json
+from cronq.errors import BadValue, DefinitionError, SpecTooNew
+from cronq.jobs.arguments import check_size, dump_args, short
+from cronq.jobs.options import (
+    AUTO,
+    AUTOMATIC,
+    CATCHUP,
+    DURATIONS,
+    NAME,
+    ON_LOST,
+    OPTIONS,
+    OVERLAP,
+    WORDS,
+    Kind,
+    check_name,
+    check_numbers,
+    check_program,
+    check_span,
+    check_texts,
+    check_words,
+    check_work,
+    duration,
+)
+from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule
+from cronq.schedule.zone import find_zone
+
+__all__ = ["AUTO", "CATCHUP", "ON_LOST", "OVERLAP", "SPEC_LAYOUT", "JobSpec", "check_name", "dump_args", "make_spec"]
+
+#: Options that the design names and this version does not have, with the only value it can honour.
+NOT_BUILT: dict[str, object] = {
+    "retries": 0,
+    "retry_delay": None,
+    "backoff": None,
+    "depends_on": None,
+    "after": None,
+    "backfill": False,
+    "on": None,
+    "on_all": None,
+    "priority": None,
+    "leases": None,
+    "limits": None,
+    "serializer": "json",
+}
+_OVERLAP_NOT_BUILT = ("queue", "latest", "replace")
+#: The longest spec that is read: arguments may be of `CRONQ_MAX_ARGS`, at most 100 MB.
+_MOST_SPEC = 200_000_000
+
+#: Since which layout a stored spec may have a field, or a word of an option: `"field"` or `"option=word"`. What is not
+#: named is of layout 1. Whoever adds a field or a word, or gives an old one another meaning, raises SPEC_LAYOUT and
+#: writes it down here: so a process of the release before can tell, without parsing, that it must leave the job alone,
+#: and goes on with all jobs that use nothing new.
+SPEC_LAYOUT = 1
+SINCE: dict[str, int] = {}
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Everything that is stored of a job. All durations are seconds.
+
+    Make one with `make_spec`, which checks; the constructor believes what it is given.
+    """
+
+    name: str
+    function: str | None = None  #: `module:qualname`, looked up in the worker's registry, never imported from here
+    command: tuple[str, ...] | None = None  #: an argument list, or one shell line when `shell`
+    shell: bool | str = False  #: True is /bin/sh, text the path of another
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str | None = None
+    run_as: str | None = None  #: a user by name; None is whoever the worker is
+    stdin: str | None = None  #: what the command reads; None is nothing
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    cron: str | None = None
+    every: float | None = None
+    at: str | None = None
+    tz: str = "UTC"
+    dst: str = "debian"
+    catchup: str = "latest"
+    window: float = 86400.0
+    max_catchup: int = 100
+    ttl: float | None = None
+    overlap: str = "skip"
+    exclusive: bool = False
+    lock: str | None = None
+    timeout: float = 3600.0
+    grace: float = 10.0
+    on_lost: str = "fail"
+    max_crashes: int = 3
+    at_most_once: bool = False
+    queue: str = "default"
+    result_ttl: float | str = AUTO
+    failure_ttl: float | str = AUTO
+    keep: int = 1000
+    description: str = ""
+    owner: str = ""
+    runbook: str = ""
+    tags: tuple[str, ...] = ()
+
+    @cached_property
+    def schedule(self) -> Schedule | None:
+        """When it is due; None for a job that is only run by hand. Raises ScheduleError."""
+        if self.cron is None and self.every is None and self.at is None:
+            return None
+        return parse_schedule(cron=self.cron, every=self.every, at=self.at, tz=self.tz, dst=self.dst, seed=self.name)
+
+    @property
+    def lock_name(self) -> str | None:
+        """The lock a run holds, None when runs need none."""
+        if not self.exclusive:
+            return None
+        return self.lock or self.name
+
+    @property
+    def when(self) -> tuple[object, ...]:
+        """What decides which ticks run: a change here is an edit, before which no tick fires."""
+        return (self.cron, self.every, self.at, self.tz, self.dst, self.catchup, self.window, self.max_catchup)
+
+    @property
+    def args_json(self) -> str:
+        """The arguments as they travel to the worker: `[[args…], {kwargs…}]`."""
+        return dump_args(self.args, self.kwargs)
+
+    def args_for_run(self, given_json: str | None, most: int) -> str:
+        """The arguments of one run as JSON, the job's own unless others are given: whatever makes a run asks here.
+
+        Raises DefinitionError for more than *most* bytes.
+        """
+        args_json = given_json if given_json is not None else self.args_json
+        check_size(args_json, most, job=self.name)
+        return args_json
+
+    def to_json(self) -> str:
+        """One line, keys sorted, defaults left out: equal specs give equal text."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        changed = {key: value for key, value in values.items() if value != _DEFAULTS[key]}
+        return json.dumps(changed, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+    @property
+    def layout(self) -> int:
+        """The first layout that had all that this spec uses; a process that knows an older one cannot act on it."""
+        used = [(key, value) for key in _DEFAULTS if (value := getattr(self, key)) != _DEFAULTS[key]] if SINCE else []
+        return max((max(SINCE.get(key, 1), SINCE.get(f"{key}={value}", 1)) for key, value in used), default=1)
+
+    @classmethod
+    def from_json(cls, text: str, *, name: str | None = None, layout: int = 1) -> JobSpec:
+        """Read `to_json` back, as it was stored with *layout* under *name* (None: whatever it says itself).
+
+        Raises SpecTooNew for what a newer version stored, DefinitionError for what none can have.
+        """
+        if layout > SPEC_LAYOUT:
+            raise SpecTooNew(name or "?", f"in layout {layout}, and this one knows {SPEC_LAYOUT}")
+        try:
+            values = read_json(text, most=_MOST_SPEC)
+        except BadValue as error:
+            raise _damaged(str(error), name) from error
+        if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+            raise _damaged("it has no name", name)
+        if name is not None and values["name"] != name:
+            raise _damaged(f"it is that of {short(values['name'])}", name)
+        try:
+            spec = _stored(values)
+        except DefinitionError as error:
+            raise _damaged(error.problem, values["name"], error.field) from error
+        _refuse_newer(values)
+        return spec
+
+
+def _damaged(problem: str, name: str | None, key: str | None = None) -> DefinitionError:
+    return DefinitionError(f"the stored spec is damaged ({problem}); run `cronq sync` again", job=name, field=key)
+
+
+_DEFAULTS: dict[str, Any] = {
+    item.name: {} if item.name in ("env", "kwargs") else item.default for item in fields(JobSpec)
+}
+_ABSENT = type(None)
+#: What JSON may hold for a field of each type; the words are the annotations above.
+_STORED_AS: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "str | None": (str, _ABSENT),
+    "bool": (bool,),
+    "bool | str": (bool, str),
+    "int": (int,),
+    "float": (int, float),
+    "float | None": (int, float, _ABSENT),
+    "float | str": (int, float, str),
+    "tuple[str, ...]": (list,),
+    "tuple[str, ...] | None": (list, _ABSENT),
+    "tuple[Any, ...]": (list,),
+    "dict[str, Any]": (dict,),
+    "dict[str, str]": (dict,),
+}
+_TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
+_STORED_WORDS = {**WORDS, "dst": DST_RULES, **dict.fromkeys(AUTOMATIC, (AUTO,))}
+
+
+def _stored(values: dict[str, Any]) -> JobSpec:
+    """The spec of a stored mapping, what this version does not know left out. Raises DefinitionError for damage."""
+    known = {key: value for key, value in values.items() if key in _TYPES}
+    for key, value in known.items():
+        if type(value) not in _TYPES[key]:
+            raise DefinitionError(f"{short(value)} is of a wrong type", field=key)
+        if key in ("command", "tags") and not all(isinstance(word, str) for word in value or ()):
+            raise DefinitionError(f"{short(value)} is not a list of words", field=key)
+        if key == "env" and not all(isinstance(word, str) for word in value.values()):
+            raise DefinitionError(f"{short(value)} is not all text", field=key)
+    check_name(known["name"])
+    check_numbers(known)
+    if len(known) == len(values):  # else it may run what this version has no field for
+        check_program(dict(known))
+    known = {key: value for key, value in known.items() if not _is_newer_word(key, value)}
+    for key in ("command", "args", "tags"):
+        if known.get(key) is not None:
+            known[key] = tuple(known[key])
+    spec = JobSpec(**known)
+    _check_ranges(spec)
+    return spec
+
+
+def _is_newer_word(key: str, value: Any) -> bool:
+    return key in _STORED_WORDS and isinstance(value, str) and value not in _STORED_WORDS[key]
+
+
+def _refuse_newer(values: dict[str, Any]) -> None:
+    """Raise SpecTooNew for a field or a word that this version does not know, in a spec that is sound otherwise."""
+    for key, value in values.items():
+        if key not in _TYPES:
+            raise SpecTooNew(values["name"], f"with {short(key)}, which this one does not know")
+        if _is_newer_word(key, value):
+            raise SpecTooNew(values["name"], f"with {key}={short(value)}, which this one does not know")
+
+
+def make_spec(name: str, **options: Any) -> JobSpec:
+    """A checked JobSpec from the options people write; durations may be seconds, `"5m"` or timedelta.
+
+    Raises DefinitionError that names the job, the option, the value and the remedy.
+    """
+    try:
+        return _make_spec(name, options)
+    except DefinitionError as error:
+        raise error.at(job=str(name)) from error.__cause__
+
+
+def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
+    check_name(name)
+    _refuse_unbuilt(options)
+    values = {key: value for key, value in options.items() if key not in NOT_BUILT}
+    _refuse_unknown(values)
+    _refuse_none(values)
+    for key in DURATIONS:
+        if values.get(key) is not None and not (key in AUTOMATIC and values[key] == AUTO):
+            values[key] = duration(key, values[key])
+    check_words(values)
+    check_numbers(values)
+    check_texts(values)
+    check_work(values)
+    spec = JobSpec(name=name, **values)
+    _check_ranges(spec)
+    _check_sense(spec)
+    if spec.schedule is None:
+        for key in ("tz", "dst"):
+            if getattr(spec, key) != _DEFAULTS[key]:
+                problem = f"{getattr(spec, key)!r} means nothing without a schedule; give cron or every"
+                raise DefinitionError(problem, field=key)
+    return spec
+
+
+def _refuse_unbuilt(options: dict[str, Any]) -> None:
+    for key, only in NOT_BUILT.items():
+        if key in options and options[key] not in (only, None):
+            raise DefinitionError(f"{options[key]!r} is not supported by this version yet; leave it out", field=key)
+    if options.get("overlap") in _OVERLAP_NOT_BUILT:
+        raise DefinitionError(
+            f"{options['overlap']!r} is not supported by this version yet; use 'skip' or 'allow'",
+            field="overlap",
+        )
+
+
+def _refuse_unknown(values: dict[str, Any]) -> None:
+    known = set(_DEFAULTS) - {"name"}
+    for key in values:
+        if key not in known:
+            close = difflib.get_close_matches(key, [*known, *NOT_BUILT], n=1)
+            hint = f"did you mean {close[0]!r}?" if close else "see the README's list of options"
+            raise DefinitionError(f"there is no such option; {hint}", field=key)
+
+
+def _refuse_none(values: dict[str, Any]) -> None:
+    """None says "not given" where that is the default, and would have to be guessed at anywhere else."""
+    for key, value in values.items():
+        if value is None and _DEFAULTS[key] is not None and key not in ("args", "kwargs", "env"):
+            raise DefinitionError("None is not a value of this option; leave it out for the default", field=key)
+
+
+def _check_ranges(spec: JobSpec) -> None:
+    """What harms whoever acts on it when it is out of range: durations, the lock's name, the schedule and its zone."""
+    for option in OPTIONS:
+        value = getattr(spec, option.name)
+        if option.kind is Kind.DURATION and isinstance(value, int | float):
+            check_span(option, value)
+    if spec.lock is not None and not NAME.fullmatch(spec.lock):
+        raise DefinitionError(
+            f"{spec.lock!r} is not a lock name; use 1 to 100 of the characters A-Z a-z 0-9 _ -", field="lock"
+        )
+    if spec.schedule is None:
+        find_zone(spec.tz)  # times of the job are shown in it
+
+
+def _check_sense(spec: JobSpec) -> None:
+    """Options that contradict each other. Not looked at in stored specs: those of before go on as they did."""
+    if spec.lock is not None and not spec.exclusive:
+        raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")
+    if spec.at_most_once and spec.on_lost == "rerun":
+        problem = "True, and on_lost='rerun' would start a run twice; leave one of them out"
+        raise DefinitionError(problem, field="at_most_once")
+    if spec.catchup == "all" and spec.keep < spec.max_catchup:
+        problem = (
+            f"{spec.keep} rows are fewer than max_catchup={spec.max_catchup}, and catchup='all' needs a row for each "
+            "tick it runs; raise keep or lower max_catchup"
+        )
+        raise DefinitionError(problem, field="keep")

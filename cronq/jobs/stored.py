@@ -1,0 +1,178 @@
+"""A job as Redis has it: definition, state and what a pass of the beat reads of it; and how to read that from replies.
+
+Whatever stands in Redis can be read: a damaged value becomes None or an error that names it, never a traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from cronq.db.decode import read_json, texts
+from cronq.errors import BadValue, CronqError, SpecTooNew
+from cronq.jobs.pause import LATE_S, Pause
+from cronq.jobs.spec import JobSpec
+from cronq.outcomes import BAD
+
+_YEAR_9999 = 253_370_764_800
+
+
+@dataclass(frozen=True)
+class JobState:
+    """What changes of a job as its ticks go by. Times and ticks are epoch seconds."""
+
+    mark: int | None  #: the newest tick that was decided; ticks up to here never fire again
+    pause: Pause | None
+    streak: int = 0  #: runs in a row that succeeded, negative: that did not
+    last_run: str | None = None
+    last_outcome: str | None = None
+    last_tick: int | None = None
+    last_ended: float | None = None
+    success_tick: int | None = None  #: the newest tick whose run succeeded
+
+
+@dataclass(frozen=True)
+class StoredJob:
+    """A job as Redis has it."""
+
+    spec: JobSpec
+    version: str
+    source: str  #: file:line, or who added it on the command line
+    origin: str  #: the module that defines it, "cli", "crontab:PATH", or "gone from crontab:PATH"
+    state: JobState
+    next_tick: int | None
+
+    def status(self, active: Mapping[str, str], now_s: float) -> str:
+        """`paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
+        pause = self.state.pause
+        if pause is not None and pause.covers(int(now_s)):
+            return "paused"
+        if "running" in active.values():
+            return "running"
+        if self.next_tick is not None and self.next_tick < now_s - LATE_S:
+            return "late"
+        if self.state.streak < 0 or self.state.last_outcome in BAD:
+            return "failing"
+        if active:
+            return "waiting"
+        return "ok" if self.state.last_run else "never"
+
+
+class DueJob(NamedTuple):
+    """What one pass of the beat reads of a job whose time has come."""
+
+    name: str
+    score: int
+    version: str
+    mark: int | None
+    pause: Pause | None
+    damaged: bool
+
+
+@dataclass(frozen=True)
+class AuditedJob:
+    """What an audit saw of one job; `what` is explained in `lua/jobs/audit.lua`."""
+
+    name: str
+    what: str
+    mark: int | None
+    score: float | None
+    spec: str
+
+
+@dataclass(frozen=True)
+class DueReading:
+    """The answer of one look at the agenda; all of one moment."""
+
+    now_s: float
+    server_s: float
+    epoch: str
+    due: list[DueJob]
+    next_score: float | None
+    newer: int = 0  #: due jobs that were passed by, because a newer cronq stored them
+    listed: int = 0  #: how many jobs are on the agenda, due or not
+    is_cut: bool = False  #: whether more may be due than was looked at
+    #: First score, and first one after now, of what rq-scheduler and RQ hold back.
+    held_back: tuple[float | None, float | None] = (None, None)
+
+
+def number(value: str | None) -> float | None:
+    """A number, None for anything that is none."""
+    try:
+        return float(value) if value else None
+    except ValueError:
+        return None
+
+
+def whole(value: str | None) -> int | None:
+    """A whole number, None for anything else."""
+    found = number(value)
+    return int(found) if found is not None and abs(found) < 1e15 else None
+
+
+def moment(value: str | float | None) -> int | None:
+    """A moment in whole epoch seconds, None for what no calendar holds."""
+    found = number(value) if isinstance(value, str) else value
+    return int(found) if found is not None and 0 <= found < _YEAR_9999 else None
+
+
+def _shown(epoch_s: float | None) -> float | None:
+    """A moment with its fraction, None for what no calendar holds."""
+    return None if moment(epoch_s) is None else epoch_s
+
+
+def read_pause(raw: str | None) -> Pause | None:
+    """The pause a job's state holds; one that cannot be read still pauses: better late than unasked.
+
+    One until a moment that no calendar holds has no end.
+    """
+    if not raw:
+        return None
+    try:
+        values = read_json(raw)
+        since, until = float(values["since"]), values.get("until")
+        return Pause(
+            since=since if moment(since) is not None else 0,
+            by=str(values.get("by", "")),
+            note=str(values.get("note", "")),
+            until=None if until is None or moment(float(until)) is None else float(until),
+        )
+    except (BadValue, ValueError, TypeError, KeyError, AttributeError, OverflowError):
+        return Pause(since=0, note="the stored pause is damaged; resume the job")
+
+
+def due_job(name: str, score: str, version: str, mark: str, pause: str) -> DueJob:
+    """One entry of `lua/jobs/read_due.lua`'s answer."""
+    known = moment(mark)
+    return DueJob(name, moment(score) or 0, version, known, read_pause(pause), version == "!" or known is None)
+
+
+def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
+    """A job from the replies for its two hashes and its agenda entry. Raises SpecTooNew, CronqError for damage."""
+    if not isinstance(definition, dict):
+        raise CronqError(f"a job's key has a wrong type ({definition}); a beat moves it aside")
+    words = texts(definition)
+    known = texts(state) if isinstance(state, dict) else {}
+    try:
+        spec = JobSpec.from_json(words.get("spec", ""), name=name, layout=whole(words.get("layout")) or 1)
+    except SpecTooNew as error:
+        error.origin = words.get("origin", "")
+        raise
+    return StoredJob(
+        spec=spec,
+        version=words.get("version", ""),
+        source=words.get("source", ""),
+        origin=words.get("origin", ""),
+        state=JobState(
+            mark=moment(known.get("mark")),
+            pause=read_pause(known.get("pause")),
+            streak=whole(known.get("streak")) or 0,
+            last_run=known.get("last_run"),
+            last_outcome=known.get("last_outcome"),
+            last_tick=moment(known.get("last_tick")),
+            last_ended=_shown(number(known.get("last_ended"))),
+            success_tick=moment(known.get("success_tick")),
+        ),
+        next_tick=moment(score) if isinstance(score, float) else None,
+    )

@@ -1,0 +1,87 @@
+-- A worker begins a run: queued -> running, in the ledger and in RQ's own records.
+--
+-- KEYS  none (all are built from the run: one Redis, no Cluster)
+-- ARGV  1 JSON {prefix, run, job, queue, worker, host, pid, now, stamp, execution, lease, events, plain, once,
+--               max_crashes, seen}
+--       stamp: now as RQ writes times   execution: id of RQ's execution record   lease: its life in seconds
+--       plain: a stock RQ worker runs it: RQ's records are its own business, and nobody will renew the run, so
+--       it counts as heard of until now + lease
+--       once: it may be started a single time   max_crashes: so many vanished workers end it; absent: the first one
+--       seen: when it counts as heard of; absent: this moment by the server's own clock
+-- Returns JSON [code, attempt]
+--       started    attempt is 1, or one more when a settled run was put back by a person
+--       unknown    the ledger has no such run
+--       settled    it has an outcome already and nobody put it back: a stray id
+--       running    somebody is working on it: a stray id. Not so for the execution that has started it: a start
+--                  that is sent again after its reply was lost is told `started` once more
+--       begun      it may be started once, and was: nothing was written
+--       removed    its job was removed since it was queued, whether or not one of that name came back: nothing was written
+--       broken     a key it needs has a wrong type: nothing was written (detail in the second place)
+--
+-- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
+-- twice after a crash, in neither it would be lost.
+--@ keep_attempt
+--@ open_set
+local item = cjson.decode(ARGV[1])
+local call = redis.call
+local run = item.prefix .. ':run:' .. item.run
+local active = open_set(item.prefix, item.job, item.run)
+local running = item.prefix .. ':running'
+local hash = 'rq:job:' .. item.run
+local popped = 'rq:queue:' .. item.queue .. ':intermediate'
+local events = item.prefix .. ':events'
+local wip = 'rq:wip:' .. item.queue
+for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [hash] = 'hash',
+        [popped] = 'list', [events] = 'stream', [wip] = 'zset'}) do
+    local found = call('TYPE', key).ok
+    if found ~= 'none' and found ~= kind then return cjson.encode({'broken', key .. ' is not a ' .. kind}) end
+end
+local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution', 'started_at', 'facts')
+local status = call('HGET', hash, 'status')
+if row[3] ~= item.job then
+    call('LREM', popped, 1, item.run)
+    return cjson.encode({'unknown', 0})
+end
+local attempt = tonumber(row[2] or '') or 1
+local set = string.match(active, '[^:]+$')
+if redis.pcall('HEXISTS', item.prefix .. ':removed:' .. item.job .. ':' .. set, item.run) == 1 then
+    return cjson.encode({'removed', attempt})
+end
+if item.once and (row[5] or row[6]) and row[1] ~= 'running' then return cjson.encode({'begun', attempt}) end
+if row[1] == 'done' then
+    if status ~= 'queued' and not item.plain then
+        call('LREM', popped, 1, item.run)
+        return cjson.encode({'settled', attempt})
+    end
+    keep_attempt(run, attempt)
+    attempt = attempt + 1
+elseif row[1] == 'running' then
+    if row[4] == item.execution then return cjson.encode({'started', attempt}) end
+    call('LREM', popped, 1, item.run)
+    return cjson.encode({'running', attempt})
+end
+call('HSET', run, 'state', 'running', 'attempt', attempt, 'started_at', item.now, 'host', item.host,
+    'pid', item.pid, 'worker', item.worker, 'execution', item.execution)
+if item.max_crashes then call('HSET', run, 'max_crashes', item.max_crashes) else call('HDEL', run, 'max_crashes') end
+call('PERSIST', run)  -- its row may not end before it does; settling gives it a life again
+call('DEL', item.prefix .. ':stop:' .. item.run)  -- a wish that an earlier attempt end is not for this one
+call('HSET', active, item.run, 'running')
+local seen = item.plain and (tonumber(item.now) + item.lease) or item.seen
+if not seen then  -- by the server's own clock: see runs/heartbeat.lua
+    local time = call('TIME')
+    seen = time[1] .. '.' .. string.format('%06d', time[2])
+end
+call('ZADD', running, seen, item.run)
+call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'started', 'job', item.job, 'run', item.run)
+if item.plain then return cjson.encode({'started', attempt}) end
+call('LREM', popped, 1, item.run)
+call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
+    'worker_name', item.worker)
+local ends = tonumber(item.now) + item.lease
+call('HSET', 'rq:execution:' .. item.run .. ':' .. item.execution, 'id', item.execution, 'created_at', item.now,
+    'last_heartbeat', item.now, 'worker_name', item.worker)
+call('EXPIRE', 'rq:execution:' .. item.run .. ':' .. item.execution, item.lease)
+call('ZADD', 'rq:executions:' .. item.run, math.floor(ends) + 60, item.execution)
+call('EXPIRE', 'rq:executions:' .. item.run, item.lease + 60)
+call('ZADD', wip, math.floor(ends), item.run .. ':' .. item.execution)
+return cjson.encode({'started', attempt})

@@ -1,0 +1,315 @@
+"""Children that cannot outlive their guardian: one small process between a guardian and the work it guards.
+
+    guardian G ── watchdog W ── child C ── whatever C starts
+
+W is forked while G has one thread and does all further forking, so no child is ever forked from a process with
+threads. W is a *subreaper*: a descendant that loses its parent (a daemon, a `setsid`) becomes W's own child, so
+"kill my children until there are none" reaches all of them. Who dies, and what follows:
+
+    C ends           W kills what C left behind, then reports; nothing of a run outlives its report
+    G dies           W hears it (a pidfd, and EOF on the socket), kills everything, ends
+    W dies           C dies with it (parent-death signal), C's orphans fall to G, also a subreaper, which kills them
+    G stands still   W enforces the last deadline it was told, on a clock that counts suspended time
+    W stands still   G waits 10 s for a death that it ordered, 0.05 s at a deadline; then W dies by its hand, as above
+
+W is in a session of its own, so a terminal's Ctrl-C or Ctrl-Z and a `kill -9` of G's process group pass it by; C
+leads a process group in that session, without a terminal. stdin is /dev/null. Sockets and pipes that G had when W
+was forked are /dev/null to W and C, later ones are unknown to them; files (a log handler's) stay open.
+
+A command with `run_as` changes its user in C, so G and W stay root and can kill it (`cronq.worker.command`).
+
+Out of reach: what runs as another user while W is not root (sudo), what a daemon of the system starts on C's
+behalf (docker, systemd-run, at), and orphans of a C whose G and W are killed in the same instant. On a machine
+just resumed from suspension a passed deadline is noticed within 0.25 s. Without prctl (macOS) only C and its
+process group are killed, and C outlives a W that is killed alone until G waits for it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NoReturn
+
+from cronq.clock import boot_s
+from cronq.errors import CronqError, WatchdogDied
+from cronq.process.channel import Channel
+from cronq.process.pipes import Capture, Sink
+from cronq.process.system import (
+    HAS_PRCTL,
+    adopt_orphans,
+    die_with_parent,
+    drain,
+    flush_standard_streams,
+    is_in_own_session,
+    kill,
+    open_standard_fds,
+    own_children,
+    readable,
+    scratch_file,
+)
+from cronq.process.watchdog_process import SWEEP_S, ChildMain, keep
+from cronq.process.watched_child import Child, ChildExit
+
+__all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
+
+log = logging.getLogger("cronq.worker")
+
+#: How long W may leave an order unanswered, or a death that was ordered unreported, before it counts as hung.
+_PATIENCE_S = 10.0
+#: Pids in one line of the log.
+_MOST_NAMED = 20
+
+
+class Watchdog:
+    """Starts children that die with this process. One child at a time.
+
+    *child_main(order, result_file)* runs in the child; what it returns is the exit code. An exception that
+    escapes it is printed and makes that 1; SystemExit means what it always means. `os.exec*` inside it is fine.
+    What children print goes to *sink*; without one they print where this process does.
+    `start`, `spawn`, `close` and `Child.wait` belong to one thread.
+    """
+
+    def __init__(self, child_main: ChildMain, sink: Sink | None = None) -> None:
+        self._child_main = child_main
+        self._sink = sink
+        self._pid: int | None = None
+        self._has_ended = False
+        self._channel: Channel | None = None
+        self._wakers: tuple[socket.socket, socket.socket] | None = None
+        self._sending = threading.Lock()
+        self._heard: deque[dict[str, Any]] = deque()
+        self._runs = 0
+        self._child: Child | None = None
+        self._kin: set[int] = set()
+        self._survivors: set[int] = set()
+
+    @property
+    def pid(self) -> int | None:
+        """W's process id; None before `start` and after `close`."""
+        return self._pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether W runs. When it does not: `start` again."""
+        if self._pid is None:
+            return False
+        if not self._has_ended:
+            try:
+                self._has_ended = os.waitpid(self._pid, os.WNOHANG)[0] != 0
+            except ChildProcessError:  # somebody else waited for it
+                self._has_ended = True
+        return not self._has_ended
+
+    def start(self) -> None:
+        """Fork W, unless it runs. Call it before this process has threads, and after user modules are imported.
+
+        With threads (W died during a run and is replaced) it goes on and says so in the log: a lock that
+        another thread held at that moment stays locked in every later child.
+        """
+        if self.alive:
+            return
+        self.close()
+        if threading.active_count() > 1:
+            names = ", ".join(thread.name for thread in threading.enumerate()[1:])
+            log.warning("THREADS %s run while the watchdog is forked: a lock that one holds stays locked in it", names)
+        open_standard_fds()
+        flush_standard_streams()  # else every child would print again what is still buffered here
+        adopt_orphans(True)
+        self._wakers = socket.socketpair()
+        for waker in self._wakers:
+            waker.setblocking(False)
+        ours, theirs = socket.socketpair()
+        guardian = os.getpid()
+        # A signal between the fork and W's own handlers would run this process's handlers in W.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = os.fork()
+            if pid == 0:
+                keep(theirs, self._child_main, guardian)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        theirs.close()
+        self._channel = Channel(ours)
+        self._pid, self._has_ended = pid, False
+
+    def spawn(
+        self,
+        order: Mapping[str, Any],
+        *,
+        deadline_boot_s: float | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        sink: Sink | None = None,
+    ) -> Child:
+        """Start a child on *order* (JSON); everything of it is dead by *deadline_boot_s* unless extended.
+
+        For that, killing begins 0.2 s earlier.
+        *sink* takes what it prints instead of the watchdog's own; *stdout* and *stderr* are file descriptors, which
+        stay the caller's and are read by nobody here. Raises WatchdogDied when W is gone
+        or does not answer: call `start`, then try again. CronqError when W could not fork.
+        """
+        if self._pid is None:
+            raise WatchdogDied("there is no watchdog: start one first")
+        if self._child is not None:
+            raise RuntimeError("a watchdog guards one child at a time: wait for the other one first")
+        body = json.dumps(order).encode()
+        sink = sink or self._sink
+        capture = Capture(sink) if sink is not None else None
+        files = {"stdout": stdout, "stderr": stderr} if capture is None else capture.writers
+        given = {name: fd for name, fd in files.items() if fd is not None}
+        self._runs += 1
+        result = scratch_file()  # the child object closes it
+        child = Child(self, self._runs, result, deadline_boot_s, capture, _PATIENCE_S)
+        header = {"verb": "spawn", "run": child._run, "deadline": deadline_boot_s, "files": ["result", *given]}
+        self._kin = own_children()
+        self._child = child
+        try:
+            self.say(header, body, [result.fileno(), *given.values()])
+            if capture is not None:
+                capture.begin()
+            word = self.listen(child, _PATIENCE_S, is_wakeable=False)
+            if word is None:
+                raise WatchdogDied(f"the watchdog (pid {self._pid}) left an order unanswered for {_PATIENCE_S:g} s")
+        except BaseException:  # a signal handler's too: whatever became of the order, nothing of it may run on
+            self._bury()
+            raise
+        if "error" in word:
+            self._child = None
+            child._end_capture()
+            raise CronqError(f"the watchdog could not start a child: {word['error']}")
+        child.pid = word["pid"]
+        return child
+
+    def let_go(self) -> None:
+        """The child has ended: `spawn` may begin another."""
+        self._child = None
+
+    def wake(self) -> None:
+        """Make the present or the next `Child.wait` return early; from any thread or signal handler."""
+        if self._wakers is not None:
+            try:
+                self._wakers[1].send(b"\0")
+            except OSError:  # full: the wish is known already. Closed: nobody waits
+                pass
+
+    def close(self) -> None:
+        """End W and all that it guards; nothing happens when there is none."""
+        if self._pid is None:
+            return
+        self._disconnect()  # the same to W as the death of this process
+        self._await_end(SWEEP_S + 1)
+        self._bury()
+
+    def say(self, header: dict[str, Any], body: bytes = b"", fds: Sequence[int] = ()) -> None:
+        """Send a frame; thread-safe. One that fails half-way ends the conversation, which `listen` will notice."""
+        with self._sending:
+            if self._channel is not None:
+                try:
+                    self._channel.send(header, body, fds)
+                except OSError:
+                    self._channel.hang_up()
+
+    def listen(self, child: Child, timeout_s: float | None, *, is_wakeable: bool) -> dict[str, Any] | None:
+        """W's next word about *child*; None at the time-out or when woken. Raises WatchdogDied."""
+        begun = boot_s()
+        until = begun + (timeout_s if timeout_s is not None else float("inf"))
+        while True:
+            while self._heard:
+                word = self._heard.popleft()
+                if word["run"] == child._run:
+                    return word
+            if self._channel is None or self._wakers is None:
+                raise WatchdogDied("the watchdog of this child is gone, and the child with it")
+            step_s, is_due = child._step_s(until), child._is_due()
+            wakers = [self._wakers[0]] if is_wakeable else []
+            ready = readable([self._channel, *wakers, *child._sources()], step_s)
+            child._read(ready)
+            if self._channel in ready:
+                self._receive()
+                continue
+            # A stopped W looks like a busy one. Counted in waits, not by the clock: after a suspension of the machine
+            # both processes resume late.
+            waited_s, begun = min(boot_s() - begun, max(step_s, 0.01)), boot_s()
+            if is_due and child._loses_patience(waited_s):
+                self._mourn("left a death unreported")
+            if self._wakers[0] in ready:
+                drain(self._wakers[0])
+                return None
+            if begun >= until:
+                return None
+
+    def _receive(self) -> None:
+        assert self._channel is not None
+        try:
+            self._heard.extend(frame.header for frame in self._channel.receive())
+        except (EOFError, OSError):
+            self._mourn("died")
+
+    def _mourn(self, what: str) -> NoReturn:
+        pid = self._pid
+        self._bury()
+        raise WatchdogDied(f"the watchdog (pid {pid}) {what}; its child was killed. Start it again")
+
+    def _disconnect(self) -> None:
+        with self._sending:
+            if self._channel is not None:
+                self._channel.close()
+                self._channel = None
+
+    def _bury(self) -> None:
+        """End W if it still runs, then what it guarded. Afterwards a new one may start."""
+        self._disconnect()
+        if self._pid is None:
+            return
+        if self.alive:
+            kill(self._pid, signal.SIGKILL)
+            # W's children become ours in its last moment, which is after the socket has closed: wait for that.
+            self._await_end(SWEEP_S)
+        if self._child is not None:
+            self._kill_orphans(self._child)
+            self._child._end_capture()
+        adopt_orphans(False)
+        for waker in self._wakers or ():
+            waker.close()
+        self._heard.clear()
+        self._pid = self._child = self._wakers = None
+
+    def name_survivors(self, pids: Collection[int]) -> None:
+        """Say once of each process that it was not ended: W names it again after each later run."""
+        new, self._survivors = set(pids) - self._survivors, set(pids)
+        if new:
+            log.error("SURVIVORS pids %s cannot be killed", ", ".join(map(str, sorted(new)[:_MOST_NAMED])))
+
+    def _await_end(self, seconds: float) -> None:
+        until = boot_s() + seconds
+        while self.alive and boot_s() < until:
+            time.sleep(0.001)
+
+    def _kill_orphans(self, child: Child) -> None:
+        """Kill what fell to this process when W died, generation by generation.
+
+        W began a session of its own and nobody can join a session from outside: a child of ours in our session
+        was never W's. Nor was one that was here before the child. That spares what this process itself started,
+        except a session that it began during the run.
+        """
+        if not HAS_PRCTL and child.pid:
+            kill(-child.pid, signal.SIGKILL)
+        give_up_at = boot_s() + SWEEP_S
+        while orphans := {pid for pid in own_children() - self._kin if not is_in_own_session(pid)}:
+            for pid in orphans:
+                kill(pid, signal.SIGKILL)
+                try:
+                    os.waitpid(pid, os.WNOHANG)
+                except ChildProcessError:
+                    pass
+            if boot_s() >= give_up_at:
+                self.name_survivors(orphans)
+                return
+            time.sleep(0.001)

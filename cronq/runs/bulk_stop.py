@@ -1,0 +1,129 @@
+"""Stopping all runs of a job that have not begun, however many: some in each step, and none is looked for in a
+queue. Also what a removed job leaves to be stopped. Owner of `removals` and `removed:{name}:{set}`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+from cronq.db import scripts
+from cronq.db.decode import read_json, text
+from cronq.errors import BadValue
+from cronq.runs.run import Settlement
+from cronq.runs.store import RunStore
+
+log = logging.getLogger("cronq.beat")
+
+#: Runs stopped in one step: two or three milliseconds of Redis.
+_BATCH = 50
+#: Steps of one pass of a beat, which has ticks to serve in between.
+_MOST_STEPS = 60
+#: A removal that is older has lost its remover: a beat goes on with it.
+_LEFT_ALONE_S = 30.0
+_SETS = ("active", "given")
+
+
+class BulkStop:
+    """Stops runs that wait or are queued, in the ledger of *runs*."""
+
+    def __init__(self, runs: RunStore) -> None:
+        self.runs = runs
+        self.client = runs.client
+        self.keys = runs.keys
+        self._stop: Any = scripts.load(self.client, "runs/stop_all")
+
+    def stop_open(self, name: str, *, by: str, now_s: float) -> tuple[list[str], list[str]]:
+        """The ids of the runs of a job that were stopped, and of those that have begun or that RQ jobs depend on."""
+        stopped: list[str] = []
+        others: list[str] = []
+        for key in (self.keys.active(name), self.keys.given(name)):
+            cursor = ""
+            while cursor != "0":
+                reason = f"{by} stopped it before it began"
+                reply = self._step(key, name, cursor, reason=reason, by=by, now_s=now_s)
+                cursor = reply["cursor"]
+                stopped += reply.get("stopped", [])
+                others += reply.get("others", [])
+        return stopped, list(dict.fromkeys(others))  # a part of a small set is looked at twice
+
+    def finish_removal(self, name: str, now_s: float, *, most_steps: int | None = None) -> int | None:
+        """Stop what the removal of a job has left; how many runs, None when no removal of that name is unfinished.
+
+        Whoever removed it does this at once; when they died over it, whoever removes that name next, or a beat. Two
+        that do it at the same time share the work.
+        """
+        record = self.client.hget(self.keys.removals, name)
+        if record is None:
+            return None
+        by, stopped, steps = str(_facts(record).get("by", "?")), 0, 0
+        is_over = False
+        while not is_over:
+            for part in _SETS:
+                cursor = ""
+                while cursor != "0":
+                    if most_steps is not None and steps >= most_steps:
+                        return stopped
+                    reply = self._step(
+                        self.keys.removed(name, part), name, cursor,
+                        reason="the job was removed", by=by, now_s=now_s, removal=text(record),
+                    )  # fmt: skip
+                    steps += 1
+                    cursor, is_over = reply["cursor"], reply["is_over"]
+                    stopped += len(reply.get("stopped", []))
+                    stopped += self._one_by_one(name, part, reply.get("others", []), by, now_s)
+        return stopped
+
+    def once(self, now_s: float) -> bool:
+        """A beat's chore: go on with removals whose remover has died over them; one round trip when there is none.
+
+        Whether there is more to do at once.
+        """
+        has_more = False
+        for raw_name, record in self.client.hscan_iter(self.keys.removals, count=100):
+            at = _facts(record).get("at")
+            if isinstance(at, int | float) and now_s - at < _LEFT_ALONE_S:
+                continue
+            name = text(raw_name)
+            stopped = self.finish_removal(name, now_s, most_steps=_MOST_STEPS)
+            log.warning("STOPPED %d runs of job %s, which was removed", stopped or 0, name)
+            has_more = has_more or bool(stopped)  # all of them, or as many as a pass may
+        return has_more
+
+    def _one_by_one(self, name: str, part: str, run_ids: list[str], by: str, now_s: float) -> int:
+        """Stop runs that RQ jobs depend on: those are told of it."""
+        stopped = 0
+        for run in self.runs.rows(run_ids):
+            if run.state in ("queued", "waiting"):
+                told = Settlement("stopped", "the job was removed")
+                stopped += self.runs.settle(run, told, by=by, now_s=now_s, expect=run.state)
+        if run_ids:
+            self.client.hdel(self.keys.removed(name, part), *run_ids)
+        return stopped
+
+    def _step(
+        self, key: str, name: str, cursor: str, *, reason: str, by: str, now_s: float, removal: str | None = None
+    ) -> Any:
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "job": name,
+            "by": by,
+            "reason": reason,
+            "now": repr(now_s),
+            "row_ttl": self.runs.row_ttl_s,
+            "events": self.runs.keep_events,
+            "cursor": cursor if cursor.isdigit() else "0",
+            "count": _BATCH,
+        }
+        if removal is not None:
+            document["removal"] = removal
+        return json.loads(text(self._stop(keys=[key, self.keys.events], args=[json.dumps(document)])))
+
+
+def _facts(record: Any) -> dict[str, Any]:
+    """What a removal says of itself; nothing when somebody wrote over it."""
+    try:
+        facts = read_json(record)
+    except BadValue:
+        return {}
+    return facts if isinstance(facts, dict) else {}

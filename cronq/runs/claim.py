@@ -1,0 +1,183 @@
+"""Taking ticks: the decision of `due` and the one script that carries it out, hundreds of ticks a round trip."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from redis import Redis
+
+from cronq.clock import rq_stamp, tick_stamp
+from cronq.db import scripts
+from cronq.db.decode import text
+from cronq.db.keys import RQ_QUEUES, Keys, rq_job, rq_queue
+from cronq.errors import CronqError, UnknownJob
+from cronq.jobs.rq_template import fields_of
+from cronq.jobs.spec import JobSpec
+from cronq.runs.due import Decision
+from cronq.runs.run import describe_run, manual_run_id
+
+#: Life of a dedup key. It tells a claim that is sent again from another beat's, and that comes within minutes; after
+#: that the mark, and behind it the row, keep a tick from firing twice. Each tick of each job pays for a longer life.
+DEDUP_LIFE_S = 3600
+
+
+# Tuples, not dataclasses: a beat makes tens of thousands of these a second.
+
+
+class TickClaim(NamedTuple):
+    """One tick to be claimed: the job as it was read, and what was decided."""
+
+    spec: JobSpec
+    version: str
+    decision: Decision
+
+
+class Answer(NamedTuple):
+    """What became of one claim; the codes are explained in `lua/runs/claim.lua`."""
+
+    code: str
+    detail: str
+    key: str = ""  #: of a `broken` answer: the key to look at; of `won`: the reason of an outcome
+    kind: str = ""  #: of a `broken` answer: the type it should have, "" when its value is wrong
+
+
+#: The everyday answer, one object for all.
+QUEUED = Answer("won", "queued")
+
+
+@lru_cache(maxsize=512)
+def _texts_of_tick(tick: int) -> tuple[str, str, str]:
+    """The tick, and how it stands in a run id and in a description; equal for all jobs of one instant."""
+    return str(tick), tick_stamp(tick), describe_run("", tick, "")
+
+
+@lru_cache(maxsize=512)
+def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> tuple[object, ...]:
+    """What many ticks of a batch have in common, as `lua/runs/claim.lua` takes it."""
+    # Each caught-up tick of catchup="all" is asked for, so the ones before it do not push it out.
+    allow = trigger == "catchup" and catchup == "all"
+    return queue, str(DEDUP_LIFE_S), "allow" if allow else overlap, keep, trigger
+
+
+class _Table:
+    """Values numbered from 1 in the order they came, as Lua counts."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[object, ...]] = []
+        self._numbers: dict[tuple[object, ...], int] = {}
+
+    def number(self, row: tuple[object, ...]) -> int:
+        known = self._numbers.get(row)
+        if known is None:
+            self.rows.append(row)
+            known = self._numbers[row] = len(self.rows)
+        return known
+
+
+class Claimer:
+    """Claims ticks and queues runs that have none, each in one atomic step."""
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        by: str,
+        row_ttl_s: float,
+        keep_events: int = 10_000,
+        max_args: int = 1_000_000,
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self.by = by
+        self.row_ttl_s = int(row_ttl_s)
+        self.keep_events = keep_events
+        self.max_args = max_args
+        self._claim: Any = scripts.load(client, "runs/claim")
+        self._give: Any = scripts.load(client, "runs/enqueue")
+
+    def claim_due(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
+        """Claim *claims* in order, in one round trip; one answer each.
+
+        Sending the same *token* twice is safe: what the first call claimed answers `mine`.
+        """
+        ticks, kinds = _Table(), _Table()
+        items = [self._item(claim, ticks, kinds) for claim in claims]
+        document = {
+            "prefix": self.keys.prefix,
+            "token": token,
+            "by": self.by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "row_ttl": str(self.row_ttl_s),
+            "events": str(self.keep_events),
+            "ticks": ticks.rows,
+            "kinds": kinds.rows,
+            "items": items,
+        }
+        keys = [self.keys.agenda, self.keys.events, RQ_QUEUES]
+        reply = text(self._claim(keys=keys, args=[json.dumps(document, separators=(",", ":"))]))
+        if reply == "queued":
+            return [QUEUED] * len(items)
+        return [Answer(*entry) for entry in json.loads(reply)]
+
+    def _item(self, claim: TickClaim, ticks: _Table, kinds: _Table) -> tuple[object, ...]:
+        spec, decision = claim.spec, claim.decision
+        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
+        told = decision.outcome is not None or decision.trigger == "catchup"
+        return (
+            spec.name,
+            claim.version,
+            ticks.number(_texts_of_tick(decision.tick)),
+            str(decision.next_tick) if decision.next_tick is not None else False,
+            kinds.number(kind),
+            decision.outcome or False,
+            decision.reason if told else False,
+        )
+
+    def give(
+        self,
+        spec: JobSpec,
+        now_s: float,
+        *,
+        run_id: str | None = None,
+        trigger: str = "manual",
+        args_json: str | None = None,
+        reason: str | None = None,
+    ) -> str:
+        """Queue one run of *spec* that has no tick; its id. Raises UnknownJob, CronqError for a damaged key,
+        DefinitionError for arguments that are too large."""
+        travelling = spec.args_for_run(args_json, self.max_args)
+        run_id = run_id or manual_run_id(spec.name)
+        description = describe_run(spec.name, None, run_id)
+        fields = fields_of(self.client, spec, run_id, description, travelling)
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "name": spec.name,
+            "run": run_id,
+            "queue": spec.queue,
+            "trigger": trigger,
+            "token": secrets.token_hex(8),
+            "by": self.by,
+            "now": repr(now_s),
+            "row_ttl": self.row_ttl_s,
+            "events": self.keep_events,
+            "keep": spec.keep,
+        }
+        document |= {key: value for key, value in (("args", args_json), ("reason", reason)) if value is not None}
+        name, keys = spec.name, self.keys
+        touched = [
+            keys.run(run_id), keys.manual(name), keys.given(name), rq_job(run_id), rq_queue(spec.queue), RQ_QUEUES,
+            keys.events,
+        ]  # fmt: skip
+        flat = [part for pair in fields.items() for part in pair]
+        answer = text(self._give(keys=touched, args=[json.dumps(document), *flat]))
+        if answer == "gone":
+            raise UnknownJob(f"there is no job {name!r} (any more); see `cronq list`")
+        if answer not in ("won", "mine"):
+            raise CronqError(f"job {name!r}: cannot queue a run: {answer}; look at that key")
+        return run_id

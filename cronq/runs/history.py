@@ -1,0 +1,65 @@
+"""Looking back over many jobs at once: the newest rows, of one outcome if wished, and what workers set aside."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cronq.db.decode import text, texts
+from cronq.runs.run import Run
+from cronq.runs.store import RunStore
+
+#: How many rows of each job are looked through for an outcome, and how many rows in one round trip.
+_MOST_LOOKED_AT, _LOOKED_AT_ONCE = 1000, 500
+
+
+def newest_rows(runs: RunStore, names: Sequence[str], count: int, outcome: str | None = None) -> list[Run]:
+    """The newest *count* rows of these jobs, newest first, runs with and without a tick merged.
+
+    With an *outcome* only such rows are counted, among the newest thousand of each job. Two round trips, more with
+    an outcome.
+    """
+    depth = count if outcome is None else max(count, _MOST_LOOKED_AT)
+    with runs.client.pipeline(transaction=False) as pipe:
+        for name in names:
+            pipe.zrevrange(runs.keys.runs(name), 0, depth - 1, withscores=True)
+            pipe.zrevrange(runs.keys.manual(name), 0, depth - 1, withscores=True)
+        replies = pipe.execute(raise_on_error=False)
+    found = [pair for reply in replies if isinstance(reply, list) for pair in reply]
+    ids = [text(run_id) for run_id, _ in sorted(found, key=lambda pair: float(pair[1]), reverse=True)]
+    if outcome is None:
+        return runs.rows(ids[:count])
+    matching: list[Run] = []
+    for first in range(0, len(ids), _LOOKED_AT_ONCE):
+        matching += [run for run in runs.rows(ids[first : first + _LOOKED_AT_ONCE]) if run.outcome == outcome]
+        if len(matching) >= count:
+            break
+    return matching[:count]
+
+
+def newest_of_all(runs: RunStore, names: Sequence[str], count: int, outcome: str | None = None) -> list[Run]:
+    """The same of all jobs *names*, and what workers set aside, which counts as `failed`."""
+    rows = newest_rows(runs, names, count, outcome)
+    if outcome in (None, "failed"):
+        rows += refused_rows(runs, count)
+    return sorted(rows, key=lambda run: run.tick or run.queued_at or 0, reverse=True)[:count]
+
+
+def refused_rows(runs: RunStore, count: int) -> list[Run]:
+    """What workers set aside, newest first, as rows without a job."""
+    found: Any = runs.client.xrevrange(runs.keys.refused, count=count)
+    return [_refused_run(texts(fields)) for _, fields in found]
+
+
+def _refused_run(fields: dict[str, str]) -> Run:
+    known = {
+        "state": "done",
+        "outcome": "failed",
+        "trigger": "refused",
+        "queue": fields.get("queue", ""),
+        "reason": fields.get("reason", ""),
+        "decided_by": fields.get("by", ""),
+        "queued_at": fields.get("at", ""),
+        "ended_at": fields.get("at", ""),
+    }
+    return Run.from_hash(fields.get("id", ""), known)

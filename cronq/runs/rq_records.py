@@ -1,0 +1,63 @@
+"""What RQ's own records say of a run that has ended: its status, the registry that lists it, and its result."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, cast
+
+from rq.results import Result
+
+from cronq.clock import utc
+from cronq.db import keys as rq_keys
+from cronq.runs.run import Run, Settlement
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+#: RQ's record of a run that never began says nothing that the ledger does not: a job whose lock is always busy
+#: would otherwise leave tens of thousands of them.
+_CANCELED_LIFE_S = 86400
+#: RQ's own status, registry and result type for each of our outcomes.
+_RQ_STATUS = {
+    "succeeded": "finished",
+    "failed": "failed",
+    "timed_out": "failed",
+    "lost": "failed",
+    "stopped": "stopped",
+}
+
+
+def in_rq(
+    outcome: str, queue: str, *, has_begun: bool, result_ttl_s: float, failure_ttl_s: float
+) -> tuple[str, str, int]:
+    """RQ's status for *outcome*, the registry that lists the job then, and the life of its records in seconds."""
+    status = _RQ_STATUS.get(outcome, "canceled")
+    if status == "finished":
+        return status, rq_keys.rq_finished(queue), int(result_ttl_s)
+    if status == "canceled" or (status == "stopped" and not has_begun):  # RQ's word for stopped before it began
+        return "canceled", rq_keys.rq_canceled(queue), int(min(failure_ttl_s, _CANCELED_LIFE_S))
+    return status, rq_keys.rq_failed(queue), int(failure_ttl_s)
+
+
+def result_fields(run: Run, settlement: Settlement, execution: str | None, now_s: float) -> list[str] | None:
+    """Field, value, … of RQ's result stream, in RQ's own serialisation; None when there is nothing to tell.
+
+    Without a stream RQ's tools read a finished job as one that returned None. An earlier attempt may have left its
+    error there: that is not to be the last word.
+    """
+    good = settlement.outcome == "succeeded"
+    if good and settlement.return_value is None and run.attempt == 1:
+        return None
+    started: datetime | None = utc(run.started_at) if run.started_at is not None else None
+    result = Result(
+        job_id=run.run_id,
+        type=Result.Type.SUCCESSFUL if good else Result.Type.FAILED,
+        connection=cast("Redis", None),  # only saving it would need one
+        return_value=settlement.return_value if good else None,
+        exc_string=None if good else (settlement.error or settlement.reason),
+        worker_name=run.worker or "",
+        execution_id=execution,
+        execution_started_at=started if execution else None,
+        execution_ended_at=utc(now_s) if execution else None,
+    )
+    return [part for name, value in result.serialize().items() for part in (name, str(value))]

@@ -1,0 +1,272 @@
+"""A run as a value: its id, its states, its outcomes, and the row that the ledger keeps of it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from cronq.clock import iso, tick_stamp, utc
+from cronq.db.decode import read_json
+from cronq.errors import BadValue
+from cronq.runs.lean_row import whole_row
+
+#: Beyond this year (5138) is no time, but damage.
+_END_OF_TIME_S = 1e11
+_Moment = TypeVar("_Moment", int, float)
+
+
+def run_id_of(job: str, tick: int) -> str:
+    """The id of the run of *job* for *tick*; nothing may parse it back."""
+    return f"{job}-{tick_stamp(tick)}"
+
+
+def manual_run_id(job: str) -> str:
+    """A fresh id for a run that has no tick."""
+    return f"{job}-m{secrets.token_hex(4)}"
+
+
+def describe_run(job: str, tick: int | None, run_id: str) -> str:
+    """What RQ's tools show as the name of the run: `invoices @ 2026-11-21 07:00 UTC`."""
+    if tick is None:
+        return f"{job} (by hand, {run_id.rsplit('-', 1)[1]})"
+    moment = utc(tick)
+    seconds = f":{moment:%S}" if moment.second else ""
+    return f"{job} @ {moment:%Y-%m-%d %H:%M}{seconds} UTC"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What became of an earlier attempt of a run that was put back. Times are epoch seconds."""
+
+    attempt: int
+    outcome: str | None = None
+    reason: str | None = None
+    decided_by: str | None = None
+    host: str | None = None
+    pid: int | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    error: str | None = None  #: its end, of a long one
+
+    @property
+    def duration_s(self) -> float | None:
+        """From the start to the end of the work."""
+        return _between(self.started_at, self.ended_at)
+
+    def as_json(self) -> dict[str, Any]:
+        """One entry of `attempts` in `history --json`."""
+        return {
+            "attempt": self.attempt,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "decided_by": self.decided_by,
+            "host": self.host,
+            "pid": self.pid,
+            "started_at": iso(self.started_at),
+            "ended_at": iso(self.ended_at),
+            "duration_s": self.duration_s,
+            "exit_code": self.exit_code,
+            "error": self.error,
+        }
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of the ledger. Times are epoch seconds; None where something has not happened."""
+
+    run_id: str
+    job: str
+    tick: int | None
+    state: str
+    outcome: str | None = None
+    reason: str | None = None
+    decided_by: str | None = None
+    trigger: str = "schedule"
+    attempt: int = 1
+    queue: str = "default"
+    host: str | None = None
+    pid: int | None = None
+    worker: str | None = None
+    fence: int | None = None
+    queued_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    signal: str | None = None  #: what ended its process, by name
+    max_rss_kib: int | None = None
+    user_s: float | None = None  #: CPU time
+    system_s: float | None = None
+    crashes: int = 0  #: attempts whose worker vanished
+    max_crashes: int | None = None  #: None: a vanished worker ends it
+    error: str | None = None
+    args: str | None = None
+    result: str | None = None
+    attempts: tuple[Attempt, ...] = ()  #: the earlier ones, oldest first
+
+    @property
+    def lateness_s(self) -> float | None:
+        """From the tick to the start of the work."""
+        return _between(self.tick, self.started_at)
+
+    @property
+    def duration_s(self) -> float | None:
+        """From the start to the end of the work."""
+        return _between(self.started_at, self.ended_at)
+
+    @classmethod
+    def from_hash(cls, run_id: str, values: Mapping[str, str]) -> Run:
+        """Read a row, lean or not; unknown fields are left out, so that rows of a newer version can be shown."""
+        values = whole_row(values)
+        return cls(
+            run_id=run_id,
+            job=values.get("job", ""),
+            tick=_within(_int(values.get("tick"))),
+            state=values.get("state", "done"),
+            outcome=values.get("outcome") or None,
+            reason=values.get("reason") or None,
+            decided_by=values.get("decided_by") or None,
+            trigger=values.get("trigger", "schedule"),
+            attempt=_int(values.get("attempt")) or 1,
+            queue=values.get("queue", "default"),
+            host=values.get("host") or None,
+            pid=_int(values.get("pid")),
+            worker=values.get("worker") or None,
+            fence=_int(values.get("fence")),
+            queued_at=_within(_float(values.get("queued_at"))),
+            started_at=_within(_float(values.get("started_at"))),
+            ended_at=_within(_float(values.get("ended_at"))),
+            exit_code=_int(values.get("exit_code")),
+            signal=values.get("signal") or None,
+            max_rss_kib=_int(values.get("max_rss_kib")),
+            user_s=_within(_float(values.get("user_s"))),
+            system_s=_within(_float(values.get("system_s"))),
+            crashes=_int(values.get("crashes")) or 0,
+            max_crashes=_int(values.get("max_crashes")),
+            error=values.get("error") or None,
+            args=values.get("args") or None,
+            result=values.get("result") or None,
+            attempts=tuple(_attempts(values.get("attempts"))),
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """The stable keys of `history --json`."""
+        return {
+            "job": self.job,
+            "run_id": self.run_id,
+            "tick": iso(self.tick),
+            "state": self.state,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "decided_by": self.decided_by,
+            "trigger": self.trigger,
+            "attempt": self.attempt,
+            "host": self.host,
+            "pid": self.pid,
+            "queued_at": iso(self.queued_at),
+            "started_at": iso(self.started_at),
+            "ended_at": iso(self.ended_at),
+            "lateness_s": self.lateness_s,
+            "duration_s": self.duration_s,
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "attempts": [attempt.as_json() for attempt in self.attempts],
+            "signal": self.signal,
+            "max_rss_kib": self.max_rss_kib,
+            "user_s": self.user_s,
+            "system_s": self.system_s,
+            "crashes": self.crashes,
+        }
+
+
+def _attempts(raw: str | None) -> list[Attempt]:
+    """The earlier attempts as `lua/parts/keep_attempt.lua` keeps them; what cannot be read is left out."""
+    try:
+        entries = read_json(raw) if raw else []
+    except BadValue:
+        return []
+    found = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict):
+            continue
+        values = {name: str(value) for name, value in entry.items() if isinstance(value, str | int)}
+        number = _int(values.get("attempt"))
+        if number is not None:
+            found.append(
+                Attempt(
+                    attempt=number,
+                    outcome=values.get("outcome") or None,
+                    reason=values.get("reason") or None,
+                    decided_by=values.get("decided_by") or None,
+                    host=values.get("host") or None,
+                    pid=_int(values.get("pid")),
+                    started_at=_within(_float(values.get("started_at"))),
+                    ended_at=_within(_float(values.get("ended_at"))),
+                    exit_code=_int(values.get("exit_code")),
+                    error=values.get("error") or None,
+                )
+            )
+    return found
+
+
+def _between(begin_s: float | None, end_s: float | None) -> float | None:
+    """Seconds from one moment to another, None when either is not known."""
+    return None if begin_s is None or end_s is None else round(end_s - begin_s, 3)
+
+
+def _int(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _float(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None
+
+
+def _within(epoch_s: _Moment | None) -> _Moment | None:
+    """A time that can be shown; None for what is none, nan and infinity included."""
+    return epoch_s if epoch_s is not None and 0 <= epoch_s < _END_OF_TIME_S else None
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """How a run ended, as its guardian or the sweep saw it."""
+
+    outcome: str
+    reason: str
+    exit_code: int | None = None
+    error: str | None = None
+    result_json: str | None = None
+    fence: int | None = None
+    max_rss_kib: int | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    signal: str | None = None
+    crashes: int | None = None
+    return_value: Any = None
+
+    def row_fields(self) -> list[str]:
+        """Field, value, … for the ledger; only what is known."""
+        values = {
+            "exit_code": self.exit_code,
+            "error": self.error,
+            "result": self.result_json,
+            "fence": self.fence,
+            "max_rss_kib": self.max_rss_kib,
+            "user_s": self.user_s,
+            "system_s": self.system_s,
+            "signal": self.signal,
+            "crashes": self.crashes,
+        }
+        return [part for name, value in values.items() if value is not None for part in (name, str(value))]
+
+
+#: Somebody deleted a queued run's RQ job, or emptied its queue.
+REMOVED = Settlement("stopped", "removed from its queue")

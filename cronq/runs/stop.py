@@ -1,0 +1,44 @@
+"""Ending one run at somebody's wish, wherever it is just now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rq.command import send_command
+
+from cronq.runs.run import Run, Settlement
+from cronq.runs.store import RunStore
+
+#: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
+_PLAIN_S = 30.0
+
+
+def stop_run(
+    runs: RunStore, run: Run, reopen: Callable[[Sequence[str], float], Sequence[str]], *, by: str, now_s: float
+) -> bool:
+    """Settle a run that has not begun, leave word for the guardian of one that has; False when it has ended.
+
+    One that has ended and was requeued with RQ's tools has not begun: *reopen* opens it again and returns its id.
+    """
+    if run.state == "done":
+        if not reopen([run.run_id], now_s):
+            return False
+        run = runs.get(run.run_id)
+    if run.state != "running":
+        settlement = Settlement("stopped", f"{by} stopped it before it began")
+        if runs.settle(run, settlement, by=by, now_s=now_s, expect=run.state):
+            return True
+        latest = runs.find(run.run_id)  # a worker was faster
+        if latest is None or latest.state != "running":
+            return False
+        run = latest
+    runs.ask_to_stop(run.run_id, by)
+    _tell_stock_worker(runs, run, now_s)
+    return True
+
+
+def _tell_stock_worker(runs: RunStore, run: Run, now_s: float) -> None:
+    """Send RQ's own command when a stock worker runs it: it knows of no other. The sweep settles the run then."""
+    heard = runs.client.zscore(runs.keys.running, run.run_id)
+    if run.worker is not None and heard is not None and float(heard) > now_s + _PLAIN_S:
+        send_command(runs.client, run.worker, "stop-job", job_id=run.run_id)

@@ -1,0 +1,339 @@
+"""The ledger in Redis: reading rows, and the steps of a run from queued to settled. Owner of the run keys."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis import Redis
+from rq.results import Result
+
+from cronq.clock import rq_stamp
+from cronq.db import keys as rq_keys
+from cronq.db import scripts
+from cronq.db.decode import text, texts
+from cronq.db.keys import Keys
+from cronq.errors import UnknownRun
+from cronq.runs.rq_records import in_rq, result_fields
+from cronq.runs.run import Run, Settlement
+
+log = logging.getLogger("cronq.runs")
+
+_STOP_LIFE_S = 86400
+#: Of a set of open runs; all 100,000 that there may be would keep Redis from answering others.
+_READ_AT_ONCE = 1000
+#: How long RQ keeps what was set aside, and how many of them we remember.
+_REFUSED_S = 30 * 86400
+_REFUSED_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Started:
+    """The answer to `start`: `code` is explained in `lua/runs/start.lua`."""
+
+    code: str
+    attempt: int
+    detail: str = ""
+
+
+class RunStore:
+    """Reads the ledger and moves runs along; each move is one atomic step, accepted once."""
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        *,
+        row_ttl_s: float,
+        keep_events: int = 10_000,
+        release_dependents: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.client = client
+        self.keys = keys
+        self.row_ttl_s = int(row_ttl_s)
+        self.keep_events = keep_events
+        self._release_dependents = release_dependents
+        self._start: Any = scripts.load(client, "runs/start")
+        self._renew: Any = scripts.load(client, "runs/heartbeat")
+        self._settle: Any = scripts.load(client, "runs/settle")
+        self._park: Any = scripts.load(client, "runs/park")
+        self._rerun: Any = scripts.load(client, "runs/rerun")
+        self._set_aside: Any = scripts.load(client, "queue/reject")
+
+    # Reading
+
+    def find(self, run_id: str) -> Run | None:
+        """One row, None when the ledger has none (any more)."""
+        values = self.client.hgetall(self.keys.run(run_id))
+        return Run.from_hash(run_id, texts(values)) if values else None
+
+    def get(self, run_id: str) -> Run:
+        """One row. Raises UnknownRun."""
+        run = self.find(run_id)
+        if run is None:
+            raise UnknownRun(f"there is no run {run_id!r} in the ledger; see `cronq history JOB`")
+        return run
+
+    def history(self, name: str, count: int) -> list[Run]:
+        """The newest *count* rows of a job, newest first, runs with and without a tick merged. Two round trips."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.zrevrange(self.keys.runs(name), 0, count - 1, withscores=True)
+            pipe.zrevrange(self.keys.manual(name), 0, count - 1, withscores=True)
+            ticked, manual = pipe.execute()
+        merged = sorted([*ticked, *manual], key=lambda pair: float(pair[1]), reverse=True)[:count]
+        return self.rows(text(run_id) for run_id, _ in merged)
+
+    def rows(self, run_ids: Iterable[str]) -> list[Run]:
+        """The rows of these ids that still exist, in this order; one round trip."""
+        wanted = list(run_ids)
+        if not wanted:
+            return []
+        with self.client.pipeline(transaction=False) as pipe:
+            for run_id in wanted:
+                pipe.hgetall(self.keys.run(run_id))
+            replies = pipe.execute(raise_on_error=False)
+        return [
+            Run.from_hash(run_id, texts(values))
+            for run_id, values in zip(wanted, replies, strict=True)
+            if isinstance(values, dict) and values
+        ]
+
+    def run_at(self, name: str, tick: int) -> Run | None:
+        """The row of one tick."""
+        found = self.client.zrangebyscore(self.keys.runs(name), tick, tick)
+        rows = self.rows(text(run_id) for run_id in found)
+        return rows[0] if rows else None
+
+    def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """For each job its open runs by id, with their state.
+
+        One round trip, and one more for each thousand runs of a job beyond the first.
+        """
+        wanted = [key for name in names for key in (self.keys.given(name), self.keys.active(name))]
+        with self.client.pipeline(transaction=False) as pipe:
+            for key in wanted:
+                pipe.hscan(key, count=_READ_AT_ONCE)
+            replies = pipe.execute(raise_on_error=False)
+        sets = [
+            self._rest_of(key, *reply) if isinstance(reply, tuple) else {}
+            for key, reply in zip(wanted, replies, strict=True)
+        ]
+        return {name: given | active for name, given, active in zip(names, sets[::2], sets[1::2], strict=True)}
+
+    def _rest_of(self, key: str, cursor: int, found: dict[Any, Any]) -> dict[str, str]:
+        """A whole hash, of which *found* was read up to *cursor*."""
+        while cursor:
+            reply: Any = self.client.hscan(key, cursor, count=_READ_AT_ONCE)
+            cursor = reply[0]
+            found |= reply[1]
+        return texts(found)
+
+    def count_open(self, name: str) -> int:
+        """How many open runs a job has."""
+        with self.client.pipeline(transaction=False) as pipe:
+            pipe.hlen(self.keys.active(name))
+            pipe.hlen(self.keys.given(name))
+            return sum(count for count in pipe.execute(raise_on_error=False) if isinstance(count, int))
+
+    # The life of a run
+
+    def start(
+        self,
+        run: Run,
+        *,
+        worker: str,
+        host: str,
+        pid: int,
+        execution: str,
+        lease_s: int,
+        now_s: float,
+        plain: bool = False,
+        once: bool = False,
+        max_crashes: int | None = None,
+        seen_s: float | None = None,
+    ) -> Started:
+        """Move a queued run to running; see the codes in `lua/runs/start.lua`.
+
+        *once*: unless it was started before. *max_crashes*: how many vanished workers end it; None: the first one.
+        *seen_s*: when it counts as heard of; None: now, by the server's own clock.
+        """
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "run": run.run_id,
+            "job": run.job,
+            "queue": run.queue,
+            "worker": worker,
+            "host": host,
+            "pid": pid,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "execution": execution,
+            "lease": lease_s,
+            "events": self.keep_events,
+        }
+        marks = {"plain": plain or None, "once": once or None, "max_crashes": max_crashes, "seen": seen_s}
+        document |= {name: value for name, value in marks.items() if value is not None}
+        code, detail = json.loads(text(self._start(args=[json.dumps(document)])))
+        attempt = detail if isinstance(detail, int) else 0
+        return Started(code, attempt, detail if isinstance(detail, str) else "")
+
+    def renew(
+        self, run: Run, *, attempt: int, execution: str, lease_s: int, now_s: float, seen_s: float | None = None
+    ) -> str:
+        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more,
+        `forgotten` when Redis knows nothing of its start.
+
+        *seen_s*: when it counts as heard of; None: now, by the server's own clock.
+        """
+        keys = [
+            self.keys.running,
+            self.keys.stop(run.run_id),
+            self.keys.run(run.run_id),
+            rq_keys.rq_started(run.queue),
+            rq_keys.rq_execution(run.run_id, execution),
+            rq_keys.rq_job(run.run_id),
+        ]
+        seen = "" if seen_s is None else repr(seen_s)
+        args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s), seen]
+        return text(self._renew(keys=keys, args=args))
+
+    def settle(
+        self,
+        run: Run,
+        settlement: Settlement,
+        *,
+        by: str,
+        now_s: float,
+        expect: str = "running",
+        attempt: int | None = None,
+        execution: str | None = None,
+        unseen_since: float | None = None,
+        rq_status: str | None = None,
+        plain: bool = False,
+        result_ttl_s: float = 7 * 86400,
+        failure_ttl_s: float = 30 * 86400,
+    ) -> bool:
+        """Give *run* its outcome, unless somebody else has settled it; whether this call did.
+
+        Safe to send again after a lost reply: the second call finds it settled and returns False.
+        """
+        lives = {"result_ttl_s": result_ttl_s, "failure_ttl_s": failure_ttl_s}
+        status, registry, life_s = in_rq(settlement.outcome, run.queue, has_begun=expect == "running", **lives)
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "run": run.run_id,
+            "job": run.job,
+            "queue": run.queue,
+            "expect": expect,
+            "outcome": settlement.outcome,
+            "reason": settlement.reason,
+            "by": by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "row_ttl": self.row_ttl_s,
+            "events": self.keep_events,
+            "fields": settlement.row_fields(),
+            "status": status,
+            "registry": registry,
+            "life": life_s,
+        }
+        since = None if unseen_since is None else repr(unseen_since)
+        known = {"attempt": attempt, "unseen_since": since, "execution": execution, "rq_status": rq_status}
+        document |= {name: value for name, value in known.items() if value is not None}
+        if plain:
+            document["plain"] = True
+        elif status != "canceled" and (results := result_fields(run, settlement, execution, now_s)) is not None:
+            document["results"] = results
+        answer = text(self._settle(args=[json.dumps(document)]))
+        return answer == "settled" or (answer == "depended" and self._release(run))
+
+    def _release(self, run: Run) -> bool:
+        """Let the RQ jobs that depend on *run* go on; True, for it is settled whatever becomes of that."""
+        try:
+            if self._release_dependents is not None:
+                self._release_dependents(run.queue, run.run_id)
+        except Exception as error:  # of Redis, or of what stands in the hash of a job that is not ours
+            log.error("DEFERRED the RQ jobs that depend on %s were not queued: %s", run.run_id, error)
+        return True
+
+    def rerun(
+        self,
+        run: Run,
+        *,
+        reason: str,
+        by: str,
+        now_s: float,
+        attempt: int | None = None,
+        execution: str | None = None,
+        unseen_since: float | None = None,
+        most_crashes: int | None = None,
+    ) -> str:
+        """Put a running run back to the front of its queue as its next attempt; see the codes in `lua/runs/rerun.lua`.
+
+        *most_crashes*: this is a crash, and so many are too many; None: it is none.
+        """
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "run": run.run_id,
+            "job": run.job,
+            "queue": run.queue,
+            "reason": reason,
+            "by": by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "events": self.keep_events,
+        }
+        since = None if unseen_since is None else repr(unseen_since)
+        known = {"attempt": attempt, "unseen_since": since, "execution": execution, "most": most_crashes}
+        document |= {name: value for name, value in known.items() if value is not None}
+        return text(self._rerun(args=[json.dumps(document)]))
+
+    # Setting aside, stopping, sweeping
+
+    def park(self, run: Run, lock: str, now_s: float) -> bool:
+        """Set a run aside until the lock *lock* is free; it keeps no worker. False for a stray id of a settled run."""
+        keys = [self.keys.waiting(lock), self.keys.waiting_locks]
+        return bool(self._park(keys=keys, args=[self.keys.prefix, run.run_id, repr(now_s), run.queue, lock]))
+
+    def put_back(self, lock: str) -> bool:
+        """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
+        keys = [self.keys.waiting(lock), self.keys.waiting_locks]
+        return bool(self._park(keys=keys, args=[self.keys.prefix, "", "0", "", lock]))
+
+    def set_aside(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
+        """Take an id that is not to be executed out of the way, with the reason, where people look.
+
+        Its RQ job, when that is queued, goes to RQ's failed registry. Unless the id *is_stray*, of a run whose
+        outcome is known, it is noted in `refused`.
+        """
+        told = Result(text(raw_id), Result.Type.FAILED, self.client, worker_name=by, exc_string=reason)
+        document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "queue": queue,
+            "reason": reason,
+            "by": by,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "life": _REFUSED_S,
+            "most": _REFUSED_KEPT,
+            "events": self.keep_events,
+            "results": [part for name, value in told.serialize().items() for part in (name, str(value))],
+        }
+        if not is_stray:
+            document["note"] = True
+        self._set_aside(args=[json.dumps(document), raw_id])
+
+    def ask_to_stop(self, run_id: str, by: str) -> None:
+        """Leave word for the guardian of a running run; it looks every second."""
+        self.client.set(self.keys.stop(run_id), by, ex=_STOP_LIFE_S)
+
+    def running(self) -> list[Run]:
+        """All runs at work."""
+        return self.rows(text(run_id) for run_id in self.client.zrange(self.keys.running, 0, -1))
+
+    def forget_running(self, run_id: str) -> None:
+        """Drop an entry of `running` whose row is gone."""
+        self.client.zrem(self.keys.running, run_id)

@@ -1,0 +1,113 @@
+"""One run on its way through its guardian's hands: what belongs to it, and by when its child must be dead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cronq.clock import format_duration
+from cronq.jobs.spec import JobSpec
+from cronq.process.watchdog import Child
+from cronq.runs.run import Run
+from cronq.worker.stop_request import StopRequest
+
+#: The child is dead this long before its lock, or its run, can be somebody else's; the watchdog begins still earlier.
+_MARGIN_S = 0.1
+#: Without Redis a run that others may run again is told to end after this part of `lost_after`.
+_ALONE = 0.9
+#: Most time from TERM to KILL when the worker is leaving.
+_LEAVE_GRACE_S = 5.0
+
+
+class HeldLock(Protocol):
+    """What the guardian needs of a lock; see `cronq.locks.lock.Lock`."""
+
+    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool: ...
+    def release(self) -> None: ...
+    @property
+    def token(self) -> int: ...
+    @property
+    def deadline_boot_s(self) -> float: ...
+
+
+#: Makes the lock of a run: name, who holds it, what to call on loss and on renewal.
+LockFactory = Callable[[str, dict[str, Any], Callable[[str], None], Callable[[float], None]], HeldLock]
+
+
+@dataclass
+class Guarded:
+    """One run on its way through the steps."""
+
+    run: Run
+    spec: JobSpec
+    stop: StopRequest
+    worker: str
+    execution: str
+    previous_success: int | None
+    lost_after_s: float | None = None  #: of a run that others may run again when it is not heard of for so long
+    attempt: int = 1
+    lock: HeldLock | None = None
+    child: Child | None = None
+    heard_boot: float = 0.0  #: just before the last word about this run that Redis has taken was sent
+    stopping: bool = False  #: the child was told to end; before that, a wish to stop decides nothing
+    unheard: str = ""  #: why Redis could not be told of it last, in words; empty once it was
+
+    @property
+    def deadline_boot_s(self) -> float | None:
+        """By when the child must be dead unless more is heard: its lock, or the run itself, may be somebody else's."""
+        ends = []
+        if self.lock is not None:
+            ends.append(self.lock.deadline_boot_s)
+        if self.lost_after_s is not None:
+            ends.append(self.heard_boot + self.lost_after_s)
+        return min(ends) - _MARGIN_S if ends else None
+
+    @property
+    def alone_boot_s(self) -> float | None:
+        """When the child is told to end because nothing was heard from Redis for too long."""
+        return None if self.lost_after_s is None else self.heard_boot + self.lost_after_s * _ALONE
+
+    @property
+    def told(self) -> tuple[str, str] | None:
+        """The outcome and reason for which the child was told to end; None when it was not."""
+        stop = self.stop
+        return (stop.outcome, stop.reason) if self.stopping and stop.outcome is not None else None
+
+    def extend(self) -> None:
+        """The lock was renewed, or the run was heard of: so is the child's life."""
+        if self.child is not None:
+            self.child.extend(self.deadline_boot_s)
+
+    def ask_what_is_due(self, now: float, begun: float) -> None:
+        """Ask for the end of a run whose time is over, in one of three senses; *now* and *begun* of the boot clock."""
+        stop, alone = self.stop, self.alone_boot_s
+        if stop.outcome is not None:
+            return
+        if now >= begun + self.spec.timeout:
+            reason = f"it ran longer than its timeout of {format_duration(self.spec.timeout)}"
+            stop.ask("timed_out", reason, f"guardian {self.worker}")
+        elif stop.leave_at is not None and now >= stop.leave_at:
+            stop.leave("its worker was told to leave, and the time it had for that was over")
+        elif alone is not None and now >= alone:
+            stop.ask("lost", self._why_alone(), f"guardian {self.worker}")
+
+    def grace_s(self, now: float) -> float:
+        """The job's grace; of a run whose lock is lost, only what is left of it; less when the worker leaves."""
+        grace_s, deadline = self.spec.grace, self.deadline_boot_s
+        if self.stop.is_leaving:
+            return min(grace_s, _LEAVE_GRACE_S)
+        if self.stop.outcome == "lost" and deadline is not None:
+            return max(0.0, min(grace_s, deadline - now))
+        return grace_s
+
+    def why_at_deadline(self, now: float) -> str:
+        """Why the watchdog ended the child."""
+        alone = self.alone_boot_s
+        if alone is not None and now >= alone:
+            return self._why_alone()
+        return "its lock could not be renewed in time, so it was ended"
+
+    def _why_alone(self) -> str:
+        span = format_duration(self.lost_after_s or 0)
+        return f"Redis could not be told of it for {span}, so it was ended before somebody else may run it again"

@@ -1,0 +1,138 @@
+"""What a worker works with. It is made while its process has one thread: user code is imported, the watchdog forked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from redis import Redis
+
+from cronq.errors import KeyBroken
+from cronq.hosts.heartbeats import Heart, Hosts
+from cronq.interop.in_progress import ForeignWatch
+from cronq.interop.perform import ForeignWork
+from cronq.process.pipes import Outlet
+from cronq.process.watchdog import Watchdog
+from cronq.worker.child import dispatch
+from cronq.worker.dequeue import Intake
+from cronq.worker.guardian import Guardian
+from cronq.worker.run_rq_job import ForeignRuns, ServingWorker
+
+if TYPE_CHECKING:
+    import rq
+
+    from cronq.clock import ServerClock
+    from cronq.config import Config
+    from cronq.db.keys import Keys
+    from cronq.interop.requeued import Requeued
+    from cronq.jobs.store import JobStore
+    from cronq.locks.lock import Lock
+    from cronq.runs.store import RunStore
+
+
+class Application(Protocol):
+    """What a worker asks of the application that made it, `Cronq`."""
+
+    keys: Keys
+    clock: ServerClock
+
+    @property
+    def config(self) -> Config:
+        """The settings of this process."""
+        ...
+
+    @property
+    def jobs(self) -> JobStore:
+        """The jobs in Redis."""
+        ...
+
+    @property
+    def runs(self) -> RunStore:
+        """The ledger in Redis."""
+        ...
+
+    @property
+    def requeued(self) -> Requeued:
+        """What RQ's tools requeued."""
+        ...
+
+    def now_s(self) -> float:
+        """Server time, epoch seconds; it may ask Redis."""
+        ...
+
+    def require_fit_redis(self) -> list[str]:
+        """Warnings about this Redis. Raises RedisUnfit."""
+        ...
+
+    def load_jobs(self) -> object:
+        """Import the job modules."""
+        ...
+
+    def guardian_runs(self) -> RunStore:
+        """The ledger through connections of its own that fail soon."""
+        ...
+
+    def run_lock(
+        self,
+        name: str,
+        holder: dict[str, Any],
+        on_lost: Callable[[str], None],
+        on_renewed: Callable[[float], None],
+    ) -> Lock:
+        """The lock *name* for a run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All of it at once, so that there is either a whole worker or none."""
+
+    foreign: ForeignRuns
+    intake: Intake
+    watchdog: Watchdog
+    outlet: Outlet
+    prompt: Redis  #: a client that gives up within two seconds
+    heart: Heart
+    guardian: Guardian
+
+
+def make_parts(
+    serving: ServingWorker,
+    worker: rq.Worker,
+    app: Application,
+    *,
+    tell_handlers: Callable[..., None],
+    facts: Callable[[], Mapping[str, Any]],
+    on_look: Callable[[], None],
+    on_broken: Callable[[KeyBroken], None],
+) -> Parts:
+    """Of *worker*, RQ's view of it, and *serving*, what a foreign run asks of it: the same object.
+
+    Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis."""
+    app.load_jobs()
+    config = app.config
+    work = ForeignWork(worker.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
+    work.load_modules()
+    watch = ForeignWatch(worker.connection, app.keys, lost_after_s=config.lost_after)
+    foreign = ForeignRuns(serving, worker, watch, app.clock.now_s, config.allow)
+    intake = Intake(worker.connection, app.keys, host=config.host, worker=worker.name)
+    outlet = Outlet()
+    watchdog = Watchdog(dispatch(work), outlet)
+    watchdog.start()
+    runs = app.guardian_runs()
+    heart = Heart(Hosts(runs.client, app.keys), "workers", worker.name, config.host, facts)
+    guardian = Guardian(
+        runs,
+        watchdog,
+        app.run_lock,
+        app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
+        host=config.host,
+        pid=os.getpid(),
+        lost_after_s=config.lost_after,
+        on_look=on_look,
+        on_broken=on_broken,
+        no_commands=config.no_commands,
+    )
+    return Parts(foreign, intake, watchdog, outlet, runs.client, heart, guardian)

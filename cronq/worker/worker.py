@@ -1,0 +1,440 @@
+"""The worker: an RQ worker that RQ's tools see and drive, whose runs have a guardian.
+
+Every override of RQ is in this file. What RQ does itself and this worker does otherwise: it takes ids with LMOVE
+whatever the number of queues, goes on when Redis is away, never unpickles what it finds in Redis, leaves the
+tidying of RQ's registries to the beats' sweep, and hands the work to a `Guardian`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import rq
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
+from rq.job import Job
+from rq.logutils import ColorizingStreamHandler, setup_loghandlers
+from rq.worker.base import DequeueStrategy, WorkerStatus
+
+from cronq.clock import boot_s, format_duration, rest
+from cronq.db.decode import text
+from cronq.db.faults import BACKOFF_S, Outage
+from cronq.db.keys import rq_intermediate, rq_job
+from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
+from cronq.runs.run import REMOVED, Run, Settlement
+from cronq.safetext import OneLine
+from cronq.worker.parts import Application, Parts, make_parts
+from cronq.worker.stop_request import StopRequest
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+
+    from cronq.jobs.stored import StoredJob
+    from cronq.process.watchdog import Child
+
+log = logging.getLogger("cronq.worker")
+
+_IDLE_WAIT_S = 1.0
+_HEARTBEAT_S = 5.0
+#: How long a worker that leaves waits for a slow reader of its runs' output.
+_LAST_WORDS_S = 5.0
+
+
+class GuardedWorker(rq.Worker):
+    """RQ's worker with a guardian for each run; *app* is absent only where RQ makes one to look at its record."""
+
+    def __init__(
+        self, queues: Any, name: str | None = None, *args: Any, app: Application | None = None, **options: Any
+    ) -> None:
+        self.app = app
+        if name is None and self.app is not None:
+            # RQ refuses a name whose last bearer died without a word; in a container each has the same pid.
+            name = f"{self.app.config.host}.{os.getpid()}.{secrets.token_hex(2)}"
+        options["maintenance_interval"] = 10**9  # reading and tidying registries is the sweep's
+        super().__init__(queues, name, *args, **options)
+        self._stopping = threading.Event()
+        self._leave_at: float | None = None
+        self._present: StopRequest | None = None
+        self._outage = Outage(log, self.connection)
+        self._last_heartbeat: float | None = None
+        self._parts: Parts | None = None
+
+    # The loop
+
+    def work(
+        self,
+        burst: bool = False,
+        logging_level: str | None = None,
+        date_format: str = DEFAULT_LOGGING_DATE_FORMAT,
+        log_format: str = DEFAULT_LOGGING_FORMAT,
+        max_jobs: int | None = None,
+        max_idle_time: int | None = None,
+        with_scheduler: bool = False,
+        dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
+    ) -> bool:
+        """Run what is queued until told to stop; whether anything was run.
+
+        `with_scheduler` is not needed: beats serve what is scheduled.
+        """
+        assert self.app is not None
+        self._dequeue_strategy = dequeue_strategy
+        if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
+            setup_loghandlers(logging_level or "INFO", date_format, log_format, name="cronq")
+        setup_loghandlers(logging_level, date_format, log_format)  # as `bootstrap` will
+        for handler in logging.getLogger("cronq").handlers + logging.getLogger("rq.worker").handlers:
+            if isinstance(handler, ColorizingStreamHandler):  # RQ's: it logs descriptions as they are
+                handler.setFormatter(OneLine(log_format, date_format))
+        self._install_signal_handlers()
+        self._parts = make_parts(
+            self,
+            self,
+            self.app,
+            tell_handlers=self.tell_handlers,
+            facts=self._facts,
+            on_look=self.beat_heart,
+            on_broken=self._move_aside,
+        )
+        try:
+            self._outage.ride_out(self.meet_redis, self._stopping)
+            self._outage.ride_out(lambda: self.bootstrap(logging_level, date_format, log_format), self._stopping)
+            return self._loop(burst, max_jobs, max_idle_time)
+        finally:
+            self._leave()
+
+    def meet_redis(self) -> None:
+        """The first word with Redis: its time. `work` repeats it until it is answered."""
+        assert self.app is not None
+        self.app.now_s()
+
+    @property
+    def parts(self) -> Parts:
+        """What it works with. Raises RuntimeError before `work`."""
+        if self._parts is None:
+            raise RuntimeError(f"the worker {self.name} has not begun to work")
+        return self._parts
+
+    def _loop(self, burst: bool, max_jobs: int | None, max_idle_time: int | None) -> bool:
+        done = 0
+        idle_since = boot_s()
+        pause_s = BACKOFF_S[0]
+        while not self._stopping.is_set():
+            try:
+                self.beat_heart()
+                taken = self._take(0.0 if burst else _IDLE_WAIT_S)
+                self._note_whether_held(burst)
+                self._outage.over()
+                if taken is not None and self._stopping.is_set():  # it came while the signal did
+                    self.parts.intake.give_back(*taken)
+                    break
+                if taken is not None:
+                    self._serve(*taken)
+                    done += 1
+                    idle_since = boot_s()
+                pause_s = BACKOFF_S[0]
+            except (RedisError, OSError, RedisUnavailable) as error:
+                self._outage.noticed(error)
+                rest(pause_s, self._stopping)
+                pause_s = min(pause_s * 2, BACKOFF_S[1])
+                continue
+            except Exception:  # one bad run must not take the worker along
+                log.exception("a run could not be served; going on")
+                rest(BACKOFF_S[0], self._stopping)
+                continue
+            if (taken is None and burst) or (max_jobs is not None and done >= max_jobs):
+                break
+            if max_idle_time is not None and boot_s() - idle_since >= max_idle_time:
+                break
+        return bool(done)
+
+    def _note_whether_held(self, burst: bool) -> None:
+        """Show RQ's tools when `rq suspend` or a drain keeps this worker from taking; a burst does not wait for it."""
+        held = self.parts.intake.held
+        if held is None:
+            if self.get_state() == WorkerStatus.SUSPENDED:
+                log.warning("RESUMED")
+                self.set_state(WorkerStatus.IDLE)
+            return
+        if self.get_state() != WorkerStatus.SUSPENDED:
+            log.warning("SUSPENDED %s", held)
+            self.set_state(WorkerStatus.SUSPENDED)
+        if burst:
+            self._stopping.set()
+        rest(_IDLE_WAIT_S, self._stopping)
+
+    # Taking
+
+    def _take(self, wait_s: float) -> tuple[str, Any] | None:
+        """(queue, raw id) of the next id; queues change places as RQ's dequeue strategies say."""
+        taken = self.parts.intake.take([queue.name for queue in self._ordered_queues], wait_s)
+        if taken is not None and len(self.queues) > 1:
+            self.reorder_queues(next(queue for queue in self.queues if queue.name == taken[0]))
+        return taken
+
+    def _serve(self, queue: str, raw_id: Any) -> None:
+        """Run one id, whatever it turns out to be."""
+        assert self.app is not None
+        run_id = text(raw_id)
+        try:
+            run = self.app.runs.find(run_id) or self._readmitted(queue, run_id)
+        except ResponseError as error:
+            self.refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
+            return
+        except RunRefused as refusal:
+            self.refuse(queue, raw_id, str(refusal))
+            return
+        if run is None:
+            self.parts.foreign.serve(queue, raw_id)
+            return
+        if not self.connection.exists(rq_job(run_id)):
+            if run.state == "done":  # one of many that were stopped at once: none is looked for in its queue
+                self.connection.lrem(rq_intermediate(queue), 0, run_id)
+                log.info("DROPPED %s: it was %s while it waited", run_id, run.outcome)
+                return
+            self._drop(queue, run, REMOVED.reason)
+            return
+        try:
+            job = self.app.jobs.get(run.job)
+        except UnknownJob:
+            self._drop(queue, run, "its job was removed")
+            return
+        except SpecTooNew as error:
+            log.warning("LEFT %s to a newer worker: %s", run_id, error)
+            self.parts.intake.leave_to_newer(queue, raw_id, run.job)
+            return
+        except CronqError as error:
+            self._drop(queue, run, str(error), outcome="failed")
+            return
+        self._execute(replace(run, queue=queue), job)
+
+    def _readmitted(self, queue: str, run_id: str) -> Run | None:
+        """A run of ours that was requeued when its row had ended. Raises RunRefused when its job was removed."""
+        assert self.app is not None
+        is_ours = self.app.requeued.readmit(run_id, queue, by=f"worker {self.name}", now_s=self.app.now_s())
+        return self.app.runs.find(run_id) if is_ours else None
+
+    def _execute(self, run: Run, job: StoredJob) -> None:
+        present = self.begin_present()
+        begun = boot_s()
+        outcome = None
+        try:
+            with self.connection.pipeline() as pipe:
+                self.set_state(WorkerStatus.BUSY, pipeline=pipe)
+                self.set_current_job_id(run.run_id, pipeline=pipe)
+                pipe.execute()
+            outcome = self.parts.guardian.execute(
+                run,
+                job.spec,
+                present,
+                worker=self.name,
+                args_json=run.args or job.spec.args_json,
+                previous_success=job.state.success_tick,
+            )
+        finally:
+            self.end_present()
+            with self.connection.pipeline() as pipe:
+                self.set_current_job_id(None, pipeline=pipe)
+                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
+                if outcome is not None:
+                    self._count(outcome, boot_s() - begun, pipe)
+                pipe.execute()
+
+    def begin_present(self) -> StopRequest:
+        """What the end of the run that begins now can be asked of."""
+        self._present = present = StopRequest()
+        if self._leave_at is not None:  # the signal came since the id was taken
+            present.leave_by(self._leave_at)
+        return present
+
+    def end_present(self) -> None:
+        """The present run is over."""
+        self._present = None
+
+    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
+        """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
+        watchdog = self.parts.watchdog
+        if not watchdog.alive:
+            watchdog.close()
+            watchdog.start()
+        return watchdog.spawn(order, deadline_boot_s=deadline_boot_s)
+
+    def rest_unless_giving_up(self, seconds: float) -> bool:
+        """Wait; True at once when this worker was told a second time to leave."""
+        return rest(seconds, self.parts.guardian.giving_up)
+
+    def tell_handlers(self, job: Job, error: BaseException) -> None:
+        """Call RQ's exception handlers, in the child of a job that is not ours."""
+        if self._exc_handlers:
+            self.handle_exception(job, type(error), error, error.__traceback__)
+
+    def _count(self, outcome: str, seconds: float, pipe: Pipeline) -> None:
+        self.increment_total_working_time(timedelta(seconds=seconds), pipe)
+        if outcome == "succeeded":
+            self.increment_successful_job_count(pipe)
+        else:
+            self.increment_failed_job_count(pipe)
+
+    def _drop(self, queue: str, run: Run, reason: str, outcome: str = "stopped") -> None:
+        """Settle a run that cannot be executed. An id of one that is settled or at work already is only removed."""
+        assert self.app is not None
+        if run.state not in ("queued", "waiting"):
+            self.refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
+            return
+        is_settled = self.app.runs.settle(
+            run, Settlement(outcome, reason), by=f"worker {self.name}", now_s=self.app.now_s(), expect=run.state
+        )
+        self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
+        if is_settled:
+            log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
+        else:
+            log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
+
+    def _move_aside(self, broken: KeyBroken) -> None:
+        """Let the next run have its lock: what the key held is kept for a week."""
+        assert self.app is not None
+        for key in self.app.jobs.set_aside(broken.key, broken.kind, self.app.now_s()):
+            log.error("MEND moved %s aside for a week: it had a wrong type", key)
+
+    def refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
+        """Set an id aside that is not to be executed: its code is only named in Redis.
+
+        An RQ job that is queued goes to RQ's failed registry with the reason, where people look and may requeue it.
+        """
+        assert self.app is not None
+        log.error("REFUSED %s", reason)
+        by, now_s = f"worker {self.name}", self.app.now_s()
+        self.app.runs.set_aside(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
+
+    def _set_connection(self, connection: Redis) -> Redis:
+        """Leave the time-outs as they are: RQ would raise them to 415 s, and we never block longer than a second."""
+        return connection
+
+    # Signals, commands and heartbeats
+
+    def _install_signal_handlers(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            super()._install_signal_handlers()
+
+    def request_stop(self, signum: int, frame: FrameType | None) -> None:
+        """First signal: take no more work, and let the present run end within the grace. A second one ends it now."""
+        assert self.app is not None
+        if self._stopping.is_set():
+            self._end_present()
+            return
+        self._stopping.set()
+        grace_s = self.app.config.shutdown_grace
+        self._leave_at = boot_s() + grace_s
+        if self._present is not None:
+            self._present.leave_by(self._leave_at)
+            span = format_duration(grace_s)
+            log.warning("LEAVING after the present run, in %s at the latest; a second signal ends it at once", span)
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """RQ's name for the second signal."""
+        self.request_stop(signum, frame)
+
+    @property
+    def is_orderly(self) -> bool:
+        """Whether Redis knows how every run of this worker ended."""
+        return self._parts is None or self._parts.guardian.recorder.abandoned == 0
+
+    def _end_present(self) -> None:
+        if self._parts is not None:
+            self._parts.guardian.giving_up.set()
+        if self._present is not None:
+            self._present.leave_now(f"worker {self.name}")
+
+    @property
+    def horse_pid(self) -> int:
+        """The child of the present run, 0 without one: RQ's kill command looks at it."""
+        present = self._present
+        return present.child.pid if present is not None and present.child is not None else 0
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """End the present run: what RQ's stop and kill commands come to."""
+        if self._present is not None:
+            self._present.ask("stopped", "stopped by an RQ command", "rq")
+
+    def handle_payload(self, message: Any) -> None:
+        """An RQ command. Junk on the channel must not deafen the worker."""
+        try:
+            super().handle_payload(message)
+        except Exception as error:
+            log.warning("ignored a message on the command channel: %s", error)
+
+    def subscribe(self) -> None:
+        """Listen for RQ's commands, and for our scripts saying that something was queued."""
+        assert self.app is not None
+        super().subscribe()
+        if self.pubsub is not None:
+            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self.parts.intake.hear(text(message["data"]))})
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        """The listener goes on whatever happens: losing it would lose every later command."""
+        rest(BACKOFF_S[1], self._stopping)
+        if self._stopping.is_set():
+            pubsub_thread.stop()
+
+    def beat_heart(self) -> None:
+        """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
+        assert self.app is not None
+        now = boot_s()
+        every_s = min(_HEARTBEAT_S, self.app.config.lost_after / 3)
+        if self._last_heartbeat is not None and now - self._last_heartbeat < every_s:
+            return
+        self._last_heartbeat = now
+        with self.parts.prompt.pipeline(transaction=False) as pipe:
+            self.heartbeat(pipeline=pipe)
+            pipe.hexists(self.key, "birth")
+            pipe.time()
+            *_, is_known, (seconds, micros) = pipe.execute()
+        self.app.clock.observe(seconds + micros / 1e6)
+        if not is_known:  # the heartbeat made what is there: the rest was lost with Redis
+            self.register_birth()
+            self.set_state(WorkerStatus.IDLE if self._present is None else WorkerStatus.BUSY)
+        self.parts.heart.beat(self.app.clock.now_s())
+
+    def _facts(self) -> dict[str, Any]:
+        """What this worker says of itself besides being alive."""
+        offset = self.app.clock.offset_s if self.app is not None else None
+        return {
+            "queues": [queue.name for queue in self.queues],
+            "clock_offset_s": None if offset is None else round(offset, 3),
+            "held": None if self._parts is None else self._parts.intake.held,
+        }
+
+    def register_birth(self) -> None:
+        """Tell RQ's tools of this worker. Knows itself again: a first try may have come through unanswered."""
+        known = self.connection.hmget(self.key, "birth", "pid", "hostname")
+        if known[0] is None or list(map(text, known[1:])) == [str(self.pid), self.hostname]:
+            self.connection.delete(self.key)
+        super().register_birth()
+
+    def clean_registries(self) -> None:
+        """Nothing: the beats' sweep settles what vanished, by server time and with the ledger."""
+
+    def run_maintenance_tasks(self) -> None:
+        """Nothing, for the same reason."""
+
+    def _leave(self) -> None:
+        self.parts.watchdog.close()
+        self.parts.outlet.settle(_LAST_WORDS_S)
+        for farewell in (self.teardown, self.parts.heart.leave):
+            try:
+                farewell()
+            except Exception as error:  # redis-py ends a subscription whose connection broke with an AttributeError
+                log.warning("left without saying good-bye to Redis: %s", error)
+
+
+def queue_names(queues: Sequence[str]) -> list[str]:
+    """The queues to serve: those given, else `default`."""
+    return list(queues) or ["default"]
