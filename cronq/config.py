@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from cronq.clock import format_duration, parse_duration_s
 from cronq.errors import ConfigError, ScheduleError
 from cronq.schedule.zone import find_zone, local_zone_name
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
+from cronq.timetext import format_duration, parse_duration_s
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Redis URLs under names that other tools set, in falling order.

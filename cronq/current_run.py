@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-from cronq.clock import iso
+from cronq.timetext import iso
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cronq import current_run, job
-from cronq.clock import iso
+from cronq.timetext import iso
 from workers import directory_listing, directory_tree, environment, whole_file
 from workers.tick import tick
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from cronq import current_run
-from cronq.clock import iso, parse_instant
+from cronq.timetext import iso, parse_instant
 
 
 def tick() -> int:

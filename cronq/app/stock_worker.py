@@ -14,13 +14,13 @@ from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
 from cronq.app.app import Cronq, default_app
-from cronq.clock import format_duration
 from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
 from cronq.runs.lean_row import RAN_TO_ITS_END
 from cronq.runs.run import Run, Settlement
+from cronq.timetext import format_duration
 from cronq.worker.child import call, describe_error
 from cronq.worker.command import order_of, prepare
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from cronq.clock import iso
+from cronq.timetext import iso
 
 if TYPE_CHECKING:  # `explain` and `config` need no Redis and bring none
     from cronq.config import Config

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError, ResponseError
 from cronq.beat.chores import Chore, do_chores, say_once
 from cronq.beat.claiming import Sender
 from cronq.beat.repair import Mender
-from cronq.clock import ServerClock, iso, rest
+from cronq.clock import ServerClock, rest
 from cronq.db.faults import BACKOFF_S, Outage, is_general
 from cronq.errors import CronqError, SpecTooNew
 from cronq.jobs.spec import JobSpec
@@ -29,6 +29,7 @@ from cronq.jobs.store import MARK_AHEAD_S, JobStore
 from cronq.jobs.stored import DueJob, DueReading
 from cronq.runs.claim import QUEUED, Answer, Claimer, TickClaim
 from cronq.runs.due import decide
+from cronq.timetext import iso
 
 log = logging.getLogger("cronq.beat")
 

@@ -15,7 +15,7 @@ from redis.exceptions import ResponseError
 from rq import Queue
 from rq.worker_registration import clean_worker_registry
 
-from cronq.clock import boot_s, format_duration
+from cronq.clock import boot_s
 from cronq.db import keys as rq_keys
 from cronq.db import scripts
 from cronq.db.decode import text
@@ -25,6 +25,7 @@ from cronq.interop.in_progress import ForeignWatch
 from cronq.runs.lost import PUT_BACK, Loss, lose
 from cronq.runs.run import Run, Settlement
 from cronq.runs.store import RunStore
+from cronq.timetext import format_duration
 
 log = logging.getLogger("cronq.beat")
 _MOST = 100

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cronq.cli.shared import F, find_job, left, moment, open_app, places, say, suggesting, until_option
-from cronq.clock import format_duration
 from cronq.errors import UnknownJob
 from cronq.jobs.options import OPTIONS, Kind, Option
 from cronq.jobs.spec import JobSpec
+from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

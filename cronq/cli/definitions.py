@@ -8,7 +8,7 @@ import click
 
 from cronq.app.views import config_document, config_values, ghost_row, sync_document
 from cronq.cli.shared import as_json, load_config, open_app, places, print_json, print_line, print_table, say
-from cronq.clock import format_duration
+from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.config import Config

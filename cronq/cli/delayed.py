@@ -21,7 +21,7 @@ from cronq.cli.shared import (
     say,
     suggesting,
 )
-from cronq.clock import parse_duration_s, utc
+from cronq.timetext import parse_duration_s, utc
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

@@ -10,7 +10,8 @@ import click
 
 from cronq.app.views import hold_row
 from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_line, print_table, say, times_are_utc
-from cronq.clock import SystemClock, boot_s, format_duration, parse_duration_s
+from cronq.clock import SystemClock, boot_s
+from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

@@ -24,9 +24,10 @@ from cronq.cli.shared import (
     print_table,
     say,
 )
-from cronq.clock import SystemClock, format_duration, iso
+from cronq.clock import SystemClock
 from cronq.errors import ScheduleError
 from cronq.safetext import shortened
+from cronq.timetext import format_duration, iso
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

@@ -22,9 +22,10 @@ from cronq.cli.shared import (
     say,
     suggesting,
 )
-from cronq.clock import SystemClock, format_duration
+from cronq.clock import SystemClock
 from cronq.errors import BadValue, UnknownJob
 from cronq.outcomes import OUTCOMES
+from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

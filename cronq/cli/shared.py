@@ -15,9 +15,9 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from cronq.clock import format_duration, parse_duration_s, parse_instant, utc
 from cronq.errors import ConfigError, UnknownJob
 from cronq.safetext import OneLine, printable
+from cronq.timetext import format_duration, parse_duration_s, parse_instant, utc
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

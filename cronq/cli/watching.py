@@ -21,7 +21,7 @@ from cronq.cli.shared import (
     say,
     times_are_utc,
 )
-from cronq.clock import format_duration
+from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

@@ -11,9 +11,10 @@ from redis import Redis
 from redis import exceptions as redis_errors
 from redis.exceptions import RedisError, ResponseError
 
-from cronq.clock import boot_s, format_duration, rest
+from cronq.clock import boot_s, rest
 from cronq.db.client import leave_replica, refusal_code
 from cronq.errors import KeyBroken
+from cronq.timetext import format_duration
 
 #: Pauses between tries, the first and the longest.
 BACKOFF_S = (0.1, 2.0)

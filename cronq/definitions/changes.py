@@ -14,7 +14,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
-from cronq.clock import iso
 from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.jobs.pause import Pause, check_note
 from cronq.jobs.spec import JobSpec
@@ -23,6 +22,7 @@ from cronq.jobs.stored import StoredJob, moment
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
 from cronq.runs.due import decide
+from cronq.timetext import iso
 
 log = logging.getLogger("cronq.jobs")
 

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cronq.clock import format_duration
 from cronq.errors import ScheduleError
 from cronq.jobs.command_options import DEFAULT_PATH, SH
 from cronq.jobs.spec import JobSpec
 from cronq.safetext import printable
 from cronq.schedule.cron import FIELDS, MACROS, Field
 from cronq.schedule.zone import find_zone
+from cronq.timetext import format_duration
 
 #: Debian's cron reads no longer command; it refuses such a line, and so the command has never run.
 _LONGEST_COMMAND = 998

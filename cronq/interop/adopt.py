@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cronq.clock import format_duration
 from cronq.config import Config
 from cronq.db.decode import text, texts
 from cronq.db.keys import RQ_SCHEDULED_JOBS, rq_job
@@ -16,6 +15,7 @@ from cronq.interop.rq_jobs import read_meta
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import MARK_AHEAD_S, JobStore
 from cronq.jobs.stored import StoredJob
+from cronq.timetext import format_duration
 
 _RQ_TIMEOUT_S = 180
 #: The arguments of a job of ours have to be much smaller.

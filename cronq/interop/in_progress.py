@@ -12,11 +12,11 @@ from redis.exceptions import RedisError, WatchError
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
-from cronq.clock import format_duration
 from cronq.db.decode import text
 from cronq.db.faults import is_general
 from cronq.db.keys import Keys, rq_execution, rq_executions, rq_started
 from cronq.interop.rq_jobs import SealedJob, sealed_queue
+from cronq.timetext import format_duration
 
 log = logging.getLogger("cronq.beat")
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from redis import Redis
 
-from cronq.clock import rq_stamp, utc
 from cronq.db import scripts
 from cronq.db.keys import RQ_CRON_SCHEDULERS, Keys, rq_cron_scheduler
 from cronq.hosts.heartbeats import Hosts
@@ -22,6 +21,7 @@ from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.schedule.schedule import CronSchedule, DailySchedule, IntervalSchedule
+from cronq.timetext import rq_stamp, utc
 
 log = logging.getLogger("cronq.beat")
 

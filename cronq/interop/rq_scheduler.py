@@ -17,7 +17,6 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from cronq.clock import iso, rq_stamp
 from cronq.config import Config
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
@@ -30,6 +29,7 @@ from cronq.runs.delayed import Delayed
 from cronq.runs.run import Settlement
 from cronq.runs.store import RunStore
 from cronq.safetext import storable
+from cronq.timetext import iso, rq_stamp
 
 log = logging.getLogger("cronq.beat")
 

@@ -12,13 +12,13 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from cronq.clock import iso
 from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
 from cronq.errors import CronqError
 from cronq.interop.pickles import read_function
 from cronq.interop.rq_jobs import read_meta
 from cronq.interop.rq_scheduler import put_aside
+from cronq.timetext import iso
 
 _MOST = 10_000
 #: What can be shown as a time; others write any number.

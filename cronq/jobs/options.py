@@ -13,10 +13,10 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
-from cronq.clock import MOST_DURATION_S, format_duration, parse_duration_s
 from cronq.errors import DefinitionError
 from cronq.jobs.arguments import dump_args, short
 from cronq.jobs.command_options import check_surroundings
+from cronq.timetext import MOST_DURATION_S, format_duration, parse_duration_s
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 #: Run ids are `<job>-<tick>` and `<job>-m<8 hex>`: a job's own name must not look like one of them.

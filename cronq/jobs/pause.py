@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cronq.clock import iso
 from cronq.errors import DefinitionError
+from cronq.timetext import iso
 
 #: A tick found this long after its time was missed; a busy beat is later than a second now and then.
 LATE_S = 60

@@ -13,7 +13,6 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError, TimeoutError
 
-from cronq.clock import tick_stamp
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import Keys
@@ -22,6 +21,7 @@ from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import SPEC_LAYOUT, JobSpec
 from cronq.jobs.stored import AuditedJob, DueJob, DueReading, StoredJob, due_job, moment, number, stored_job
+from cronq.timetext import tick_stamp
 
 #: Layout of the keys; a process that finds a newer one must not touch it.
 SCHEMA = 1

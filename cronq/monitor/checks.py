@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from cronq.clock import SKEW_WARN_S, format_duration, wall_s
+from cronq.clock import SKEW_WARN_S, wall_s
 from cronq.db.decode import text
 from cronq.db.faults import is_general
 from cronq.errors import RedisUnfit
 from cronq.hosts.heartbeats import ALIVE_S, Heartbeat
 from cronq.monitor.growth import Memory
+from cronq.timetext import format_duration
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")

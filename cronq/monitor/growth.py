@@ -7,9 +7,9 @@ from typing import Any
 
 from redis import Redis
 
-from cronq.clock import format_duration
 from cronq.db.decode import text
 from cronq.db.keys import Keys
+from cronq.timetext import format_duration
 
 #: How often one of the beats notes what Redis uses, and how much of that is kept: a day.
 NOTE_EVERY_S = 600.0

@@ -18,8 +18,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from cronq.clock import boot_s, format_duration
+from cronq.clock import boot_s
 from cronq.process.system import die_with_parent, flush_standard_streams
+from cronq.timetext import format_duration
 
 log = logging.getLogger("cronq.worker")
 

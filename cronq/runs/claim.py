@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 from redis import Redis
 
-from cronq.clock import rq_stamp, tick_stamp
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, Keys, rq_job, rq_queue
@@ -19,6 +18,7 @@ from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import JobSpec
 from cronq.runs.due import Decision
 from cronq.runs.run import describe_run, manual_run_id
+from cronq.timetext import rq_stamp, tick_stamp
 
 #: Life of a dedup key. It tells a claim that is sent again from another beat's, and that comes within minutes; after
 #: that the mark, and behind it the row, keep a tick from firing twice. Each tick of each job pays for a longer life.

@@ -16,7 +16,6 @@ from typing import Any
 import rq_scheduler
 from redis import Redis
 
-from cronq.clock import format_duration, iso, parse_duration_s, utc
 from cronq.config import Config
 from cronq.db import scripts
 from cronq.db.decode import text
@@ -26,6 +25,7 @@ from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.rq_template import FUNCTION, as_bytes, meta_of
 from cronq.jobs.spec import JobSpec
 from cronq.runs.run import manual_run_id
+from cronq.timetext import format_duration, iso, parse_duration_s, utc
 
 #: Further away than this is a slip of the unit.
 MOST_DELAY_S = 10 * 366 * 86400

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from cronq.clock import format_duration, iso
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
+from cronq.timetext import format_duration, iso
 
 #: More ticks than this are decided in several passes, so that one job cannot hold up the others.
 MAX_TICKS_A_PASS = 1000

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, cast
 
 from rq.results import Result
 
-from cronq.clock import utc
 from cronq.db import keys as rq_keys
 from cronq.runs.run import Run, Settlement
+from cronq.timetext import utc
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cronq.clock import iso, tick_stamp, utc
 from cronq.db.decode import read_json
 from cronq.errors import BadValue
 from cronq.runs.lean_row import whole_row
+from cronq.timetext import iso, tick_stamp, utc
 
 #: Beyond this year (5138) is no time, but damage.
 _END_OF_TIME_S = 1e11

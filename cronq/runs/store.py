@@ -11,7 +11,6 @@ from typing import Any
 from redis import Redis
 from rq.results import Result
 
-from cronq.clock import rq_stamp
 from cronq.db import keys as rq_keys
 from cronq.db import scripts
 from cronq.db.decode import text, texts
@@ -19,6 +18,7 @@ from cronq.db.keys import Keys
 from cronq.errors import UnknownRun
 from cronq.runs.rq_records import in_rq, result_fields
 from cronq.runs.run import Run, Settlement
+from cronq.timetext import rq_stamp
 
 log = logging.getLogger("cronq.runs")
 

@@ -36,11 +36,11 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import NamedTuple
 
-from cronq.clock import parse_duration_s, utc
 from cronq.errors import ScheduleError
 from cronq.schedule.cron import compile_pattern, expand, explain, surprises
 from cronq.schedule.pattern import EveryNthDay, Pattern, Times
 from cronq.schedule.zone import Stretch, Zone, find_zone
+from cronq.timetext import parse_duration_s, utc
 
 DST_RULES = ("debian", "skip", "both")
 

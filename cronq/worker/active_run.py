@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cronq.clock import format_duration
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
 from cronq.runs.run import Run
+from cronq.timetext import format_duration
 from cronq.worker.stop_request import StopRequest
 
 #: The child is dead this long before its lock, or its run, can be somebody else's; the watchdog begins still earlier.

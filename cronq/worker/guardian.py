@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from redis.exceptions import RedisError, ResponseError
 
-from cronq.clock import boot_s, format_duration, rest
+from cronq.clock import boot_s, rest
 from cronq.current_run import CurrentRun
 from cronq.db.client import may_pass
 from cronq.db.faults import broken_key, refuses_all
@@ -25,6 +25,7 @@ from cronq.locks.lock import read_locks
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.runs.run import Run, Settlement
 from cronq.runs.store import RunStore, Started
+from cronq.timetext import format_duration
 from cronq.worker.active_run import Guarded, LockFactory
 from cronq.worker.child import order_for, read_result
 from cronq.worker.outcome import judge

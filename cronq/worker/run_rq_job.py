@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from rq import Queue, Worker
 from rq.job import Job, JobStatus, Retry
 
-from cronq.clock import boot_s, utc
+from cronq.clock import boot_s
 from cronq.db.decode import read_json, text
 from cronq.db.faults import BACKOFF_S, is_general
 from cronq.db.keys import PUT_BACKS, rq_intermediate
@@ -29,6 +29,7 @@ from cronq.interop.rq_jobs import Sealed, SealedJob, fetch_job, sealed_queue
 from cronq.interop.webhooks import MOST_S, order_of
 from cronq.process.watchdog import Child, ChildExit, WatchdogDied
 from cronq.safetext import printable, storable
+from cronq.timetext import utc
 from cronq.worker.stop_request import StopRequest
 
 log = logging.getLogger("cronq.worker")

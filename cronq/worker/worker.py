@@ -26,13 +26,14 @@ from rq.job import Job
 from rq.logutils import ColorizingStreamHandler, setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
-from cronq.clock import boot_s, format_duration, rest
+from cronq.clock import boot_s, rest
 from cronq.db.decode import text
 from cronq.db.faults import BACKOFF_S, Outage
 from cronq.db.keys import rq_intermediate, rq_job
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
 from cronq.runs.run import REMOVED, Run, Settlement
 from cronq.safetext import OneLine
+from cronq.timetext import format_duration
 from cronq.worker.parts import Application, Parts, make_parts
 from cronq.worker.stop_request import StopRequest
 

@@ -24,11 +24,11 @@ from rq.registry import FailedJobRegistry
 from cronq import Cronq
 from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.cli.shared import left, moment
-from cronq.clock import parse_instant as utc_s
 from cronq.config import Config
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.runs.run import Settlement
+from cronq.timetext import parse_instant as utc_s
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
 

@@ -10,8 +10,8 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.beat import open_runs, waiting
 from cronq.beat.sweep import Sweep
-from cronq.clock import utc
 from cronq.jobs.spec import JobSpec
+from cronq.timetext import utc
 
 Store = Callable[..., JobSpec]
 Walk = Callable[[float], object]

@@ -10,20 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cronq.clock import (
-    HOLD_S,
-    JUMP_S,
-    ServerClock,
-    SystemClock,
-    boot_s,
-    format_duration,
-    iso,
-    parse_duration_s,
-    parse_instant,
-    rq_stamp,
-    tick_stamp,
-    utc,
-)
+from cronq.clock import HOLD_S, JUMP_S, ServerClock, SystemClock, boot_s
+from cronq.timetext import format_duration, iso, parse_duration_s, parse_instant, rq_stamp, tick_stamp, utc
 
 MOMENT = 1795244400  # 2026-11-21T07:00:00Z
 bounded = settings(derandomize=True, deadline=None, max_examples=200)
