@@ -39,7 +39,7 @@ CLOCKS = {
 }  # fmt: skip
 ENVIRONMENT = {"os.environ", "os.environb", "os.getenv", "os.getenvb", "os.putenv", "os.unsetenv"}
 #: What only the composition root builds.
-BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Mender", "Sweep", "Comparison", "Beat", "RqCron"}
+BUILT_BY_APP = {"JobStore", "RunStore", "Claimer", "Changes", "Repair", "Sweep", "Reconcile", "Beat", "RqCron"}
 MOST_MODULE_LINES = 500
 MOST_FUNCTION_LINES = 49
 

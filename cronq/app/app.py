@@ -24,7 +24,7 @@ from cronq.hosts.drain import Hold, busy_with
 from cronq.hosts.heartbeats import Heartbeat
 from cronq.hosts.installation import Installation
 from cronq.interop.adopt import Adoption
-from cronq.interop.scheduled import HeldBackView, read_all
+from cronq.interop.scheduled import ScheduledEntry, read_all
 from cronq.jobs.pause import Pause
 from cronq.jobs.registry import checked_call_json
 from cronq.jobs.spec import JobSpec, make_spec
@@ -209,15 +209,15 @@ class Cronq(Parts):
 
     def beats(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all beats, and the server's time."""
-        return self.hosts.read("beats")
+        return self.heartbeats.read("beats")
 
     def workers(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all workers, and the server's time."""
-        return self.hosts.read("workers")
+        return self.heartbeats.read("workers")
 
     def current_runs(self, workers: Sequence[Heartbeat]) -> list[str | None]:
         """What each of *workers* is busy with, by id."""
-        return self.hosts.current_runs(workers)
+        return self.heartbeats.current_runs(workers)
 
     def drain(self, *names: str, note: str = "") -> list[str]:
         """Let the workers of these hosts, or these workers, or without names all, take no more; what that holds."""
@@ -290,7 +290,7 @@ class Cronq(Parts):
         job = run.job if run is not None else None
         self.delayed().move(entry_id, due_at(moment, entry_id), self.now_s(), job)
 
-    def held_back(self) -> list[HeldBackView]:
+    def held_back(self) -> list[ScheduledEntry]:
         """All that is due later besides ticks: delayed runs, rq-scheduler's jobs, RQ's own; the next one first."""
         return read_all(self.client, self.keys)
 

@@ -7,8 +7,8 @@ import os
 from cronq.app.parts import Parts
 from cronq.beat.beat import Beat
 from cronq.beat.chores import Chore
-from cronq.beat.reconcile import Comparison
-from cronq.beat.repair import Audit, Mender
+from cronq.beat.reconcile import Reconcile
+from cronq.beat.repair import Audit, Repair
 from cronq.beat.restore import Restore
 from cronq.beat.sweep import Sweep, sweep_every_s
 from cronq.beat.waiting import WaitingWalk
@@ -32,18 +32,18 @@ def make_beat(parts: Parts) -> Beat:
     by, lost_after_s = f"beat {beat_id}", parts.config.lost_after
     definitions = parts.definitions(by)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, lost_after_s=lost_after_s)
-    comparison = Comparison(parts.client, parts.keys, parts.runs, by=by, patience_s=0.8 * lost_after_s)
-    mender = Mender(parts.jobs, definitions.changes, definitions.known)
+    reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=0.8 * lost_after_s)
+    repair = Repair(parts.jobs, definitions.changes, definitions.known)
     beat = Beat(
         parts.jobs,
         parts.claimer(by),
-        mender,
+        repair,
         parts.clock,
-        renew_epoch=lambda: Restore(definitions, mender).renew_epoch(parts.now_s()),
+        renew_epoch=lambda: Restore(definitions, repair).renew_epoch(parts.now_s()),
         batch=parts.config.batch,
     )
-    audit = Audit(parts.jobs, mender)
-    heart = Heart(parts.hosts, "beats", beat_id, parts.config.host, beat.facts)
+    audit = Audit(parts.jobs, repair)
+    heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, beat.facts)
     if parts.config.serve_rq_scheduler:
         beat.serving = Chore("held back", RENEW_EVERY_S, parts.serving(by).once)
     beat.audit = Chore("audit", _AUDIT_S, audit.once)
@@ -51,22 +51,22 @@ def make_beat(parts: Parts) -> Beat:
         *([beat.serving] if beat.serving is not None else []),
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
         Chore("sweep", sweep_every_s(parts.config.lost_after), lambda _: sweep.once(), sweep.outage),
-        Chore("compare", _COMPARE_S, comparison.once, comparison.outage),
+        Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),
-        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.jobs.set_aside).once),
+        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.jobs.quarantine).once),
         Chore("growth", NOTE_EVERY_S, parts.growth.note),
         beat.audit,
     ]
     if parts.config.publish_rq_cron:
         # Not at once: a beat that has just been started has ticks to serve first.
         first = boot_s() + PUBLISH_EVERY_S / 3
-        beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, _rq_cron(parts, beat_id).once, due_boot=first))
+        beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, make_rq_cron(parts, beat_id).once, due_boot=first))
     beat.leave = heart.leave
     return beat
 
 
-def _rq_cron(parts: Parts, beat_id: str) -> RqCron:
+def make_rq_cron(parts: Parts, beat_id: str) -> RqCron:
     """What publishes RQ's cron record, through connections of its own."""
     client = own_client(parts.client, _RQ_CRON_TIMEOUT_S)
     jobs = JobStore(client, parts.keys, parts.config.keep_events)

@@ -20,7 +20,7 @@ from cronq.definitions.changes import Changes
 from cronq.definitions.crontab_import import CrontabJobs
 from cronq.definitions.sync import Definitions
 from cronq.hosts.drain import Holds
-from cronq.hosts.heartbeats import Hosts
+from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.requeued import Requeued
 from cronq.interop.rq_jobs import release_dependents
 from cronq.interop.rq_scheduler import Serving
@@ -93,9 +93,9 @@ class Parts:
         )
 
     @cached_property
-    def hosts(self) -> Hosts:
+    def heartbeats(self) -> Heartbeats:
         """Heartbeats of beats and workers."""
-        return Hosts(self.client, self.keys)
+        return Heartbeats(self.client, self.keys)
 
     @cached_property
     def holds(self) -> Holds:
@@ -200,4 +200,4 @@ class Parts:
 
     def serving(self, by: str) -> Serving:
         """What serves rq-scheduler's store and RQ's registries, in the name of *by*."""
-        return Serving(self.delayed(by), self.runs, self.config, self.jobs.set_aside)
+        return Serving(self.delayed(by), self.runs, self.config, self.jobs.quarantine)

@@ -82,7 +82,7 @@ def _start(app: Cronq, run: Run, spec: JobSpec, worker: str) -> Run:
         execution=secrets.token_hex(16),
         lease_s=int(spec.timeout) + _SPARE_S,
         now_s=now_s,
-        plain=True,
+        stock=True,
         once=spec.at_most_once,
     )
     if started.code == "begun":
@@ -141,7 +141,7 @@ def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None
         by=f"worker {run.worker}",
         now_s=app.now_s(),
         attempt=run.attempt,
-        plain=True,
+        stock=True,
         result_ttl_s=result_life_s(spec, run.tick),
         failure_ttl_s=failure_life_s(spec, run.tick),
     )

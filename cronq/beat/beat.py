@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.beat.chores import Chore, do_chores, say_once
-from cronq.beat.claiming import Sender
-from cronq.beat.repair import Mender
+from cronq.beat.claiming import Claiming
+from cronq.beat.repair import Repair
 from cronq.clock import ServerClock, rest
 from cronq.db.faults import BACKOFF_S, Outage, is_general
 from cronq.errors import CronqError, SpecTooNew
@@ -70,7 +70,7 @@ class Beat:
         self,
         jobs: JobStore,
         claimer: Claimer,
-        mender: Mender,
+        repair: Repair,
         clock: ServerClock,
         *,
         renew_epoch: Callable[[], str],
@@ -79,7 +79,7 @@ class Beat:
     ) -> None:
         self.jobs = jobs
         self.claimer = claimer
-        self.mender = mender
+        self.repair = repair
         self.clock = clock
         self.renew_epoch = renew_epoch
         self.chores = list(chores)
@@ -101,7 +101,7 @@ class Beat:
         self._said_of_pass = ""
         self._unconfirmed: deque[_Sent] = deque()
         self._outage = Outage(log, jobs.client, "going on trying, ticks will be caught up by their jobs' rule")
-        self._sender = Sender(claimer)
+        self._sender = Claiming(claimer)
 
     # The loop
 
@@ -149,7 +149,7 @@ class Beat:
         except ResponseError as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            moved = self.mender.mend("", "a key that all jobs share has a wrong type", self.jobs.server_now_s())
+            moved = self.repair.repair("", "a key that all jobs share has a wrong type", self.jobs.server_now_s())
             return PassResult(wait_s=0.0 if moved else LOOK_EVERY_S)
         self._confirm(result)
         self._passes += 1
@@ -314,7 +314,7 @@ class Beat:
         if not talkative and answers.count(QUEUED) == len(answers):
             self.won += len(answers)
             result.codes["won"] = result.codes.get("won", 0) + len(answers)
-            self.mender.quiet(claim.spec.name for claim in claims)
+            self.repair.forget(claim.spec.name for claim in claims)
             log.info("QUEUED %d due ticks", len(claims))
             return
         decided: dict[tuple[str, str], list[tuple[int, str]]] = {}
@@ -334,7 +334,7 @@ class Beat:
         name, tick = claim.spec.name, claim.decision.tick
         if answer.code in ("won", "mine"):
             self.won += 1
-            self.mender.quiet([name])
+            self.repair.forget([name])
             if answer.code == "mine":
                 log.info("WON job=%s tick=%s; the first reply was lost", name, iso(tick))
             elif answer.detail == "queued" and talkative:
@@ -352,7 +352,7 @@ class Beat:
     def _mend(self, name: str, reason: str, reading: DueReading, key: str = "", kind: str = "") -> None:
         self._specs.pop(name, None)
         try:
-            is_whole = self.mender.mend(name, reason, reading.now_s, key, kind)
+            is_whole = self.repair.repair(name, reason, reading.now_s, key, kind)
         except Exception as error:
             self._cannot(name, error, reading)
             return

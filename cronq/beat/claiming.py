@@ -14,7 +14,7 @@ from cronq.safetext import storable
 _MOST_REASON = 500
 
 
-class Sender:
+class Claiming:
     """One batch at a time is on its way, in the order of `send`."""
 
     def __init__(self, claimer: Claimer) -> None:

@@ -40,7 +40,7 @@ class _Found(NamedTuple):
     status: str
 
 
-class Comparison:
+class Reconcile:
     """Walks over all queued runs, some in each pass; *patience_s* is how long one must be in no list."""
 
     def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, patience_s: float) -> None:
@@ -100,7 +100,7 @@ class Comparison:
             there = lists[found.queue]
             if there is not None and found.run_id not in there:
                 self._missing_now[found.run_id] = self._missing.get(found.run_id, boot_s())
-        elif found.code == "put_back":
+        elif found.code == "repushed":
             log.warning("PUT BACK %s: it had vanished from its queue %s", found.run_id, found.queue)
         return found.code in ("deleted", "canceled", "ended", "vanished")
 
@@ -127,7 +127,7 @@ class Comparison:
                 now_s=now_s,
                 expect="queued",
                 rq_status=found.status,
-                plain=found.code in ("canceled", "ended"),  # RQ has written its own records of these
+                stock=found.code in ("canceled", "ended"),  # RQ has written its own records of these
             ):
                 log.warning("FINISH %s %s %s", found.run_id, settlement.outcome, settlement.reason)
         return len(over)

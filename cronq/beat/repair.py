@@ -32,7 +32,7 @@ _WORDS = {
 }
 
 
-class Mender:
+class Repair:
     """Mends one job at a time. *known* are the specs this process's code defines, with place and module."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Mender:
         self.known = known
         self._said: dict[str, set[str]] = {}
 
-    def mend(self, name: str, reason: str, now_s: float, key: str = "", kind: str = "") -> bool:
+    def repair(self, name: str, reason: str, now_s: float, key: str = "", kind: str = "") -> bool:
         """Put the job *name* right after *reason* ("" for the keys all jobs share); whether it can be claimed now.
 
         *key* and *kind* are what the claim script named: a key, and the type it should have.
@@ -56,8 +56,8 @@ class Mender:
         moved: list[str] = []
         score = self.jobs.agenda_score(name) if name and key != self.jobs.keys.agenda else None
         if key.startswith(f"{self.jobs.keys.prefix}:") and kind:
-            moved = self.jobs.set_aside(key, kind, now_s)
-        moved += self.jobs.set_aside_wrong_types(name or None, now_s)
+            moved = self.jobs.quarantine(key, kind, now_s)
+        moved += self.jobs.quarantine_wrong_types(name or None, now_s)
         if not name:
             self._say(name, reason, moved)
             return bool(moved)
@@ -75,7 +75,7 @@ class Mender:
         except SpecTooNew:  # stored by a newer cronq since it was looked at
             return True
 
-    def quiet(self, names: Iterable[str]) -> None:
+    def forget(self, names: Iterable[str]) -> None:
         """These jobs were claimed: say it again should one break again."""
         if self._said:
             for name in names:
@@ -135,9 +135,9 @@ class Mender:
 class Audit:
     """A beat's walk through all jobs, some at a time, for damage that no claim would meet."""
 
-    def __init__(self, jobs: JobStore, mender: Mender) -> None:
+    def __init__(self, jobs: JobStore, repair: Repair) -> None:
         self.jobs = jobs
-        self.mender = mender
+        self.repair = repair
         self.cursors = ("0", "0")
         self._is_hurried = False  #: the agenda was lost, whole or in part: on to the last job without a rest
 
@@ -162,7 +162,7 @@ class Audit:
         missing: dict[str, int] = {}
         for job in seen:
             if job.what:
-                self.mender.mend(job.name, _WORDS[job.what], now_s)
+                self.repair.repair(job.name, _WORDS[job.what], now_s)
             elif (following := self._missing_tick(job, now_s)) is not None:
                 missing[job.name] = following
         if missing:
@@ -182,12 +182,12 @@ class Audit:
         except SpecTooNew:
             return None
         except CronqError as error:
-            self.mender.mend(job.name, str(error), now_s)
+            self.repair.repair(job.name, str(error), now_s)
             return None
         if schedule is None:
             return None
         if job.mark is None or job.mark > now_s + MARK_AHEAD_S:
-            self.mender.mend(job.name, _WORDS["unmarked" if job.mark is None else "ahead"], now_s)
+            self.repair.repair(job.name, _WORDS["unmarked" if job.mark is None else "ahead"], now_s)
             return None
         following = schedule.next_after(job.mark)
         if following is not None and (job.score is None or job.score > following + MARK_AHEAD_S):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from cronq.beat.repair import Mender
+from cronq.beat.repair import Repair
 from cronq.definitions.sync import Definitions
 from cronq.errors import CronqError, SpecTooNew
 
@@ -12,11 +12,11 @@ log = logging.getLogger("cronq.beat")
 
 
 class Restore:
-    """Stores what *definitions* knows under a new epoch; *mender* clears the way where a key is damaged."""
+    """Stores what *definitions* knows under a new epoch; *repair* clears the way where a key is damaged."""
 
-    def __init__(self, definitions: Definitions, mender: Mender) -> None:
+    def __init__(self, definitions: Definitions, repair: Repair) -> None:
         self.definitions = definitions
-        self.mender = mender
+        self.repair = repair
 
     def renew_epoch(self, now_s: float) -> str:
         """Learn the epoch; in a Redis that has none, begin one and restore the jobs that code defines.
@@ -41,7 +41,7 @@ class Restore:
             log.warning("LEFT %s", error)
             return False
         except CronqError as error:
-            self.mender.mend(name, str(error), now_s)
+            self.repair.repair(name, str(error), now_s)
         try:
             return self.definitions.changes.restore(spec, source=source, origin=origin) != "same"
         except CronqError as error:

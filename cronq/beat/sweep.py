@@ -20,9 +20,9 @@ from cronq.db import keys as rq_keys
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, Keys
-from cronq.hosts.heartbeats import Hosts
-from cronq.interop.in_progress import ForeignWatch
-from cronq.runs.lost import PUT_BACK, Loss, lose
+from cronq.hosts.heartbeats import Heartbeats
+from cronq.interop.in_progress import InProgress
+from cronq.runs.lost import RERUN, Loss, settle_or_rerun
 from cronq.runs.run import Run, Settlement
 from cronq.runs.store import RunStore
 from cronq.timetext import format_duration
@@ -40,9 +40,9 @@ _TIDIED_A_STEP, _MOST_TIDY_STEPS = 1000, 20
 #: The server's clock may run so much faster or slower than ours between two passes; more is a jump.
 _JUMP_S = 1.0
 #: An RQ job that is not ours is put back so often: the next time it is taken for what ends its workers.
-_MOST_PUT_BACKS = 3
+_MOST_UNPOPS = 3
 #: Runs of stock RQ workers count as heard of until their time-out is over: they are that far in the future.
-_PLAIN_S = 30.0
+_STOCK_S = 30.0
 #: What RQ says of a job that its own worker has ended without the ledger knowing, and the outcome that is.
 _ENDED_BY_RQ = {"stopped": "stopped", "canceled": "stopped", "failed": "failed", "finished": "lost"}
 
@@ -61,8 +61,8 @@ class Sweep:
         self.runs = runs
         self.by = by
         self.lost_after_s = lost_after_s
-        self.hosts = Hosts(client, keys)
-        self._put_back: Any = scripts.load(client, "queue/unpop")
+        self.heartbeats = Heartbeats(client, keys)
+        self._unpop: Any = scripts.load(client, "queue/unpop")
         self._free_locks: Any = scripts.load(client, "locks/find_free")
         self._steady_since: float | None = None
         self._last_answer: float | None = None
@@ -72,9 +72,9 @@ class Sweep:
         self._tidied: float | None = None  #: when, on the boot clock
         self._cursors: dict[str, int] = {}  #: how far the entries of a queue's cancelled jobs were looked through
         self._lock_cursor = "0"
-        self._plain_at = 0  #: how far the runs of stock workers were looked through
+        self._stock_at = 0  #: how far the runs of stock workers were looked through
         self._said: set[str] = set()
-        self.foreign = ForeignWatch(client, keys, lost_after_s=lost_after_s)
+        self.foreign = InProgress(client, keys, lost_after_s=lost_after_s)
 
     def once(self, now_s: float | None = None) -> bool:
         """Settle and put back what is due at *now_s*, by default the server's time; nothing before Redis has answered
@@ -90,7 +90,7 @@ class Sweep:
             pipe.time()
             pipe.smembers(RQ_QUEUES)
             pipe.zrangebyscore(self.keys.running, "-inf", before, start=0, num=_MOST)
-            pipe.zrangebyscore(self.keys.running, now_s + _PLAIN_S, "+inf", start=self._plain_at, num=_MOST)
+            pipe.zrangebyscore(self.keys.running, now_s + _STOCK_S, "+inf", start=self._stock_at, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
             pipe.srandmember(self.keys.waiting_locks, 1)
             self._read_popped(pipe, self.queues)
@@ -98,7 +98,7 @@ class Sweep:
         if isinstance(clock, Exception):
             raise clock
         seconds, micros = clock
-        queues, unseen, plain, silent, locks = map(self._entries, lists[:5])
+        queues, unseen, stock, silent, locks = map(self._entries, lists[:5])
         boot = boot_s()
         self._note_answer(boot, seconds + micros / 1e6)
         has_more = bool(locks) and self._wake_waiters()
@@ -107,8 +107,8 @@ class Sweep:
             is_done = self._settle_all_lost(unseen, before, now_s)
             self.foreign.settle_silent(silent)
             has_more = has_more or not is_done or len(silent) == _MOST
-        self._look_at_plain(plain, now_s)
-        self._plain_at = self._plain_at + _MOST if len(plain) == _MOST else 0
+        self._look_at_stock(stock, now_s)
+        self._stock_at = self._stock_at + _MOST if len(stock) == _MOST else 0
         if self._tidied is None or boot - self._tidied >= _TIDY_S:
             self._tidied = boot
             self._tidy_all([text(queue).removeprefix(rq_keys.rq_queue("")) for queue in queues], now_s)
@@ -197,13 +197,13 @@ class Sweep:
         where = f"worker {run.worker} (pid {run.pid} on {run.host})"
         reason = f"{where} was not heard of for {format_duration(self.lost_after_s)}"
         loss = Loss(Settlement("lost", reason), self.by, now_s, run.attempt, unseen_since=before)
-        outcome = lose(self.runs, run, loss, run.max_crashes)
-        if outcome == PUT_BACK:
+        outcome = settle_or_rerun(self.runs, run, loss, run.max_crashes)
+        if outcome == RERUN:
             log.error("PUT BACK %s: %s", run_id, reason)
         elif outcome is not None:
             log.error("FINISH %s %s %s", run_id, outcome, reason)
 
-    def _look_at_plain(self, run_ids: Iterable[bytes], now_s: float) -> None:
+    def _look_at_stock(self, run_ids: Iterable[bytes], now_s: float) -> None:
         """A stock RQ worker whose work-horse died, or was told to stop, tells RQ and not the ledger."""
         ids = [text(run_id) for run_id in run_ids]
         if not ids:
@@ -225,7 +225,7 @@ class Sweep:
             by = self.by
             if who is not None:
                 by, reason = text(who), f"{text(who)} asked for it"
-            if self.runs.settle(run, Settlement(outcome, reason), by=by, now_s=now_s, attempt=run.attempt, plain=True):
+            if self.runs.settle(run, Settlement(outcome, reason), by=by, now_s=now_s, attempt=run.attempt, stock=True):
                 log.error("FINISH %s %s %s", run_id, outcome, reason)
 
     def _read_popped(self, pipe: Any, queues: Iterable[str]) -> None:
@@ -257,16 +257,16 @@ class Sweep:
     def _return(self, queue: str, raw_id: bytes, now_s: float) -> bool:
         run_id, name = text(raw_id), queue.removeprefix(rq_keys.rq_queue(""))
         keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id), self.keys.wake]
-        code = text(self._put_back(keys=keys, args=[raw_id, name, _MOST_PUT_BACKS]))
+        code = text(self._unpop(keys=keys, args=[raw_id, name, _MOST_UNPOPS]))
         if code == "back":
             log.warning("PUT BACK %s: popped by a worker that vanished before it began", run_id)
         elif code == "empty":
             reason = f"{run_id} was queued in {name!r}, and there is neither a run nor an RQ job of that id"
-            self.runs.set_aside(raw_id, name, reason, by=self.by, now_s=now_s)
+            self.runs.reject(raw_id, name, reason, by=self.by, now_s=now_s)
             log.error("REFUSED %s", reason)
         elif code == "often":
-            reason = f"{run_id} was popped {_MOST_PUT_BACKS + 1} times by workers that vanished before it began"
-            self.runs.set_aside(raw_id, name, reason, by=self.by, now_s=now_s)
+            reason = f"{run_id} was popped {_MOST_UNPOPS + 1} times by workers that vanished before it began"
+            self.runs.reject(raw_id, name, reason, by=self.by, now_s=now_s)
             log.error("REFUSED %s; look at it before you requeue it", reason)
         return code != "left"
 
@@ -283,7 +283,7 @@ class Sweep:
                 following, free = self._free_locks(keys=[self.keys.waiting_locks], args=args)
                 for lock in map(text, free):
                     with self._passing_over_damage():
-                        self.runs.put_back(lock)
+                        self.runs.wake_waiter(lock)
                     if boot_s() >= until:
                         return True  # what is left of this step is found again in the next pass
                 self._lock_cursor = text(following)
@@ -297,7 +297,7 @@ class Sweep:
                 self._tidy(queue, now_s)
         for kind in ("beats", "workers"):
             with self._passing_over_damage():
-                self.hosts.forget_vanished(kind, now_s)
+                self.heartbeats.forget_vanished(kind, now_s)
 
     def _tidy(self, queue: str, now_s: float) -> None:
         """Forget expired entries of RQ's registries, and workers that died without a word: our workers do not."""

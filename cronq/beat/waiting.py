@@ -16,18 +16,18 @@ from cronq.beat.open_runs import OpenRuns
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_SCHEDULED_JOBS, Keys, belongs_to_rq
-from cronq.interop.rq_scheduler import SetAside
+from cronq.interop.rq_scheduler import Quarantine
 
 log = logging.getLogger("cronq.beat")
 _MOST_BATCHES = 10
 
 
 class WaitingWalk:
-    """Walks over all waiting runs, some in each pass; *set_aside* moves a key of a wrong type out of the way."""
+    """Walks over all waiting runs, some in each pass; *quarantine* moves a key of a wrong type out of the way."""
 
-    def __init__(self, client: Redis, keys: Keys, set_aside: SetAside) -> None:
+    def __init__(self, client: Redis, keys: Keys, quarantine: Quarantine) -> None:
         self.keys = keys
-        self.set_aside = set_aside
+        self.quarantine = quarantine
         self._runs = OpenRuns(client, keys, "waiting")
         self._mend: Any = scripts.load(client, "runs/repair_waiting")
         self._walk: Iterator[list[str] | None] | None = None
@@ -46,7 +46,7 @@ class WaitingWalk:
         keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS]
         mended, broken = self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids])
         for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
-            if not belongs_to_rq(key) and self.set_aside(key, kind, now_s):  # its runs are listed in the next walk
+            if not belongs_to_rq(key) and self.quarantine(key, kind, now_s):  # its runs are listed in the next walk
                 log.error("MEND moved %s aside for a week: it had a wrong type or value", key)
         for run_id, what in mended:
             log.warning("MEND %s was on no list; it waits for its %s", text(run_id), text(what))

@@ -56,7 +56,7 @@ RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 RQ_SCHEDULER_LOCK = "rq:scheduler_lock"
 
 #: Field of an RQ job's hash: how often beats have put its id back since it last began.
-PUT_BACKS = "cronq_put_back"
+UNPOPS = "cronq_put_back"
 
 
 def belongs_to_rq(key: str) -> bool:

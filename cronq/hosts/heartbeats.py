@@ -43,7 +43,7 @@ class Heartbeat:
         return now_s - self.seen_at <= ALIVE_S
 
 
-class Hosts:
+class Heartbeats:
     """Publishes and reads heartbeats."""
 
     def __init__(self, client: Redis, keys: Keys) -> None:
@@ -98,9 +98,9 @@ class Heart:
     """The heartbeat of this process: *facts* are asked for anew each time."""
 
     def __init__(
-        self, hosts: Hosts, kind: str, process_id: str, host: str, facts: Callable[[], Mapping[str, Any]]
+        self, hosts: Heartbeats, kind: str, process_id: str, host: str, facts: Callable[[], Mapping[str, Any]]
     ) -> None:
-        self.hosts = hosts
+        self.heartbeats = hosts
         self.kind = kind
         self.id = process_id
         self.host = host
@@ -111,11 +111,11 @@ class Heart:
         """Say that the process lives; *now_s* is server time."""
         self.started_at = self.started_at if self.started_at is not None else now_s
         known = {"host": self.host, "pid": os.getpid(), "started_at": self.started_at, "seen_at": now_s}
-        self.hosts.publish(self.kind, self.id, known | dict(self.facts()))
+        self.heartbeats.publish(self.kind, self.id, known | dict(self.facts()))
 
     def leave(self) -> None:
         """Say good-bye."""
-        self.hosts.leave(self.kind, self.id)
+        self.heartbeats.leave(self.kind, self.id)
 
 
 def _heartbeat(process_id: str, raw: str) -> Heartbeat | None:

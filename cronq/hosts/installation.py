@@ -8,7 +8,7 @@ from redis.client import Pipeline
 from cronq.db.decode import text
 from cronq.db.keys import RQ_CRONQ_PREFIX, Keys
 from cronq.errors import RedisUnfit
-from cronq.hosts.heartbeats import Heartbeat, Hosts
+from cronq.hosts.heartbeats import Heartbeat, Heartbeats
 
 
 class Installation:
@@ -44,7 +44,7 @@ class Installation:
     def _refuse_beside(self, other: str) -> None:
         theirs = Keys(other)
         jobs = self.client.scard(theirs.jobs)
-        hosts = Hosts(self.client, theirs)
+        hosts = Heartbeats(self.client, theirs)
         alive = [each.id for kind in ("beats", "workers") for each in _alive(hosts, kind)]
         if not jobs and not alive:
             return
@@ -56,6 +56,6 @@ class Installation:
         )
 
 
-def _alive(hosts: Hosts, kind: str) -> list[Heartbeat]:
+def _alive(hosts: Heartbeats, kind: str) -> list[Heartbeat]:
     heartbeats, now_s = hosts.read(kind)
     return [each for each in heartbeats if each.is_alive(now_s)]

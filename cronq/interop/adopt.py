@@ -9,8 +9,8 @@ from cronq.config import Config
 from cronq.db.decode import text, texts
 from cronq.db.keys import RQ_SCHEDULED_JOBS, rq_job
 from cronq.errors import Conflict, CronqError, DefinitionError, UnknownRun
-from cronq.interop.pickles import is_within, load_plain, read_data
-from cronq.interop.repeats import ForeignCron, Repetition
+from cronq.interop.pickles import is_within, load_data, read_data
+from cronq.interop.repeats import Repetition, RQSchedulerCron
 from cronq.interop.rq_jobs import read_meta
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import MARK_AHEAD_S, JobStore
@@ -80,7 +80,7 @@ class Adoption:
 
     def _spec(self, entry_id: str, name: str | None, known: dict[str, bytes], repetition: Repetition) -> JobSpec:
         try:
-            function, instance, args, kwargs = load_plain(read_data(known.get("data", b""), _MOST_CALL), _MOST_CALL)
+            function, instance, args, kwargs = load_data(read_data(known.get("data", b""), _MOST_CALL), _MOST_CALL)
         except (CronqError, ValueError, TypeError) as error:
             raise CronqError(f"{entry_id} cannot be adopted: {error}; a job of cronq takes JSON") from None
         module, _, short = str(function).rpartition(".")
@@ -109,8 +109,8 @@ class Adoption:
             return {"every": repetition.interval_s}
         if repetition.cron is None:
             raise CronqError(f"{entry_id} is due once; the beats serve it as it is")
-        cron = ForeignCron(repetition.cron, self.tz)
-        if not cron.is_plain:
+        cron = RQSchedulerCron(repetition.cron, self.tz)
+        if not cron.has_one_day_field:
             raise CronqError(f"{entry_id}: {repetition.cron!r} is due when both day fields match; cronq when one does")
         return {"cron": cron.expression, "tz": self.tz}
 

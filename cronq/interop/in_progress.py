@@ -21,7 +21,7 @@ from cronq.timetext import format_duration
 log = logging.getLogger("cronq.beat")
 
 
-class ForeignWatch:
+class InProgress:
     """The list of foreign jobs at work, by last heartbeat; the sweep has those settled that fell silent."""
 
     def __init__(self, client: Redis, keys: Keys, *, lost_after_s: float) -> None:

@@ -48,7 +48,7 @@ class OpenSerializer:
         return DefaultSerializer.dumps(value)
 
 
-class ForeignWork:
+class RQJobWork:
     """The work of RQ jobs that call what the modules *allowed* (or `*`) define; *on_failure* hears of each error."""
 
     def __init__(

@@ -133,7 +133,7 @@ class _Sizes:
         return taken
 
 
-def _check(raw: bytes, most: int, *, is_plain: bool) -> None:
+def _check(raw: bytes, most: int, *, is_data: bool) -> None:
     """Raise PickleRefused for what takes much more memory than its own size to read; plain data, time and stack too.
 
     Python makes room for as many objects as the highest number that a pickle gives to one: nine bytes ask for 32 GiB.
@@ -145,7 +145,7 @@ def _check(raw: bytes, most: int, *, is_plain: bool) -> None:
         for opcode, number, _ in pickletools.genops(raw):
             if opcode.name in _NUMBERING and int(number or 0) > len(raw):
                 raise PickleRefused(f"its pickle numbers more objects than it can hold ({number})")
-            if is_plain:
+            if is_data:
                 sizes.follow(opcode, number)
     except PickleRefused:
         raise
@@ -166,12 +166,12 @@ def _check_size(value: Any) -> None:
             raise PickleRefused(f"its pickle stands for more than {_MOST_OBJECTS:,} objects")
 
 
-def load_plain(raw: bytes, most: int = MOST_META) -> Any:
+def load_data(raw: bytes, most: int = MOST_META) -> Any:
     """What a pickle of plain data of at most *most* bytes holds. Raises PickleRefused for anything else.
 
     Nothing of it was executed.
     """
-    _check(raw, most, is_plain=True)
+    _check(raw, most, is_data=True)
     value = _load(raw, ())
     _check_size(value)
     return value
@@ -190,7 +190,7 @@ def load_texts(raw: bytes, most: int) -> Any:
         raise
     except Exception as error:  # a damaged pickle raises whatever it likes
         raise PickleRefused(f"its pickle cannot be read ({type(error).__name__})") from None
-    return load_plain(raw, most)
+    return load_data(raw, most)
 
 
 def load_within(raw: bytes, allowed: Collection[str]) -> Any:
@@ -198,7 +198,7 @@ def load_within(raw: bytes, allowed: Collection[str]) -> Any:
 
     For a process that is watched: it may take long, and more stack than there is.
     """
-    _check(raw, _MOST_BYTES, is_plain=False)
+    _check(raw, _MOST_BYTES, is_data=False)
     return _load(raw, allowed)
 
 

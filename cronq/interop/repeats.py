@@ -69,7 +69,7 @@ def _shown(value: Any) -> str:
     return repr(str(value)[:40]) if is_short else f"a value of type {type(value).__name__}"
 
 
-class ForeignCron:
+class RQSchedulerCron:
     """A cron string of rq-scheduler in one zone."""
 
     def __init__(self, text: str, tz: str) -> None:
@@ -90,7 +90,7 @@ class ForeignCron:
         return parse_schedule(cron=" ".join(fields), tz=tz or self.tz)
 
     @property
-    def is_plain(self) -> bool:
+    def has_one_day_field(self) -> bool:
         """Whether `expression` says all of it, so that a job of ours can have it."""
         return self._both is None
 
@@ -166,4 +166,4 @@ def next_due(repetition: Repetition, score_s: float, now_s: float, tz: str) -> i
         missed = max(0, int(now_s) - first) // after.interval_s + 1 if first <= now_s else 0
         return first + missed * after.interval_s
     assert after.cron is not None
-    return ForeignCron(after.cron, tz).next_after(max(now_s, score_s))
+    return RQSchedulerCron(after.cron, tz).next_after(max(now_s, score_s))

@@ -16,7 +16,7 @@ from redis import Redis
 
 from cronq.db import scripts
 from cronq.db.keys import RQ_CRON_SCHEDULERS, Keys, rq_cron_scheduler
-from cronq.hosts.heartbeats import Hosts
+from cronq.hosts.heartbeats import Heartbeats
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
@@ -70,7 +70,7 @@ class RqCron:
             return False
         found = self.jobs.find(self.jobs.next_due(_MOST_JOBS)).values()
         entries = [entry for job in found if isinstance(job, StoredJob) if (entry := entry_of(job)) is not None]
-        beats, server_s = Hosts(self.client, self.keys).read("beats")
+        beats, server_s = Heartbeats(self.client, self.keys).read("beats")
         alive = [beat for beat in beats if beat.is_alive(server_s)]
         hosts = ", ".join(sorted({beat.host for beat in alive} | {self.host}))
         return self._send(

@@ -20,7 +20,7 @@ from rq.job import Job, parse_job_id
 from cronq.db.decode import read_json, text
 from cronq.db.keys import rq_job
 from cronq.errors import CronqError
-from cronq.interop.pickles import MOST_META, load_plain, read_data
+from cronq.interop.pickles import MOST_META, load_data, read_data
 from cronq.interop.repeats import Repetition, read_repetition
 from cronq.safetext import storable
 
@@ -33,7 +33,7 @@ _LONGEST_S = 10**10
 
 
 @dataclass(frozen=True)
-class HeldBack:
+class StoreEntry:
     """One entry of rq-scheduler's store, or of RQ's registry of a queue; all as it was read."""
 
     id: bytes
@@ -62,7 +62,7 @@ class HeldBack:
         return not self.id or not _ID.issuperset(self.id) or len(self.id) > 1000
 
     @classmethod
-    def from_reply(cls, reply: Sequence[Any], stale_before_s: float) -> HeldBack:
+    def from_reply(cls, reply: Sequence[Any], stale_before_s: float) -> StoreEntry:
         """One entry of `lua/interop/read_due.lua`'s answer; what cannot be read becomes its `trouble`."""
         entry_id = reply[1] if isinstance(reply[1], bytes) else str(reply[1]).encode()
         store, score, state, there = text(reply[0]), text(reply[2]), text(reply[3]), text(reply[4])
@@ -130,7 +130,7 @@ def read_meta(raw: bytes) -> Meta:
         raise CronqError(f"its meta is larger than {MOST_META:,} bytes")
     is_json = raw[:1] == b"{"
     try:
-        values = read_json(raw) if is_json else load_plain(raw)
+        values = read_json(raw) if is_json else load_data(raw)
     except CronqError as error:
         raise CronqError(f"its meta: {error}") from None
     if not isinstance(values, dict):

@@ -23,8 +23,8 @@ from cronq.db.decode import read_json, text
 from cronq.db.keys import Keys
 from cronq.errors import BadValue
 from cronq.interop.pickles import MOST_META
-from cronq.interop.repeats import ForeignCron, next_due
-from cronq.interop.rq_jobs import HeldBack, dump_meta, read_meta
+from cronq.interop.repeats import RQSchedulerCron, next_due
+from cronq.interop.rq_jobs import StoreEntry, dump_meta, read_meta
 from cronq.runs.delayed import Delayed
 from cronq.runs.run import Settlement
 from cronq.runs.store import RunStore
@@ -45,15 +45,15 @@ _MOST_ASIDE = 1000
 _MOST_REASON = 500
 #: RQ's time-out for jobs that name none.
 _RQ_TIMEOUT_S = 180
-#: Moves a key that is not of the type it should be out of the way; what was moved. See `JobStore.set_aside`.
-SetAside = Callable[[str, str, float], list[str]]
+#: Moves a key that is not of the type it should be out of the way; what was moved. See `JobStore.quarantine`.
+Quarantine = Callable[[str, str, float], list[str]]
 
 
 @dataclass(frozen=True)
 class Order:
     """What is to become of one entry; the words are explained in `lua/interop/serve.lua`."""
 
-    entry: HeldBack
+    entry: StoreEntry
     act: str
     reason: str = ""
     next_s: int | None = None
@@ -81,7 +81,7 @@ class Order:
         return [json.dumps(known), entry.id, self.meta]
 
 
-def decide(entry: HeldBack, now_s: float, tz: str) -> Order:
+def decide(entry: StoreEntry, now_s: float, tz: str) -> Order:
     """What is to become of *entry*, which is due; arithmetic only."""
     if entry.state:
         return Order(entry, "run")
@@ -99,7 +99,7 @@ def decide(entry: HeldBack, now_s: float, tz: str) -> Order:
         return Order(entry, "aside", storable(error, _MOST_REASON) or type(error).__name__)
 
 
-def _decide_repeating(entry: HeldBack, now_s: float, tz: str) -> Order:
+def _decide_repeating(entry: StoreEntry, now_s: float, tz: str) -> Order:
     meta = read_meta(entry.meta)
     repetition = meta.repetition
     score_s = float(entry.score)
@@ -107,7 +107,7 @@ def _decide_repeating(entry: HeldBack, now_s: float, tz: str) -> Order:
     endless = type(repetition)(repetition.interval_s, repetition.cron)
     later = next_due(endless, score_s, now_s, tz)
     if repetition.cron is not None:
-        cron = ForeignCron(repetition.cron, tz)
+        cron = RQSchedulerCron(repetition.cron, tz)
         if cron.is_beside_a_clock_change(score_s):
             return Order(entry, "move", next_s=cron.next_after(score_s - 1))
     changed = repetition.left and (repetition.interval_s or repetition.cron)
@@ -116,9 +116,9 @@ def _decide_repeating(entry: HeldBack, now_s: float, tz: str) -> Order:
 
 
 class Serving:
-    """One pass serves all that is due; *set_aside* moves a key of a wrong type out of the way."""
+    """One pass serves all that is due; *quarantine* moves a key of a wrong type out of the way."""
 
-    def __init__(self, delayed: Delayed, runs: RunStore, config: Config, set_aside: SetAside) -> None:
+    def __init__(self, delayed: Delayed, runs: RunStore, config: Config, quarantine: Quarantine) -> None:
         self.client = delayed.client
         self.keys = delayed.keys
         self.delayed = delayed
@@ -126,7 +126,7 @@ class Serving:
         self.by = delayed.by
         self.tz = config.foreign_tz
         self.keep_events = config.keep_events
-        self.set_aside = set_aside
+        self.quarantine = quarantine
         self.holder = delayed.keys.holder
         self._read: Any = scripts.load(self.client, "interop/read_due")
         self._serve: Any = scripts.load(self.client, "interop/serve")
@@ -150,7 +150,7 @@ class Serving:
             self._looked_s = now_s
             self._settle_vanished(now_s)
 
-    def _look(self, now_s: float, skip: Mapping[str, int]) -> list[HeldBack]:
+    def _look(self, now_s: float, skip: Mapping[str, int]) -> list[StoreEntry]:
         document = {
             "prefix": self.keys.prefix,
             "holder": self.holder,
@@ -162,7 +162,7 @@ class Serving:
         }
         troubles, entries, self._ours = self._read(args=[json.dumps(document)])
         self._say({text(store): text(trouble) for store, trouble in troubles})
-        return [HeldBack.from_reply(entry, now_s - _STALE_S) for entry in entries]
+        return [StoreEntry.from_reply(entry, now_s - _STALE_S) for entry in entries]
 
     def _say(self, troubles: dict[str, str]) -> None:
         """Say once of each store why it is not served, and once that it is again."""
@@ -225,7 +225,7 @@ class Serving:
         try:
             self._cursor, gone = self.delayed.vanished(self._cursor)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error) or not self.set_aside(self.keys.delayed, "zset", now_s):
+            if "WRONGTYPE" not in str(error) or not self.quarantine(self.keys.delayed, "zset", now_s):
                 raise
             log.error("MEND moved %s aside for a week: it had a wrong type or value", self.keys.delayed)
             return
@@ -240,7 +240,7 @@ class Serving:
             log.warning("FINISH %s stopped %s", run_id, reason)
 
 
-def put_aside(client: Redis, keys: Keys) -> Iterable[tuple[str, dict[str, Any]]]:
+def rejected_entries(client: Redis, keys: Keys) -> Iterable[tuple[str, dict[str, Any]]]:
     """What is not served because it cannot be understood: id and {store, due, reason, at}."""
     for entry_id, raw in client.hgetall(keys.aside).items():
         try:

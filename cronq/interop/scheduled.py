@@ -17,7 +17,7 @@ from cronq.db.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, 
 from cronq.errors import CronqError
 from cronq.interop.pickles import read_function
 from cronq.interop.rq_jobs import read_meta
-from cronq.interop.rq_scheduler import put_aside
+from cronq.interop.rq_scheduler import rejected_entries
 from cronq.timetext import iso
 
 _MOST = 10_000
@@ -26,7 +26,7 @@ _EARLIEST_S, _LATEST_S = 0.0, 253402300799.0
 
 
 @dataclass(frozen=True)
-class HeldBackView:
+class ScheduledEntry:
     """One thing that is held back; `kind` is `run` (ours), `rq-scheduler`, `rq`, or `aside` (it is not served)."""
 
     id: str
@@ -50,7 +50,7 @@ class HeldBackView:
         }
 
 
-def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
+def read_all(client: Redis, keys: Keys) -> list[ScheduledEntry]:
     """All of it, the next one first, what was put aside last."""
     queues = sorted(text(each).removeprefix(rq_queue("")) for each in client.smembers(RQ_QUEUES))
     with client.pipeline(transaction=False) as pipe:
@@ -58,7 +58,7 @@ def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
         for queue in queues:
             pipe.zrange(rq_scheduled(queue), 0, _MOST, withscores=True)
         stores = pipe.execute(raise_on_error=False)
-    found: list[HeldBackView] = []
+    found: list[ScheduledEntry] = []
     for queue, store in zip(["", *queues], stores, strict=True):
         if isinstance(store, list):
             found += _views(client, keys, queue, [(text(entry_id), float(score)) for entry_id, score in store])
@@ -66,23 +66,23 @@ def read_all(client: Redis, keys: Keys) -> list[HeldBackView]:
             found.append(_unreadable(rq_scheduled(queue) if queue else RQ_SCHEDULED_JOBS, queue, store))
     found.sort(key=lambda view: (math.inf if view.due_s is None else view.due_s, view.id))
     try:
-        return found + [_aside(entry_id, facts) for entry_id, facts in put_aside(client, keys)]
+        return found + [_aside(entry_id, facts) for entry_id, facts in rejected_entries(client, keys)]
     except ResponseError as error:
         return [*found, _unreadable(keys.aside, "", error)]
 
 
-def _unreadable(key: str, queue: str, error: object) -> HeldBackView:
+def _unreadable(key: str, queue: str, error: object) -> ScheduledEntry:
     """A store that somebody replaced by a key of another type: it hides nothing else, and is not taken for empty."""
-    return HeldBackView(key, "aside", None, queue or None, None, None, f"cannot be read: {error}")
+    return ScheduledEntry(key, "aside", None, queue or None, None, None, f"cannot be read: {error}")
 
 
-def _aside(entry_id: str, facts: dict[str, Any]) -> HeldBackView:
-    return HeldBackView(
+def _aside(entry_id: str, facts: dict[str, Any]) -> ScheduledEntry:
+    return ScheduledEntry(
         entry_id, "aside", None, str(facts.get("store") or "") or None, None, None, str(facts["reason"])
     )
 
 
-def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float]]) -> list[HeldBackView]:
+def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float]]) -> list[ScheduledEntry]:
     with client.pipeline(transaction=False) as pipe:
         for entry_id, _ in entries:
             pipe.hmget(keys.run(entry_id), "job", "queue", "reason")
@@ -93,7 +93,7 @@ def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float
         due_s = score if _EARLIEST_S <= score <= _LATEST_S else None
         if isinstance(row, list) and row[0] is not None:
             job, of, reason = (text(value) if value is not None else None for value in row)
-            found.append(HeldBackView(entry_id, "run", job, of, due_s, None, reason))
+            found.append(ScheduledEntry(entry_id, "run", job, of, due_s, None, reason))
         else:
             view = _foreign(entry_id, due_s, queue, fields)
             found.append(
@@ -102,10 +102,10 @@ def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float
     return found
 
 
-def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> HeldBackView:
+def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> ScheduledEntry:
     kind = "rq" if queue else "rq-scheduler"
     if not isinstance(fields, list) or fields[0] is None:
-        return HeldBackView(entry_id, kind, None, queue or None, due_s, None, "its RQ job does not exist")
+        return ScheduledEntry(entry_id, kind, None, queue or None, due_s, None, "its RQ job does not exist")
     data, origin, raw = fields
     function = repeats = note = None
     try:
@@ -114,4 +114,4 @@ def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> Hel
         repeats = None if repetition == "once" else repetition
     except CronqError as error:
         note = str(error)
-    return HeldBackView(entry_id, kind, function, queue or text(origin or b"") or None, due_s, repeats, note)
+    return ScheduledEntry(entry_id, kind, function, queue or text(origin or b"") or None, due_s, repeats, note)

@@ -289,7 +289,7 @@ class JobStore:
         seconds, micros = self.client.time()
         return seconds + micros / 1e6
 
-    def set_aside_wrong_types(self, name: str | None, now_s: float) -> list[str]:
+    def quarantine_wrong_types(self, name: str | None, now_s: float) -> list[str]:
         """Move keys of a wrong type out of the way, for a week; their names.
 
         They would keep the job (or, without *name*, all jobs) from being claimed for ever. What they held
@@ -316,13 +316,13 @@ class JobStore:
                 keys.fence(name): "hash",
                 keys.lock(name): "string",
             }
-        return self._set_aside(wanted, now_s)
+        return self._quarantine(wanted, now_s)
 
-    def set_aside(self, key: str, kind: str, now_s: float) -> list[str]:
+    def quarantine(self, key: str, kind: str, now_s: float) -> list[str]:
         """Move one key out of the way unless it is a *kind*."""
-        return self._set_aside({key: kind}, now_s)
+        return self._quarantine({key: kind}, now_s)
 
-    def _set_aside(self, wanted: Mapping[str, str], now_s: float) -> list[str]:
+    def _quarantine(self, wanted: Mapping[str, str], now_s: float) -> list[str]:
         with self.client.pipeline(transaction=False) as pipe:
             for key in wanted:
                 pipe.type(key)

@@ -34,7 +34,7 @@ from cronq.db.faults import broken_key
 from cronq.db.keys import Keys
 from cronq.db.scripts import load
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost, RedisUnavailable
-from cronq.locks.renewal import Tenure, Timing
+from cronq.locks.renewal import Renewal, Timing
 
 log = logging.getLogger("cronq.lock")
 
@@ -94,7 +94,7 @@ class Lock(redis_lock.Lock):
         self._extend = load(client, "locks/renew")
         self._acquiring = threading.Lock()
         self._unspent_in: int | None = None  # the process in which `_id` may still be used to acquire
-        self._tenure: Tenure | None = None
+        self._renewal: Renewal | None = None
 
     @classmethod
     def register_scripts(cls, redis_client: Redis) -> None:
@@ -108,17 +108,17 @@ class Lock(redis_lock.Lock):
     @property
     def token(self) -> int:
         """The fencing token of the current or last hold, higher with every acquisition; 0 before the first."""
-        return self._tenure.token if self._tenure else 0
+        return self._renewal.token if self._renewal else 0
 
     @property
     def deadline_boot_s(self) -> float:
         """Time on `clock.boot_s` from which on another may hold the lock; 0 before the first acquisition."""
-        return self._tenure.deadline_s if self._tenure else 0.0
+        return self._renewal.deadline_s if self._renewal else 0.0
 
     @property
     def lost(self) -> str | None:
         """Why the lock was lost, in words; None while it is held and after a proper release."""
-        return self._tenure.lost if self._tenure else None
+        return self._renewal.lost if self._renewal else None
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool:
         """Take the lock; False if somebody else still holds it, at once or after *timeout* seconds.
@@ -132,9 +132,9 @@ class Lock(redis_lock.Lock):
         if not self._acquiring.acquire(blocking=False):
             raise redis_lock.AlreadyAcquired(f"lock {self.name!r}: another thread acquires with this object")
         try:
-            if self._tenure is not None and not self._tenure.is_over:
-                self._own_tenure().look()
-                if not self._tenure.is_over:
+            if self._renewal is not None and not self._renewal.is_over:
+                self._own_renewal().look()
+                if not self._renewal.is_over:
                     raise redis_lock.AlreadyAcquired(f"lock {self.name!r} is held by this object already")
             return self._seek(0.0 if not blocking else inf if timeout is None else timeout)
         finally:
@@ -142,10 +142,10 @@ class Lock(redis_lock.Lock):
 
     def check(self) -> None:
         """Raise LockLost when the lock is not held or can no longer be proved to be; Redis is not asked."""
-        tenure = self._own_tenure()
-        tenure.look()
-        if tenure.lost is not None:
-            raise LockLost(f"lock {self.name!r} is lost: {tenure.lost}")
+        renewal = self._own_renewal()
+        renewal.look()
+        if renewal.lost is not None:
+            raise LockLost(f"lock {self.name!r} is lost: {renewal.lost}")
 
     def extend(self, expire: float | None = None) -> None:
         """Renew now, rather than within the next quarter of the ttl; *expire* can only be the ttl.
@@ -156,7 +156,7 @@ class Lock(redis_lock.Lock):
             raise ConfigError(f"lock {self.name!r}: extend({expire!r}), but its ttl is {self._timing.ttl_s}")
         self.check()
         try:
-            self._own_tenure().renew()
+            self._own_renewal().renew()
         except RedisError as error:
             raise RedisUnavailable(f"lock {self.name!r} was not renewed: {error}") from error
         self.check()
@@ -167,19 +167,19 @@ class Lock(redis_lock.Lock):
         Raises LockLost if it was not ours any more, RedisUnavailable if Redis did not answer: the lock then
         ends with its ttl.
         """
-        tenure = self._own_tenure()
-        tenure.end()
+        renewal = self._own_renewal()
+        renewal.end()
         try:
-            if not self._unlock(_UNLOCK_S if tenure.lost is None else self._timing.socket_s):
-                tenure.lost = tenure.lost or "it was gone or another's when it was released"
+            if not self._unlock(_UNLOCK_S if renewal.lost is None else self._timing.socket_s):
+                renewal.lost = renewal.lost or "it was gone or another's when it was released"
         except RedisUnavailable:
-            if tenure.lost is None:
+            if renewal.lost is None:
                 raise
         finally:
             self._client.connection_pool.disconnect()  # also wakes a renewal that hangs in its socket
-            tenure.join(_JOIN_S)
-        if tenure.lost is not None:
-            raise LockLost(f"lock {self.name!r} is lost: {tenure.lost}")
+            renewal.join(_JOIN_S)
+        if renewal.lost is not None:
+            raise LockLost(f"lock {self.name!r} is lost: {renewal.lost}")
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -195,15 +195,15 @@ class Lock(redis_lock.Lock):
                 raise
             exc_value.add_note(str(trouble))  # what went wrong inside comes first
 
-    def _own_tenure(self) -> Tenure:
+    def _own_renewal(self) -> Renewal:
         """The hold that this process may speak for, also a lost one; raises LockLost when there is none."""
-        tenure = self._tenure
-        if tenure is None or (tenure.is_over and tenure.lost is None):
-            state = "never acquired" if tenure is None else "released"
+        renewal = self._renewal
+        if renewal is None or (renewal.is_over and renewal.lost is None):
+            state = "never acquired" if renewal is None else "released"
             raise LockLost(f"lock {self.name!r} is not held: it was {state}")
-        if tenure.pid != os.getpid():  # a forked child has none of the threads that renew it
-            raise LockLost(f"lock {self.name!r} belongs to the parent process (pid {tenure.pid})")
-        return tenure
+        if renewal.pid != os.getpid():  # a forked child has none of the threads that renew it
+            raise LockLost(f"lock {self.name!r} belongs to the parent process (pid {renewal.pid})")
+        return renewal
 
     def _seek(self, waits_s: float) -> bool:
         """Ask until the lock is ours or *waits_s* are over; leaves nothing behind when interrupted."""
@@ -217,8 +217,8 @@ class Lock(redis_lock.Lock):
         except RedisUnavailable:
             raise  # it may be ours all the same: the next acquire asks with the same id and will know it
         except BaseException:
-            if self._tenure is not None and not self._tenure.is_over:
-                self._tenure.end()
+            if self._renewal is not None and not self._renewal.is_over:
+                self._renewal.end()
             try:
                 self._unlock(self._timing.socket_s)
             except RedisUnavailable as error:
@@ -276,9 +276,9 @@ class Lock(redis_lock.Lock):
 
         self._bound(self._timing.socket_s)
         self._unspent_in = None
-        tenure = Tenure(self.name, token, sent_s, self._timing, renew, self._on_lost, self._on_renewed)
-        self._tenure = tenure
-        tenure.start()
+        renewal = Renewal(self.name, token, sent_s, self._timing, renew, self._on_lost, self._on_renewed)
+        self._renewal = renewal
+        renewal.start()
 
     def _unlock(self, within_s: float) -> bool:
         """Free the key and wake one waiter, with python-redis-lock's script; False if it was not ours.

@@ -66,12 +66,12 @@ class Timing:
         return 0.225 * self.ttl_s - self.socket_s
 
 
-class Tenure:
+class Renewal:
     """One hold, from acquisition to release or loss.
 
     Two threads, because a socket time-out bounds neither a name lookup nor several addresses or sentinels
     tried in turn: the thread that may hang there must not be the one that has to say in time that the lock
-    is lost. Both refer to the tenure, so the lock lives on when its holder keeps no reference to it.
+    is lost. Both refer to the renewal, so the lock lives on when its holder keeps no reference to it.
 
     *renew* asks once for a new ttl; it answers RENEWED, GONE or TAKEN, or raises anything when it got no
     answer.
@@ -180,14 +180,14 @@ class Tenure:
             try:
                 self.renew()
                 due_s = asked_s + self._timing.renew_s
-            except Exception as error:  # whatever it was: only an answer or the deadline ends a tenure
+            except Exception as error:  # whatever it was: only an answer or the deadline ends a renewal
                 if self._trouble is None and not self.is_over:
                     log.warning("UNRENEWED lock %r: %s; trying again", self.name, error)
                 self._trouble = error
                 due_s = asked_s + self._timing.retry_s
 
     def _wait_until(self, moment_s: float) -> bool:
-        """True at *moment_s*, False as soon as the tenure is over."""
+        """True at *moment_s*, False as soon as the renewal is over."""
         with self._changed:
             while not self.is_over:
                 left_s = moment_s - boot_s()

@@ -57,7 +57,7 @@ _SIGNALS = signal.valid_signals() - {
 _MADE_EXCEPTIONS = {signal.SIGPIPE, signal.SIGXFSZ}
 
 
-class Keeper:
+class WatchdogProcess:
     """The watchdog process: one thread, one child at a time, and every descendant that child ever has."""
 
     def __init__(self, channel: Channel, child_main: ChildMain) -> None:
@@ -297,7 +297,7 @@ def keep(sock: socket.socket, child_main: ChildMain, guardian: int) -> NoReturn:
         set_name("cronq-watchdog")
         for signum in _SIGNALS:
             signal.signal(signum, signal.SIG_IGN)
-        keeper = Keeper(Channel(sock), child_main)
+        keeper = WatchdogProcess(Channel(sock), child_main)
         mute_inherited_fds(keeper.kept_fds())
         keep_private(True)
         gc.freeze()  # no child's collection touches, and thereby copies, the pages shared with its ancestors

@@ -9,7 +9,7 @@ from cronq.runs.run import Run, Settlement
 from cronq.runs.store import RunStore
 
 #: In place of an outcome: the run is on its queue again.
-PUT_BACK = "queued"
+RERUN = "queued"
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Loss:
     failure_ttl_s: float = 30 * 86400
 
 
-def lose(runs: RunStore, run: Run, loss: Loss, max_crashes: int | None) -> str | None:
+def settle_or_rerun(runs: RunStore, run: Run, loss: Loss, max_crashes: int | None) -> str | None:
     """Put *run* back as its next attempt when its job asked for that and it did not crash too often; else settle it.
 
-    PUT_BACK or the outcome; None when somebody else was first. Each is one atomic step that checks attempt and
+    RERUN or the outcome; None when somebody else was first. Each is one atomic step that checks attempt and
     heartbeat, so the losing of one run by many counts once.
     """
     settlement, by = loss.settlement, loss.by
@@ -45,7 +45,7 @@ def lose(runs: RunStore, run: Run, loss: Loss, max_crashes: int | None) -> str |
             most_crashes=max_crashes if loss.is_crash else None,
         ).partition(" ")
         if code in ("queued", "again"):
-            return PUT_BACK
+            return RERUN
         if code == "stale":
             return None
         if code == "spent":

@@ -10,7 +10,7 @@ from cronq.runs.run import Run, Settlement
 from cronq.runs.store import RunStore
 
 #: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
-_PLAIN_S = 30.0
+_STOCK_S = 30.0
 
 
 def stop_run(
@@ -40,5 +40,5 @@ def stop_run(
 def _tell_stock_worker(runs: RunStore, run: Run, now_s: float) -> None:
     """Send RQ's own command when a stock worker runs it: it knows of no other. The sweep settles the run then."""
     heard = runs.client.zscore(runs.keys.running, run.run_id)
-    if run.worker is not None and heard is not None and float(heard) > now_s + _PLAIN_S:
+    if run.worker is not None and heard is not None and float(heard) > now_s + _STOCK_S:
         send_command(runs.client, run.worker, "stop-job", job_id=run.run_id)

@@ -61,7 +61,7 @@ class RunStore:
         self._settle: Any = scripts.load(client, "runs/settle")
         self._park: Any = scripts.load(client, "runs/park")
         self._rerun: Any = scripts.load(client, "runs/rerun")
-        self._set_aside: Any = scripts.load(client, "queue/reject")
+        self._reject: Any = scripts.load(client, "queue/reject")
 
     # Reading
 
@@ -150,7 +150,7 @@ class RunStore:
         execution: str,
         lease_s: int,
         now_s: float,
-        plain: bool = False,
+        stock: bool = False,
         once: bool = False,
         max_crashes: int | None = None,
         seen_s: float | None = None,
@@ -174,7 +174,7 @@ class RunStore:
             "lease": lease_s,
             "events": self.keep_events,
         }
-        marks = {"plain": plain or None, "once": once or None, "max_crashes": max_crashes, "seen": seen_s}
+        marks = {"stock": stock or None, "once": once or None, "max_crashes": max_crashes, "seen": seen_s}
         document |= {name: value for name, value in marks.items() if value is not None}
         code, detail = json.loads(text(self._start(args=[json.dumps(document)])))
         attempt = detail if isinstance(detail, int) else 0
@@ -212,7 +212,7 @@ class RunStore:
         execution: str | None = None,
         unseen_since: float | None = None,
         rq_status: str | None = None,
-        plain: bool = False,
+        stock: bool = False,
         result_ttl_s: float = 7 * 86400,
         failure_ttl_s: float = 30 * 86400,
     ) -> bool:
@@ -243,8 +243,8 @@ class RunStore:
         since = None if unseen_since is None else repr(unseen_since)
         known = {"attempt": attempt, "unseen_since": since, "execution": execution, "rq_status": rq_status}
         document |= {name: value for name, value in known.items() if value is not None}
-        if plain:
-            document["plain"] = True
+        if stock:
+            document["stock"] = True
         elif status != "canceled" and (results := result_fields(run, settlement, execution, now_s)) is not None:
             document["results"] = results
         answer = text(self._settle(args=[json.dumps(document)]))
@@ -298,12 +298,12 @@ class RunStore:
         keys = [self.keys.waiting(lock), self.keys.waiting_locks]
         return bool(self._park(keys=keys, args=[self.keys.prefix, run.run_id, repr(now_s), run.queue, lock]))
 
-    def put_back(self, lock: str) -> bool:
+    def wake_waiter(self, lock: str) -> bool:
         """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
         keys = [self.keys.waiting(lock), self.keys.waiting_locks]
         return bool(self._park(keys=keys, args=[self.keys.prefix, "", "0", "", lock]))
 
-    def set_aside(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
+    def reject(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
         """Take an id that is not to be executed out of the way, with the reason, where people look.
 
         Its RQ job, when that is queued, goes to RQ's failed registry. Unless the id *is_stray*, of a run whose
@@ -324,7 +324,7 @@ class RunStore:
         }
         if not is_stray:
             document["note"] = True
-        self._set_aside(args=[json.dumps(document), raw_id])
+        self._reject(args=[json.dumps(document), raw_id])
 
     def ask_to_stop(self, run_id: str, by: str) -> None:
         """Leave word for the guardian of a running run; it looks every second."""

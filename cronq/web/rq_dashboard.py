@@ -23,7 +23,7 @@ from redis import Redis
 from cronq.config import Config, environment
 from cronq.db.client import open_client
 from cronq.errors import ConfigError
-from cronq.interop.pickles import PickleRefused, load_plain, read_data, read_function
+from cronq.interop.pickles import PickleRefused, load_data, read_data, read_function
 from cronq.interop.rq_jobs import fetch_job
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _load_data(raw: bytes) -> Any:
     It never raises: one entry that cannot be shown would take the page with all the others along.
     """
     try:
-        return load_plain(raw, _MOST_SHOWN)
+        return load_data(raw, _MOST_SHOWN)
     except PickleRefused:
         pass
     try:

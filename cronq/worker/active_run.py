@@ -20,7 +20,7 @@ _ALONE = 0.9
 _LEAVE_GRACE_S = 5.0
 
 
-class HeldLock(Protocol):
+class RunLock(Protocol):
     """What the guardian needs of a lock; see `cronq.locks.lock.Lock`."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool: ...
@@ -32,11 +32,11 @@ class HeldLock(Protocol):
 
 
 #: Makes the lock of a run: name, who holds it, what to call on loss and on renewal.
-LockFactory = Callable[[str, dict[str, Any], Callable[[str], None], Callable[[float], None]], HeldLock]
+LockFactory = Callable[[str, dict[str, Any], Callable[[str], None], Callable[[float], None]], RunLock]
 
 
 @dataclass
-class Guarded:
+class ActiveRun:
     """One run on its way through the steps."""
 
     run: Run
@@ -47,7 +47,7 @@ class Guarded:
     previous_success: int | None
     lost_after_s: float | None = None  #: of a run that others may run again when it is not heard of for so long
     attempt: int = 1
-    lock: HeldLock | None = None
+    lock: RunLock | None = None
     child: Child | None = None
     heard_boot: float = 0.0  #: just before the last word about this run that Redis has taken was sent
     stopping: bool = False  #: the child was told to end; before that, a wish to stop decides nothing

@@ -25,7 +25,7 @@ from cronq.safetext import storable
 from cronq.worker.command import order_of, prepare
 
 if TYPE_CHECKING:
-    from cronq.interop.perform import ForeignWork
+    from cronq.interop.perform import RQJobWork
 
 log = logging.getLogger("cronq.worker")
 
@@ -50,7 +50,7 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
     }
 
 
-def dispatch(foreign: ForeignWork) -> Callable[[Mapping[str, Any], BinaryIO], int]:
+def dispatch(foreign: RQJobWork) -> Callable[[Mapping[str, Any], BinaryIO], int]:
     """What a worker's children do: runs of ours, and RQ jobs that are not ours by *foreign*."""
 
     def work(order: Mapping[str, Any], result_file: BinaryIO) -> int:

@@ -24,7 +24,7 @@ _SCATTER_S = 0.008
 _LEAVE_ALONE_S = 5.0
 
 
-class Intake:
+class Dequeue:
     """Pops ids with LMOVE, whatever the number of queues: an id popped by BLPOP is lost with its worker.
 
     Each look is one round trip, and none blocks in Redis: a worker that was cut off cannot be served an id there.

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis import Redis
 
 from cronq.errors import KeyBroken
-from cronq.hosts.heartbeats import Heart, Hosts
-from cronq.interop.in_progress import ForeignWatch
-from cronq.interop.perform import ForeignWork
+from cronq.hosts.heartbeats import Heart, Heartbeats
+from cronq.interop.in_progress import InProgress
+from cronq.interop.perform import RQJobWork
 from cronq.process.pipes import Outlet
 from cronq.process.watchdog import Watchdog
 from cronq.worker.child import dispatch
-from cronq.worker.dequeue import Intake
+from cronq.worker.dequeue import Dequeue
 from cronq.worker.guardian import Guardian
-from cronq.worker.run_rq_job import ForeignRuns, ServingWorker
+from cronq.worker.run_rq_job import RQJobRuns, ServingWorker
 
 if TYPE_CHECKING:
     import rq
@@ -89,8 +89,8 @@ class Application(Protocol):
 class Parts:
     """All of it at once, so that there is either a whole worker or none."""
 
-    foreign: ForeignRuns
-    intake: Intake
+    foreign: RQJobRuns
+    dequeue: Dequeue
     watchdog: Watchdog
     outlet: Outlet
     prompt: Redis  #: a client that gives up within two seconds
@@ -113,16 +113,16 @@ def make_parts(
     Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis."""
     app.load_jobs()
     config = app.config
-    work = ForeignWork(worker.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
+    work = RQJobWork(worker.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
     work.load_modules()
-    watch = ForeignWatch(worker.connection, app.keys, lost_after_s=config.lost_after)
-    foreign = ForeignRuns(serving, worker, watch, app.clock.now_s, config.allow)
-    intake = Intake(worker.connection, app.keys, host=config.host, worker=worker.name)
+    watch = InProgress(worker.connection, app.keys, lost_after_s=config.lost_after)
+    foreign = RQJobRuns(serving, worker, watch, app.clock.now_s, config.allow)
+    dequeue = Dequeue(worker.connection, app.keys, host=config.host, worker=worker.name)
     outlet = Outlet()
     watchdog = Watchdog(dispatch(work), outlet)
     watchdog.start()
     runs = app.guardian_runs()
-    heart = Heart(Hosts(runs.client, app.keys), "workers", worker.name, config.host, facts)
+    heart = Heart(Heartbeats(runs.client, app.keys), "workers", worker.name, config.host, facts)
     guardian = Guardian(
         runs,
         watchdog,
@@ -135,4 +135,4 @@ def make_parts(
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(foreign, intake, watchdog, outlet, runs.client, heart, guardian)
+    return Parts(foreign, dequeue, watchdog, outlet, runs.client, heart, guardian)

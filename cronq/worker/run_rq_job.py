@@ -20,9 +20,9 @@ from rq.job import Job, JobStatus, Retry
 from cronq.clock import boot_s
 from cronq.db.decode import read_json, text
 from cronq.db.faults import BACKOFF_S, is_general
-from cronq.db.keys import PUT_BACKS, rq_intermediate
+from cronq.db.keys import UNPOPS, rq_intermediate
 from cronq.errors import BadValue, CronqError, RunRefused
-from cronq.interop.in_progress import ForeignWatch
+from cronq.interop.in_progress import InProgress
 from cronq.interop.perform import MOST_ERROR, MOST_RESULT
 from cronq.interop.pickles import is_within, read_function
 from cronq.interop.rq_jobs import Sealed, SealedJob, fetch_job, sealed_queue
@@ -68,11 +68,11 @@ class ServingWorker(Protocol):
         """Wait; True at once when this worker was told a second time to leave."""
 
 
-class ForeignRuns:
+class RQJobRuns:
     """Runs of RQ jobs for *worker*, whose records at RQ are *rq_worker*'s; *allowed* are modules, or `*`."""
 
     def __init__(
-        self, worker: ServingWorker, rq_worker: Worker, watch: ForeignWatch, now_s: Callable[[], float],
+        self, worker: ServingWorker, rq_worker: Worker, watch: InProgress, now_s: Callable[[], float],
         allowed: Collection[str],
     ) -> None:  # fmt: skip
         self.worker = worker
@@ -154,7 +154,7 @@ class ForeignRuns:
             worker.set_current_job_working_time(0, pipeline=pipe)
             job.prepare_for_execution(worker.name, pipeline=pipe)
             pipe.lrem(rq_intermediate(queue_name), 1, job.id)
-            pipe.hdel(job.key, PUT_BACKS)
+            pipe.hdel(job.key, UNPOPS)
             self.watch.begins(job, self._execution, self.now_s(), pipe)
             pipe.execute()
 

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 from cronq.clock import boot_s, rest
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
-from cronq.runs.lost import PUT_BACK, Loss, lose
+from cronq.runs.lost import RERUN, Loss, settle_or_rerun
 from cronq.runs.run import Run, Settlement
 from cronq.runs.store import RunStore
 
@@ -33,7 +33,7 @@ class Ending:
     is_crash: bool = True  #: not so when its worker ended it because it leaves, in good order
 
 
-class Recorder:
+class Settler:
     """Tells the ledger; *giving_up* is set when the process must leave although something is unwritten."""
 
     def __init__(self, runs: RunStore, now_s: Callable[[], float], giving_up: threading.Event) -> None:
@@ -43,7 +43,7 @@ class Recorder:
         self.abandoned = 0  #: outcomes that could not be written before this process had to leave
 
     def write(self, ending: Ending, give_up_at: Callable[[], float | None]) -> str:
-        """Write until Redis has taken it; the outcome that the ledger has then, or PUT_BACK.
+        """Write until Redis has taken it; the outcome that the ledger has then, or RERUN.
 
         *give_up_at* is asked for the moment (of the boot clock) until which it is tried; None: for ever.
         """
@@ -82,7 +82,7 @@ class Recorder:
                 is_crash=ending.is_crash,
                 failure_ttl_s=failure_life_s(spec, run.tick),
             )
-            return lose(self.runs, run, loss, spec.max_crashes) or self._written(run, settlement)
+            return settle_or_rerun(self.runs, run, loss, spec.max_crashes) or self._written(run, settlement)
         mine = self.runs.settle(
             run,
             settlement,
@@ -104,13 +104,13 @@ class Recorder:
         if known is not None and known.outcome is not None:
             return known.outcome
         if known is not None and known.attempt > run.attempt:  # it was put back by a beat
-            return PUT_BACK
+            return RERUN
         log.error("UNSETTLED %s: the ledger did not take %s", run.run_id, settlement.outcome)
         return settlement.outcome
 
     def _tell(self, ending: Ending, outcome: str) -> None:
         run_id, reason, took_s = ending.run.run_id, ending.settlement.reason, boot_s() - ending.begun_boot
-        if outcome == PUT_BACK:
+        if outcome == RERUN:
             log.warning("PUT BACK %s after %.2fs: %s", run_id, took_s, reason)
         elif outcome == "succeeded":
             log.info("FINISH %s %s %.2fs", run_id, outcome, took_s)

@@ -103,7 +103,7 @@ class GuardedWorker(rq.Worker):
             tell_handlers=self.tell_handlers,
             facts=self._facts,
             on_look=self.beat_heart,
-            on_broken=self._move_aside,
+            on_broken=self._quarantine,
         )
         try:
             self._outage.ride_out(self.meet_redis, self._stopping)
@@ -135,7 +135,7 @@ class GuardedWorker(rq.Worker):
                 self._note_whether_held(burst)
                 self._outage.over()
                 if taken is not None and self._stopping.is_set():  # it came while the signal did
-                    self.parts.intake.give_back(*taken)
+                    self.parts.dequeue.give_back(*taken)
                     break
                 if taken is not None:
                     self._serve(*taken)
@@ -159,7 +159,7 @@ class GuardedWorker(rq.Worker):
 
     def _note_whether_held(self, burst: bool) -> None:
         """Show RQ's tools when `rq suspend` or a drain keeps this worker from taking; a burst does not wait for it."""
-        held = self.parts.intake.held
+        held = self.parts.dequeue.held
         if held is None:
             if self.get_state() == WorkerStatus.SUSPENDED:
                 log.warning("RESUMED")
@@ -176,7 +176,7 @@ class GuardedWorker(rq.Worker):
 
     def _take(self, wait_s: float) -> tuple[str, Any] | None:
         """(queue, raw id) of the next id; queues change places as RQ's dequeue strategies say."""
-        taken = self.parts.intake.take([queue.name for queue in self._ordered_queues], wait_s)
+        taken = self.parts.dequeue.take([queue.name for queue in self._ordered_queues], wait_s)
         if taken is not None and len(self.queues) > 1:
             self.reorder_queues(next(queue for queue in self.queues if queue.name == taken[0]))
         return taken
@@ -210,7 +210,7 @@ class GuardedWorker(rq.Worker):
             return
         except SpecTooNew as error:
             log.warning("LEFT %s to a newer worker: %s", run_id, error)
-            self.parts.intake.leave_to_newer(queue, raw_id, run.job)
+            self.parts.dequeue.leave_to_newer(queue, raw_id, run.job)
             return
         except CronqError as error:
             self._drop(queue, run, str(error), outcome="failed")
@@ -299,10 +299,10 @@ class GuardedWorker(rq.Worker):
         else:
             log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
 
-    def _move_aside(self, broken: KeyBroken) -> None:
+    def _quarantine(self, broken: KeyBroken) -> None:
         """Let the next run have its lock: what the key held is kept for a week."""
         assert self.app is not None
-        for key in self.app.jobs.set_aside(broken.key, broken.kind, self.app.now_s()):
+        for key in self.app.jobs.quarantine(broken.key, broken.kind, self.app.now_s()):
             log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
     def refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
@@ -313,7 +313,7 @@ class GuardedWorker(rq.Worker):
         assert self.app is not None
         log.error("REFUSED %s", reason)
         by, now_s = f"worker {self.name}", self.app.now_s()
-        self.app.runs.set_aside(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
+        self.app.runs.reject(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
 
     def _set_connection(self, connection: Redis) -> Redis:
         """Leave the time-outs as they are: RQ would raise them to 415 s, and we never block longer than a second."""
@@ -346,7 +346,7 @@ class GuardedWorker(rq.Worker):
     @property
     def is_orderly(self) -> bool:
         """Whether Redis knows how every run of this worker ended."""
-        return self._parts is None or self._parts.guardian.recorder.abandoned == 0
+        return self._parts is None or self._parts.guardian.settler.abandoned == 0
 
     def _end_present(self) -> None:
         if self._parts is not None:
@@ -377,7 +377,9 @@ class GuardedWorker(rq.Worker):
         assert self.app is not None
         super().subscribe()
         if self.pubsub is not None:
-            self.pubsub.subscribe(**{self.app.keys.wake: lambda message: self.parts.intake.hear(text(message["data"]))})
+            self.pubsub.subscribe(
+                **{self.app.keys.wake: lambda message: self.parts.dequeue.hear(text(message["data"]))}
+            )
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """The listener goes on whatever happens: losing it would lose every later command."""
@@ -410,7 +412,7 @@ class GuardedWorker(rq.Worker):
         return {
             "queues": [queue.name for queue in self.queues],
             "clock_offset_s": None if offset is None else round(offset, 3),
-            "held": None if self._parts is None else self._parts.intake.held,
+            "held": None if self._parts is None else self._parts.dequeue.held,
         }
 
     def register_birth(self) -> None:

@@ -889,7 +889,7 @@ def test_a_paused_queue_is_listed_with_who_and_why_until_it_is_resumed(cronq: Cl
 
 def test_a_drain_of_a_host_or_a_worker_is_ended_by_its_name_or_with_all(cronq: Cli, app: Cronq) -> None:
     facts = {"host": "box", "pid": 7, "started_at": 1.0, "seen_at": app.now_s(), "queues": []}
-    app.hosts.publish("workers", "box.7.ab", facts)
+    app.heartbeats.publish("workers", "box.7.ab", facts)
 
     for name in ("box", "box.7.ab"):
         assert cronq("drain", name).code == 0

@@ -200,8 +200,8 @@ def test_explain(answer: Callable[..., Any]) -> None:
 
 def test_beats_and_workers(answer: Callable[..., Any], app: Cronq) -> None:
     facts = {"host": "h1", "pid": 7, "started_at": app.now_s() - 60, "seen_at": app.now_s(), "clock_offset_s": 0.012}
-    app.hosts.publish("beats", "h1.7", facts | {"won": 12})
-    app.hosts.publish("workers", "h1.7", facts | {"queues": ["default", "night"]})
+    app.heartbeats.publish("beats", "h1.7", facts | {"won": 12})
+    app.heartbeats.publish("workers", "h1.7", facts | {"queues": ["default", "night"]})
 
     (beat,), (worker,) = answer("beats"), answer("workers")
 

@@ -24,7 +24,7 @@ from rq import Queue
 from rq.job import Job
 
 from cronq import Cronq, Worker
-from cronq.beat.reconcile import Comparison
+from cronq.beat.reconcile import Reconcile
 from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.runs.run import Settlement
@@ -176,7 +176,7 @@ def test_delete_and_empty_stop_a_queued_run(app: Cronq, page: Any, button: str) 
     path = f"/job/{run_id}/delete" if button == "delete" else "/queue/default/queued/empty"
 
     assert page.post(path).get_json() == {"status": "OK"}
-    Comparison(app.client, app.keys, app.runs, by="beat", patience_s=0).once(app.now_s())
+    Reconcile(app.client, app.keys, app.runs, by="beat", patience_s=0).once(app.now_s())
 
     run = app.runs.get(run_id)
     assert (run.outcome, run.reason, run.decided_by) == ("stopped", "removed from its queue", "rq")
@@ -188,7 +188,7 @@ def test_what_is_deleted_or_emptied_after_its_end_keeps_its_outcome(app: Cronq, 
     page.post(f"/job/{runs[0]}/delete")
     page.post("/queue/default/finished/empty")
     page.post("/queue/default/failed/empty")
-    Comparison(app.client, app.keys, app.runs, by="beat", patience_s=0).once(app.now_s())
+    Reconcile(app.client, app.keys, app.runs, by="beat", patience_s=0).once(app.now_s())
 
     assert [app.runs.get(run_id).outcome for run_id in runs] == ["failed", "succeeded", "failed"]
 

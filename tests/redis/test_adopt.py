@@ -12,7 +12,7 @@ from rq_scheduler import Scheduler
 from cronq.app.app import Cronq
 from cronq.config import Config
 from cronq.errors import Conflict, CronqError, DefinitionError, UnknownRun
-from cronq.interop.repeats import ForeignCron
+from cronq.interop.repeats import RQSchedulerCron
 from cronq.jobs.registry import Registry
 from tests.redis.foreign_jobs import work
 
@@ -62,7 +62,7 @@ def test_an_interval_becomes_a_job_with_all_that_it_says(app: Cronq, scheduler: 
 
 def test_a_cron_job_is_due_next_when_it_would_have_been(app: Cronq, scheduler: Scheduler, redis: Redis) -> None:
     scheduler.cron("30 2 * * *", work, id="nightly")
-    due = ForeignCron("30 2 * * *", "Europe/Berlin").next_after(app.exact_now_s())
+    due = RQSchedulerCron("30 2 * * *", "Europe/Berlin").next_after(app.exact_now_s())
     assert due is not None
     redis.zadd(STORE, {"nightly": due})
 

@@ -11,7 +11,7 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
 from cronq.runs.run import Settlement
-from cronq.worker.dequeue import Intake
+from cronq.worker.dequeue import Dequeue
 
 Store = Callable[..., JobSpec]
 QUEUE = "rq:queue:default"
@@ -45,10 +45,10 @@ def multiply(app: Cronq, name: str, run_id: str, count: int, due: str = "", firs
         app.client.eval(COPY, 0, *args)
 
 
-def work_off(app: Cronq, intake: Intake, count: int, now_s: float) -> None:
+def work_off(app: Cronq, dequeue: Dequeue, count: int, now_s: float) -> None:
     """Take, start, renew and settle so many runs, as a worker does."""
     for number in range(count):
-        taken = intake.take(["default"], 0.0)
+        taken = dequeue.take(["default"], 0.0)
         assert taken is not None
         run = app.runs.get(taken[1].decode())
         started = app.runs.start(
@@ -88,14 +88,14 @@ def test_beside_a_long_backlog_nothing_keeps_redis_busy(app: Cronq, store: Store
     multiply(app, "other", app.enqueue("other"), 3000)
     beat = app.beat()
     beat.epoch, _ = app.jobs.open_epoch()
-    intake = Intake(redis, app.keys, host="box", worker="w")
+    dequeue = Dequeue(redis, app.keys, host="box", worker="w")
     redis.config_set("slowlog-max-len", 100_000)
     redis.config_set("slowlog-log-slower-than", 0)
     redis.slowlog_reset()
     try:
         for number in range(5):
             beat.pass_once(float(minute - 540 + 60 * number))
-            work_off(app, intake, 5, now)
+            work_off(app, dequeue, 5, now)
         for chore in beat.chores:
             chore.work(now)
         app.runs.active(["ticking"])

@@ -340,7 +340,7 @@ def test_a_signal_ends_a_beat_whatever_it_is_doing_at_that_moment(app: Cronq) ->
     try:
         for round_ in range(100):
             stop.clear()
-            beat = Restless(app.jobs, app.claimer("beat"), app.beat().mender, app.clock, renew_epoch=lambda: "")
+            beat = Restless(app.jobs, app.claimer("beat"), app.beat().repair, app.clock, renew_epoch=lambda: "")
             wake = threading.Timer(0.001 + round_ / 1e5, signal.pthread_kill, (main, signal.SIGUSR1))
             rescue = threading.Timer(10, signal.pthread_kill, (main, signal.SIGUSR2))
             rescue.start()

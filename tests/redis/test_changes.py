@@ -312,5 +312,5 @@ def test_a_run_of_another_job_that_waits_for_the_lock_is_woken_though_the_job_of
     at(T + 2).remove("a", by="ann@box")
 
     assert app.runs.get(waiter).state == "waiting"
-    assert app.runs.put_back("a")
+    assert app.runs.wake_waiter("a")
     assert redis.lrange("rq:queue:default", 0, -1) == [waiter.encode()]

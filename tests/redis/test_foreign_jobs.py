@@ -23,7 +23,7 @@ from rq_scheduler import Scheduler
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
 from cronq.config import Config
-from cronq.interop.in_progress import ForeignWatch
+from cronq.interop.in_progress import InProgress
 from cronq.interop.rq_scheduler import Serving
 from cronq.jobs.registry import Registry
 from tests.redis.foreign_jobs import work
@@ -637,7 +637,7 @@ def test_a_worker_that_was_given_up_does_not_come_back_among_those_at_work(app: 
     queue = Queue("default", connection=redis)
     job = queue.enqueue(work, 1)
     job.set_status(JobStatus.STARTED)
-    watch = ForeignWatch(redis, app.keys, lost_after_s=3.0)
+    watch = InProgress(redis, app.keys, lost_after_s=3.0)
     with redis.pipeline() as pipe:
         watch.begins(job, "e", 1.0, pipe)
         pipe.execute()
@@ -669,7 +669,7 @@ def test_a_lost_job_that_would_unpack_to_all_memory_is_settled_without_being_unp
     redis.sadd(lost.dependents_key, waiting.id)
     before = peak_mib()
 
-    watch = ForeignWatch(redis, app.keys, lost_after_s=30)
+    watch = InProgress(redis, app.keys, lost_after_s=30)
     watch.settle_silent([f"e:{job.id}:default".encode() for job in (lost, retried)])
 
     assert peak_mib() - before < 100

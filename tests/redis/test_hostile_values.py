@@ -77,7 +77,7 @@ def test_a_mistake_of_ours_about_one_job_stops_no_other(
         )
     elif when == "mended":
         redis.hset("cronq:job:hostile", mapping={"spec": "{", "version": "zz"})
-        monkeypatch.setattr(beat.mender, "mend", lambda *_: [][0])
+        monkeypatch.setattr(beat.repair, "repair", lambda *_: [][0])
     else:
         claim_due = Claimer.claim_due
 
@@ -165,7 +165,7 @@ def test_a_planted_heartbeat_hides_no_other_and_ends_no_reader(
 
     for words in ([kind], [kind, "--json"], ["run", "job"], ["list"]):
         assert not cli.main([*words, "--url", app.config.url], standalone_mode=False, obj={})
-    heartbeats, at = app.hosts.read(kind)
+    heartbeats, at = app.heartbeats.read(kind)
     check_beat(heartbeats, at)
     check_clock(redis, heartbeats, at)
 

@@ -41,7 +41,7 @@ def test_a_second_one_is_refused_while_the_first_has_jobs(app: Cronq, redis: Red
 @pytest.mark.parametrize("kind", ["beats", "workers"])
 def test_a_second_one_is_refused_while_a_process_of_the_first_lives(app: Cronq, kind: str) -> None:
     app.require_fit_redis()
-    Heart(app.hosts, kind, "box.7", "box", dict).beat(app.exact_now_s())
+    Heart(app.heartbeats, kind, "box.7", "box", dict).beat(app.exact_now_s())
 
     with pytest.raises(RedisUnfit, match="0 jobs and 1 beats and workers"):
         beside(app, "staging").require_fit_redis()
@@ -49,7 +49,7 @@ def test_a_second_one_is_refused_while_a_process_of_the_first_lives(app: Cronq, 
 
 def test_a_second_one_takes_over_what_the_first_has_left_and_says_so(app: Cronq, redis: Redis) -> None:
     app.require_fit_redis()
-    Heart(app.hosts, "beats", "box.7", "box", dict).beat(app.exact_now_s() - 60)
+    Heart(app.heartbeats, "beats", "box.7", "box", dict).beat(app.exact_now_s() - 60)
 
     warnings = beside(app, "staging").require_fit_redis()
 

@@ -73,7 +73,7 @@ def test_streams_are_capped(memory: ModuleType, redis: Redis, name: str) -> None
 
 def refuse(app: object, redis: Redis) -> None:
     redis.rpush("rq:queue:default:intermediate", "stray")
-    app.runs.set_aside("stray", "default", "nobody knows it", by="w", now_s=1.0)  # type: ignore[attr-defined]
+    app.runs.reject("stray", "default", "nobody knows it", by="w", now_s=1.0)  # type: ignore[attr-defined]
 
 
 def test_results_of_a_run_that_is_requeued_for_ever_are_the_newest_ten(memory: ModuleType, redis: Redis) -> None:

@@ -17,7 +17,7 @@ from cronq.errors import SpecTooNew
 from cronq.jobs.registry import Definition
 from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
-from cronq.worker.dequeue import Intake
+from cronq.worker.dequeue import Dequeue
 from tests.redis.conftest import work
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -114,7 +114,7 @@ def test_an_audit_and_a_mender_leave_a_newer_job_as_it_is(
         beat.pass_once(now_s=at + 0.1)
         for chore in beat.chores:
             chore.work(at + 0.2)
-    assert beat.mender.mend("newer", "whatever", T) is True
+    assert beat.repair.repair("newer", "whatever", T) is True
 
     assert {key: redis.dump(key) for key in redis.scan_iter("cronq:job:*")} == before
 
@@ -195,7 +195,7 @@ def test_a_job_that_became_newer_since_it_was_looked_at_is_not_stored_over(app: 
 
 
 def test_a_crontab_of_which_a_newer_cronq_stored_a_job_is_refused_whole(app: Cronq) -> None:
-    crontabs, source = app._crontabs, Source("/etc/x", "box", "ann")
+    crontabs, source = app.crontabs, Source("/etc/x", "box", "ann")
 
     def bring(text: str) -> None:
         crontab = parse_crontab(text.encode(), system=False, is_user=lambda name: True)
@@ -244,8 +244,8 @@ def test_a_row_of_before_without_a_layout_is_one_of_ours(app: Cronq, store: Stor
 # Workers
 
 
-def intake(app: Cronq) -> Intake:
-    return Intake(app.client, app.keys, host="box", worker="box.1")
+def dequeue(app: Cronq) -> Dequeue:
+    return Dequeue(app.client, app.keys, host="box", worker="box.1")
 
 
 def test_a_worker_takes_what_is_its_own_and_leaves_runs_of_newer_jobs_in_their_queue(
@@ -257,7 +257,7 @@ def test_a_worker_takes_what_is_its_own_and_leaves_runs_of_newer_jobs_in_their_q
     plain = [app.enqueue("plain") for _ in range(2)]
     make_newer(app, "newer")
     redis.rpush("rq:queue:default", "a stranger's")
-    taking = intake(app)
+    taking = dequeue(app)
 
     taken = [taking.take(["default"], 0) for _ in range(4)]
 
@@ -275,7 +275,7 @@ def test_a_long_queue_of_newer_runs_is_walked_through_and_each_look_is_short(
     newer = [app.enqueue("newer") for _ in range(250)]
     plain = app.enqueue("plain")
     make_newer(app, "newer")
-    taking = intake(app)
+    taking = dequeue(app)
 
     looks = []
     for _ in range(3):
@@ -295,7 +295,7 @@ def test_an_id_that_is_given_to_newer_workers_is_left_alone_for_a_while(
     store("newer", mark=T)
     run_id = app.enqueue("newer")
     make_newer(app, "newer", TOLD[1])  # which only reading the spec tells
-    taking = intake(app)
+    taking = dequeue(app)
     assert taking.take(["default"], 0) == ("default", run_id.encode())
 
     taking.leave_to_newer("default", run_id.encode(), "newer")

@@ -15,6 +15,7 @@ from redis import Redis
 from rq.cron import CronJob, CronScheduler
 
 from cronq.app.app import Cronq
+from cronq.app.beat_parts import make_rq_cron
 from cronq.db.keys import Keys
 from cronq.interop.rq_cron import RqCron
 from cronq.jobs.registry import Registry
@@ -35,7 +36,7 @@ def now() -> float:
 
 @pytest.fixture
 def publisher(app: Cronq) -> RqCron:
-    return app._rq_cron("box.1")
+    return make_rq_cron(app, "box.1")
 
 
 @pytest.fixture
@@ -51,8 +52,10 @@ def read(redis: Redis, app: Cronq) -> Callable[[], dict[str, CronJob]]:
 
 def test_rq_reads_the_record_as_its_own(app: Cronq, store: Store, redis: Redis, publisher: RqCron, now: float) -> None:
     store("invoices", mark=T - 1, cron="30 7 * * 1-5", tz="Asia/Tokyo", queue="nightly", timeout="90s")
-    app.hosts.publish("beats", "app-2.7", {"host": "app-2", "pid": 7, "started_at": now - 3000, "seen_at": now - 3})
-    app.hosts.publish("beats", "old.7", {"host": "old", "pid": 7, "started_at": now - 9999, "seen_at": now - 60})
+    app.heartbeats.publish(
+        "beats", "app-2.7", {"host": "app-2", "pid": 7, "started_at": now - 3000, "seen_at": now - 3}
+    )
+    app.heartbeats.publish("beats", "old.7", {"host": "old", "pid": 7, "started_at": now - 9999, "seen_at": now - 60})
 
     assert publisher.publish(now)
 
@@ -168,7 +171,7 @@ def test_one_beat_publishes_until_it_falls_silent_and_then_another(
     app: Cronq, store: Store, redis: Redis, publisher: RqCron, now: float
 ) -> None:
     store("job", mark=T)
-    other = app._rq_cron("box.2")
+    other = make_rq_cron(app, "box.2")
 
     assert [publisher.publish(now), other.publish(now), publisher.publish(now + 30), other.publish(now + 30)] == [
         True, False, True, False,
@@ -188,7 +191,7 @@ def test_installations_beside_each_other_have_a_record_each(
     theirs = Cronq(config=replace(app.config, prefix="other"), registry=Registry(), client=redis)
 
     publisher.publish(now)
-    theirs._rq_cron("box.2").publish(now)
+    make_rq_cron(theirs, "box.2").publish(now)
 
     assert {each.name for each in CronScheduler.all(connection=redis, cleanup=False)} == {"cronq", "other"}
 

@@ -13,7 +13,7 @@ from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.runs.run import Run
 from cronq.runs.store import Started
-from cronq.worker.dequeue import Intake
+from cronq.worker.dequeue import Dequeue
 from tests.faults.calls import load_scripts
 from tests.faults.proxy import FaultProxy
 from tests.redis.test_planted_values import WRONG
@@ -97,11 +97,11 @@ def test_a_key_of_a_wrong_type_loses_no_run_that_waits(app: Cronq, queued: Run, 
     app.client.delete(key)
     WRONG["string"](app.client, key)
 
-    assert not app.runs.put_back("invoices")
+    assert not app.runs.wake_waiter("invoices")
     app.client.delete(key)
 
     assert app.runs.get(RUN).state == "waiting"
-    assert app.runs.put_back("invoices")
+    assert app.runs.wake_waiter("invoices")
     assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
 
 
@@ -110,9 +110,9 @@ def test_a_queue_of_a_wrong_type_keeps_no_other_from_being_served(app: Cronq, qu
     WRONG["string"](app.client, f"rq:queue:broken{suffix}")
     if suffix:
         app.client.rpush("rq:queue:broken", "x")
-    intake = Intake(app.client, app.keys, host="box", worker="w")
+    dequeue = Dequeue(app.client, app.keys, host="box", worker="w")
 
-    assert intake.take(["broken", "default"], 0.0) == ("default", RUN.encode())
+    assert dequeue.take(["broken", "default"], 0.0) == ("default", RUN.encode())
 
 
 @pytest.mark.parametrize("key", ["cronq:waiting", "cronq:job:other:waiting", "rq:queues", "rq:failed:other"])
@@ -142,12 +142,12 @@ def test_an_id_that_is_given_back_is_in_its_queue_once_though_the_reply_was_lost
 ) -> None:
     load_scripts(app.client)
     client = Cronq(config=Config(url=proxy.url, host_id="box"), registry=Registry()).client
-    intake = Intake(client, app.keys, host="box", worker="w")
-    taken = intake.take(["default"], 0.0)
+    dequeue = Dequeue(client, app.keys, host="box", worker="w")
+    taken = dequeue.take(["default"], 0.0)
     assert taken is not None
     dropped = proxy.drop_reply(POPPED.encode())
 
-    intake.give_back(*taken)
+    dequeue.give_back(*taken)
 
     client.close()
     assert dropped.is_set()

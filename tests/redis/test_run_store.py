@@ -20,7 +20,7 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.history import refused_rows
-from cronq.runs.lost import PUT_BACK, Loss, lose
+from cronq.runs.lost import RERUN, Loss, settle_or_rerun
 from cronq.runs.run import Attempt, Run, Settlement
 from cronq.runs.store import Started
 
@@ -68,7 +68,7 @@ def renew(app: Cronq, now_s: float, attempt: int = 1) -> str:
     return app.runs.renew(app.runs.get(RUN), attempt=attempt, execution="e", lease_s=90, now_s=now_s, seen_s=now_s)
 
 
-def put_back_by_a_person(app: Cronq) -> None:
+def requeued_by_a_person(app: Cronq) -> None:
     """What `rq requeue` and RQ's dashboards do."""
     FailedJobRegistry("default", connection=app.client).requeue(RUN)
 
@@ -106,14 +106,14 @@ def test_a_settled_run_does_not_start_again_unless_a_person_put_it_back(app: Cro
 
     assert start(app).code == "settled"
 
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     assert start(app) == Started("started", 2)
 
 
 def test_a_second_attempt_begins_with_a_clean_row(app: Cronq, queued: Run) -> None:
     start(app)
     app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", exit_code=3, error="E"), by="w", now_s=T + 9)
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
 
     start(app, now_s=T + 20)
 
@@ -124,7 +124,7 @@ def test_a_second_attempt_begins_with_a_clean_row(app: Cronq, queued: Run) -> No
 def test_what_became_of_the_attempt_before_is_kept(app: Cronq, queued: Run) -> None:
     start(app)
     app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", exit_code=3, error="E"), by="w1", now_s=T + 9)
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
 
     start(app, now_s=T + 20)
     settle(app, "succeeded", attempt=2)
@@ -138,12 +138,12 @@ def test_what_became_of_the_attempt_before_is_kept(app: Cronq, queued: Run) -> N
 def test_the_attempt_before_one_that_waits_for_its_lock_is_kept_too(app: Cronq, queued: Run) -> None:
     start(app)
     settle(app, "failed")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     pop(app)
 
     app.runs.park(app.runs.get(RUN), "invoices", T + 10)
     waiting = app.runs.get(RUN)
-    app.runs.put_back("invoices")
+    app.runs.wake_waiter("invoices")
     start(app)
 
     assert [(each.attempt, each.outcome) for each in waiting.attempts] == [(1, "failed")]
@@ -157,7 +157,7 @@ def test_the_last_twenty_attempts_are_kept_and_of_each_error_the_end(app: Cronq,
         assert start(app) == Started("started", attempt)
         error = f"{'x' * 9000} {attempt}"
         app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", error=error), by="w", now_s=T + attempt)
-        put_back_by_a_person(app)
+        requeued_by_a_person(app)
     start(app)
 
     run = app.runs.get(RUN)
@@ -170,7 +170,7 @@ def test_the_last_twenty_attempts_are_kept_and_of_each_error_the_end(app: Cronq,
 def test_damage_to_what_was_kept_does_not_keep_a_run_from_starting(app: Cronq, queued: Run, junk: str) -> None:
     start(app)
     settle(app, "failed")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     app.client.hset(app.keys.run(RUN), "attempts", junk)
 
     assert start(app) == Started("started", 2)
@@ -211,7 +211,7 @@ def test_a_renewal_does_not_revive_a_run_that_was_settled(app: Cronq, queued: Ru
 def test_an_earlier_attempt_is_told_that_the_run_is_no_longer_its_own(app: Cronq, queued: Run) -> None:
     start(app)
     settle(app, "lost")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     start(app)
 
     assert renew(app, T + 5, attempt=1) == "settled"
@@ -237,7 +237,7 @@ def test_a_stop_that_came_too_late_does_not_end_the_next_attempt(app: Cronq, que
     start(app)
     settle(app, "failed")
     app.runs.ask_to_stop(RUN, "ann@box")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
 
     start(app)
 
@@ -260,7 +260,7 @@ def test_the_first_to_settle_a_run_decides_its_outcome(app: Cronq, queued: Run) 
 def test_a_guardian_of_an_earlier_attempt_cannot_settle_the_next(app: Cronq, queued: Run) -> None:
     start(app)
     settle(app, "lost")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     start(app)
 
     assert settle(app, "succeeded", attempt=1) is False
@@ -272,7 +272,7 @@ def test_streaks_count_what_was_executed(app: Cronq, queued: Run) -> None:
     settle(app, "failed")
     assert app.jobs.get("invoices").state.streak == -1
 
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     start(app)
     settle(app, "succeeded", attempt=2)
 
@@ -298,7 +298,7 @@ def test_nothing_of_an_execution_is_left_whoever_settles_and_however_late(
 def test_an_outcome_replaces_the_earlier_one_in_rqs_registries_too(app: Cronq, queued: Run) -> None:
     start(app)
     settle(app, "lost")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     start(app)
     app.client.zadd("rq:failed:default", {RUN: T + 90})  # a stock worker found it abandoned during an outage
 
@@ -317,9 +317,9 @@ def test_a_run_that_waits_is_on_no_queue_and_goes_back_to_its_own(app: Cronq, qu
     app.runs.park(queued, "invoices", T + 1)
     assert (app.runs.get(RUN).state, app.client.llen(QUEUE), app.client.llen(POPPED)) == ("waiting", 0, 0)
 
-    assert app.runs.put_back("invoices") is True
+    assert app.runs.wake_waiter("invoices") is True
     assert (app.runs.get(RUN).state, app.client.lrange(QUEUE, 0, -1)) == ("queued", [RUN.encode()])
-    assert app.runs.put_back("invoices") is False
+    assert app.runs.wake_waiter("invoices") is False
     assert not list(app.client.scan_iter(f"{app.keys.prefix}:*waiting"))
 
 
@@ -329,15 +329,15 @@ def test_the_run_that_waited_longest_goes_first(app: Cronq, queued: Run) -> None
     app.runs.park(app.runs.get(first), "invoices", T + 2)
     app.client.delete(QUEUE)
 
-    app.runs.put_back("invoices")
+    app.runs.wake_waiter("invoices")
 
     assert app.client.lrange(QUEUE, 0, -1) == [second.encode()]
 
 
-def test_a_run_put_back_by_a_person_waits_for_its_lock_and_is_then_the_next_attempt(app: Cronq, queued: Run) -> None:
+def test_a_run_requeued_by_a_person_waits_for_its_lock_and_is_then_the_next_attempt(app: Cronq, queued: Run) -> None:
     start(app)
     settle(app, "failed")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     pop(app)
 
     app.runs.park(app.runs.get(RUN), "invoices", T + 10)
@@ -345,7 +345,7 @@ def test_a_run_put_back_by_a_person_waits_for_its_lock_and_is_then_the_next_atte
     waiting = app.runs.get(RUN)
     assert (waiting.state, waiting.outcome, waiting.attempt) == ("waiting", None, 2)
     assert app.client.llen(POPPED) == 0
-    app.runs.put_back("invoices")
+    app.runs.wake_waiter("invoices")
     assert start(app) == Started("started", 2)
 
 
@@ -381,7 +381,7 @@ def test_a_run_that_a_person_put_back_is_not_lost_between_pop_and_start_either(
     pop(app)
     start(app)
     settle(app, "failed")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     pop(app)
 
     sweep.once(T + 20)
@@ -454,7 +454,7 @@ def lost(app: Cronq, *, after: float = 100, by: str = "beat", attempt: int = 1, 
     """What becomes of the run, whose job asked for a rerun, when it was not heard of for a while."""
     now_s = T + after
     loss = Loss(Settlement("lost", "gone"), by, now_s, attempt, unseen_since=now_s - 30, is_crash=crash)
-    return lose(app.runs, app.runs.get(RUN), loss, 3)
+    return settle_or_rerun(app.runs, app.runs.get(RUN), loss, 3)
 
 
 def start_again(app: Cronq, now_s: float) -> int:
@@ -478,7 +478,7 @@ def test_a_run_that_may_be_run_again_is_the_next_attempt_at_the_front_of_its_que
     start_again(app, T + 1)
     app.enqueue("invoices")
 
-    assert lost(app) == PUT_BACK
+    assert lost(app) == RERUN
 
     run = app.runs.get(RUN)
     assert (run.state, run.attempt, run.crashes, run.outcome) == ("queued", 2, 1, None)
@@ -521,7 +521,7 @@ def test_the_third_crash_ends_a_run_with_its_reason_in_rqs_failed_registry(app: 
         outcomes.append(lost(app, after=100 * attempt + 50, attempt=attempt))
 
     run = app.runs.get(RUN)
-    assert outcomes == [PUT_BACK, PUT_BACK, "failed"]
+    assert outcomes == [RERUN, RERUN, "failed"]
     assert (run.outcome, run.crashes, run.attempt) == ("failed", 3, 3)
     assert run.reason == "3 of its workers vanished (max_crashes is 3); the last: gone"
     assert app.client.zscore("rq:failed:default", RUN) is not None
@@ -531,7 +531,7 @@ def test_the_third_crash_ends_a_run_with_its_reason_in_rqs_failed_registry(app: 
 def test_a_worker_that_leaves_in_good_order_is_no_crash(app: Cronq, queued: Run) -> None:
     for attempt in range(1, 6):
         start_again(app, T + 100 * attempt)
-        assert lost(app, after=100 * attempt + 50, attempt=attempt, crash=False) == PUT_BACK
+        assert lost(app, after=100 * attempt + 50, attempt=attempt, crash=False) == RERUN
 
     assert (app.runs.get(RUN).attempt, app.runs.get(RUN).crashes) == (6, 0)
 
@@ -541,7 +541,7 @@ def test_crashes_are_counted_anew_when_a_person_puts_the_run_back(app: Cronq, qu
     lost(app)
     start_again(app, T + 101)
     settle(app, "failed", attempt=2, execution=f"e{T + 101}")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
 
     start_again(app, T + 300)
 
@@ -582,8 +582,8 @@ def test_a_put_back_that_is_sent_again_because_its_reply_was_lost_is_the_same_on
     start_again(app, T + 1)
     loss = Loss(Settlement("lost", "left"), "w", T + 5, 1, execution=f"e{T + 1}", is_crash=False)
 
-    assert lose(app.runs, app.runs.get(RUN), loss, 3) == PUT_BACK
-    assert lose(app.runs, app.runs.get(RUN), loss, 3) == PUT_BACK
+    assert settle_or_rerun(app.runs, app.runs.get(RUN), loss, 3) == RERUN
+    assert settle_or_rerun(app.runs, app.runs.get(RUN), loss, 3) == RERUN
 
     assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
 
@@ -675,7 +675,7 @@ def test_what_was_decided_meanwhile_stays(app: Cronq, queued: Run, sweep: Sweep,
     sweep.once(T + 100)
     options: dict[str, object] = {}
     if what in ("put back", "another attempt"):
-        put_back_by_a_person(app)
+        requeued_by_a_person(app)
     if what == "another attempt":
         pop(app)
         assert start(app, now_s=T + 120, execution="f").attempt == 2
@@ -700,12 +700,12 @@ def test_a_run_that_may_be_started_once_is_not_started_again_whoever_puts_it_bac
     assert start_once("e") == "started"
     assert start_once("e") == "started", "a start that is sent again is the same start"
     settle(app, "failed")
-    put_back_by_a_person(app)
+    requeued_by_a_person(app)
     pop(app)
 
     assert start_once("other") == "begun"
 
-    app.runs.set_aside(RUN.encode(), "default", "it was started before", by="w", now_s=T + 20)
+    app.runs.reject(RUN.encode(), "default", "it was started before", by="w", now_s=T + 20)
     assert app.runs.get(RUN).outcome == "failed"
     assert Job.fetch(RUN, connection=app.client).get_status() == JobStatus.FAILED
     assert app.client.llen(POPPED) == 0
@@ -717,8 +717,8 @@ def test_a_run_that_may_be_started_once_is_not_started_again_whoever_puts_it_bac
 def test_an_id_without_anything_behind_it_is_remembered_with_its_reason(app: Cronq, queued: Run) -> None:
     app.client.rpush(POPPED, b"\xffno-hash")
 
-    app.runs.set_aside(b"\xffno-hash", "default", "there is nothing of that id", by="worker w", now_s=T + 1)
-    app.runs.set_aside(b"\xffno-hash", "default", "seen by another", by="worker v", now_s=T + 1)
+    app.runs.reject(b"\xffno-hash", "default", "there is nothing of that id", by="worker w", now_s=T + 1)
+    app.runs.reject(b"\xffno-hash", "default", "seen by another", by="worker v", now_s=T + 1)
 
     (row,) = refused_rows(app.runs, 10)
     assert (row.outcome, row.reason, row.decided_by, row.queue) == (
@@ -761,7 +761,7 @@ def test_what_a_stock_worker_ended_without_a_word_to_the_ledger_is_settled(
     app: Cronq, queued: Run, sweep: Sweep, status: str, outcome: str | None
 ) -> None:
     facts = {"worker": "stock", "host": "box", "pid": 1, "execution": "e", "lease_s": 3660, "now_s": T + 1}
-    app.runs.start(app.runs.get(RUN), plain=True, **facts)  # type: ignore[arg-type]
+    app.runs.start(app.runs.get(RUN), stock=True, **facts)  # type: ignore[arg-type]
     app.client.hset(f"rq:job:{RUN}", "status", status)
 
     sweep.once(T + 2)

@@ -14,7 +14,7 @@ from cronq.beat.chores import Chore
 from cronq.beat.sweep import Sweep
 from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
-from cronq.worker.dequeue import Intake
+from cronq.worker.dequeue import Dequeue
 from tests.system.processes import until
 
 T = 1_800_000_000.0
@@ -126,18 +126,18 @@ def test_a_chore_with_more_to_do_leaves_the_others_their_turn(app: Cronq, redis:
 
 @pytest.fixture
 def waiting(app: Cronq, redis: Redis) -> Any:
-    """A worker's intake that waits for the queue `idle`; what it took in the end."""
-    intake = Intake(redis, app.keys, host="h", worker="w")
+    """A worker's dequeue that waits for the queue `idle`; what it took in the end."""
+    dequeue = Dequeue(redis, app.keys, host="h", worker="w")
     took: list[Any] = []
-    intake.take(["idle"], 0.0)  # teaches the server the script: from now on a look is one call
-    thread = threading.Thread(target=lambda: took.append(intake.take(["idle"], 5.0)))
+    dequeue.take(["idle"], 0.0)  # teaches the server the script: from now on a look is one call
+    thread = threading.Thread(target=lambda: took.append(dequeue.take(["idle"], 5.0)))
     calls = scripts_run(redis)
     thread.start()
     until(lambda: scripts_run(redis) > calls, 10, "the first look")
-    yield intake, took
-    intake.hear("idle")
+    yield dequeue, took
+    dequeue.hear("idle")
     redis.rpush("rq:queue:idle", "last")
-    intake.hear("idle")
+    dequeue.hear("idle")
     thread.join(10)
     assert not thread.is_alive()
 
@@ -148,22 +148,22 @@ def scripts_run(redis: Redis) -> int:
 
 
 def test_a_push_to_another_queue_makes_a_worker_ask_nothing(redis: Redis, waiting: Any) -> None:
-    intake, took = waiting
+    dequeue, took = waiting
     redis.config_resetstat()
 
     for _ in range(50):
-        intake.hear("busy")
+        dequeue.hear("busy")
 
-    assert not intake.woken.is_set()
+    assert not dequeue.woken.is_set()
     assert scripts_run(redis) == 0
     assert took == []
 
 
 def test_a_worker_that_comes_too_late_counts_what_is_there_and_waits_on(redis: Redis, waiting: Any) -> None:
-    intake, took = waiting
+    dequeue, took = waiting
     redis.config_resetstat()
 
-    intake.hear("idle")
+    dequeue.hear("idle")
     until(lambda: redis.info("commandstats").get("cmdstat_llen"), 10, "its look at the queue")
 
     assert scripts_run(redis) == 0
@@ -171,10 +171,10 @@ def test_a_worker_that_comes_too_late_counts_what_is_there_and_waits_on(redis: R
 
 
 def test_a_worker_takes_what_it_hears_of(redis: Redis, waiting: Any) -> None:
-    intake, took = waiting
+    dequeue, took = waiting
 
     redis.rpush("rq:queue:idle", "a-1")
-    intake.hear("idle")
+    dequeue.hear("idle")
 
     until(lambda: took, 10, "what was queued")
     assert took == [("idle", b"a-1")]

@@ -115,7 +115,7 @@ def test_those_that_are_where_they_belong_keep_their_turn(
 
 
 def test_a_run_that_was_woken_meanwhile_is_not_listed_again(app: Cronq, redis: Redis, walk: Walk, parked: str) -> None:
-    app.runs.put_back("a")
+    app.runs.wake_waiter("a")
     redis.hset("cronq:job:b:active", parked, "waiting")  # as the walk read it a moment before
 
     walk(T)

@@ -104,7 +104,7 @@ class Rival:
     @property
     def overlaps(self) -> list[int]:
         """The processes that were still at work when it got the lock, each time that it did."""
-        return [pid for tenure in self._tenures for pid in tenure["overlap"]]
+        return [pid for renewal in self._tenures for pid in renewal["overlap"]]
 
 
 # While it works

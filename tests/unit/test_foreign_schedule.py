@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cronq.errors import DefinitionError, ScheduleError
-from cronq.interop.repeats import ForeignCron, Repetition, next_due, read_repetition
+from cronq.interop.repeats import Repetition, RQSchedulerCron, next_due, read_repetition
 
 crontab: Any = pytest.importorskip("crontab")
 
@@ -23,7 +23,7 @@ EXPRESSIONS = [
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("expression", EXPRESSIONS)
 def test_it_is_due_when_its_own_library_says_so(expression: str) -> None:
-    ours, theirs = ForeignCron(expression, "UTC"), crontab.CronTab(expression)
+    ours, theirs = RQSchedulerCron(expression, "UTC"), crontab.CronTab(expression)
     rng = random.Random(expression)
     for _ in range(20):
         start = datetime(2026, 1, 1) + timedelta(seconds=rng.randrange(4 * 365 * 86400))
@@ -38,7 +38,7 @@ def test_it_is_due_when_its_own_library_says_so(expression: str) -> None:
 )
 def test_what_cannot_be_served_as_it_means_is_refused(text: str) -> None:
     with pytest.raises(ScheduleError):
-        ForeignCron(text, "UTC")
+        RQSchedulerCron(text, "UTC")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from cronq.interop.pickles import PickleRefused, load_plain, load_texts, load_within, read_data, read_function
+from cronq.interop.pickles import PickleRefused, load_data, load_texts, load_within, read_data, read_function
 
 HERE = __name__
 DATA = [
@@ -54,7 +54,7 @@ def a_function() -> None:
 @pytest.mark.parametrize("value", DATA, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_data_is_read(value: Any, protocol: int) -> None:
-    assert load_plain(pickle.dumps(value, protocol=protocol)) == value
+    assert load_data(pickle.dumps(value, protocol=protocol)) == value
 
 
 @pytest.mark.parametrize(
@@ -68,13 +68,13 @@ def test_data_is_read(value: Any, protocol: int) -> None:
 )  # fmt: skip
 def test_anything_else_is_refused(value: Any) -> None:
     with pytest.raises(PickleRefused):
-        load_plain(pickle.dumps({"deep": [value]}))
+        load_data(pickle.dumps({"deep": [value]}))
 
 
 @pytest.mark.parametrize("raw", [b"", b"junk", b"\x80\x05", pickle.dumps([1])[:-3], b"." * 100, b"cos\nsystem\n."])
 def test_damage_is_refused_in_one_line(raw: bytes) -> None:
     with pytest.raises(PickleRefused, match="pickle"):
-        load_plain(raw)
+        load_data(raw)
 
 
 def test_what_an_allowed_module_defines_is_made() -> None:
@@ -137,16 +137,16 @@ def test_the_function_of_a_call_is_found_in_its_first_bytes_whatever_follows() -
 @pytest.mark.parametrize("put", [b"r" + (2**24).to_bytes(4, "little"), b"p16777216\n"])
 def test_a_few_bytes_cannot_take_all_memory(put: bytes) -> None:
     with pytest.raises(PickleRefused, match="numbers"):
-        load_plain(b"(X\x05\x00\x00\x00a.addN)}" + put + b"t.")
+        load_data(b"(X\x05\x00\x00\x00a.addN)}" + put + b"t.")
 
 
 def test_what_is_nested_too_deep_to_be_hashed_is_refused() -> None:
     def key(depth: int) -> bytes:
         return b"\x80\x04}(N" + b"\x85" * depth + b"Nu."  # {((((None,),),),): None}
 
-    assert list(load_plain(key(900)).values()) == [None]
+    assert list(load_data(key(900)).values()) == [None]
     with pytest.raises(PickleRefused, match="nested more than 1,000 deep"):
-        load_plain(key(30_000))
+        load_data(key(30_000))
 
 
 def doubled(make: bytes) -> bytes:
@@ -157,7 +157,7 @@ def doubled(make: bytes) -> bytes:
 @pytest.mark.parametrize("raw", [b"\x80\x04}(" + doubled(b"\x86")[2:] + b"Nu.", doubled(b"\x86") + b"."])
 def test_a_key_that_would_take_for_ever_to_hash_is_refused(raw: bytes) -> None:
     with pytest.raises(PickleRefused, match="stands for more than"):
-        load_plain(raw)
+        load_data(raw)
 
 
 def test_lists_that_would_take_for_ever_to_write_out_are_refused() -> None:
@@ -169,16 +169,16 @@ def test_lists_that_would_take_for_ever_to_write_out_are_refused() -> None:
 
     for bomb in (value, endless, {"a": value}):
         with pytest.raises(PickleRefused, match="stands for more than"):
-            load_plain(pickle.dumps(bomb))
-    assert load_plain(pickle.dumps([[1, "a"]] * 100)) == [[1, "a"]] * 100
+            load_data(pickle.dumps(bomb))
+    assert load_data(pickle.dumps([[1, "a"]] * 100)) == [[1, "a"]] * 100
 
 
 def test_more_than_a_meta_can_hold_is_not_read() -> None:
     collisions = pickle.dumps(dict.fromkeys(n * (2**61 - 1) for n in range(40_000)))
 
     with pytest.raises(PickleRefused, match="too large"):
-        load_plain(collisions)
-    assert len(load_plain(pickle.dumps(list(range(50_000))), 1_000_000)) == 50_000
+        load_data(collisions)
+    assert len(load_data(pickle.dumps(list(range(50_000))), 1_000_000)) == 50_000
 
 
 def test_a_call_of_texts_may_be_long_and_holds_nothing_else() -> None:

@@ -139,7 +139,7 @@ local function serve_job(item, id, store, meta)
     return answer
 end
 
-local function set_aside(item, id, store)
+local function reject_entry(item, id, store)
     local aside = prefix .. ':aside'
     local bad = wrong(aside, 'hash')
     if bad then return bad end
@@ -159,7 +159,7 @@ local function serve(item, id, meta)
     if not score or score ~= item.score and tonumber(score) ~= tonumber(item.score) then return {'taken', ''} end
     if item.act == 'run' then return serve_run(item, id, store) end
     if item.act == 'push' then return serve_job(item, id, store, meta) end
-    if item.act == 'aside' then return set_aside(item, id, store) end
+    if item.act == 'aside' then return reject_entry(item, id, store) end
     if item.act == 'move' then
         call('ZADD', store, item.next, id)
         return {'moved', ''}

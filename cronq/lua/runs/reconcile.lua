@@ -6,8 +6,8 @@
 --         on_its_way  as far as can be seen from here   moved_on  the ledger does not have it as queued (any more)
 --         deleted     its RQ job is gone                canceled  RQ's tools cancelled it
 --         ended       RQ holds it for ended, though it never began in the ledger
---         put_back    it was in no list: it is again, at the head of its queue
---         vanished    it was in no list once more after it had been put back
+--         repushed    it was in no list: it is again, at the head of its queue
+--         vanished    it was in no list once more after it had been repushed
 --
 -- One step, because a run is taken, started or set aside between any two commands: only one that is queued in
 -- the ledger and in no list at one and the same moment may be pushed, or it would be in two places.
@@ -28,7 +28,7 @@ local function is_worked_on(id, queue)
     return false
 end
 
-local function put_back(id, row, job, queue, hash)
+local function repush(id, row, job, queue, hash)
     local waiting = 'rq:queue:' .. queue
     local popped, active = waiting .. ':intermediate', open_set(prefix, job, id)
     if not (is(waiting, 'list') and is(popped, 'list') and is(active, 'hash') and is(KEYS[1], 'stream')
@@ -46,7 +46,7 @@ local function put_back(id, row, job, queue, hash)
     call('LPUSH', waiting, id)
     call('PUBLISH', prefix .. ':wake', queue)
     call('XADD', KEYS[1], 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', job, 'run', id)
-    return 'put_back'
+    return 'repushed'
 end
 
 local function compare(id, is_missing)
@@ -64,7 +64,7 @@ local function compare(id, is_missing)
     if status == 'canceled' then return {'canceled', queue, status} end
     if over[status] then return {'ended', queue, status} end
     if is_missing == 0 or (status ~= 'queued' and status ~= 'started') then return {'on_its_way', queue, status} end
-    return {put_back(id, row, known[2], queue, hash), queue, status}
+    return {repush(id, row, known[2], queue, hash), queue, status}
 end
 
 local answers = {}

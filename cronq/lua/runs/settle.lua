@@ -2,7 +2,7 @@
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
---               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, plain, results: {field, value, …}}
+--               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock, results: {field, value, …}}
 --       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it is
 --         queued in this attempt and an execution of it has ended: Redis came back without its last second
 --       execution: of a running one: the one that has started it, or absent
@@ -10,7 +10,7 @@
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
 --       rq_status: settle only when that is RQ's own word for it ("": it has no RQ job), or absent
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
---       plain: a stock RQ worker runs it and keeps RQ's records itself
+--       stock: a stock RQ worker runs it and keeps RQ's records itself
 --       results: what RQ's result stream gets, or absent: the run returned nothing
 -- Returns settled | depended (settled, and RQ jobs wait for it) | stale (it is no longer in that state or attempt: somebody else settled it)
 --       | unknown (it has no row: only RQ's records were settled)
@@ -97,7 +97,7 @@ end
 if not row.state then
     leave_open()
     try('ZREM', running, item.run)
-    if not item.plain then settle_in_rq(item.expect ~= 'running') end
+    if not item.stock then settle_in_rq(item.expect ~= 'running') end
     return 'unknown'
 end
 -- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
@@ -170,6 +170,6 @@ local keep = tonumber(try('HGET', job, 'keep') or '')
 local fine, why = true, nil
 if keep then fine, why = pcall(trim, item.prefix .. ':run:', index, open, keep, item.run) end
 if not fine and not string.find(tostring(type(why) == 'table' and why.err or why), 'WRONGTYPE', 1, true) then error(why, 0) end
-if item.plain then return 'settled' end
+if item.stock then return 'settled' end
 settle_in_rq(was == 'queued')
 return settled()

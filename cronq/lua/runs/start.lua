@@ -1,10 +1,10 @@
 -- A worker begins a run: queued -> running, in the ledger and in RQ's own records.
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
--- ARGV  1 JSON {prefix, run, job, queue, worker, host, pid, now, stamp, execution, lease, events, plain, once,
+-- ARGV  1 JSON {prefix, run, job, queue, worker, host, pid, now, stamp, execution, lease, events, stock, once,
 --               max_crashes, seen}
 --       stamp: now as RQ writes times   execution: id of RQ's execution record   lease: its life in seconds
---       plain: a stock RQ worker runs it: RQ's records are its own business, and nobody will renew the run, so
+--       stock: a stock RQ worker runs it: RQ's records are its own business, and nobody will renew the run, so
 --       it counts as heard of until now + lease
 --       once: it may be started a single time   max_crashes: so many vanished workers end it; absent: the first one
 --       seen: when it counts as heard of; absent: this moment by the server's own clock
@@ -49,7 +49,7 @@ if redis.pcall('HEXISTS', item.prefix .. ':removed:' .. item.job .. ':' .. set, 
 end
 if item.once and (row[5] or row[6]) and row[1] ~= 'running' then return cjson.encode({'begun', attempt}) end
 if row[1] == 'done' then
-    if status ~= 'queued' and not item.plain then
+    if status ~= 'queued' and not item.stock then
         call('LREM', popped, 1, item.run)
         return cjson.encode({'settled', attempt})
     end
@@ -66,14 +66,14 @@ if item.max_crashes then call('HSET', run, 'max_crashes', item.max_crashes) else
 call('PERSIST', run)  -- its row may not end before it does; settling gives it a life again
 call('DEL', item.prefix .. ':stop:' .. item.run)  -- a wish that an earlier attempt end is not for this one
 call('HSET', active, item.run, 'running')
-local seen = item.plain and (tonumber(item.now) + item.lease) or item.seen
+local seen = item.stock and (tonumber(item.now) + item.lease) or item.seen
 if not seen then  -- by the server's own clock: see runs/heartbeat.lua
     local time = call('TIME')
     seen = time[1] .. '.' .. string.format('%06d', time[2])
 end
 call('ZADD', running, seen, item.run)
 call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'started', 'job', item.job, 'run', item.run)
-if item.plain then return cjson.encode({'started', attempt}) end
+if item.stock then return cjson.encode({'started', attempt}) end
 call('LREM', popped, 1, item.run)
 call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
     'worker_name', item.worker)

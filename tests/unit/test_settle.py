@@ -9,7 +9,7 @@ import pytest
 
 from cronq.jobs.spec import make_spec
 from cronq.runs.run import Run, Settlement
-from cronq.worker.settle import Ending, Recorder
+from cronq.worker.settle import Ending, Settler
 
 RUN = Run(job="nightly", run_id="nightly-m00000001", tick=None, queue="default", trigger="manual", state="running")
 
@@ -31,8 +31,8 @@ class Refusing:
 def record(ledger: Refusing) -> str:
     settlement = Settlement("failed", "caf\udce9", error="caf\udce9", exit_code=3, return_value=[])
     ending = Ending(RUN, make_spec("nightly", command=["true"]), settlement, "worker w", "e", 0.0)
-    recorder = Recorder(ledger, lambda: 1.0, threading.Event())  # type: ignore[arg-type]
-    return recorder.write(ending, lambda: None)
+    settler = Settler(ledger, lambda: 1.0, threading.Event())  # type: ignore[arg-type]
+    return settler.write(ending, lambda: None)
 
 
 def test_an_outcome_whose_words_cannot_be_stored_is_recorded_without_them() -> None:

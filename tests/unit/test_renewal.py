@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cronq.clock import boot_s
-from cronq.locks.renewal import GONE, RENEWED, TAKEN, Tenure, Timing
+from cronq.locks.renewal import GONE, RENEWED, TAKEN, Renewal, Timing
 
 #: Shorter than a Lock allows, which only makes the tests quick: margin 0.2 s, renewal every 0.1 s.
 QUICK = Timing(1.0)
 
-Start = Callable[..., Tenure]
+Start = Callable[..., Renewal]
 
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    """Starts tenures, and ends them with the test."""
-    started: list[Tenure] = []
+    """Starts renewals, and ends them with the test."""
+    started: list[Renewal] = []
 
     def start(
         renew: Callable[[], int],
         on_lost: Callable[[str], None] | None = None,
         on_renewed: Callable[[float], None] | None = None,
-    ) -> Tenure:
-        started.append(Tenure("nightly", 1, boot_s(), QUICK, renew, on_lost, on_renewed))
+    ) -> Renewal:
+        started.append(Renewal("nightly", 1, boot_s(), QUICK, renew, on_lost, on_renewed))
         started[-1].start()
         return started[-1]
 
     yield start
-    for tenure in started:
-        tenure.end()
-        tenure.join(5)
+    for renewal in started:
+        renewal.end()
+        renewal.join(5)
 
 
 class Reasons:
@@ -71,12 +71,12 @@ def test_no_error_ends_a_hold_before_its_deadline(start: Start) -> None:
             raise errors.pop()
         return RENEWED
 
-    tenure = start(renew, on_renewed=lambda _: None if errors else renewed.set())
-    first_s = tenure.deadline_s
+    renewal = start(renew, on_renewed=lambda _: None if errors else renewed.set())
+    first_s = renewal.deadline_s
 
     assert renewed.wait(5)
-    assert tenure.lost is None
-    assert tenure.deadline_s > first_s
+    assert renewal.lost is None
+    assert renewal.deadline_s > first_s
 
 
 def test_the_deadline_counts_from_before_the_question_however_late_the_answer(start: Start) -> None:
@@ -99,32 +99,32 @@ def test_the_deadline_counts_from_before_the_question_however_late_the_answer(st
 @pytest.mark.parametrize(("answer", "words"), [(GONE, "gone from Redis"), (TAKEN, "somebody else")])
 def test_a_key_gone_or_anothers_is_a_loss_at_once(start: Start, answer: int, words: str) -> None:
     reasons = Reasons()
-    tenure = start(lambda: answer, on_lost=reasons)
+    renewal = start(lambda: answer, on_lost=reasons)
 
     assert reasons.told.wait(5)
 
     assert words in reasons.all[0]
-    assert tenure.deadline_s > boot_s() + QUICK.ttl_s / 2  # not by the deadline
+    assert renewal.deadline_s > boot_s() + QUICK.ttl_s / 2  # not by the deadline
 
 
 def test_the_watch_tells_in_time_while_the_renewal_hangs(start: Start) -> None:
     hanging = threading.Event()
     reasons = Reasons()
-    tenure = start(lambda: RENEWED if hanging.wait(10) else GONE, on_lost=reasons)
+    renewal = start(lambda: RENEWED if hanging.wait(10) else GONE, on_lost=reasons)
 
     assert reasons.told.wait(5)
 
-    assert boot_s() < tenure.deadline_s - 0.1
+    assert boot_s() < renewal.deadline_s - 0.1
     assert "Redis hangs" in reasons.all[0]
     hanging.set()  # an answer that comes after all changes nothing
-    tenure.join(5)
-    assert tenure.lost == reasons.all[0]
+    renewal.join(5)
+    assert renewal.lost == reasons.all[0]
     assert len(reasons.all) == 1
 
 
 def test_a_loss_found_by_looking_is_told_once_and_from_a_thread_of_its_own(start: Start) -> None:
     reasons = Reasons()
-    past = Tenure("nightly", 1, boot_s() - 5, QUICK, lambda: RENEWED, reasons, None)
+    past = Renewal("nightly", 1, boot_s() - 5, QUICK, lambda: RENEWED, reasons, None)
 
     past.look()
     past.start()
@@ -136,27 +136,27 @@ def test_a_loss_found_by_looking_is_told_once_and_from_a_thread_of_its_own(start
 
 
 def test_a_listener_may_end_the_tenure_it_hears_of(start: Start) -> None:
-    tenures: list[Tenure] = []
+    renewals: list[Renewal] = []
     ended = threading.Event()
 
     def end(_: str) -> None:
-        tenures[0].end()
-        tenures[0].join(1)
+        renewals[0].end()
+        renewals[0].join(1)
         ended.set()
 
-    tenures.append(start(lambda: GONE, on_lost=end))
+    renewals.append(start(lambda: GONE, on_lost=end))
 
     assert ended.wait(5)
 
 
 def test_after_the_end_nothing_more_is_told(start: Start) -> None:
     reasons = Reasons()
-    tenure = start(lambda: RENEWED, on_lost=reasons)
+    renewal = start(lambda: RENEWED, on_lost=reasons)
 
-    tenure.end()
-    tenure.join(5)
+    renewal.end()
+    renewal.join(5)
 
-    assert tenure.lost is None
+    assert renewal.lost is None
     assert reasons.all == []
 
 
