@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from cronq.current_run import CurrentRun, current_run
 from cronq.errors import CronqError
-from cronq.jobs.registry import REGISTRY, job
+from cronq.jobs.decorator import job
+from cronq.jobs.registry import REGISTRY
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq

@@ -18,7 +18,7 @@ ROOT = PACKAGE.parent
 #: What knows neither Redis nor RQ, beside the modules at the root and all of `schedule`: it can be tested without.
 PURE = {
     "jobs": {
-        "spec", "options", "arguments", "command_options", "pause", "retention", "registry", "location",
+        "spec", "options", "arguments", "command_options", "pause", "retention", "registry", "decorator", "location",
     },
     "runs": {"run", "due", "lean_row"},
     "interop": {"pickles", "repeats"},

@@ -1,7 +1,6 @@
-"""The jobs that this process's code defines, and the `@job` decorator that defines them.
+"""The jobs that this process's code defines, and the definitions that were refused.
 
-A definition that cannot be accepted never raises where it stands, because that would take the rest of its
-module along: it is kept as a problem, with its place, for `sync`, `beat` and `check-config` to report.
+`sync`, `beat` and `check-config` report what was refused, each with its place.
 """
 
 from __future__ import annotations
@@ -13,15 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from types import FrameType, MappingProxyType
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import Any, Protocol
 
 from cronq.errors import CronqError, DefinitionError
-from cronq.jobs.location import in_words, place_of, short_path
-from cronq.jobs.spec import JobSpec, dump_args, make_spec
+from cronq.jobs.location import in_words, place_of
+from cronq.jobs.spec import JobSpec, dump_args
 
-P = ParamSpec("P")
-R = TypeVar("R", covariant=True)
 Delay = float | str | timedelta
 
 
@@ -129,239 +125,6 @@ def _in_a_loop(known: Definition, again: Definition) -> bool:
 
 #: What `@job` fills unless a registry is handed in.
 REGISTRY = Registry()
-
-
-class JobFunction(Protocol[P, R]):
-    """A decorated function: still the plain callable it was, with ways to queue it."""
-
-    jobs: MappingProxyType[str, JobHandle]
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the function here and now, as if it had no decorator."""
-        ...
-
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Queue one run with these arguments (the job's own when there are none); its run id."""
-        ...
-
-    def enqueue_in(self, delay: Delay, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Make one run that is due after *delay*; its run id."""
-        ...
-
-    def enqueue_at(self, moment: datetime, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Make one run that is due at *moment*, which has a time zone; its run id."""
-        ...
-
-
-@dataclass(frozen=True)
-class JobHandle:
-    """One job of a decorated function, or a command job, by name."""
-
-    name: str
-    registry: Registry
-
-    def enqueue(self, *args: Any, **kwargs: Any) -> str:
-        """Queue one run; without arguments the job's own are used. Returns the run id."""
-        return self._enqueuer().enqueue(self.name, args, kwargs)
-
-    def enqueue_in(self, delay: Delay, *args: Any, **kwargs: Any) -> str:
-        """Make one run that is due after *delay*; without arguments the job's own are used. Returns the run id."""
-        return self._enqueuer().enqueue_in(delay, self.name, args, kwargs)
-
-    def enqueue_at(self, moment: datetime, *args: Any, **kwargs: Any) -> str:
-        """Make one run that is due at *moment*, which has a time zone. Returns the run id."""
-        return self._enqueuer().enqueue_at(moment, self.name, args, kwargs)
-
-    def _enqueuer(self) -> Enqueuer:
-        if self.registry.enqueuer is None:
-            raise CronqError(f"job {self.name!r}: no application to queue it with; make one with Cronq(url)")
-        return self.registry.enqueuer()
-
-
-class _Decorator(Generic[P, R]):
-    """What `job(...)` returns; typed so that the decorated function keeps its signature."""
-
-    def __init__(self, registry: Registry, place: str, options: dict[str, Any]) -> None:
-        self.registry = registry
-        self.place = place
-        self.options = options
-
-    def __call__(self, function: Callable[P, R]) -> JobFunction[P, R]:
-        options = dict(self.options)
-        name = options.pop("name", None)
-        name = getattr(function, "__name__", "") if name is None else name
-        try:
-            if "function" in options:
-                raise DefinitionError("the function is the decorated one; leave this out", field="function")
-            spec = make_spec(name, function=_importable(function), **options)
-            _check_call(function, spec)
-            added = self.registry.add(Definition(spec, self.place, function.__module__, function))
-        except DefinitionError as problem:
-            self.registry.refuse(problem.at(job=name, place=self.place))
-            added = False
-        return _with_handles(function, JobHandle(name, self.registry) if added else None)
-
-
-def _importable(function: Callable[..., Any]) -> str:
-    """`module:qualname`. Raises DefinitionError when a worker could not find the function there."""
-    qualname = getattr(function, "__qualname__", "")
-    module = getattr(function, "__module__", "")
-    if not inspect.isfunction(function):
-        raise DefinitionError(f"{function!r} is not a function; decorate a plain function", field="function")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise DefinitionError(
-            f"{qualname} is a generator: calling it would do nothing; let it return instead of yield", field="function"
-        )
-    if "<" in qualname or "." in qualname:
-        raise DefinitionError(
-            f"{module}.{qualname} cannot be imported by a worker; define it at the top of a module", field="function"
-        )
-    if module == "__main__":
-        raise DefinitionError(
-            f"{qualname} is defined in the script itself and cannot be imported by a worker; move it into a module",
-            field="function",
-        )
-    return f"{module}:{qualname}"
-
-
-def _check_call(function: Callable[..., Any], spec: JobSpec) -> None:
-    """Raise DefinitionError when the job's own arguments do not fit the function."""
-    if spec.schedule is None and not spec.args and not spec.kwargs:
-        return  # only run by hand: each call brings its arguments
-    try:
-        inspect.signature(function).bind(*spec.args, **spec.kwargs)
-    except TypeError as error:
-        raise DefinitionError(f"{error}; give args= or kwargs= that fit {spec.function}", field="kwargs") from None
-
-
-def _with_handles(function: Callable[P, R], handle: JobHandle | None) -> JobFunction[P, R]:
-    """Hang the handles on the function itself, so that it stays what RQ, pickle and readers expect."""
-    if not inspect.isfunction(function):  # it was refused, and may take no attributes
-        return cast("JobFunction[P, R]", function)
-    jobs: dict[str, JobHandle] = dict(getattr(function, "jobs", {}))
-    if handle is not None:
-        jobs[handle.name] = handle
-    decorated = cast(Any, function)
-    decorated.jobs = MappingProxyType(jobs)
-    for verb in ("enqueue", "enqueue_in", "enqueue_at"):
-        setattr(decorated, verb, _through(function, jobs, verb))
-    return cast("JobFunction[P, R]", decorated)
-
-
-def _through(function: Callable[..., Any], jobs: dict[str, JobHandle], verb: str) -> Callable[..., str]:
-    def call(*args: Any, **kwargs: Any) -> str:
-        if len(jobs) != 1:
-            name = getattr(function, "__name__", "it")
-            which = ", ".join(sorted(jobs)) or "none (its definition was refused; see `cronq check-config`)"
-            raise CronqError(f"{name} has these jobs: {which}; say which: {name}.jobs[NAME].{verb}(...)")
-        return str(getattr(next(iter(jobs.values())), verb)(*args, **kwargs))
-
-    call.__name__ = verb
-    return call
-
-
-@overload
-def job(cron: Callable[P, R], /) -> JobFunction[P, R]: ...
-
-
-@overload
-def job(
-    cron: str | None = None,
-    *,
-    name: str | None = None,
-    command: Sequence[str] | str | None = None,
-    shell: bool | str = False,
-    env: dict[str, str] | None = None,
-    cwd: str | None = None,
-    run_as: str | None = None,
-    stdin: str | None = None,
-    args: Sequence[Any] = (),
-    kwargs: dict[str, Any] | None = None,
-    every: float | str | timedelta | None = None,
-    at: str | None = None,
-    tz: str = "UTC",
-    dst: str = "debian",
-    catchup: str = "latest",
-    window: float | str | timedelta = "24h",
-    max_catchup: int = 100,
-    ttl: float | str | timedelta | None = None,
-    overlap: str = "skip",
-    exclusive: bool = False,
-    lock: str | None = None,
-    timeout: float | str | timedelta = "1h",
-    grace: float | str | timedelta = "10s",
-    on_lost: str = "fail",
-    max_crashes: int = 3,
-    at_most_once: bool = False,
-    queue: str = "default",
-    result_ttl: float | str | timedelta = "auto",
-    failure_ttl: float | str | timedelta = "auto",
-    keep: int = 1000,
-    description: str = "",
-    owner: str = "",
-    runbook: str = "",
-    tags: Sequence[str] = (),
-    registry: Registry | None = None,
-    **more: Any,
-) -> Callable[[Callable[P, R]], JobFunction[P, R]]: ...
-
-
-def job(cron: Any = None, /, *, registry: Registry | None = None, **options: Any) -> Any:
-    """Register a job: a function (as a decorator, once or stacked) or, with `command=`, a command.
-
-    The first argument is a cron expression of 5 fields, or 6 with seconds first; `every=` and `at=` are the
-    other ways to say when; without any the job is only run by hand. The README lists the options.
-    Never raises: a definition that cannot be accepted is reported by `sync`, `beat` and `check-config`.
-    """
-    into = registry if registry is not None else REGISTRY
-    place = _caller_place(inspect.currentframe())
-    if callable(cron):
-        return _Decorator[Any, Any](into, place, {})(cron)
-    if cron is not None and options.get("cron") is not None:
-        cron = (cron, options["cron"])  # refused together, as what it is
-    options["cron"] = options.get("cron") if cron is None else cron
-    if "command" in options and options["command"] is not None:
-        return _register_command(into, place, options)
-    return _Decorator[Any, Any](into, place, options)
-
-
-def _register_command(registry: Registry, place: str, options: dict[str, Any]) -> Any:
-    name = options.pop("name", None)
-    try:
-        if name is None:
-            raise DefinitionError("a command job needs a name; give name=", field="name")
-        spec = make_spec(name, **options)
-        frame_module = sys._getframe(2).f_globals.get("__name__", "")
-        registry.add(Definition(spec, place, frame_module, None))
-    except DefinitionError as problem:
-        registry.refuse(problem.at(job=name, place=place))
-    return _CommandHandle(name or "", registry, place)
-
-
-@dataclass(frozen=True)
-class _CommandHandle(JobHandle):
-    """The handle of a command job; decorating something with it is a mistake that is reported."""
-
-    place: str
-
-    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        self.registry.refuse(
-            DefinitionError(
-                "a job with a command decorates nothing; write job(..., command=[...]) as a statement",
-                job=self.name,
-                place=self.place,
-                field="command",
-            )
-        )
-        return function
-
-
-def _caller_place(frame: FrameType | None) -> str:
-    """file:line of the call to `job`, relative to the current directory where it lies below it."""
-    caller = frame.f_back if frame is not None else None
-    if caller is None:
-        return "?"
-    return f"{short_path(caller.f_code.co_filename)}:{caller.f_lineno}"
 
 
 def checked_call_json(definition: Definition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

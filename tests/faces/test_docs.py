@@ -19,7 +19,7 @@ import pytest
 from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.config import URL_NAMES, Config
 from cronq.current_run import CurrentRun
-from cronq.jobs.registry import job
+from cronq.jobs.decorator import job
 from cronq.jobs.spec import CATCHUP, OVERLAP, JobSpec
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.outcomes import OUTCOMES

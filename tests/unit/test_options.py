@@ -12,8 +12,8 @@ import pytest
 from cronq.cli.changes import add_command
 from cronq.cli.jobs import _ALWAYS_SHOWN, _TOLD_APART, _options_text
 from cronq.errors import DefinitionError
+from cronq.jobs.decorator import job
 from cronq.jobs.options import OPTIONS, Kind, Option
-from cronq.jobs.registry import job
 from cronq.jobs.spec import JobSpec, make_spec
 
 FIELDS = {item.name: item for item in dataclasses.fields(JobSpec)}

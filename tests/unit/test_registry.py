@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cronq.errors import CronqError, DefinitionError
-from cronq.jobs.registry import REGISTRY, Definition, JobHandle, Registry, checked_call_json, job
+from cronq.jobs.decorator import JobHandle, job
+from cronq.jobs.registry import REGISTRY, Definition, Registry, checked_call_json
 from cronq.jobs.spec import JobSpec
 
 HERE = Path(__file__).name
