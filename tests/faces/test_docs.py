@@ -236,6 +236,44 @@ def test_the_readme_leads_to_every_page(name: str) -> None:
     assert f"(docs/{name}.md)" in README
 
 
+# The code map
+
+CODE_MAP = PAGES["code-map"]
+LAYERS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]["layers"]
+PACKAGES = {path.parent.name for path in (ROOT / "cronq").glob("*/__init__.py")}
+
+
+def rows_of_packages() -> list[tuple[str, list[str]]]:
+    """Each row of the table of packages: its first word, and the modules that it names."""
+    rows = re.findall(r"^\| (the root|`[a-z_]+/?`) \| .*? \| (.*?) \|$", CODE_MAP, re.MULTILINE)
+    return [(name.strip("`/"), re.findall(r"`([a-z_/]+)`", modules)) for name, modules in rows]
+
+
+def test_the_code_map_has_every_package_in_the_order_of_the_house() -> None:
+    floors = {name.strip(): floor for floor, layer in enumerate(reversed(LAYERS)) for name in layer.split("|")}
+    names = [name for name, _ in rows_of_packages() if name != "the root"]
+
+    assert set(names) == PACKAGES | {"config"}
+    assert [floors[name] for name in names] == sorted(floors[name] for name in names)
+
+
+def test_the_code_map_names_modules_under_their_own_package() -> None:
+    for name, modules in rows_of_packages():
+        assert modules, name
+        for module in modules:
+            assert module.rpartition("/")[0] == (name if name in PACKAGES else ""), module
+
+
+def test_every_module_and_script_that_the_code_map_names_is_there() -> None:
+    named = set(re.findall(rf"\b(?:lua|{'|'.join(PACKAGES)})(?:/[a-z_]+)+\b", CODE_MAP))
+    of_the_root = {module for name, modules in rows_of_packages() if name not in PACKAGES for module in modules}
+
+    assert len(named) > 50
+    for name in named | of_the_root:
+        place = ROOT / "cronq" / name
+        assert any(each.exists() for each in (place, place.with_suffix(".py"), place.with_suffix(".lua"))), name
+
+
 def test_the_readme_is_a_front_door() -> None:
     assert len(README.splitlines()) < MOST_LINES_OF_README
 
