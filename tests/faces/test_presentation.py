@@ -127,7 +127,7 @@ def test_text_reaches_a_terminal_by_one_door() -> None:
         if re.search(r"click\.echo|[^_.]print\(|print_exception", path.read_text())
     }
 
-    assert echoing == {"shared.py", "dev.py", "crontab.py", "troubles.py"}
+    assert echoing == {"shared.py", "dev.py", "crontab.py", "errors.py"}
 
 
 @pytest.mark.parametrize(

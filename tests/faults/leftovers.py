@@ -6,6 +6,7 @@ import re
 
 from redis import Redis
 
+from cronq.db.keys import RQ_CRONQ_PREFIX
 from tests.test_keys import table
 
 #: RQ's own: its queues and workers, what lists them and its registries, which the sweep tidies.
@@ -15,14 +16,14 @@ _OF_RQ = [
 ]  # fmt: skip
 #: Work that is queued; nothing of it is left when all is settled.
 _WORK_OF_RQ = [re.compile(r"rq:(queue:[^:]+(:intermediate)?|wip:[^:]+)")]
-_WITH_A_JOB = ("while the job lives", "while any waits")
+_WITH_A_JOB = ("with the job", "while any waits")
 
 
 def immortals(client: Redis, *, have_jobs: bool, have_work: bool = False, prefix: str = "cronq") -> list[str]:
     """Keys without a TTL that nobody has promised to be there: not even while there are jobs, or open work."""
     lives = ("permanent", *(_WITH_A_JOB if have_jobs else ()))
     of_jobs = ("job:", "agenda")
-    allowed = [*_OF_RQ, *(_WORK_OF_RQ if have_work else ())]
+    allowed = [re.compile(RQ_CRONQ_PREFIX), *_OF_RQ, *(_WORK_OF_RQ if have_work else ())]
     for key, (_, _, _, life) in table().items():
         if life.startswith(lives) and (have_jobs or not key.startswith(of_jobs)):
             words = [re.escape(word) for word in re.split(r"\{[^}]*\}", key)]

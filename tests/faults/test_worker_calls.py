@@ -93,7 +93,7 @@ class Post:
     def survive(self, call: str, way: str) -> list[str]:
         """One run in which *call* fails; what was wrong, in words. (`wrongs` looks at all of them at the end.)"""
         failed = self.calls.fail(call, way)
-        is_of_work = "renew_run" in call or "extend_lock" in call
+        is_of_work = "runs/heartbeat" in call or "locks/renew" in call
         begun = now_s()
         run_id = self.run(LONG_BODY_S if is_of_work else SHORT_BODY_S)
         while not failed.wait(0.1) and now_s() - begun < PATIENCE_S:  # a heartbeat

@@ -136,7 +136,7 @@ def plain():
 def release_to_come(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A directory in which the package `cronq` is this one, with one option more."""
     shutil.copytree(ROOT / "cronq", tmp_path / "to-come" / "cronq", ignore=shutil.ignore_patterns("__pycache__"))
-    path = tmp_path / "to-come" / "cronq" / "job.py"
+    path = tmp_path / "to-come" / "cronq" / "jobs" / "spec.py"
     text = path.read_text()
     changes = {"    at_most_once: bool = False\n": "    at_most_once: bool = False\n    patience: int = 0\n"}
     if request.param == "with a layout of its own":
