@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.app.views import crontab_document
-from cronq.cli.shared import as_json, open_app, places, print_json, print_line, say, suggesting
+from cronq.cli.options import as_json, open_app, options_of_cronq, suggesting
+from cronq.cli.output import print_json, print_line, say
 
 if TYPE_CHECKING:
     from cronq.definitions.crontab_import import CrontabReport
@@ -41,7 +42,7 @@ def crontab_command() -> None:
 @click.option("--prune", is_flag=True, help="Remove the jobs whose line is gone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")
 @as_json
-@places
+@options_of_cronq
 @click.pass_context
 def crontab_import_command(
     ctx: click.Context, /, file: str, system: bool, prune: bool, dry_run: bool, json_: bool, user: str | None,
@@ -113,7 +114,7 @@ def _tell(report: CrontabReport, path: str, dry_run: bool) -> None:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--system", is_flag=True, help="With a user column, as in /etc/cron.d.")
 @click.option("--user", metavar="NAME", help="Whose crontab it is to be, without --system (you).")
-@places
+@options_of_cronq
 @click.pass_context
 def crontab_export_command(ctx: click.Context, names: tuple[str, ...], system: bool, user: str | None) -> int:
     """Write jobs (default: all) as a crontab; one that cron cannot run is a comment with its reason."""

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from cronq.cli.shared import (
-    as_json,
-    in_utc,
-    instant_option,
-    left,
-    moment,
-    open_app,
-    places,
-    print_json,
-    print_line,
-    print_table,
-    say,
-    suggesting,
-)
-from cronq.timetext import parse_duration_s, utc
+from cronq.cli.options import as_json, due_option, in_utc, open_app, options_of_cronq, suggesting
+from cronq.cli.output import left, moment, print_json, print_line, print_table, say
 
 if TYPE_CHECKING:
-    from cronq.app.app import Cronq
-
-
-def due_option(app: Cronq, delay: str | None, instant: str | None) -> datetime | None:
-    """The moment that --in or --at say, None when neither does. Raises UsageError, BadParameter."""
-    if delay is not None and instant is not None:
-        raise click.UsageError("--in and --at both say when; give one of them")
-    if delay is not None:
-        try:
-            return utc(app.now_s() + parse_duration_s(delay))
-        except ValueError as error:
-            raise click.BadParameter(str(error), param_hint="--in") from None
-    found = instant_option(instant, "--at")
-    return None if found is None else utc(found)
+    pass
 
 
 @click.command("delayed")
 @as_json
 @in_utc
-@places
+@options_of_cronq
 @click.pass_context
 def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     """All that is held back for later, the next one first.
@@ -76,7 +49,7 @@ def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
 @click.argument("entry_id", metavar="ID")
 @click.option("--in", "delay", metavar="SPAN", help="So long from now: 5m, 1h30m.")
 @click.option("--at", "instant", metavar="TIME", help="At this moment (ISO 8601; UTC without an offset).")
-@places
+@options_of_cronq
 @click.pass_context
 def reschedule_command(ctx: click.Context, entry_id: str, delay: str | None, instant: str | None) -> int:
     """Change when the delayed run ID is due.
@@ -95,7 +68,7 @@ def reschedule_command(ctx: click.Context, entry_id: str, delay: str | None, ins
 @click.argument("entry_id", metavar="ID")
 @click.option("--name", metavar="NAME", help="Name of the new job (the name of its function).")
 @click.option("--allow", multiple=True, metavar="MODULE", help="The module of its function; else CRONQ_ALLOW.")
-@places
+@options_of_cronq
 @click.pass_context
 def adopt_command(ctx: click.Context, entry_id: str, name: str | None, allow: tuple[str, ...]) -> int:
     """Turn the repeating job ID of rq-scheduler into a job of cronq, and print its name.

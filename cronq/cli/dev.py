@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.shared import call, left, load_config, moment, open_app, places, print_table, say
+from cronq.cli.options import call_state, load_config, open_app, options_of_cronq
+from cronq.cli.output import left, moment, print_table, say, say_problems
 from cronq.clock import boot_s, rest
 from cronq.config import PRIVATE_URL_FILE, environment
 
@@ -107,7 +108,7 @@ class _Dev:
         self.screen = _Screen()
         self.stop = threading.Event()
         self.private: PrivateRedis | None = None
-        self._debug = bool(call(ctx).get("debug"))
+        self._debug = bool(call_state(ctx).get("debug"))
         self._processes: list[_Process] = []
         self._asked = 0
         self._env = environment() | {
@@ -208,7 +209,7 @@ class _Dev:
 
 @click.command("dev")
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
-@places
+@options_of_cronq
 @click.pass_context
 def dev_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
     """Run all of it here: Redis, a beat and a worker for the jobs of MODULEs, in one log. Ctrl-C ends it all.
@@ -231,7 +232,7 @@ def dev_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
             private = PrivateRedis(room.path / "redis")
             version = dev.start_redis(private)
             room.tell(private.url)
-            call(ctx)["url"] = private.url
+            call_state(ctx)["url"] = private.url
             dev.screen.say(f"redis   private {version}, data kept in {os.path.relpath(private.home)}")
         else:
             dev.screen.say(f"redis   {config.shown_url} (from {config.origin('url')})")
@@ -245,8 +246,7 @@ def _introduce(ctx: click.Context, screen: _Screen, modules: tuple[str, ...], *,
     """Store the jobs and show what will happen next, the one thing a newcomer waits for; the queues in use."""
     app = open_app(ctx, jobs=modules)
     report = app.sync(modules, remove=is_private)
-    for problem in report.problems:
-        say(problem)
+    say_problems(report.problems)
     jobs, _ = app.read_jobs()
     screen.say(f"jobs    {len(jobs)} stored; modules: {', '.join(modules)}")
     if not jobs:

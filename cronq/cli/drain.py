@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.app.views import hold_row
-from cronq.cli.shared import as_json, moment, open_app, places, print_json, print_line, print_table, say, times_are_utc
+from cronq.cli.options import as_json, open_app, options_of_cronq, times_are_utc
+from cronq.cli.output import moment, print_json, print_line, print_table, say
 from cronq.clock import SystemClock, boot_s
 from cronq.timetext import format_duration, parse_duration_s
 
@@ -30,7 +31,7 @@ _BUSY = 75
 @click.option("--list", "list_", is_flag=True, help="What is held, paused queues included.")
 @as_json
 @times_are_utc
-@places
+@options_of_cronq
 @click.pass_context
 def drain_command(
     ctx: click.Context, names: tuple[str, ...], note: str, wait: str | None, kill: bool, end: bool, list_: bool,

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from cronq.cli.shared import print_line, say
+from cronq.cli.output import print_line, say
 from cronq.errors import CronqError
 from cronq.safetext import printable_lines
 
@@ -39,7 +39,7 @@ def tell(error: Exception, call: Mapping[str, Any]) -> int:
         return _UNKNOWN if call.get("nagios") else _USAGE
     if call.get("debug"):
         click.echo(printable_lines("".join(traceback.format_exception(error))), err=True, nl=False)
-    words, code = in_words(error, call)
+    words, code = words_and_code(error, call)
     if call.get("nagios"):
         print_line(f"CRONQ UNKNOWN - {words}")
         return _UNKNOWN
@@ -47,7 +47,7 @@ def tell(error: Exception, call: Mapping[str, Any]) -> int:
     return code
 
 
-def in_words(error: Exception, call: Mapping[str, Any]) -> tuple[str, int]:
+def words_and_code(error: Exception, call: Mapping[str, Any]) -> tuple[str, int]:
     """*error* in one line, and the exit code."""
     if isinstance(error, click.ClickException):
         return _usage(error), error.exit_code

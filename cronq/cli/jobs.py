@@ -1,4 +1,4 @@
-"""The verbs that look at jobs: `list`, `show`, `next`, `explain`."""
+"""`list`, `show` and `next`: how jobs stand, and when they are due."""
 
 from __future__ import annotations
 
@@ -9,31 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.app.views import command_text, job_document, job_row, schedule_document, tick_row
-from cronq.cli.shared import (
-    as_json,
-    find_job,
-    in_utc,
-    instant_option,
-    left,
-    moment,
-    open_app,
-    places,
-    print_json,
-    print_line,
-    print_table,
-    say,
-)
-from cronq.clock import SystemClock
-from cronq.errors import ScheduleError
+from cronq.app.views import command_text, job_document, job_row, tick_row
+from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
+from cronq.cli.output import counted, left, moment, print_json, print_line, print_table, say, say_problems
 from cronq.safetext import shortened
-from cronq.timetext import format_duration, iso
+from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.jobs.spec import JobSpec
     from cronq.jobs.stored import StoredJob
-    from cronq.schedule.schedule import Schedule
 
 
 _LONGEST_SHOWN = 72
@@ -50,15 +35,14 @@ _LONGEST_TOLD = 200
 def sound_jobs(app: Cronq) -> list[StoredJob]:
     """All jobs that can be read, by name; the damaged ones are said on stderr."""
     jobs, problems = app.read_jobs()
-    for problem in problems:
-        say(problem)
+    say_problems(problems)
     return jobs
 
 
 @click.command("list")
 @as_json
 @in_utc
-@places
+@options_of_cronq
 @click.pass_context
 def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     """All jobs: when next, how they did last, and how they stand."""
@@ -109,17 +93,17 @@ def _say_who_is_alive(app: Cronq, jobs: int) -> None:
     counts = []
     for word, (found, now_s) in (("beat", app.beats()), ("worker", app.workers())):
         alive = sum(each.is_alive(now_s) for each in found)
-        counts.append(f"{alive} {word}{'' if alive == 1 else 's'}")
+        counts.append(counted(alive, word))
         if not alive:
             counts[-1] = f"no {word} is alive: start one with `cronq {word}`"
-    say(f"{jobs} job{'' if jobs == 1 else 's'}; {'; '.join(counts)}")
+    say(f"{counted(jobs, 'job')}; {'; '.join(counts)}")
 
 
 @click.command("show")
 @click.argument("name")
 @as_json
 @in_utc
-@places
+@options_of_cronq
 @click.pass_context
 def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     """Everything about the job NAME."""
@@ -216,7 +200,7 @@ def _option_text(value: object) -> str:
 @click.option("-n", "count", default=None, type=click.IntRange(1, 1000), help="How many (5 of one job, 1 of each).")
 @as_json
 @in_utc
-@places
+@options_of_cronq
 @click.pass_context
 def next_command(ctx: click.Context, name: str | None, count: int | None, json_: bool, utc: bool) -> int:
     """The next ticks of the job NAME, or of all jobs."""
@@ -227,7 +211,7 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
     for job in jobs:
         after = max(int(now_s), job.state.mark or 0)
         if job.spec.schedule is not None:
-            found += [(tick, job) for tick in _ticks(job.spec.schedule, after, count or (5 if name else 1))]
+            found += [(tick, job) for tick in job.spec.schedule.next_ticks(after, count or (5 if name else 1))]
     found.sort(key=lambda pair: (pair[0], pair[1].spec.name))
     if json_:
         print_json([tick_row(job, tick) for tick, job in found])
@@ -246,57 +230,4 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
         say(f"the job {name!r} has no schedule: it runs only by hand, `cronq run {name}`")
     else:
         say("no job will ever be due again" if jobs else "no jobs")
-    return 0
-
-
-def _ticks(schedule: Schedule, after: int, count: int) -> list[int]:
-    ticks: list[int] = []
-    while len(ticks) < count:
-        found = schedule.next_after(ticks[-1] if ticks else after)
-        if found is None:
-            break
-        ticks.append(found)
-    return ticks
-
-
-@click.command("explain")
-@click.argument("expression", nargs=-1, required=True)
-@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="IANA name of the zone.")
-@click.option("--dst", default="debian", show_default=True, metavar="RULE", help="debian, skip or both.")
-@click.option("--from", "start", metavar="TIME", help="Count from here (ISO 8601; UTC without an offset).")
-@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many ticks.")
-@click.option("--name", default="", help="The job's name, which H depends on.")
-@as_json
-@in_utc
-@places
-@click.pass_context
-def explain_command(
-    ctx: click.Context, expression: tuple[str, ...], tz: str, dst: str, start: str | None, count: int, name: str,
-    json_: bool, utc: bool,
-) -> int:  # fmt: skip
-    """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis.
-
-    Quote it, because of the stars: cronq explain '30 2 * * *' --tz Europe/Berlin
-    """
-    from cronq.schedule.schedule import parse_schedule, warnings
-
-    text = " ".join(expression)
-    try:
-        schedule = parse_schedule(cron=text, tz=tz, dst=dst, seed=name)
-    except ScheduleError as error:
-        if len(expression) > 1 and error.field == "cron":
-            raise ScheduleError(f"{error.problem}; is it quoted? cronq explain '0 7 * * 1-5'", field="cron") from None
-        raise
-    now_s = SystemClock().now_s()
-    begin = instant_option(start, "--from")
-    after = int(now_s if begin is None else begin)
-    ticks, notes = _ticks(schedule, after, count), warnings(schedule, after)
-    if json_:
-        print_json(schedule_document(text, schedule, tz, dst, ticks, notes))
-        return 0
-    print_line(f"{schedule.describe()}, {tz}")
-    for tick in ticks:
-        print_line(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
-    for note in notes:
-        print_line(f"  note: {note}")
     return 0

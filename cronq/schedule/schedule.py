@@ -98,6 +98,16 @@ class Schedule(ABC):
     def describe(self) -> str:
         """In English, with a 24 h clock: `At 07:00 on Monday through Friday`."""
 
+    def next_ticks(self, after_s: int, count: int) -> list[int]:
+        """The first *count* ticks after *after_s*, oldest first; fewer when there are no more."""
+        ticks: list[int] = []
+        while len(ticks) < count:
+            found = self.next_after(ticks[-1] if ticks else after_s)
+            if found is None:
+                break
+            ticks.append(found)
+        return ticks
+
     def last_ticks(self, after_s: int, until_s: int, limit: int) -> tuple[list[int], bool]:
         """The newest *limit* ticks in (after_s, until_s], oldest first, and whether that is all of them.
 

@@ -23,7 +23,7 @@ from rq.registry import FailedJobRegistry
 
 from cronq import Cronq
 from cronq.cli import NOT_BUILT, VERBS, cli
-from cronq.cli.shared import left, moment
+from cronq.cli.output import left, moment
 from cronq.config import Config
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT

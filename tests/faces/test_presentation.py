@@ -120,14 +120,14 @@ def _without_ids(state: dict[str, object]) -> dict[str, object]:
 
 
 def test_text_reaches_a_terminal_by_one_door() -> None:
-    """`cli/shared.py` makes it printable; `cronq dev` passes on what processes print, a crontab is a file."""
+    """`cli/output.py` makes it printable; `cronq dev` passes on what processes print, a crontab is a file."""
     echoing = {
         path.name
         for path in Path(command_line.__file__).parent.glob("*.py")
         if re.search(r"click\.echo|[^_.]print\(|print_exception", path.read_text())
     }
 
-    assert echoing == {"shared.py", "dev.py", "crontab.py", "errors.py"}
+    assert echoing == {"output.py", "dev.py", "crontab.py", "errors.py"}
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ sys.meta_path.insert(0, Finder)
 sys.addaudithook(lambda event, arguments: note(event))
 """
 MOMENTS = [
-    "import cronq.cli.processes", "import cronq.app.app", "import redis", "import rq", "import jobs", "socket.connect",
+    "import cronq.cli.beat", "import cronq.app.app", "import redis", "import rq", "import jobs", "socket.connect",
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_overloads
 import click
 import pytest
 
-from cronq.cli.changes import add_command
+from cronq.cli.add import add_command
 from cronq.cli.jobs import _ALWAYS_SHOWN, _TOLD_APART, _options_text
 from cronq.errors import DefinitionError
 from cronq.jobs.decorator import job

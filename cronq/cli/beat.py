@@ -1,41 +1,27 @@
-"""`beat`, `worker`, `run-due`: the processes."""
+"""`beat` and `run-due`: ticks become runs, for ever or in one pass."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import threading
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from cronq.cli.errors import redis_words
-from cronq.cli.shared import open_app, places, say, start_logging
+from cronq.cli.log_lines import start_logging
+from cronq.cli.options import open_app, options_of_cronq, within_dev
+from cronq.cli.output import say, say_problems
 from cronq.clock import boot_s, rest
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.beat.chores import Chore
     from cronq.definitions.sync import SyncReport
-    from cronq.errors import CronqError
 
-#: A worker had to leave before Redis knew how a run ended.
-_UNWRITTEN = 1
 #: How long `run-due` goes on while there is more: cron starts the next one a minute after it.
 _MOST_RUN_DUE_S = 50.0
-#: Set by `cronq dev`, which has told about the definitions already.
-within_dev = click.option("--within-dev", is_flag=True, hidden=True)
-
-
-def _say_problems(problems: Iterable[CronqError], said: set[str]) -> None:
-    """Each problem once, however often it is found."""
-    for problem in problems:
-        if str(problem) not in said:
-            said.add(str(problem))
-            say(problem)
 
 
 def _say_changes(report: SyncReport) -> None:
@@ -45,7 +31,7 @@ def _say_changes(report: SyncReport) -> None:
             say(f"{words} {', '.join(names)}")
 
 
-def _ready(app: Cronq, stop: threading.Event, log: logging.Logger) -> bool:
+def wait_until_fit(app: Cronq, stop: threading.Event, log: logging.Logger) -> bool:
     """Wait until Redis answers, refuse an unfit one; False when told to stop meanwhile."""
     from redis.exceptions import RedisError
 
@@ -71,7 +57,7 @@ def _ready(app: Cronq, stop: threading.Event, log: logging.Logger) -> bool:
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
 @click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
 @within_dev
-@places
+@options_of_cronq
 @click.pass_context
 def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: bool | None, within_dev: bool) -> int:
     """Turn due ticks into runs, each exactly once, however many beats run.
@@ -91,13 +77,13 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
     problems = app.load_jobs()
     if within_dev:
         said |= {str(problem) for problem in problems}
-    _say_problems(problems, said)
-    if not _ready(app, stop, log):
+    say_problems(problems, said)
+    if not wait_until_fit(app, stop, log):
         return 0
     beat = app.beat()
     try:
         report = app.sync(remove=False, load=False)
-        _say_problems(report.problems, said)
+        say_problems(report.problems, said)
         _say_changes(report)
     except (RedisError, OSError) as error:  # the first pass stores them: their Redis looks new to it
         log.error("TROUBLE the jobs are not stored yet: %s", redis_words(error))
@@ -109,85 +95,9 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
     return 0
 
 
-@click.command("worker")
-@click.argument("queues", nargs=-1, metavar="[QUEUE]...")
-@click.option("-m", "--module", "modules", multiple=True, metavar="MODULE", help="Defines jobs; else CRONQ_JOBS.")
-@click.option(
-    "--allow",
-    multiple=True,
-    metavar="MODULE",
-    help="Also run RQ jobs that are not cronq's, of this module or any (*); else CRONQ_ALLOW.",
-)
-@click.option(
-    "--no-commands", is_flag=True, default=None, help="Refuse jobs that are commands; else CRONQ_NO_COMMANDS."
-)
-@click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="So many workers (1).")
-@click.option("--burst", is_flag=True, help="End when the queues are empty.")
-@click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
-@within_dev
-@places
-@click.pass_context
-def worker_command(
-    ctx: click.Context, queues: tuple[str, ...], modules: tuple[str, ...], allow: tuple[str, ...],
-    no_commands: bool | None, count: int, burst: bool, allow_eviction: bool | None, within_dev: bool,
-) -> int:  # fmt: skip
-    """Execute runs from QUEUEs (default: `default`), the first one first.
-
-    SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, one
-    process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended.
-    """
-    from cronq.app.rq_worker import Worker
-    from cronq.process.pool import Pool
-    from cronq.worker.worker import queue_names
-
-    app = open_app(ctx, jobs=modules, allow=allow, no_commands=no_commands, allow_eviction=allow_eviction)
-    start_logging(ctx, app.config)
-    log = logging.getLogger("cronq.worker")
-    stop = threading.Event()
-    working: list[Worker] = []  # made, but its own handlers may not be there yet
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        for worker in working:
-            worker.request_stop(number, frame)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
-    problems = app.load_jobs()
-    if not within_dev:
-        _say_problems(problems, set())
-    if not app.config.jobs and not app.config.allow:
-        log.warning("MODULES none: only command jobs can run here; %s", _module_hint(queues))
-    if not _ready(app, stop, log):
-        return 0
-    names = queue_names(queues)
-    what = f"{', '.join(app.config.jobs) or 'no module'} on {app.config.shown_url}: {' '.join(names)}"
-
-    def serve() -> int:
-        worker = Worker(names, connection=app.client, app=app)
-        working.append(worker)
-        log.info("START-UP worker %s of %s", worker.name, what)
-        if not stop.is_set():
-            worker.work(burst=burst, logging_level="WARNING")
-        return 0 if worker.is_orderly else _UNWRITTEN
-
-    if count == 1:
-        return serve()
-    app.client.connection_pool.disconnect()  # a fork would share what is open
-    log.info("START-UP pool of %d workers of %s", count, what)
-    return Pool(count, serve, restarts=not burst).run(stop)
-
-
-def _module_hint(queues: Sequence[str]) -> str:
-    for name in queues:
-        if Path(f"{name}.py").is_file() or Path(name).is_dir():
-            return f"did you mean -m {name}? As an argument it is a queue"
-    return "name modules with -m MODULE or CRONQ_JOBS"
-
-
 @click.command("run-due")
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
-@places
+@options_of_cronq
 @click.pass_context
 def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
     """Do what is due and end: for those who start it from cron, say every minute.
@@ -202,7 +112,7 @@ def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
     start_logging(ctx, app.config, quiet=True)
     app.require_fit_redis()
     if app.config.jobs:
-        _say_problems(app.sync(remove=False).problems, set())
+        say_problems(app.sync(remove=False).problems)
     beat = app.beat()
     until = boot_s() + _MOST_RUN_DUE_S
     while beat.pass_once().wait_s == 0 and boot_s() < until:  # there is more

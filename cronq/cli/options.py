@@ -1,23 +1,17 @@
-"""What the verbs share: the application of a call, options, tables, JSON, and times as people read them."""
+"""What a verb is given: options that several verbs have, the settings and the application of a call, a job by name."""
 
 from __future__ import annotations
 
 import difflib
-import json
-import logging
-import math
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
-from zoneinfo import ZoneInfo
 
 import click
 
 from cronq.errors import ConfigError, UnknownJob
-from cronq.safetext import OneLine, printable
-from cronq.timetext import format_duration, parse_duration_s, parse_instant, utc
+from cronq.timetext import parse_duration_s, parse_instant, utc
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
@@ -29,10 +23,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 as_json = click.option("--json", "json_", is_flag=True, help="For programs: stable keys, times in UTC.")
 in_utc = click.option("--utc", is_flag=True, help="Show times in UTC instead of the job's zone.")
 times_are_utc = click.option("--utc", is_flag=True, expose_value=False, help="Times are in UTC anyway.")
+#: Set by `cronq dev`, which has told about the definitions already.
+within_dev = click.option("--within-dev", is_flag=True, hidden=True)
 
 
-def places(command: F) -> F:
-    """The options of `cronq` after the verb too: people write them in either place."""
+def options_of_cronq(command: F) -> F:
+    """Accept the options of `cronq` itself after the verb too: people write them in either place."""
     decorators = [
         click.option("--debug", is_flag=True, default=None, expose_value=False, callback=_keep, hidden=True),
         click.option("--prefix", expose_value=False, callback=_keep, metavar="WORD", help="Which installation."),
@@ -45,11 +41,11 @@ def places(command: F) -> F:
 
 def _keep(ctx: click.Context, parameter: click.Parameter, value: str | bool | None) -> None:
     if value is not None:
-        call(ctx)[str(parameter.name)] = value
+        call_state(ctx)[str(parameter.name)] = value
 
 
-def call(ctx: click.Context) -> dict[str, Any]:
-    """What is known of this call of the command line: its url, prefix, debug, and config once it is loaded."""
+def call_state(ctx: click.Context) -> dict[str, Any]:
+    """Return what is known of this call of the command line: url, prefix, debug, and config once it is loaded."""
     found: dict[str, Any] = ctx.find_root().ensure_object(dict)
     return found
 
@@ -58,7 +54,7 @@ def load_config(ctx: click.Context, **flags: Any) -> Config:
     """The settings of this call. Raises ConfigError."""
     from cronq.config import Config
 
-    known = call(ctx)
+    known = call_state(ctx)
     given = {name: known.get(name) for name in ("url", "prefix")}
     config = Config.load(**given, **flags)
     known["config"] = config
@@ -105,85 +101,6 @@ def find_job(app: Cronq, name: str) -> StoredJob:
         return app.jobs.get(name)
 
 
-def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) -> None:
-    """Log lines of beats and workers on stderr, one event a line; *quiet* without a wish: only warnings."""
-    level = config.log_level.lower()
-    if quiet and config.origin("log_level") == "default":
-        level = "warning"
-    if call(ctx).get("debug"):
-        level = "debug"
-    handler = logging.StreamHandler(sys.stderr)
-    formatter = OneLine("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S")
-    formatter.converter = _utc_fields
-    handler.setFormatter(formatter)
-    root = logging.getLogger("cronq")
-    root.handlers[:] = [handler]
-    root.setLevel(level.upper())
-    root.propagate = False
-    logging.getLogger("rq").setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
-    logging.raiseExceptions = False  # whoever read our log went away: that ends no beat and no worker
-
-
-def _utc_fields(seconds: float | None) -> Any:
-    return utc(seconds or 0.0).timetuple()
-
-
-def say(words: object) -> None:
-    """Talk: one line on stderr. A reader that went away is no reason to end."""
-    try:
-        click.echo(f"cronq: {printable(' '.join(str(words).split()))}", err=True)
-    except OSError:
-        pass
-
-
-def print_line(words: object) -> None:
-    """One line of data on stdout, which cannot talk to a terminal whatever stands in it."""
-    click.echo(printable(str(words)))
-
-
-def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
-    click.echo(json.dumps(value, indent=2))
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Plain columns, as wide as they need: a pipe must not lose anything. One row is one line."""
-    cells = [head, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    for row in cells:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def moment(epoch_s: float | None, zone: str, now_s: float, *, force_utc: bool = False) -> str:
-    """A time near enough to be read at a glance: `14:35 CET`, `Mon 23 Nov 07:00 CET`, `2027-03-28 03:00 CEST`.
-
-    What the zone cannot show is shown as UTC, and what no calendar holds as `never`; nothing raises.
-    """
-    if epoch_s is None:
-        return "-"
-    try:
-        tz = ZoneInfo("UTC" if force_utc else zone)
-        there, today = datetime.fromtimestamp(epoch_s, tz), datetime.fromtimestamp(now_s, tz)
-    except (ValueError, OverflowError, OSError, KeyError):  # beyond the years of a calendar, or a zone unknown here
-        return "never" if force_utc or zone == "UTC" else moment(epoch_s, "UTC", now_s)
-    clock = f"{there:%H:%M:%S}" if there.second else f"{there:%H:%M}"
-    if there.date() == today.date():
-        return f"{clock} {there:%Z}"
-    if abs(epoch_s - now_s) < 300 * 86400:
-        return f"{there:%a %d %b} {clock} {there:%Z}"
-    return f"{there:%Y-%m-%d} {clock} {there:%Z}"
-
-
-def left(epoch_s: float | None, now_s: float) -> str:
-    """How far away: `in 3m`, `2m ago`."""
-    if epoch_s is None:
-        return "-"
-    span = epoch_s - now_s
-    if not math.isfinite(span):
-        return "never"
-    return f"in {format_duration(round(span))}" if span >= 0 else f"{format_duration(round(-span))} ago"
-
-
 def instant_option(value: str | None, option: str) -> float | None:
     """An ISO time of the command line as epoch seconds. Raises BadParameter."""
     if value is None:
@@ -193,6 +110,25 @@ def instant_option(value: str | None, option: str) -> float | None:
     except ValueError:
         words = f"{value!r} is not a time; write 2026-11-21T07:00 (UTC) or with an offset"
         raise click.BadParameter(words, param_hint=option) from None
+
+
+def due_option(app: Cronq, delay: str | None, instant: str | None) -> datetime | None:
+    """The moment that --in or --at say, None when neither does. Raises UsageError, BadParameter."""
+    if delay is not None and instant is not None:
+        raise click.UsageError("--in and --at both say when; give one of them")
+    if delay is not None:
+        try:
+            return utc(app.now_s() + parse_duration_s(delay))
+        except ValueError as error:
+            raise click.BadParameter(str(error), param_hint="--in") from None
+    found = instant_option(instant, "--at")
+    return None if found is None else utc(found)
+
+
+def need_modules(config: Config, verb: str) -> None:
+    """Raise UsageError when no module that defines jobs is known to *verb*."""
+    if not config.jobs:
+        raise click.UsageError(f"name the modules that define jobs: cronq {verb} MODULE..., or set CRONQ_JOBS")
 
 
 def until_option(value: str | None, now_s: float, option: str) -> float | None:

@@ -1,0 +1,69 @@
+"""`config` and `check-config`: the settings, and whether the job modules are sound."""
+
+from __future__ import annotations
+
+import click
+
+from cronq.app.views import config_document, config_values
+from cronq.cli.options import as_json, load_config, need_modules, options_of_cronq
+from cronq.cli.output import counted, print_json, print_line, print_table, say, say_no_job
+from cronq.errors import DefinitionError
+from cronq.timetext import format_duration
+
+
+@click.command("check-config")
+@click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@as_json
+@options_of_cronq
+@click.pass_context
+def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> int:
+    """Check the settings and the jobs of MODULEs (default: CRONQ_JOBS) without touching Redis, for CI.
+
+    One line for each fault, with its place and the remedy; exit 78 when there are any.
+    """
+    from cronq.app.app import Cronq
+
+    config = load_config(ctx, jobs=modules)
+    need_modules(config, "check-config")
+    app = Cronq(config=config)
+    problems = [str(problem) for problem in app.load_jobs()]
+    names = sorted(app.registry.definitions)
+    if json_:
+        print_json({"jobs": names, "problems": problems})
+        return DefinitionError.exit_code if problems else 0
+    for problem in problems:
+        print_line(problem)
+    if names or problems:
+        say(f"{counted(len(names), 'job')} sound, {counted(len(problems), 'fault')}")
+    else:
+        say_no_job(config)
+    return DefinitionError.exit_code if problems else 0
+
+
+@click.command("config")
+@as_json
+@options_of_cronq
+@click.pass_context
+def config_command(ctx: click.Context, json_: bool) -> int:
+    """The settings, and where each came from: command line, environment, cronq.toml, pyproject.toml or default."""
+    config = load_config(ctx)
+    if json_:
+        print_json(config_document(config))
+        return 0
+    values = config_values(config) | {"host_id": config.host}
+    rows = [
+        [name, _shown(value), config.origin(name), "CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}"]
+        for name, value in values.items()
+    ]
+    print_table(["SETTING", "VALUE", "FROM", "VARIABLE"], rows)
+    return 0
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(str(item) for item in value) or "(none)"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return format_duration(value)
+    return str(value)

@@ -1,0 +1,55 @@
+"""`explain`: a cron expression in words, without Redis."""
+
+from __future__ import annotations
+
+import click
+
+from cronq.app.views import schedule_document
+from cronq.cli.options import as_json, in_utc, instant_option, options_of_cronq
+from cronq.cli.output import moment, print_json, print_line
+from cronq.clock import SystemClock
+from cronq.errors import ScheduleError
+from cronq.timetext import iso
+
+
+@click.command("explain")
+@click.argument("expression", nargs=-1, required=True)
+@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="IANA name of the zone.")
+@click.option("--dst", default="debian", show_default=True, metavar="RULE", help="debian, skip or both.")
+@click.option("--from", "start", metavar="TIME", help="Count from here (ISO 8601; UTC without an offset).")
+@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many ticks.")
+@click.option("--name", default="", help="The job's name, which H depends on.")
+@as_json
+@in_utc
+@options_of_cronq
+@click.pass_context
+def explain_command(
+    ctx: click.Context, expression: tuple[str, ...], tz: str, dst: str, start: str | None, count: int, name: str,
+    json_: bool, utc: bool,
+) -> int:  # fmt: skip
+    """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis.
+
+    Quote it, because of the stars: cronq explain '30 2 * * *' --tz Europe/Berlin
+    """
+    from cronq.schedule.schedule import parse_schedule, warnings
+
+    text = " ".join(expression)
+    try:
+        schedule = parse_schedule(cron=text, tz=tz, dst=dst, seed=name)
+    except ScheduleError as error:
+        if len(expression) > 1 and error.field == "cron":
+            raise ScheduleError(f"{error.problem}; is it quoted? cronq explain '0 7 * * 1-5'", field="cron") from None
+        raise
+    now_s = SystemClock().now_s()
+    begin = instant_option(start, "--from")
+    after = int(now_s if begin is None else begin)
+    ticks, notes = schedule.next_ticks(after, count), warnings(schedule, after)
+    if json_:
+        print_json(schedule_document(text, schedule, tz, dst, ticks, notes))
+        return 0
+    print_line(f"{schedule.describe()}, {tz}")
+    for tick in ticks:
+        print_line(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
+    for note in notes:
+        print_line(f"  note: {note}")
+    return 0

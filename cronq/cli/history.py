@@ -1,0 +1,91 @@
+"""`history`: what became of the ticks and the runs of jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cronq.cli.options import as_json, in_utc, open_app, options_of_cronq, suggesting
+from cronq.cli.output import moment, print_json, print_table, say
+from cronq.errors import UnknownJob
+from cronq.outcomes import OUTCOMES
+from cronq.timetext import format_duration
+
+if TYPE_CHECKING:
+    from cronq.app.app import Cronq
+    from cronq.runs.run import Run
+
+
+@click.command("history")
+@click.argument("name", required=False)
+@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@click.option("--outcome", type=click.Choice(sorted(OUTCOMES)), metavar="WORD", help="Only what ended so.")
+@as_json
+@in_utc
+@options_of_cronq
+@click.pass_context
+def history_command(
+    ctx: click.Context, name: str | None, count: int, outcome: str | None, json_: bool, utc: bool
+) -> int:
+    """What became of each tick of the job NAME, newest first, and of its runs by hand.
+
+    Without NAME of all jobs, and of ids in queues that workers had to set aside because there was no run behind them.
+    """
+    app = open_app(ctx)
+    if name is None:
+        rows = app.history_of_all(count, outcome)
+    else:
+        with suggesting(app, name):
+            rows = app.history(name, count, outcome)
+    if json_:
+        print_json([run.as_json() for run in rows])
+        return 0
+    if not rows:
+        of = "" if name is None else f" of {name}"
+        say(f"no tick{of} has come yet" if outcome is None else f"nothing{of} that is kept ended {outcome}")
+        return 0
+    now_s, zone = app.now_s(), "UTC" if name is None else _zone(app, name)
+    head = ["TICK", "OUTCOME", "LATE", "TOOK", "HOST", "RUN", "REASON"]
+    print_table(head, [line for run in rows for line in _history_rows(run, zone, now_s, utc)])
+    return 0
+
+
+def _history_rows(run: Run, zone: str, now_s: float, force_utc: bool) -> list[list[str]]:
+    """The row of a run, and below it one for each earlier attempt, newest first."""
+    earlier = [
+        [
+            f"  attempt {each.attempt}",
+            each.outcome or "-",
+            "-",
+            format_duration(each.duration_s) if each.duration_s is not None else "-",
+            each.host or "-",
+            "",
+            each.reason or "",
+        ]
+        for each in reversed(run.attempts)
+    ]
+    return [_history_row(run, zone, now_s, force_utc), *earlier]
+
+
+def _zone(app: Cronq, name: str) -> str:
+    try:
+        return app.jobs.get(name).spec.tz
+    except UnknownJob:  # removed; its history lives on
+        return "UTC"
+
+
+def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str]:
+    when = run.tick if run.tick is not None else run.queued_at
+    manual = "" if run.tick is not None else " (delayed)" if run.trigger == "delayed" else " (by hand)"
+    if not run.job:
+        manual = " (set aside)"
+    return [
+        moment(when, zone, now_s, force_utc=force_utc) + manual,
+        run.outcome or run.state,
+        format_duration(run.lateness_s) if run.lateness_s is not None else "-",
+        format_duration(run.duration_s) if run.duration_s is not None else "-",
+        run.host or "-",
+        run.run_id,
+        run.reason or "" if run.outcome not in ("succeeded", None) or run.state == "waiting" else "",
+    ]

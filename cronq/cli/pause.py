@@ -1,0 +1,68 @@
+"""`pause` and `resume`: of a job, of a queue, of workers."""
+
+from __future__ import annotations
+
+import click
+
+from cronq.cli.options import find_job, open_app, options_of_cronq, suggesting, until_option
+from cronq.cli.output import left, moment, next_words, say
+
+
+def _need_one(name: str | None, queue: str | None, verb: str) -> None:
+    if (name is None) == (queue is None):
+        raise click.UsageError(f"name the job, or the queue: cronq {verb} NAME, cronq {verb} --queue QUEUE")
+
+
+@click.command("pause")
+@click.argument("name", required=False)
+@click.option("--queue", metavar="QUEUE", help="Pause a queue instead: no worker takes anything from it.")
+@click.option("--note", default="", metavar="TEXT", help="Why; shown wherever the job is.")
+@click.option("--until", metavar="TIME", help="Resume by itself: a span (2h) or an ISO time.")
+@options_of_cronq
+@click.pass_context
+def pause_command(ctx: click.Context, name: str | None, queue: str | None, note: str, until: str | None) -> int:
+    """Let no tick of the job NAME run from now on; they are recorded `paused`. Runs by hand still work.
+
+    With --queue nothing that waits there is begun by `cronq worker`s; it stays queued, and ticks go on queueing.
+    """
+    _need_one(name, queue, "pause")
+    app = open_app(ctx)
+    if queue is not None:
+        if until is not None:
+            raise click.UsageError("--until is for jobs; a queue is paused until `cronq resume --queue`")
+        app.pause_queue(queue, note=note)
+        say(f"the queue {queue} is paused; `cronq resume --queue {queue}` ends it")
+        return 0
+    assert name is not None
+    now_s = app.now_s()
+    until_s = until_option(until, now_s, "--until")
+    zone = find_job(app, name).spec.tz
+    app.pause(name, note=note, until_s=until_s)
+    end = "" if until_s is None else f" until {moment(int(until_s), zone, now_s)} ({left(until_s, now_s)})"
+    say(f"{name} paused{end}; `cronq resume {name}` ends it")
+    return 0
+
+
+@click.command("resume")
+@click.argument("name", required=False)
+@click.option("--queue", metavar="QUEUE", help="Resume a queue instead.")
+@options_of_cronq
+@click.pass_context
+def resume_command(ctx: click.Context, name: str | None, queue: str | None) -> int:
+    """Let the ticks of the job NAME run again from now on; none of the pause is made up for.
+
+    Without NAME it ends every `drain`.
+    """
+    app = open_app(ctx)
+    if queue is not None:
+        _need_one(name, queue, "resume")
+        say(f"the queue {queue} {'is resumed' if app.resume_queue(queue) else 'was not paused'}")
+        return 0
+    if name is None:
+        lifted = len(app.end_drains())
+        say(f"{lifted} {'drain' if lifted == 1 else 'drains'} ended")
+        return 0
+    with suggesting(app, name):
+        was = app.resume(name)
+    say(f"{name} {'resumed' if was else 'was not paused'}{next_words(app, name)}")
+    return 0
