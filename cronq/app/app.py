@@ -296,7 +296,9 @@ class Cronq(Parts):
 
     def adopt(self, entry_id: str, *, name: str | None = None) -> JobSpec:
         """Turn a repeating job of rq-scheduler into a job of ours, which goes on where it stood."""
-        return Adoption(self.jobs, self.config, self.who).adopt(entry_id, self.now_s(), name)
+        config = self.config
+        adoption = Adoption(self.client, self.jobs, tz=config.foreign_tz, allow=config.allow, by=self.who)
+        return adoption.adopt(entry_id, self.now_s(), name)
 
     # Checks
 

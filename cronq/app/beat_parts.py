@@ -33,16 +33,17 @@ def make_beat(parts: Parts) -> Beat:
     definitions = parts.definitions(by)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, lost_after_s=lost_after_s)
     reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=0.8 * lost_after_s)
-    repair = Repair(parts.jobs, definitions.changes, definitions.known)
+    repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
     beat = Beat(
         parts.jobs,
         parts.claimer(by),
         repair,
         parts.clock,
+        client=parts.client,
         renew_epoch=lambda: Restore(definitions, repair).renew_epoch(parts.now_s()),
         batch=parts.config.batch,
     )
-    audit = Audit(parts.jobs, repair)
+    audit = Audit(parts.quarantine, repair)
     heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, beat.facts)
     if parts.config.serve_rq_scheduler:
         beat.serving = Chore("held back", RENEW_EVERY_S, parts.serving(by).once)
@@ -54,7 +55,7 @@ def make_beat(parts: Parts) -> Beat:
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),
-        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.jobs.quarantine).once),
+        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine).once),
         Chore("growth", NOTE_EVERY_S, parts.growth.note),
         beat.audit,
     ]

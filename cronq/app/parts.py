@@ -24,6 +24,7 @@ from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.requeued import Requeued
 from cronq.interop.rq_jobs import release_dependents
 from cronq.interop.rq_scheduler import Serving
+from cronq.jobs.quarantine import Quarantine
 from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
 from cronq.locks.lock import Lock
@@ -68,6 +69,11 @@ class Parts:
     def jobs(self) -> JobStore:
         """The jobs in Redis."""
         return JobStore(self.client, self.keys, self.config.keep_events, max_args=self.config.max_args)
+
+    @cached_property
+    def quarantine(self) -> Quarantine:
+        """What moves damaged keys of jobs aside."""
+        return Quarantine(self.client, self.keys)
 
     @cached_property
     def runs(self) -> RunStore:
@@ -196,8 +202,11 @@ class Parts:
 
     def delayed(self, by: str | None = None) -> Delayed:
         """Delayed runs, in the name of *by* (default: the person at the keyboard)."""
-        return Delayed(self.client, self.keys, self.config, by or self.who)
+        config = self.config
+        return Delayed(
+            self.client, self.keys, by=by or self.who, keep_events=config.keep_events, max_args=config.max_args
+        )
 
     def serving(self, by: str) -> Serving:
         """What serves rq-scheduler's store and RQ's registries, in the name of *by*."""
-        return Serving(self.delayed(by), self.runs, self.config, self.jobs.quarantine)
+        return Serving(self.delayed(by), self.runs, self.quarantine, tz=self.config.foreign_tz)

@@ -16,6 +16,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.beat.chores import Chore, do_chores, say_once
@@ -24,8 +25,9 @@ from cronq.beat.repair import Repair
 from cronq.clock import ServerClock, rest
 from cronq.db.faults import BACKOFF_S, Outage, is_general
 from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec
-from cronq.jobs.store import MARK_AHEAD_S, JobStore
+from cronq.jobs.store import JobStore
 from cronq.jobs.stored import DueJob, DueReading
 from cronq.runs.claim import QUEUED, Answer, Claimer, TickClaim
 from cronq.runs.due import decide
@@ -73,6 +75,7 @@ class Beat:
         repair: Repair,
         clock: ServerClock,
         *,
+        client: Redis,
         renew_epoch: Callable[[], str],
         chores: Sequence[Chore] = (),
         batch: int = 250,
@@ -100,7 +103,7 @@ class Beat:
         self._broken: dict[str, str] = {}  # what was said of jobs that could not even be mended
         self._said_of_pass = ""
         self._unconfirmed: deque[_Sent] = deque()
-        self._outage = Outage(log, jobs.client, "going on trying, ticks will be caught up by their jobs' rule")
+        self._outage = Outage(log, client, "going on trying, ticks will be caught up by their jobs' rule")
         self._sender = Claiming(claimer)
 
     # The loop

@@ -13,8 +13,9 @@ from cronq.clock import boot_s
 from cronq.db.keys import belongs_to_rq
 from cronq.definitions.changes import Changes
 from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.quarantine import MARK_AHEAD_S, Quarantine
 from cronq.jobs.spec import JobSpec
-from cronq.jobs.store import MARK_AHEAD_S, JobStore
+from cronq.jobs.store import JobStore
 from cronq.jobs.stored import AuditedJob, StoredJob
 
 log = logging.getLogger("cronq.beat")
@@ -38,10 +39,12 @@ class Repair:
     def __init__(
         self,
         jobs: JobStore,
+        quarantine: Quarantine,
         changes: Changes,
         known: Callable[[], Mapping[str, tuple[JobSpec, str, str]]],
     ) -> None:
         self.jobs = jobs
+        self.quarantine = quarantine
         self.changes = changes
         self.known = known
         self._said: dict[str, set[str]] = {}
@@ -54,17 +57,17 @@ class Repair:
         if name and isinstance(self.jobs.find([name]).get(name), SpecTooNew):
             return True  # what is in its way is for processes of that version to judge
         moved: list[str] = []
-        score = self.jobs.agenda_score(name) if name and key != self.jobs.keys.agenda else None
-        if key.startswith(f"{self.jobs.keys.prefix}:") and kind:
-            moved = self.jobs.quarantine(key, kind, now_s)
-        moved += self.jobs.quarantine_wrong_types(name or None, now_s)
+        score = self.quarantine.agenda_score(name) if name else None
+        if self.quarantine.is_ours(key) and kind:
+            moved = self.quarantine.move(key, kind, now_s)
+        moved += self.quarantine.move_wrong_types(name or None, now_s)
         if not name:
             self._say(name, reason, moved)
             return bool(moved)
         if not self.jobs.find([name]) and not self.jobs.is_listed(name):  # removed, whatever this process's code says
             if moved:
                 self._say(name, reason, moved)
-            if self.jobs.drop_ghost(name):
+            if self.quarantine.drop_ghost(name):
                 log.warning("GHOST job=%s was on the agenda and is no job; taken off", name)
             return True
         self._say(name, reason, moved)
@@ -123,20 +126,20 @@ class Repair:
         if schedule is None:
             return True
         if mark is None or mark > now_s + MARK_AHEAD_S:
-            recorded = self.jobs.newest_recorded_tick(name)
+            recorded = self.quarantine.newest_recorded_tick(name)
             candidates = [recorded] if recorded is not None else []
             if score is not None and now_s - 86400 * 30 < score <= now_s + MARK_AHEAD_S:
                 candidates.append(int(score) - 1)
             mark = min(max(candidates), int(now_s)) if candidates else int(now_s)
-        self.jobs.restore_mark(name, mark, schedule.next_after(mark))
+        self.quarantine.restore_mark(name, mark, schedule.next_after(mark))
         return True
 
 
 class Audit:
     """A beat's walk through all jobs, some at a time, for damage that no claim would meet."""
 
-    def __init__(self, jobs: JobStore, repair: Repair) -> None:
-        self.jobs = jobs
+    def __init__(self, quarantine: Quarantine, repair: Repair) -> None:
+        self.quarantine = quarantine
         self.repair = repair
         self.cursors = ("0", "0")
         self._is_hurried = False  #: the agenda was lost, whole or in part: on to the last job without a rest
@@ -158,7 +161,7 @@ class Audit:
 
     def _look(self, now_s: float) -> bool:
         """Look at the next jobs; whether any was missing on the agenda, or too late there."""
-        self.cursors, seen = self.jobs.audit(self.cursors, _AUDITED_AT_ONCE)
+        self.cursors, seen = self.quarantine.audit(self.cursors, _AUDITED_AT_ONCE)
         missing: dict[str, int] = {}
         for job in seen:
             if job.what:
@@ -169,7 +172,7 @@ class Audit:
             some = ", ".join(list(missing)[:3])
             log.warning("MEND %d jobs were missing or too late on the agenda: %s%s",
                         len(missing), some, " …" if len(missing) > 3 else "")  # fmt: skip
-            self.jobs.reschedule_all(missing)
+            self.quarantine.reschedule_all(missing)
         return bool(missing)
 
     def _missing_tick(self, job: AuditedJob, now_s: float) -> int | None:

@@ -16,7 +16,7 @@ from cronq.beat.open_runs import OpenRuns
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_SCHEDULED_JOBS, Keys, belongs_to_rq
-from cronq.interop.rq_scheduler import Quarantine
+from cronq.jobs.quarantine import Quarantine
 
 log = logging.getLogger("cronq.beat")
 _MOST_BATCHES = 10
@@ -46,7 +46,8 @@ class WaitingWalk:
         keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS]
         mended, broken = self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids])
         for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
-            if not belongs_to_rq(key) and self.quarantine(key, kind, now_s):  # its runs are listed in the next walk
+            # The runs of a key that was moved are listed in the next walk.
+            if not belongs_to_rq(key) and self.quarantine.move(key, kind, now_s):
                 log.error("MEND moved %s aside for a week: it had a wrong type or value", key)
         for run_id, what in mended:
             log.warning("MEND %s was on no list; it waits for its %s", text(run_id), text(what))

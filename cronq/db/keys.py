@@ -35,7 +35,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     foreign                   ZSET    RQ jobs not ours at work, by heartbeat     interop.in_progress   permanent
     aside                     HASH    foreign id -> why it is not served         interop.rq_scheduler  30 days
     memory                    LIST    what Redis used, and when, newest first    monitor.growth        2 days
-    broken:{key}:{time}       any     a key of a wrong type, moved aside         jobs.store            7 days
+    broken:{key}:{time}       any     a key of a wrong type, moved aside         jobs.quarantine       7 days
 
 `rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test; but for
 `rq:cronq:prefix`, which `hosts.installation` owns.

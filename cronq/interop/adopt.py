@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cronq.config import Config
+from redis import Redis
+
 from cronq.db.decode import text, texts
 from cronq.db.keys import RQ_SCHEDULED_JOBS, rq_job
 from cronq.errors import Conflict, CronqError, DefinitionError, UnknownRun
 from cronq.interop.pickles import is_within, load_data, read_data
 from cronq.interop.repeats import Repetition, RQSchedulerCron
 from cronq.interop.rq_jobs import read_meta
+from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.jobs.store import MARK_AHEAD_S, JobStore
+from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.timetext import format_duration
 
@@ -25,13 +27,16 @@ _LONGEST_S = 366 * 86400
 
 
 class Adoption:
-    """Adopts entries of rq-scheduler's store."""
+    """Adopts entries of rq-scheduler's store that call functions of the modules in *allow*.
 
-    def __init__(self, jobs: JobStore, config: Config, by: str) -> None:
-        self.client = jobs.client
+    Their cron strings are read in the zone *tz*.
+    """
+
+    def __init__(self, client: Redis, jobs: JobStore, *, tz: str, allow: tuple[str, ...], by: str) -> None:
+        self.client = client
         self.jobs = jobs
-        self.tz = config.foreign_tz
-        self.allow = config.allow
+        self.tz = tz
+        self.allow = allow
         self.by = by
 
     def adopt(self, entry_id: str, now_s: float, name: str | None = None) -> JobSpec:

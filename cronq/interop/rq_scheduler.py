@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from cronq.config import Config
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
 from cronq.db.keys import Keys
@@ -25,6 +24,7 @@ from cronq.errors import BadValue
 from cronq.interop.pickles import MOST_META
 from cronq.interop.repeats import RQSchedulerCron, next_due
 from cronq.interop.rq_jobs import StoreEntry, dump_meta, read_meta
+from cronq.jobs.quarantine import Quarantine
 from cronq.runs.delayed import Delayed
 from cronq.runs.run import Settlement
 from cronq.runs.store import RunStore
@@ -45,8 +45,6 @@ _MOST_ASIDE = 1000
 _MOST_REASON = 500
 #: RQ's time-out for jobs that name none.
 _RQ_TIMEOUT_S = 180
-#: Moves a key that is not of the type it should be out of the way; what was moved. See `JobStore.quarantine`.
-Quarantine = Callable[[str, str, float], list[str]]
 
 
 @dataclass(frozen=True)
@@ -116,16 +114,16 @@ def _decide_repeating(entry: StoreEntry, now_s: float, tz: str) -> Order:
 
 
 class Serving:
-    """One pass serves all that is due; *quarantine* moves a key of a wrong type out of the way."""
+    """One pass serves all that is due; cron strings are read in the zone *tz*."""
 
-    def __init__(self, delayed: Delayed, runs: RunStore, config: Config, quarantine: Quarantine) -> None:
+    def __init__(self, delayed: Delayed, runs: RunStore, quarantine: Quarantine, *, tz: str) -> None:
         self.client = delayed.client
         self.keys = delayed.keys
         self.delayed = delayed
         self.runs = runs
         self.by = delayed.by
-        self.tz = config.foreign_tz
-        self.keep_events = config.keep_events
+        self.tz = tz
+        self.keep_events = delayed.keep_events
         self.quarantine = quarantine
         self.holder = delayed.keys.holder
         self._read: Any = scripts.load(self.client, "interop/read_due")
@@ -225,7 +223,7 @@ class Serving:
         try:
             self._cursor, gone = self.delayed.vanished(self._cursor)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error) or not self.quarantine(self.keys.delayed, "zset", now_s):
+            if "WRONGTYPE" not in str(error) or not self.quarantine.move(self.keys.delayed, "zset", now_s):
                 raise
             log.error("MEND moved %s aside for a week: it had a wrong type or value", self.keys.delayed)
             return

@@ -16,7 +16,6 @@ from typing import Any
 import rq_scheduler
 from redis import Redis
 
-from cronq.config import Config
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_SCHEDULED_JOBS, Keys, rq_job
@@ -54,12 +53,12 @@ def due_at(moment: datetime, job: str) -> float:
 class Delayed:
     """Makes, moves and lists delayed runs, in the name of *by*."""
 
-    def __init__(self, client: Redis, keys: Keys, config: Config, by: str) -> None:
+    def __init__(self, client: Redis, keys: Keys, *, by: str, keep_events: int, max_args: int) -> None:
         self.client = client
         self.keys = keys
         self.by = by
-        self.keep_events = config.keep_events
-        self.max_args = config.max_args
+        self.keep_events = keep_events
+        self.max_args = max_args
         self._delay: Any = scripts.load(client, "runs/delay")
         self._move: Any = scripts.load(client, "runs/reschedule")
         self._check: Any = scripts.load(client, "runs/check_delayed")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cronq.config import Config
     from cronq.db.keys import Keys
     from cronq.interop.requeued import Requeued
+    from cronq.jobs.quarantine import Quarantine
     from cronq.jobs.store import JobStore
     from cronq.locks.lock import Lock
     from cronq.runs.store import RunStore
@@ -46,6 +47,11 @@ class Application(Protocol):
     @property
     def jobs(self) -> JobStore:
         """The jobs in Redis."""
+        ...
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What moves damaged keys aside."""
         ...
 
     @property

@@ -302,7 +302,7 @@ class GuardedWorker(rq.Worker):
     def _quarantine(self, broken: KeyBroken) -> None:
         """Let the next run have its lock: what the key held is kept for a week."""
         assert self.app is not None
-        for key in self.app.jobs.quarantine(broken.key, broken.kind, self.app.now_s()):
+        for key in self.app.quarantine.move(broken.key, broken.kind, self.app.now_s()):
             log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
     def refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:

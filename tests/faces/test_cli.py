@@ -590,7 +590,7 @@ def test_history_of_thousands_of_rows_takes_two_round_trips(
 ) -> None:
     app.add("busy", command=["true"], cron="* * * * * *", catchup="skip", keep=10_000)
     now_s = int(app.now_s())
-    app.jobs.restore_mark("busy", now_s - 3000, now_s - 2999)
+    app.quarantine.restore_mark("busy", now_s - 3000, now_s - 2999)
     pass_at(app, now_s - 2000, now_s - 1000, now_s)
     sent: list[object] = []
     send = AbstractConnection.send_packed_command

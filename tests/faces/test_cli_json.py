@@ -121,7 +121,7 @@ def test_show_has_file_and_line_of_a_job_that_code_defines(here: Path, shell: Cl
 def test_history_is_newest_first_and_null_while_open(answer: Callable[..., Any], app: Cronq) -> None:
     app.add("tidy", command=["true"], every="10s")
     now_s = int(app.now_s())
-    app.jobs.restore_mark("tidy", now_s - 45, now_s - 45)
+    app.quarantine.restore_mark("tidy", now_s - 45, now_s - 45)
     pass_at(app, now_s)
     by_hand = app.enqueue("tidy")
 
@@ -149,7 +149,7 @@ def test_history_is_newest_first_and_null_while_open(answer: Callable[..., Any],
 def test_history_of_what_was_executed(here: Path, shell: Cli, answer: Callable[..., Any], app: Cronq) -> None:
     app.add("tidy", command=["sh", "-c", "exit 3"], every="1s")
     now_s = int(app.now_s())
-    app.jobs.restore_mark("tidy", now_s - 1, now_s)
+    app.quarantine.restore_mark("tidy", now_s - 1, now_s)
     pass_at(app, now_s)
     assert shell("worker", "--burst").code == 0
 

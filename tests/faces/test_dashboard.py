@@ -89,7 +89,7 @@ def tick(app: Cronq) -> str:
     assert mark is not None
     assert spec.schedule is not None
     due = spec.schedule.last_until(mark) or 0
-    app.jobs.restore_mark("invoices", due - 1, due)
+    app.quarantine.restore_mark("invoices", due - 1, due)
     app.beat().pass_once(float(due))
     return app.history("invoices")[0].run_id
 

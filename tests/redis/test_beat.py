@@ -340,7 +340,9 @@ def test_a_signal_ends_a_beat_whatever_it_is_doing_at_that_moment(app: Cronq) ->
     try:
         for round_ in range(100):
             stop.clear()
-            beat = Restless(app.jobs, app.claimer("beat"), app.beat().repair, app.clock, renew_epoch=lambda: "")
+            beat = Restless(
+                app.jobs, app.claimer("beat"), app.beat().repair, app.clock, client=app.client, renew_epoch=lambda: ""
+            )
             wake = threading.Timer(0.001 + round_ / 1e5, signal.pthread_kill, (main, signal.SIGUSR1))
             rescue = threading.Timer(10, signal.pthread_kill, (main, signal.SIGUSR2))
             rescue.start()
@@ -589,7 +591,7 @@ def test_a_flushed_redis_gets_its_jobs_back_and_no_burst(app: Cronq, redis: Redi
     app.sync(load=False)
     beat = app.beat()
     now = app.exact_now_s()
-    app.jobs.restore_mark("invoices", int(now) - 500, int(now) - 499)
+    app.quarantine.restore_mark("invoices", int(now) - 500, int(now) - 499)
     beat.pass_once()
     assert len(queued(redis)) >= 100
 

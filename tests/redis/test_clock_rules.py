@@ -183,7 +183,7 @@ def test_a_host_that_slept_catches_up_at_once(stage: Stage, clock_lines: list[st
 
 def test_a_mark_and_an_agenda_entry_in_the_future_are_set_back_and_the_job_goes_on(stage: Stage, redis: Redis) -> None:
     ahead = T + 26 * HOUR
-    stage.app.jobs.restore_mark("invoices", ahead, ahead + MINUTE)
+    stage.app.quarantine.restore_mark("invoices", ahead, ahead + MINUTE)
 
     stage.go_on(5)
     assert stage.app.jobs.mark_of("invoices") == T + MINUTE
