@@ -35,16 +35,10 @@ READING = [
 def recipe() -> dict[str, str]:
     """The rules of each user, with the lists in place of their names."""
     (block,) = re.findall(r"```acl\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    lists: dict[str, str] = {}
-    users: dict[str, str] = {}
-    for line in block.replace("\n  ", " ").splitlines():
-        word, _, rest = line.partition(" ")
-        if word == "user":
-            name, _, rules = rest.strip().partition(" ")
-            users[name] = " ".join(lists.get(rule, rule) for rule in rules.split())
-        elif word:
-            lists[word] = " ".join(rest.split())
-    return users
+    lines = [line.partition(" ") for line in block.replace("\n  ", " ").splitlines() if line]
+    lists = {word: " ".join(rest.split()) for word, _, rest in lines if word != "user"}
+    users = [rest.split() for word, _, rest in lines if word == "user"]
+    return {name: " ".join(lists.get(rule, rule) for rule in rules) for name, *rules in users}
 
 
 def rights_for(server: RedisServer) -> None:

@@ -1,5 +1,5 @@
 """Rights in Redis that let a program queue runs, or a worker run them, and define nothing: what workers run is decided
-by who may write definitions."""
+by who may write definitions. docs/security.md gives them, as users `producer` and `narrow`."""
 
 from __future__ import annotations
 
@@ -16,23 +16,8 @@ from cronq.cli.private_redis import find_server
 from cronq.config import Config
 from tests.conftest import RedisServer
 from tests.system.processes import until
-from tests.system.test_acl import TOLERATED, recipe
+from tests.system.test_acl import SECRET, TOLERATED, rights_for
 from tests.system.worker_processes import Installation, installation
-
-#: The keys of each in place of `~cronq:*` and what follows it; the commands are those of docs/security.md.
-KEYS = {
-    "producer": (
-        "%R~cronq:* ~cronq:job:*:manual ~cronq:job:*:given ~cronq:run:* ~cronq:events ~cronq:delayed ~rq:job:* "
-        "~rq:queue:* ~rq:queues ~rq:scheduler:scheduled_jobs resetchannels &cronq:wake"
-    ),
-    "narrow": (
-        "%R~cronq:job:* ~cronq:job:*:active ~cronq:job:*:given ~cronq:job:*:manual ~cronq:job:*:waiting "
-        "~cronq:job:*:state ~cronq:job:*:runs %R~cronq:jobs %R~cronq:schema %R~cronq:epoch %R~cronq:agenda "
-        "%R~cronq:removed:* ~cronq:delayed %R~cronq:holds ~cronq:run:* ~cronq:running ~cronq:events ~cronq:workers "
-        "~cronq:stop:* ~cronq:fence:* ~cronq:waiting ~cronq:refused ~cronq:foreign ~rq:* ~lock:cronq:* "
-        "~lock-signal:cronq:* resetchannels &cronq:wake &rq:pubsub:*"
-    ),
-}
 
 
 @pytest.fixture
@@ -41,12 +26,7 @@ def server() -> Iterator[RedisServer]:
     if version_of(Path(program)) < (7,):
         pytest.skip("rights to read keys only came with Redis 7")
     server = RedisServer(program=program)
-    commands = [rule for rule in recipe()["worker"].split() if rule.startswith("+")]
-    with Redis.from_url(server.url) as client:
-        for name, keys in KEYS.items():
-            client.execute_command("ACL", "SETUSER", name, "reset", "on", ">s3cret", *keys.split(), *commands)
-            if version_of(Path(program)) >= (7, 2):
-                client.execute_command("ACL", "SETUSER", name, "+client|setinfo")
+    rights_for(server)
     yield server
     server.stop()
 
@@ -58,7 +38,7 @@ def shop(server: RedisServer, tmp_path: Path) -> Iterator[Installation]:
 
 
 def as_user(server: RedisServer, user: str) -> str:
-    return f"unix://{user}:s3cret@{server.socket_path}"
+    return f"unix://{user}:{SECRET}@{server.socket_path}"
 
 
 def denied(client: Redis) -> set[tuple[str, str]]:
