@@ -25,11 +25,10 @@ from cronq.beat.sweep import Sweep
 from cronq.config import Config
 from cronq.db import keys as rq_keys
 from cronq.jobs.registry import Registry
-from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
-from cronq.runs.run import Settlement
 
 #: A key belongs to the first kind whose pattern it matches; what is left is "all else".
 KINDS = {
@@ -89,13 +88,11 @@ class Ledger:
         run_id = self.client.lmove(rq_keys.rq_queue("default"), rq_keys.rq_intermediate("default"), "LEFT", "RIGHT")
         runs, execution = self.app.runs, f"{tick:032x}"
         run = runs.get(run_id.decode())
-        runs.start(run, worker=WORKER, host=HOST, pid=PID, execution=execution, lease_s=90, now_s=tick + 0.02)
+        runs.start(run, Start(worker=WORKER, host=HOST, pid=PID, execution=execution, lease_s=90, now_s=tick + 0.02))
         run = runs.get(run.run_id)
-        is_settled = runs.settle(
-            run, settlement, by=f"worker {WORKER}", now_s=tick + 1.3, attempt=1, execution=execution,
-            result_ttl_s=result_life_s(spec, tick), failure_ttl_s=failure_life_s(spec, tick),
-        )  # fmt: skip
-        assert is_settled, run
+        by, life = f"worker {WORKER}", RecordLife.of(spec, tick)
+        ending = Ending(settlement, by=by, now_s=tick + 1.3, attempt=1, execution=execution, life=life)
+        assert runs.settle(run, ending), run
 
     def end_rq_records(self) -> None:
         """Move the end of RQ's records and of the dedup keys to now, and let a beat's sweep tidy RQ's registries."""

@@ -16,10 +16,10 @@ from rq.timeouts import JobTimeoutException
 from cronq.app.app import Cronq, default_app
 from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
-from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
+from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.lean_row import RAN_TO_ITS_END
-from cronq.runs.run import Run, Settlement
+from cronq.runs.run import Run
 from cronq.timetext import format_duration
 from cronq.worker.child import call, describe_error
 from cronq.worker.command import order_of, prepare
@@ -74,17 +74,17 @@ def _refuse(spec: JobSpec, *, no_commands: bool) -> None:
 
 def _start(app: Cronq, run: Run, spec: JobSpec, worker: str) -> Run:
     now_s = app.now_s()
-    started = app.runs.start(
-        run,
-        worker=worker,
-        host=app.config.host,
-        pid=os.getpid(),
+    start = Start(
+        worker,
+        app.config.host,
+        os.getpid(),
         execution=secrets.token_hex(16),
         lease_s=int(spec.timeout) + _SPARE_S,
         now_s=now_s,
         stock=True,
         once=spec.at_most_once,
     )
+    started = app.runs.start(run, start)
     if started.code == "begun":
         raise RunRefused(f"{run.run_id} was started before, and its job asks for at_most_once")
     if started.code != "started":
@@ -135,15 +135,7 @@ def _failure(error: BaseException, spec: JobSpec) -> Settlement:
 
 
 def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None:
-    is_settled = app.runs.settle(
-        run,
-        settlement,
-        by=f"worker {run.worker}",
-        now_s=app.now_s(),
-        attempt=run.attempt,
-        stock=True,
-        result_ttl_s=result_life_s(spec, run.tick),
-        failure_ttl_s=failure_life_s(spec, run.tick),
-    )
-    if not is_settled:
+    by, life = f"worker {run.worker}", RecordLife.of(spec, run.tick)
+    ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, life=life)
+    if not app.runs.settle(run, ending):
         log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

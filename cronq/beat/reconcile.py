@@ -18,7 +18,7 @@ from cronq.clock import boot_s
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, Keys, rq_intermediate, rq_queue
-from cronq.runs.run import REMOVED, Settlement
+from cronq.runs.attempt import REMOVED, Ending, Settlement
 from cronq.runs.store import RunStore
 
 log = logging.getLogger("cronq.beat")
@@ -119,25 +119,21 @@ class Reconcile:
         known = {found.run_id: found for found in over}
         for run in self.runs.rows(known):
             found = known[run.run_id]
-            settlement, by = self._verdict(found)
-            if self.runs.settle(
-                run,
-                settlement,
-                by=by,
-                now_s=now_s,
-                expect="queued",
-                rq_status=found.status,
-                stock=found.code in ("canceled", "ended"),  # RQ has written its own records of these
-            ):
-                log.warning("FINISH %s %s %s", found.run_id, settlement.outcome, settlement.reason)
+            ending = self._ending(found, now_s)
+            if self.runs.settle(run, ending):
+                log.warning("FINISH %s %s %s", found.run_id, ending.settlement.outcome, ending.settlement.reason)
         return len(over)
 
-    def _verdict(self, found: _Found) -> tuple[Settlement, str]:
-        """The settlement, and who decided it."""
-        if found.code == "deleted":
-            return REMOVED, "rq"
+    def _ending(self, found: _Found, now_s: float) -> Ending:
+        """The end of a run that is over, and who decided it."""
+        settlement, by = REMOVED, "rq"
         if found.code == "canceled":
-            return Settlement("stopped", "cancelled with RQ's tools"), "rq"
-        if found.code == "ended":
-            return Settlement("failed", f"RQ has it as {found.status}, and it never began here: see RQ's record"), "rq"
-        return Settlement("lost", "it vanished from its queue again after it had been put back"), self.by
+            settlement = Settlement("stopped", "cancelled with RQ's tools")
+        elif found.code == "ended":
+            reason = f"RQ has it as {found.status}, and it never began here: see RQ's record"
+            settlement = Settlement("failed", reason)
+        elif found.code == "vanished":
+            settlement = Settlement("lost", "it vanished from its queue again after it had been put back")
+            by = self.by
+        is_in_rq = found.code in ("canceled", "ended")  # RQ has written its own records of these
+        return Ending(settlement, by, now_s, expect="queued", rq_status=found.status, stock=is_in_rq)

@@ -22,8 +22,9 @@ from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, Keys
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.in_progress import InProgress
-from cronq.runs.lost import RERUN, Loss, settle_or_rerun
-from cronq.runs.run import Run, Settlement
+from cronq.runs.attempt import Ending, Settlement
+from cronq.runs.lost import RERUN, settle_or_rerun
+from cronq.runs.run import Run
 from cronq.runs.store import RunStore
 from cronq.timetext import format_duration
 
@@ -196,8 +197,8 @@ class Sweep:
         run_id = run.run_id
         where = f"worker {run.worker} (pid {run.pid} on {run.host})"
         reason = f"{where} was not heard of for {format_duration(self.lost_after_s)}"
-        loss = Loss(Settlement("lost", reason), self.by, now_s, run.attempt, unseen_since=before)
-        outcome = settle_or_rerun(self.runs, run, loss, run.max_crashes)
+        lost = Ending(Settlement("lost", reason), self.by, now_s, attempt=run.attempt, unseen_since=before)
+        outcome = settle_or_rerun(self.runs, run, lost, run.max_crashes)
         if outcome == RERUN:
             log.error("PUT BACK %s: %s", run_id, reason)
         elif outcome is not None:
@@ -225,7 +226,8 @@ class Sweep:
             by = self.by
             if who is not None:
                 by, reason = text(who), f"{text(who)} asked for it"
-            if self.runs.settle(run, Settlement(outcome, reason), by=by, now_s=now_s, attempt=run.attempt, stock=True):
+            ended = Ending(Settlement(outcome, reason), by, now_s, attempt=run.attempt, stock=True)
+            if self.runs.settle(run, ended):
                 log.error("FINISH %s %s %s", run_id, outcome, reason)
 
     def _read_popped(self, pipe: Any, queues: Iterable[str]) -> None:

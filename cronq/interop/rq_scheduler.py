@@ -25,8 +25,8 @@ from cronq.interop.pickles import MOST_META
 from cronq.interop.repeats import RQSchedulerCron, next_due
 from cronq.interop.rq_jobs import StoreEntry, dump_meta, read_meta
 from cronq.jobs.quarantine import Quarantine
+from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.delayed import Delayed
-from cronq.runs.run import Settlement
 from cronq.runs.store import RunStore
 from cronq.safetext import storable
 from cronq.timetext import iso, rq_stamp
@@ -234,7 +234,7 @@ class Serving:
         run = self.runs.find(run_id)
         if run is None or run.state != "waiting":
             return
-        if self.runs.settle(run, Settlement("stopped", reason), by=self.by, now_s=now_s, expect="waiting"):
+        if self.runs.settle(run, Ending(Settlement("stopped", reason), self.by, now_s, expect="waiting")):
             log.warning("FINISH %s stopped %s", run_id, reason)
 
 

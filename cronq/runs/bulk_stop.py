@@ -10,7 +10,7 @@ from typing import Any
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
 from cronq.errors import BadValue
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.store import RunStore
 
 log = logging.getLogger("cronq.beat")
@@ -95,8 +95,8 @@ class BulkStop:
         stopped = 0
         for run in self.runs.rows(run_ids):
             if run.state in ("queued", "waiting"):
-                told = Settlement("stopped", "the job was removed")
-                stopped += self.runs.settle(run, told, by=by, now_s=now_s, expect=run.state)
+                removed = Settlement("stopped", "the job was removed")
+                stopped += self.runs.settle(run, Ending(removed, by, now_s, expect=run.state))
         if run_ids:
             self.client.hdel(self.keys.removed(name, part), *run_ids)
         return stopped

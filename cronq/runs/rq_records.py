@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rq.results import Result
 
 from cronq.db import keys as rq_keys
-from cronq.runs.run import Run, Settlement
+from cronq.runs.attempt import Ending
+from cronq.runs.run import Run
 from cronq.timetext import utc
 
 if TYPE_CHECKING:
@@ -27,24 +28,33 @@ _RQ_STATUS = {
 }
 
 
-def in_rq(
-    outcome: str, queue: str, *, has_begun: bool, result_ttl_s: float, failure_ttl_s: float
-) -> tuple[str, str, int]:
-    """RQ's status for *outcome*, the registry that lists the job then, and the life of its records in seconds."""
+class RQRecord(NamedTuple):
+    """Where RQ's tools find a run that has ended."""
+
+    status: str
+    registry: str  #: key of the registry that lists it
+    life_s: int
+
+
+def in_rq(queue: str, ending: Ending) -> RQRecord:
+    """What RQ's own records say of a run of *queue* from *ending* on."""
+    outcome, life = ending.settlement.outcome, ending.life
     status = _RQ_STATUS.get(outcome, "canceled")
     if status == "finished":
-        return status, rq_keys.rq_finished(queue), int(result_ttl_s)
-    if status == "canceled" or (status == "stopped" and not has_begun):  # RQ's word for stopped before it began
-        return "canceled", rq_keys.rq_canceled(queue), int(min(failure_ttl_s, _CANCELED_LIFE_S))
-    return status, rq_keys.rq_failed(queue), int(failure_ttl_s)
+        return RQRecord(status, rq_keys.rq_finished(queue), int(life.result_s))
+    # RQ's word for one that was stopped before it began is "canceled", too.
+    if status == "canceled" or (status == "stopped" and ending.expect != "running"):
+        return RQRecord("canceled", rq_keys.rq_canceled(queue), int(min(life.failure_s, _CANCELED_LIFE_S)))
+    return RQRecord(status, rq_keys.rq_failed(queue), int(life.failure_s))
 
 
-def result_fields(run: Run, settlement: Settlement, execution: str | None, now_s: float) -> list[str] | None:
+def result_fields(run: Run, ending: Ending) -> list[str] | None:
     """Field, value, … of RQ's result stream, in RQ's own serialisation; None when there is nothing to tell.
 
     Without a stream RQ's tools read a finished job as one that returned None. An earlier attempt may have left its
     error there: that is not to be the last word.
     """
+    settlement, execution = ending.settlement, ending.execution
     good = settlement.outcome == "succeeded"
     if good and settlement.return_value is None and run.attempt == 1:
         return None
@@ -58,6 +68,6 @@ def result_fields(run: Run, settlement: Settlement, execution: str | None, now_s
         worker_name=run.worker or "",
         execution_id=execution,
         execution_started_at=started if execution else None,
-        execution_ended_at=utc(now_s) if execution else None,
+        execution_ended_at=utc(ending.now_s) if execution else None,
     )
     return [part for name, value in result.serialize().items() for part in (name, str(value))]

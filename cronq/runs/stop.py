@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 
 from rq.command import send_command
 
-from cronq.runs.run import Run, Settlement
+from cronq.runs.attempt import Ending, Settlement
+from cronq.runs.run import Run
 from cronq.runs.store import RunStore
 
 #: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
@@ -25,8 +26,8 @@ def stop_run(
             return False
         run = runs.get(run.run_id)
     if run.state != "running":
-        settlement = Settlement("stopped", f"{by} stopped it before it began")
-        if runs.settle(run, settlement, by=by, now_s=now_s, expect=run.state):
+        stopped = Settlement("stopped", f"{by} stopped it before it began")
+        if runs.settle(run, Ending(stopped, by, now_s, expect=run.state)):
             return True
         latest = runs.find(run.run_id)  # a worker was faster
         if latest is None or latest.state != "running":

@@ -16,8 +16,9 @@ from cronq.db import scripts
 from cronq.db.decode import text, texts
 from cronq.db.keys import Keys
 from cronq.errors import UnknownRun
+from cronq.runs.attempt import Ending, Start
 from cronq.runs.rq_records import in_rq, result_fields
-from cronq.runs.run import Run, Settlement
+from cronq.runs.run import Run
 from cronq.timetext import rq_stamp
 
 log = logging.getLogger("cronq.runs")
@@ -140,43 +141,22 @@ class RunStore:
 
     # The life of a run
 
-    def start(
-        self,
-        run: Run,
-        *,
-        worker: str,
-        host: str,
-        pid: int,
-        execution: str,
-        lease_s: int,
-        now_s: float,
-        stock: bool = False,
-        once: bool = False,
-        max_crashes: int | None = None,
-        seen_s: float | None = None,
-    ) -> Started:
-        """Move a queued run to running; see the codes in `lua/runs/start.lua`.
-
-        *once*: unless it was started before. *max_crashes*: how many vanished workers end it; None: the first one.
-        *seen_s*: when it counts as heard of; None: now, by the server's own clock.
-        """
-        document: dict[str, Any] = {
-            "prefix": self.keys.prefix,
-            "run": run.run_id,
-            "job": run.job,
-            "queue": run.queue,
-            "worker": worker,
-            "host": host,
-            "pid": pid,
-            "now": repr(now_s),
-            "stamp": rq_stamp(now_s),
-            "execution": execution,
-            "lease": lease_s,
-            "events": self.keep_events,
-        }
-        marks = {"stock": stock or None, "once": once or None, "max_crashes": max_crashes, "seen": seen_s}
-        document |= {name: value for name, value in marks.items() if value is not None}
-        code, detail = json.loads(text(self._start(args=[json.dumps(document)])))
+    def start(self, run: Run, start: Start) -> Started:
+        """Move a queued run to running; see the codes in `lua/runs/start.lua`."""
+        document = self._document(
+            run,
+            start.now_s,
+            worker=start.worker,
+            host=start.host,
+            pid=start.pid,
+            execution=start.execution,
+            lease=start.lease_s,
+            stock=start.stock,
+            once=start.once,
+            max_crashes=start.max_crashes,
+            seen=start.seen_s,
+        )
+        code, detail = json.loads(text(self._start(args=[document])))
         attempt = detail if isinstance(detail, int) else 0
         return Started(code, attempt, detail if isinstance(detail, str) else "")
 
@@ -200,54 +180,34 @@ class RunStore:
         args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s), seen]
         return text(self._renew(keys=keys, args=args))
 
-    def settle(
-        self,
-        run: Run,
-        settlement: Settlement,
-        *,
-        by: str,
-        now_s: float,
-        expect: str = "running",
-        attempt: int | None = None,
-        execution: str | None = None,
-        unseen_since: float | None = None,
-        rq_status: str | None = None,
-        stock: bool = False,
-        result_ttl_s: float = 7 * 86400,
-        failure_ttl_s: float = 30 * 86400,
-    ) -> bool:
-        """Give *run* its outcome, unless somebody else has settled it; whether this call did.
+    def settle(self, run: Run, ending: Ending) -> bool:
+        """Give *run* its outcome; False when somebody else has settled it, or it is not as *ending* expects.
 
         Safe to send again after a lost reply: the second call finds it settled and returns False.
         """
-        lives = {"result_ttl_s": result_ttl_s, "failure_ttl_s": failure_ttl_s}
-        status, registry, life_s = in_rq(settlement.outcome, run.queue, has_begun=expect == "running", **lives)
-        document: dict[str, Any] = {
-            "prefix": self.keys.prefix,
-            "run": run.run_id,
-            "job": run.job,
-            "queue": run.queue,
-            "expect": expect,
-            "outcome": settlement.outcome,
-            "reason": settlement.reason,
-            "by": by,
-            "now": repr(now_s),
-            "stamp": rq_stamp(now_s),
-            "row_ttl": self.row_ttl_s,
-            "events": self.keep_events,
-            "fields": settlement.row_fields(),
-            "status": status,
-            "registry": registry,
-            "life": life_s,
-        }
-        since = None if unseen_since is None else repr(unseen_since)
-        known = {"attempt": attempt, "unseen_since": since, "execution": execution, "rq_status": rq_status}
-        document |= {name: value for name, value in known.items() if value is not None}
-        if stock:
-            document["stock"] = True
-        elif status != "canceled" and (results := result_fields(run, settlement, execution, now_s)) is not None:
-            document["results"] = results
-        answer = text(self._settle(args=[json.dumps(document)]))
+        settlement = ending.settlement
+        record = in_rq(run.queue, ending)
+        tells_rq = not ending.stock and record.status != "canceled"
+        document = self._document(
+            run,
+            ending.now_s,
+            expect=ending.expect,
+            attempt=ending.attempt,
+            execution=ending.execution,
+            unseen_since=ending.unseen_since,
+            rq_status=ending.rq_status,
+            outcome=settlement.outcome,
+            reason=settlement.reason,
+            by=ending.by,
+            row_ttl=self.row_ttl_s,
+            fields=settlement.row_fields(),
+            status=record.status,
+            registry=record.registry,
+            life=record.life_s,
+            stock=ending.stock,
+            results=result_fields(run, ending) if tells_rq else None,
+        )
+        answer = text(self._settle(args=[document]))
         return answer == "settled" or (answer == "depended" and self._release(run))
 
     def _release(self, run: Run) -> bool:
@@ -259,37 +219,36 @@ class RunStore:
             log.error("DEFERRED the RQ jobs that depend on %s were not queued: %s", run.run_id, error)
         return True
 
-    def rerun(
-        self,
-        run: Run,
-        *,
-        reason: str,
-        by: str,
-        now_s: float,
-        attempt: int | None = None,
-        execution: str | None = None,
-        unseen_since: float | None = None,
-        most_crashes: int | None = None,
-    ) -> str:
+    def rerun(self, run: Run, ending: Ending, max_crashes: int) -> str:
         """Put a running run back to the front of its queue as its next attempt; see the codes in `lua/runs/rerun.lua`.
 
-        *most_crashes*: this is a crash, and so many are too many; None: it is none.
+        Not so when *ending* is a crash and the *max_crashes*-th one of this run.
         """
-        document: dict[str, Any] = {
+        document = self._document(
+            run,
+            ending.now_s,
+            attempt=ending.attempt,
+            execution=ending.execution,
+            unseen_since=ending.unseen_since,
+            reason=f"{ending.settlement.reason}; run again",
+            by=ending.by,
+            most=max_crashes if ending.is_crash else None,
+        )
+        return text(self._rerun(args=[document]))
+
+    def _document(self, run: Run, now_s: float, **facts: object) -> str:
+        """What a script is told of a step of *run*, as JSON; facts that are None are left out."""
+        document: dict[str, object] = {
             "prefix": self.keys.prefix,
             "run": run.run_id,
             "job": run.job,
             "queue": run.queue,
-            "reason": reason,
-            "by": by,
             "now": repr(now_s),
             "stamp": rq_stamp(now_s),
             "events": self.keep_events,
         }
-        since = None if unseen_since is None else repr(unseen_since)
-        known = {"attempt": attempt, "unseen_since": since, "execution": execution, "most": most_crashes}
-        document |= {name: value for name, value in known.items() if value is not None}
-        return text(self._rerun(args=[json.dumps(document)]))
+        document |= {name: fact for name, fact in facts.items() if fact is not None}
+        return json.dumps(document)
 
     # Setting aside, stopping, sweeping
 

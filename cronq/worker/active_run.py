@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
+from cronq.runs.attempt import Ending, RecordLife, Settlement
 from cronq.runs.run import Run
 from cronq.timetext import format_duration
-from cronq.worker.stop_request import StopRequest
 
 #: The child is dead this long before its lock, or its run, can be somebody else's; the watchdog begins still earlier.
 _MARGIN_S = 0.1
@@ -18,6 +19,48 @@ _MARGIN_S = 0.1
 _ALONE = 0.9
 #: Most time from TERM to KILL when the worker is leaving.
 _LEAVE_GRACE_S = 5.0
+
+
+class StopRequest:
+    """Asks the guardian of the present run to end it: from any thread; the first who asks decides the outcome."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()  # a signal handler may ask while its own thread is asking
+        self.outcome: str | None = None
+        self.reason = ""
+        self.by = ""
+        self.is_leaving = False  #: it ends because its worker leaves, in good order
+        self.leave_at: float | None = None  #: when that is, on the boot clock
+        self.child: Child | None = None
+
+    def ask(self, outcome: str, reason: str, by: str) -> None:
+        """End the run with *outcome*; wakes its guardian."""
+        with self._lock:
+            if self.outcome is None:
+                self.outcome, self.reason, self.by = outcome, reason, by
+        self._wake()
+
+    def leave(self, reason: str) -> None:
+        """End the run because its worker leaves: it counts as lost, or is run again, as its job has it."""
+        with self._lock:
+            if self.outcome is None:
+                self.is_leaving = True
+                self.ask("lost", reason, "")
+
+    def leave_now(self, by: str) -> None:
+        """End the run at once because its worker was told twice to leave."""
+        with self._lock:
+            self.is_leaving = self.is_leaving or self.outcome is None
+            self.ask("stopped", "the worker was told to leave at once", by)
+
+    def leave_by(self, moment_boot_s: float) -> None:
+        """The worker leaves at this moment at the latest; the run may go on until then."""
+        self.leave_at = moment_boot_s
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.child is not None:
+            self.child.wake()
 
 
 class RunLock(Protocol):
@@ -46,12 +89,17 @@ class ActiveRun:
     execution: str
     previous_success: int | None
     lost_after_s: float | None = None  #: of a run that others may run again when it is not heard of for so long
-    attempt: int = 1
     lock: RunLock | None = None
     child: Child | None = None
+    begun_boot: float = 0.0  #: when its work began
     heard_boot: float = 0.0  #: just before the last word about this run that Redis has taken was sent
     stopping: bool = False  #: the child was told to end; before that, a wish to stop decides nothing
     unheard: str = ""  #: why Redis could not be told of it last, in words; empty once it was
+
+    @property
+    def fence(self) -> int | None:
+        """The fencing token of its lock, None without one."""
+        return self.lock.token if self.lock is not None else None
 
     @property
     def deadline_boot_s(self) -> float | None:
@@ -69,6 +117,16 @@ class ActiveRun:
         return None if self.lost_after_s is None else self.heard_boot + self.lost_after_s * _ALONE
 
     @property
+    def timeout_boot_s(self) -> float:
+        """When its work has run as long as its job allows."""
+        return self.begun_boot + self.spec.timeout
+
+    @property
+    def max_crashes(self) -> int | None:
+        """How many vanished workers end the run; None: the first one."""
+        return self.spec.max_crashes if self.spec.on_lost == "rerun" else None
+
+    @property
     def told(self) -> tuple[str, str] | None:
         """The outcome and reason for which the child was told to end; None when it was not."""
         stop = self.stop
@@ -79,12 +137,12 @@ class ActiveRun:
         if self.child is not None:
             self.child.extend(self.deadline_boot_s)
 
-    def ask_what_is_due(self, now: float, begun: float) -> None:
-        """Ask for the end of a run whose time is over, in one of three senses; *now* and *begun* of the boot clock."""
+    def ask_what_is_due(self, now: float) -> None:
+        """Ask for the end of a run whose time is over, in one of three senses; *now* of the boot clock."""
         stop, alone = self.stop, self.alone_boot_s
         if stop.outcome is not None:
             return
-        if now >= begun + self.spec.timeout:
+        if now >= self.timeout_boot_s:
             reason = f"it ran longer than its timeout of {format_duration(self.spec.timeout)}"
             stop.ask("timed_out", reason, f"guardian {self.worker}")
         elif stop.leave_at is not None and now >= stop.leave_at:
@@ -107,6 +165,20 @@ class ActiveRun:
         if alone is not None and now >= alone:
             return self._why_alone()
         return "its lock could not be renewed in time, so it was ended"
+
+    def ending(self, settlement: Settlement, now_s: float) -> Ending:
+        """The end of this attempt, as the ledger is to be told of it."""
+        stop = self.stop
+        is_asked = settlement.outcome == stop.outcome
+        return Ending(
+            settlement,
+            stop.by if is_asked and stop.by else f"worker {self.worker}",
+            now_s,
+            attempt=self.run.attempt,
+            execution=self.execution,
+            is_crash=not (is_asked and stop.is_leaving),
+            life=RecordLife.of(self.spec, self.run.tick),
+        )
 
     def _why_alone(self) -> str:
         span = format_duration(self.lost_after_s or 0)

@@ -19,25 +19,22 @@ from cronq.current_run import CurrentRun
 from cronq.db.client import may_pass
 from cronq.db.faults import broken_key, refuses_all
 from cronq.errors import CronqError, KeyBroken, LockLost
-from cronq.jobs.retention import failure_life_s
 from cronq.jobs.spec import JobSpec
 from cronq.locks.lock import read_locks
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
-from cronq.runs.run import Run, Settlement
+from cronq.runs.attempt import Settlement, Start
+from cronq.runs.run import Run
 from cronq.runs.store import RunStore, Started
 from cronq.timetext import format_duration
-from cronq.worker.active_run import ActiveRun, LockFactory
+from cronq.worker.active_run import ActiveRun, LockFactory, StopRequest
 from cronq.worker.child import order_for, read_result
 from cronq.worker.outcome import judge
-from cronq.worker.settle import Ending, Settler
-from cronq.worker.stop_request import StopRequest
+from cronq.worker.settle import Settler
 
 log = logging.getLogger("cronq.worker")
 
 #: How often the guardian says that its run lives, and looks whether it should stop.
 _LOOK_EVERY_S = 1.0
-#: A worker that is leaving tries so long after its grace to tell Redis how the run ended.
-_LEAVE_WRITING_S = 7.0
 #: Life of RQ's own records of a running job; renewed every second.
 _RQ_LEASE_S = 90
 #: Pause before the word that a run begins is sent again; it is known again if only its answer was lost. The word is
@@ -107,7 +104,7 @@ class Guardian:
                 raise
             # It would come round for ever, and with it each later run of its job.
             self.on_broken(broken)
-            self._settle_unstarted(active, Settlement("failed", str(broken)))
+            self.settler.write_unstarted(active, Settlement("failed", str(broken)))
             return None
         try:
             if not self._start(active):
@@ -128,7 +125,7 @@ class Guardian:
         reason = (
             f"a worker could start it only {format_duration(age)} after its time; its ttl is {format_duration(ttl_s)}"
         )
-        self._settle_unstarted(active, Settlement("expired", reason))
+        self.settler.write_unstarted(active, Settlement("expired", reason))
         return False
 
     def _may_run_here(self, active: ActiveRun) -> bool:
@@ -138,9 +135,9 @@ class Guardian:
             return True
         reason = "it is a command, and this worker runs none (--no-commands); let another one serve its queue"
         if run.state == "queued":
-            self._settle_unstarted(active, Settlement("failed", reason))
+            self.settler.write_unstarted(active, Settlement("failed", reason))
         else:  # put back by a person: its outcome stays
-            self.runs.reject(run.run_id, run.queue, reason, by=f"worker {active.worker}", now_s=self.now_s())
+            self.settler.reject(active, reason)
         log.error("REFUSED %s: %s", run.run_id, reason)
         return False
 
@@ -153,8 +150,7 @@ class Guardian:
 
     def _refuse_to_begin_again(self, active: ActiveRun) -> bool:
         reason = "it was started before, and its job asks for at_most_once"
-        run = active.run
-        self.runs.reject(run.run_id, run.queue, reason, by=f"worker {active.worker}", now_s=self.now_s())
+        self.settler.reject(active, reason)
         log.error("REFUSED %s: %s", active.run.run_id, reason)
         return False
 
@@ -180,7 +176,7 @@ class Guardian:
         is_first = run.state == "queued" and run.attempt == 1
         if run.trigger == "schedule" and run.tick is not None and is_first:
             whose = self._run_with(name) or "somebody else"
-            self._settle_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
+            self.settler.write_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
         elif self.runs.park(run, name, self.now_s()):
             log.info("WAITING %s for the lock %r", run.run_id, name)
         return False
@@ -195,17 +191,16 @@ class Guardian:
         now = self.now_s()
         started = self._say_that_it_starts(active, now)
         if started.code == "broken":
-            self._settle_unstarted(active, Settlement("failed", f"{started.detail}; see what has written there"))
+            self.settler.write_unstarted(active, Settlement("failed", f"{started.detail}; see what has written there"))
             return False
         if started.code == "removed":
-            self._settle_unstarted(active, Settlement("stopped", "its job was removed"))
+            self.settler.write_unstarted(active, Settlement("stopped", "its job was removed"))
             return False
         if started.code == "begun":
             return self._refuse_to_begin_again(active)
         if started.code != "started":
             log.warning("DROPPED %s %s %s: a stray id in its queue", run.run_id, started.code, started.detail)
             return False
-        active.attempt = started.attempt
         active.run = replace(run, state="running", started_at=now, worker=active.worker, attempt=started.attempt)
         attempt = f" attempt={started.attempt}" if started.attempt > 1 else ""
         log.info("START %s job=%s host=%s pid=%d%s", run.run_id, run.job, self.host, self.pid, attempt)
@@ -223,52 +218,51 @@ class Guardian:
                 pause_s *= 2
 
     def _start_once(self, active: ActiveRun, now: float) -> Started:
-        spec = active.spec
-        return self.runs.start(
-            active.run,
-            worker=active.worker,
-            host=self.host,
-            pid=self.pid,
-            execution=active.execution,
-            lease_s=_RQ_LEASE_S,
-            now_s=now,
-            once=spec.at_most_once,
-            max_crashes=spec.max_crashes if spec.on_lost == "rerun" else None,
+        start = Start(
+            active.worker,
+            self.host,
+            self.pid,
+            active.execution,
+            _RQ_LEASE_S,
+            now,
+            once=active.spec.at_most_once,
+            max_crashes=active.max_crashes,
         )
+        return self.runs.start(active.run, start)
 
     # The work
 
     def _run(self, active: ActiveRun, args_json: str) -> str | None:
-        begun = boot_s()
+        active.begun_boot = boot_s()
         try:
             child = self._spawn(active, args_json)
         except (WatchdogDied, CronqError, OSError) as error:
-            return self._settle(active, Settlement("lost", f"its child could not be started: {error}"), begun)
+            return self.settler.write(active, Settlement("lost", f"its child could not be started: {error}"))
         try:
-            ended = self._watch(active, child, begun)
+            ended = self._watch(active, child)
         except WatchdogDied as error:  # the child died with it
-            return self._settle(active, _without_watchdog(active, error), begun)
+            return self.settler.write(active, _without_watchdog(active, error))
         except Exception as error:  # a mistake of ours: its lock may not be free while its child runs on
             child.end()
             log.exception("the guardian of %s failed; its child was ended", active.run.run_id)
-            return self._settle(active, Settlement("lost", f"its guardian failed: {error}; its work was ended"), begun)
-        lock = active.lock
-        fence = lock.token if lock is not None else None
-        at_deadline = active.why_at_deadline(boot_s())
-        settlement = judge(ended, read_result(child.result), fence=fence, told=active.told, at_deadline=at_deadline)
+            return self.settler.write(active, Settlement("lost", f"its guardian failed: {error}; its work was ended"))
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", active.run.run_id, ended.leftovers)
-        return self._settle(active, settlement, begun)
+        at_deadline = active.why_at_deadline(boot_s())
+        left = read_result(child.result)
+        return self.settler.write(
+            active, judge(ended, left, fence=active.fence, told=active.told, at_deadline=at_deadline)
+        )
 
     def _spawn(self, active: ActiveRun, args_json: str) -> Child:
-        run, lock = active.run, active.lock
+        run = active.run
         current = CurrentRun(
             job=run.job,
             run_id=run.run_id,
             tick=run.tick,
-            attempt=active.attempt,
+            attempt=run.attempt,
             host=self.host,
-            fence=lock.token if lock is not None else None,
+            fence=active.fence,
             previous_success=active.previous_success,
         )
         if not self.watchdog.alive:
@@ -277,24 +271,24 @@ class Guardian:
         order = order_for(active.spec, current, args_json)
         child = self.watchdog.spawn(order, deadline_boot_s=active.deadline_boot_s)
         active.child = active.stop.child = child
-        if lock is not None:  # a renewal may have fallen between reading the deadline and here
+        if active.lock is not None:  # a renewal may have fallen between reading the deadline and here
             active.extend()
         return child
 
-    def _watch(self, active: ActiveRun, child: Child, begun: float) -> ChildExit:
+    def _watch(self, active: ActiveRun, child: Child) -> ChildExit:
         """Wait for the child, renewing its run; TERM at its timeout or when asked, KILL after the grace."""
-        spec, stop = active.spec, active.stop
-        next_look = begun + self._look_every_s
+        stop = active.stop
+        next_look = active.begun_boot + self._look_every_s
         kill_at: float | None = None
         while True:
             now = boot_s()
-            ends = (begun + spec.timeout, stop.leave_at) if stop.outcome is None else (kill_at,)
+            ends = (active.timeout_boot_s, stop.leave_at) if stop.outcome is None else (kill_at,)
             until = min(t for t in (next_look, *ends) if t is not None)
             ended = child.wait(max(0.0, until - now))
             if ended is not None:
                 return ended
             now = boot_s()
-            active.ask_what_is_due(now, begun)
+            active.ask_what_is_due(now)
             if stop.outcome is not None and kill_at is None:
                 kill_at = now + active.grace_s(now)
                 log.warning("STOPPING %s: %s", active.run.run_id, stop.reason)
@@ -313,7 +307,7 @@ class Guardian:
         try:
             word = self.runs.renew(
                 active.run,
-                attempt=active.attempt,
+                attempt=active.run.attempt,
                 execution=active.execution,
                 lease_s=_RQ_LEASE_S,
                 now_s=self.now_s(),
@@ -348,28 +342,6 @@ class Guardian:
         active.unheard = how
 
     # After the work
-
-    def _settle(self, active: ActiveRun, settlement: Settlement, begun: float) -> str:
-        stop = active.stop
-        by = stop.by if settlement.outcome == stop.outcome else ""
-        is_crash = not (stop.is_leaving and settlement.outcome == stop.outcome)
-        by = by or f"worker {active.worker}"
-        ending = Ending(active.run, active.spec, settlement, by, active.execution, begun, is_crash)
-        return self.settler.write(ending, lambda: None if stop.leave_at is None else stop.leave_at + _LEAVE_WRITING_S)
-
-    def _settle_unstarted(self, active: ActiveRun, settlement: Settlement) -> None:
-        """Settle a run that does not begin. One that a person has requeued keeps its outcome, and is rejected."""
-        run, by = active.run, f"worker {active.worker}"
-        if run.state == "done":
-            self.runs.reject(run.run_id, run.queue, settlement.reason, by=by, now_s=self.now_s())
-            log.error("REFUSED %s cannot run again: %s", run.run_id, settlement.reason)
-            return
-        life_s = failure_life_s(active.spec, run.tick)
-        is_settled = self.runs.settle(run, settlement, by=by, now_s=self.now_s(), expect="queued", failure_ttl_s=life_s)
-        if is_settled:
-            log.info("FINISH %s %s %s", run.run_id, settlement.outcome, settlement.reason)
-        else:
-            log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
 
     def _release(self, active: ActiveRun) -> None:
         lock, name = active.lock, active.spec.lock_name

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from cronq.process.watchdog import ChildExit
+from cronq.runs.attempt import Settlement
 from cronq.runs.lean_row import RAN_TO_ITS_END
-from cronq.runs.run import Settlement
 from cronq.safetext import storable
 
 _MOST_SHOWN = 10_000
@@ -42,7 +42,7 @@ def judge(
         shown = None if value is None else json.dumps(value)[:_MOST_SHOWN]
         notes = left.get("notes")
         reason = "; ".join([RAN_TO_ITS_END, *map(storable, notes if isinstance(notes, list) else ())])
-        return Settlement("succeeded", reason, result_json=shown, return_value=value, **common)
+        return Settlement("succeeded", reason, result=shown, return_value=value, **common)
     if ended.status < 0:
         name = _signal_name(-ended.status)
         return Settlement("failed", f"ended by signal {-ended.status} ({name})", error=f"ended by {name}", **common)

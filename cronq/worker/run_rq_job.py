@@ -30,7 +30,7 @@ from cronq.interop.webhooks import MOST_S, order_of
 from cronq.process.watchdog import Child, ChildExit, WatchdogDied
 from cronq.safetext import printable, storable
 from cronq.timetext import utc
-from cronq.worker.stop_request import StopRequest
+from cronq.worker.active_run import StopRequest
 
 log = logging.getLogger("cronq.worker")
 

@@ -5,32 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from redis.exceptions import RedisError
 
 from cronq.clock import boot_s, rest
-from cronq.jobs.retention import failure_life_s, result_life_s
-from cronq.jobs.spec import JobSpec
-from cronq.runs.lost import RERUN, Loss, settle_or_rerun
-from cronq.runs.run import Run, Settlement
+from cronq.runs.attempt import Ending, RecordLife, Settlement
+from cronq.runs.lost import RERUN, settle_or_rerun
+from cronq.runs.run import Run
 from cronq.runs.store import RunStore
+from cronq.worker.active_run import ActiveRun
 
 log = logging.getLogger("cronq.worker")
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-
-
-@dataclass(frozen=True)
-class Ending:
-    """The end of one attempt, as its guardian saw it."""
-
-    run: Run
-    spec: JobSpec
-    settlement: Settlement
-    by: str
-    execution: str
-    begun_boot: float
-    is_crash: bool = True  #: not so when its worker ended it because it leaves, in good order
+#: A worker that is leaving tries so long after the moment by which it leaves.
+_LEAVE_WRITING_S = 7.0
 
 
 class Settler:
@@ -42,58 +31,61 @@ class Settler:
         self.giving_up = giving_up
         self.abandoned = 0  #: outcomes that could not be written before this process had to leave
 
-    def write(self, ending: Ending, give_up_at: Callable[[], float | None]) -> str:
+    def write(self, active: ActiveRun, settlement: Settlement) -> str:
         """Write until Redis has taken it; the outcome that the ledger has then, or RERUN.
 
-        *give_up_at* is asked for the moment (of the boot clock) until which it is tried; None: for ever.
+        A worker that is told to leave tries for some seconds after the moment by which it leaves; others for ever.
         """
-        run, settlement = ending.run, ending.settlement
+        run_id, ending = active.run.run_id, active.ending(settlement, self.now_s())
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                outcome = self._try(ending)
+                outcome = self._try(active, ending)
                 break
             except (RedisError, OSError) as error:
                 if pause_s == _FIRST_PAUSE_S:
-                    log.warning("UNWRITTEN %s %s: %s; trying on", run.run_id, settlement.outcome, error)
-                limit = give_up_at()
-                if rest(pause_s, self.giving_up) or (limit is not None and boot_s() >= limit):
-                    log.error("ABANDONED %s %s: leaving without Redis", run.run_id, settlement.outcome)
+                    log.warning("UNWRITTEN %s %s: %s; trying on", run_id, settlement.outcome, error)
+                if rest(pause_s, self.giving_up) or self._is_too_late(active):
+                    log.error("ABANDONED %s %s: leaving without Redis", run_id, settlement.outcome)
                     self.abandoned += 1
                     return settlement.outcome
                 pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             except Exception:  # not for Redis's sake, and so it would fail again: something in it cannot be stored
                 if ending.settlement == _bare(settlement):
                     raise
-                log.exception("UNSTORABLE %s %s: recorded without its words", run.run_id, settlement.outcome)
+                log.exception("UNSTORABLE %s %s: recorded without its words", run_id, settlement.outcome)
                 ending = replace(ending, settlement=_bare(settlement))
-        self._tell(ending, outcome)
+            ending = replace(ending, now_s=self.now_s())
+        self._tell(active, ending.settlement.reason, outcome)
         return outcome
 
-    def _try(self, ending: Ending) -> str:
-        run, spec, settlement = ending.run, ending.spec, ending.settlement
-        if spec.on_lost == "rerun" and (settlement.outcome == "lost" or not ending.is_crash):
-            loss = Loss(
-                settlement,
-                ending.by,
-                self.now_s(),
-                run.attempt,
-                ending.execution,
-                is_crash=ending.is_crash,
-                failure_ttl_s=failure_life_s(spec, run.tick),
-            )
-            return settle_or_rerun(self.runs, run, loss, spec.max_crashes) or self._written(run, settlement)
-        mine = self.runs.settle(
-            run,
-            settlement,
-            by=ending.by,
-            now_s=self.now_s(),
-            attempt=run.attempt,
-            execution=ending.execution,
-            result_ttl_s=result_life_s(spec, run.tick),
-            failure_ttl_s=failure_life_s(spec, run.tick),
-        )
-        return settlement.outcome if mine else self._written(run, settlement)
+    def write_unstarted(self, active: ActiveRun, settlement: Settlement) -> None:
+        """Settle a run that does not begin, in one try. One that a person requeued keeps its outcome: see `reject`."""
+        run = active.run
+        if run.state == "done":
+            self.reject(active, settlement.reason)
+            log.error("REFUSED %s cannot run again: %s", run.run_id, settlement.reason)
+            return
+        life = RecordLife.of(active.spec, run.tick)
+        ending = Ending(settlement, f"worker {active.worker}", self.now_s(), expect="queued", life=life)
+        if self.runs.settle(run, ending):
+            log.info("FINISH %s %s %s", run.run_id, settlement.outcome, settlement.reason)
+        else:
+            log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
+
+    def reject(self, active: ActiveRun, reason: str) -> None:
+        """Take the id of a run that is not to begin out of the way: its row says nothing of this."""
+        run = active.run
+        self.runs.reject(run.run_id, run.queue, reason, by=f"worker {active.worker}", now_s=self.now_s())
+
+    def _is_too_late(self, active: ActiveRun) -> bool:
+        leave_at = active.stop.leave_at
+        return leave_at is not None and boot_s() >= leave_at + _LEAVE_WRITING_S
+
+    def _try(self, active: ActiveRun, ending: Ending) -> str:
+        may_rerun = ending.settlement.outcome == "lost" or not ending.is_crash
+        outcome = settle_or_rerun(self.runs, active.run, ending, active.max_crashes if may_rerun else None)
+        return outcome if outcome is not None else self._written(active.run, ending.settlement)
 
     def _written(self, run: Run, settlement: Settlement) -> str:
         """What the ledger says when it did not take our word: somebody else was first, or our first reply was lost."""
@@ -108,8 +100,8 @@ class Settler:
         log.error("UNSETTLED %s: the ledger did not take %s", run.run_id, settlement.outcome)
         return settlement.outcome
 
-    def _tell(self, ending: Ending, outcome: str) -> None:
-        run_id, reason, took_s = ending.run.run_id, ending.settlement.reason, boot_s() - ending.begun_boot
+    def _tell(self, active: ActiveRun, reason: str, outcome: str) -> None:
+        run_id, took_s = active.run.run_id, boot_s() - active.begun_boot
         if outcome == RERUN:
             log.warning("PUT BACK %s after %.2fs: %s", run_id, took_s, reason)
         elif outcome == "succeeded":
@@ -121,4 +113,4 @@ class Settler:
 def _bare(settlement: Settlement) -> Settlement:
     """The outcome and its figures, without anything that a job has said."""
     reason = "how it ended cannot be stored; the log of its worker says more"
-    return replace(settlement, reason=reason, error=None, result_json=None, return_value=None)
+    return replace(settlement, reason=reason, error=None, result=None, return_value=None)

@@ -31,11 +31,12 @@ from cronq.db.decode import text
 from cronq.db.faults import BACKOFF_S, Outage
 from cronq.db.keys import rq_intermediate, rq_job
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
-from cronq.runs.run import REMOVED, Run, Settlement
+from cronq.runs.attempt import REMOVED, Ending, Settlement
+from cronq.runs.run import Run
 from cronq.safetext import OneLine
 from cronq.timetext import format_duration
+from cronq.worker.active_run import StopRequest
 from cronq.worker.parts import Application, Parts, make_parts
-from cronq.worker.stop_request import StopRequest
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -290,9 +291,9 @@ class GuardedWorker(rq.Worker):
         if run.state not in ("queued", "waiting"):
             self.refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
             return
-        is_settled = self.app.runs.settle(
-            run, Settlement(outcome, reason), by=f"worker {self.name}", now_s=self.app.now_s(), expect=run.state
-        )
+        dropped = Settlement(outcome, reason)
+        ending = Ending(dropped, f"worker {self.name}", self.app.now_s(), expect=run.state)
+        is_settled = self.app.runs.settle(run, ending)
         self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
         if is_settled:
             log.warning("FINISH %s %s %s", run.run_id, outcome, reason)

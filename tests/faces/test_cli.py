@@ -27,7 +27,7 @@ from cronq.cli.output import left, moment
 from cronq.config import Config
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.timetext import parse_instant as utc_s
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
@@ -616,10 +616,11 @@ def test_history_shows_the_earlier_attempts_below_their_run(here: Path, cronq: C
 
     def attempt(outcome: str, reason: str, begin_s: float) -> None:
         started = app.runs.start(
-            app.runs.get(run_id), worker="w", host="db1", pid=1, execution=f"e{begin_s}", lease_s=90, now_s=begin_s
+            app.runs.get(run_id),
+            Start(worker="w", host="db1", pid=1, execution=f"e{begin_s}", lease_s=90, now_s=begin_s),
         )
         told = {"by": "w", "now_s": begin_s + 1.5, "attempt": started.attempt, "execution": f"e{begin_s}"}
-        assert app.runs.settle(app.runs.get(run_id), Settlement(outcome, reason), **told)
+        assert app.runs.settle(app.runs.get(run_id), Ending(Settlement(outcome, reason), **told))
 
     attempt("failed", "no paper", 1e9)
     FailedJobRegistry("default", connection=app.client).requeue(run_id)

@@ -27,7 +27,7 @@ from cronq import Cronq, Worker
 from cronq.beat.reconcile import Reconcile
 from cronq.config import Config
 from cronq.jobs.registry import Registry
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 from tests.system.processes import CronqProcess, Processes, until
 
 pytest.importorskip("rq_dashboard", reason="rq-dashboard is not installed; it comes with the extra `test`")
@@ -69,7 +69,8 @@ def begin(app: Cronq, run_id: str) -> int:
     app.client.lrem("rq:queue:default", 0, run_id)
     run = app.runs.get(run_id)
     return app.runs.start(
-        run, worker="box.1.a", host="box", pid=1, execution=f"e{time.monotonic_ns()}", lease_s=90, now_s=app.now_s()
+        run,
+        Start(worker="box.1.a", host="box", pid=1, execution=f"e{time.monotonic_ns()}", lease_s=90, now_s=app.now_s()),
     ).attempt
 
 
@@ -78,7 +79,7 @@ def ran(app: Cronq, outcome: str, **more: Any) -> str:
     run_id = app.enqueue("invoices")
     begin(app, run_id)
     settlement = Settlement(outcome, "why", **more)
-    assert app.runs.settle(app.runs.get(run_id), settlement, by="w", now_s=app.now_s(), attempt=1)
+    assert app.runs.settle(app.runs.get(run_id), Ending(settlement, by="w", now_s=app.now_s(), attempt=1))
     return run_id
 
 

@@ -25,6 +25,7 @@ from cronq.clock import ServerClock
 from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import make_spec
+from cronq.runs.attempt import Start
 from cronq.runs.run import run_id_of
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
@@ -123,7 +124,7 @@ class Scene:
         self.client.lpop("rq:queue:default")
         now_s = self.app.now_s() - 3600
         run = self.app.runs.get(run_id)
-        self.app.runs.start(run, worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=now_s)
+        self.app.runs.start(run, Start(worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=now_s))
 
     def pass_by(self, url: str, clock: PatientClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Run a beat behind *url* until it has had time for everything."""

@@ -10,7 +10,7 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.worker.dequeue import Dequeue
 
 Store = Callable[..., JobSpec]
@@ -52,12 +52,12 @@ def work_off(app: Cronq, dequeue: Dequeue, count: int, now_s: float) -> None:
         assert taken is not None
         run = app.runs.get(taken[1].decode())
         started = app.runs.start(
-            run, worker="w", host="box", pid=1, execution=f"e{number}", lease_s=90, now_s=now_s, seen_s=now_s
+            run, Start(worker="w", host="box", pid=1, execution=f"e{number}", lease_s=90, now_s=now_s, seen_s=now_s)
         )
         assert started.code == "started"
         app.runs.renew(run, attempt=1, execution=f"e{number}", lease_s=90, now_s=now_s)
         done = Settlement("succeeded", "it ran to its end")
-        assert app.runs.settle(run, done, by="worker w", now_s=now_s, execution=f"e{number}")
+        assert app.runs.settle(run, Ending(done, by="worker w", now_s=now_s, execution=f"e{number}"))
 
 
 def slow_commands(redis: Redis) -> dict[str, list[int]]:

@@ -24,9 +24,9 @@ from cronq.beat.beat import Beat, PassResult
 from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import decide
-from cronq.runs.store import Settlement
 from tests.conftest import RedisServer
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work
@@ -388,7 +388,9 @@ def test_a_lost_mark_is_not_taken_up_again_before_ticks_whose_rows_and_dedup_key
     for minute in range(1, 31):
         beat.pass_once(now_s=T + minute * MINUTE + 0.1)
         run_id = queued(redis)[-1]
-        assert app.runs.settle(app.runs.get(run_id), Settlement("stopped", "done"), by="w", now_s=T, expect="queued")
+        assert app.runs.settle(
+            app.runs.get(run_id), Ending(Settlement("stopped", "done"), by="w", now_s=T, expect="queued")
+        )
     assert len(app.history("invoices", 100)) == 10  # the older ones were trimmed
     longer = replace(spec, keep=1000)  # so that ticks are due again whose rows are not there any more
     app.jobs.save(longer, source="here:1", origin="test", expected=app.jobs.version_of("invoices"))

@@ -12,7 +12,7 @@ from rq import Queue
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 
 
 def theirs() -> None: ...
@@ -20,7 +20,7 @@ def theirs() -> None: ...
 
 def begin(app: Cronq, run_id: str) -> None:
     run = app.runs.get(run_id)
-    started = app.runs.start(run, worker="w", host="h", pid=1, execution="e" * 32, lease_s=60, now_s=app.now_s())
+    started = app.runs.start(run, Start(worker="w", host="h", pid=1, execution="e" * 32, lease_s=60, now_s=app.now_s()))
     assert started.code == "started"
 
 
@@ -37,7 +37,7 @@ def test_a_job_that_depends_on_a_run_is_queued_when_the_run_succeeded(
     begin(app, run_id)
     runs = app.guardian_runs() if own_connections else app.runs
 
-    assert runs.settle(app.runs.get(run_id), Settlement(outcome, "so"), by="w", now_s=app.now_s())
+    assert runs.settle(app.runs.get(run_id), Ending(Settlement(outcome, "so"), by="w", now_s=app.now_s()))
 
     assert job.get_status() == status
     assert ("theirs" in Queue("later", connection=redis).job_ids) == (status == "queued")
@@ -52,7 +52,7 @@ def test_a_run_is_settled_though_the_list_of_what_depends_on_it_is_damaged(
     begin(app, run_id)
     redis.set(f"rq:job:{run_id}:dependents", "junk")
 
-    assert app.runs.settle(app.runs.get(run_id), Settlement("succeeded", "so"), by="w", now_s=app.now_s())
+    assert app.runs.settle(app.runs.get(run_id), Ending(Settlement("succeeded", "so"), by="w", now_s=app.now_s()))
 
     assert app.runs.get(run_id).outcome == "succeeded"
     (said,) = [record.message for record in caplog.records if "DEFERRED" in record.message]
@@ -71,7 +71,7 @@ def test_a_call_that_would_unpack_to_gigabytes_is_queued_as_it_came(
     redis.hset("rq:job:bomb", "data", bomb)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
-    assert app.runs.settle(app.runs.get(run_id), Settlement("succeeded", "so"), by="w", now_s=app.now_s())
+    assert app.runs.settle(app.runs.get(run_id), Ending(Settlement("succeeded", "so"), by="w", now_s=app.now_s()))
 
     assert redis.lrange("rq:queue:later", 0, -1) == [b"bomb"]
     assert redis.hget("rq:job:bomb", "data") == bomb

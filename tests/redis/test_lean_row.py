@@ -11,9 +11,10 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
+from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
-from cronq.runs.run import Run, Settlement
+from cronq.runs.run import Run
 
 T = 1767596400
 RUN = "invoices-20260105T070000Z"
@@ -34,12 +35,12 @@ def running(app: Cronq, store: Store) -> Run:
 def begin(app: Cronq, **changes: Any) -> str:
     facts: dict[str, Any] = {"worker": WORKER, "host": "web-1.example.com", "pid": 4242, "execution": "e" * 32}
     facts |= {"lease_s": 90, "now_s": T + 1.125} | changes
-    return app.runs.start(app.runs.get(RUN), **facts).code
+    return app.runs.start(app.runs.get(RUN), Start(**facts)).code
 
 
 def settle(app: Cronq, settlement: Settlement = GOOD, **options: Any) -> Run:
     facts: dict[str, Any] = {"by": f"worker {WORKER}", "now_s": T + 63.5, "execution": "e" * 32} | options
-    assert app.runs.settle(app.runs.get(RUN), settlement, **facts)
+    assert app.runs.settle(app.runs.get(RUN), Ending(settlement, **facts))
     return app.runs.get(RUN)
 
 
@@ -79,7 +80,7 @@ def test_the_row_of_a_skipped_tick_takes_at_most_300_bytes_and_tells_when(
 
 
 def test_what_is_not_usual_is_kept(app: Cronq, running: Run, redis: Redis) -> None:
-    settlement = replace(GOOD, result_json='{"sent":3}', fence=7, signal="SIGTERM")
+    settlement = replace(GOOD, result='{"sent":3}', fence=7, signal="SIGTERM")
     redis.hset(f"cronq:run:{RUN}", mapping={"trigger": "catchup", "queue": "nightly", "of_a_later_version": "x"})
 
     run = settle(app, settlement, by="ann@box")

@@ -10,7 +10,7 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.beat.beat import Beat
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 
 Store = Callable[..., JobSpec]
 
@@ -29,12 +29,12 @@ def ticks(app: Cronq, name: str) -> list[str]:
 def start(app: Cronq, run_id: str, now_s: float) -> None:
     app.client.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
     run = app.runs.get(run_id)
-    app.runs.start(run, worker="w", host="box", pid=1, execution=run_id, lease_s=90, now_s=now_s)
+    app.runs.start(run, Start(worker="w", host="box", pid=1, execution=run_id, lease_s=90, now_s=now_s))
 
 
 def settle(app: Cronq, run_id: str, now_s: float) -> None:
     done = Settlement("succeeded", "it ran to its end")
-    assert app.runs.settle(app.runs.get(run_id), done, by="worker w", now_s=now_s, execution=run_id)
+    assert app.runs.settle(app.runs.get(run_id), Ending(done, by="worker w", now_s=now_s, execution=run_id))
 
 
 def move_to_active(app: Cronq, name: str) -> None:

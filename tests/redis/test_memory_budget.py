@@ -85,9 +85,11 @@ def test_results_of_a_run_that_is_requeued_for_ever_are_the_newest_ten(memory: M
     for attempt in range(2, 30):
         redis.hset(f"rq:job:{run.run_id}", "status", "queued")
         facts = {"worker": "w", "host": "box", "pid": 1, "lease_s": 90, "now_s": 1.0, "execution": f"e{attempt}"}
-        assert ledger.app.runs.start(run, **facts).attempt == attempt
+        assert ledger.app.runs.start(run, memory.Start(**facts)).attempt == attempt
         failed = memory.Settlement("failed", "no paper", error="x" * 1000)
-        assert ledger.app.runs.settle(run, failed, by="w", now_s=2.0, attempt=attempt, execution=f"e{attempt}")
+        assert ledger.app.runs.settle(
+            run, memory.Ending(failed, by="w", now_s=2.0, attempt=attempt, execution=f"e{attempt}")
+        )
 
     assert redis.xlen(f"rq:results:{run.run_id}") == 10
     assert len(ledger.app.runs.get(run.run_id).attempts) == 20

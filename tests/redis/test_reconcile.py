@@ -16,7 +16,7 @@ from cronq.beat import open_runs
 from cronq.beat import reconcile as compare
 from cronq.beat.reconcile import Reconcile
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
@@ -50,7 +50,9 @@ def outcome(app: Cronq, run_id: str) -> tuple[str | None, str | None, str | None
 
 
 def start(app: Cronq, run_id: str) -> Started:
-    return app.runs.start(app.runs.get(run_id), worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=T + 1)
+    return app.runs.start(
+        app.runs.get(run_id), Start(worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=T + 1)
+    )
 
 
 # What people do with RQ's tools
@@ -296,7 +298,9 @@ def test_while_workers_are_busy_no_run_is_pushed_twice(
                 continue
             if start(app, run.run_id).code == "started":
                 begun.append(run.run_id)
-                app.runs.settle(run, Settlement("succeeded", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
+                app.runs.settle(
+                    run, Ending(Settlement("succeeded", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
+                )
 
     def watch(by: str) -> None:
         reconcile = Reconcile(app.client, app.keys, app.runs, by=by, patience_s=0.0)
@@ -320,7 +324,9 @@ def test_while_workers_are_busy_no_run_is_pushed_twice(
 
 def test_a_run_that_was_requeued_and_then_deleted_keeps_its_outcome(app: Cronq, run: str, reconcile: Reconcile) -> None:
     start(app, run)
-    app.runs.settle(app.runs.get(run), Settlement("failed", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
+    app.runs.settle(
+        app.runs.get(run), Ending(Settlement("failed", "why"), by="w", now_s=T + 9, attempt=1, execution="e")
+    )
     job = Job.fetch(run, connection=app.client)
     job.requeue()
     job.delete()

@@ -16,8 +16,8 @@ from cronq.app.app import Cronq
 from cronq.definitions.changes import Changes
 from cronq.errors import UnknownJob
 from cronq.jobs.spec import JobSpec
+from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.bulk_stop import BulkStop
-from cronq.runs.run import Settlement
 from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
@@ -45,7 +45,7 @@ def start(app: Cronq, run_id: str, now_s: float) -> Started:
     app.client.lrem(QUEUE, 1, run_id)
     app.client.rpush(POPPED, run_id)
     run = app.runs.get(run_id)
-    return app.runs.start(run, worker="w", host="box", pid=1, execution=run_id, lease_s=90, now_s=now_s)
+    return app.runs.start(run, Start(worker="w", host="box", pid=1, execution=run_id, lease_s=90, now_s=now_s))
 
 
 def die_half_way(app: Cronq, monkeypatch: pytest.MonkeyPatch, name: str, steps: int) -> None:
@@ -132,7 +132,9 @@ def test_a_run_at_work_goes_on_and_still_stands_in_the_way_when_its_job_comes_ba
 
     assert app.runs.get(run_id).state == "running"
     assert [run.outcome for run in app.history("m")] == ["skipped", None]
-    assert app.runs.settle(app.runs.get(run_id), Settlement("succeeded", "ok"), by="w", now_s=now + 2, execution=run_id)
+    assert app.runs.settle(
+        app.runs.get(run_id), Ending(Settlement("succeeded", "ok"), by="w", now_s=now + 2, execution=run_id)
+    )
     assert app.runs.active(["m"]) == {"m": {}}
 
 

@@ -14,7 +14,7 @@ from cronq.app.app import Cronq
 from cronq.errors import RunRefused, UnknownJob
 from cronq.interop import requeued
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
 
 Store = Callable[..., JobSpec]
 Walk = Callable[[], object]
@@ -35,12 +35,12 @@ def fail(app: Cronq, job: str) -> str:
     run_id = app.enqueue(job)
     execution = "e" * 32
     started = app.runs.start(
-        app.runs.get(run_id), worker="w", host="h", pid=1, execution=execution, lease_s=90, now_s=app.now_s()
+        app.runs.get(run_id), Start(worker="w", host="h", pid=1, execution=execution, lease_s=90, now_s=app.now_s())
     )
     assert started.code == "started"
     app.client.lrem(QUEUE, 0, run_id)
     settlement = Settlement("failed", "disk full")
-    assert app.runs.settle(app.runs.get(run_id), settlement, by="w", now_s=app.now_s(), execution=execution)
+    assert app.runs.settle(app.runs.get(run_id), Ending(settlement, by="w", now_s=app.now_s(), execution=execution))
     return run_id
 
 

@@ -22,9 +22,8 @@ from rq.results import Result
 
 import cronq
 from cronq.app.app import Cronq
-from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Settlement
+from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.worker.child import describe_error
 
 Store = Callable[..., JobSpec]
@@ -120,7 +119,7 @@ class Both:
         self.redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
         now_s, execution = self.app.now_s(), "0123456789abcdef" * 2
         options: dict[str, Any] = {"execution": execution, "now_s": now_s}
-        started = self.app.runs.start(run, worker=WORKER, host="box", pid=1, lease_s=90, **options)
+        started = self.app.runs.start(run, Start(worker=WORKER, host="box", pid=1, lease_s=90, **options))
         assert started.code == "started"
         self.app.runs.renew(run, attempt=1, lease_s=90, **options)
         self.works["ours"] = dump(self.redis)
@@ -129,10 +128,8 @@ class Both:
             settlement = Settlement("succeeded", "it ran to its end", return_value=work())
         except Exception as error:
             settlement = Settlement("failed", str(error), error=describe_error(error)["traceback"])
-        self.app.runs.settle(
-            run, settlement, by="w", attempt=1, result_ttl_s=result_life_s(self.spec),
-            failure_ttl_s=failure_life_s(self.spec), **options,
-        )  # fmt: skip
+        ending = Ending(settlement, by="w", attempt=1, life=RecordLife.of(self.spec, None), **options)
+        self.app.runs.settle(run, ending)
 
     def _in_rqs(self, work: Callable[[], Any]) -> None:
         def perform(job_name: str, args_json: str) -> Any:
@@ -243,8 +240,8 @@ def test_a_run_without_a_value_leaves_no_error_of_an_earlier_attempt_as_the_last
     run_id = app.enqueue("invoices")
     facts: dict[str, Any] = {"worker": WORKER, "host": "box", "pid": 1, "lease_s": 90, "now_s": T}
     for attempt, ended in enumerate((Settlement("failed", "no paper"), Settlement("succeeded", "it did")), 1):
-        app.runs.start(app.runs.get(run_id), execution=f"e{attempt}", **facts)
-        app.runs.settle(app.runs.get(run_id), ended, by="w", now_s=T, attempt=attempt, execution=f"e{attempt}")
+        app.runs.start(app.runs.get(run_id), Start(execution=f"e{attempt}", **facts))
+        app.runs.settle(app.runs.get(run_id), Ending(ended, by="w", now_s=T, attempt=attempt, execution=f"e{attempt}"))
         if attempt == 1:
             Job.fetch(run_id, connection=redis).requeue()
 

@@ -17,11 +17,12 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec
+from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.history import refused_rows
-from cronq.runs.lost import RERUN, Loss, settle_or_rerun
-from cronq.runs.run import Attempt, Run, Settlement
+from cronq.runs.lost import RERUN, settle_or_rerun
+from cronq.runs.run import Attempt, Run
 from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
@@ -55,13 +56,14 @@ def pop(app: Cronq) -> None:
 
 def start(app: Cronq, run_id: str = RUN, now_s: float = T + 1, execution: str = "e") -> Started:
     return app.runs.start(
-        app.runs.get(run_id), worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=now_s, seen_s=now_s
+        app.runs.get(run_id),
+        Start(worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=now_s, seen_s=now_s),
     )
 
 
 def settle(app: Cronq, outcome: str, **options: object) -> bool:
     options = {"attempt": 1, "execution": "e"} | options
-    return app.runs.settle(app.runs.get(RUN), Settlement(outcome, "why"), by="w", now_s=T + 9, **options)  # type: ignore[arg-type]
+    return app.runs.settle(app.runs.get(RUN), Ending(Settlement(outcome, "why"), by="w", now_s=T + 9, **options))  # type: ignore[arg-type]
 
 
 def renew(app: Cronq, now_s: float, attempt: int = 1) -> str:
@@ -112,7 +114,7 @@ def test_a_settled_run_does_not_start_again_unless_a_person_put_it_back(app: Cro
 
 def test_a_second_attempt_begins_with_a_clean_row(app: Cronq, queued: Run) -> None:
     start(app)
-    app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", exit_code=3, error="E"), by="w", now_s=T + 9)
+    app.runs.settle(app.runs.get(RUN), Ending(Settlement("failed", "why", exit_code=3, error="E"), by="w", now_s=T + 9))
     requeued_by_a_person(app)
 
     start(app, now_s=T + 20)
@@ -123,7 +125,9 @@ def test_a_second_attempt_begins_with_a_clean_row(app: Cronq, queued: Run) -> No
 
 def test_what_became_of_the_attempt_before_is_kept(app: Cronq, queued: Run) -> None:
     start(app)
-    app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", exit_code=3, error="E"), by="w1", now_s=T + 9)
+    app.runs.settle(
+        app.runs.get(RUN), Ending(Settlement("failed", "why", exit_code=3, error="E"), by="w1", now_s=T + 9)
+    )
     requeued_by_a_person(app)
 
     start(app, now_s=T + 20)
@@ -156,7 +160,7 @@ def test_the_last_twenty_attempts_are_kept_and_of_each_error_the_end(app: Cronq,
     for attempt in range(1, 24):
         assert start(app) == Started("started", attempt)
         error = f"{'x' * 9000} {attempt}"
-        app.runs.settle(app.runs.get(RUN), Settlement("failed", "why", error=error), by="w", now_s=T + attempt)
+        app.runs.settle(app.runs.get(RUN), Ending(Settlement("failed", "why", error=error), by="w", now_s=T + attempt))
         requeued_by_a_person(app)
     start(app)
 
@@ -430,7 +434,7 @@ def test_a_beat_that_has_just_met_redis_again_judges_nobody(app: Cronq, queued: 
 
 def test_rqs_registries_do_not_grow_for_ever(app: Cronq, queued: Run, sweep: Sweep) -> None:
     start(app)
-    settle(app, "succeeded", result_ttl_s=60)
+    settle(app, "succeeded", life=RecordLife(result_s=60))
     registries = ("rq:finished:default", "rq:failed:default", "rq:canceled:default")
     for registry in registries:
         app.client.zadd(registry, {"expired": T + 50, "kept": T + 900})
@@ -453,22 +457,25 @@ def test_rqs_registries_do_not_grow_for_ever(app: Cronq, queued: Run, sweep: Swe
 def lost(app: Cronq, *, after: float = 100, by: str = "beat", attempt: int = 1, crash: bool = True) -> str | None:
     """What becomes of the run, whose job asked for a rerun, when it was not heard of for a while."""
     now_s = T + after
-    loss = Loss(Settlement("lost", "gone"), by, now_s, attempt, unseen_since=now_s - 30, is_crash=crash)
-    return settle_or_rerun(app.runs, app.runs.get(RUN), loss, 3)
+    gone = Settlement("lost", "gone")
+    ending = Ending(gone, by, now_s, attempt=attempt, unseen_since=now_s - 30, is_crash=crash)
+    return settle_or_rerun(app.runs, app.runs.get(RUN), ending, 3)
 
 
 def start_again(app: Cronq, now_s: float) -> int:
     pop(app)
     started = app.runs.start(
         app.runs.get(RUN),
-        worker="w",
-        host="box",
-        pid=1,
-        execution=f"e{now_s}",
-        lease_s=90,
-        now_s=now_s,
-        seen_s=now_s,
-        max_crashes=3,
+        Start(
+            worker="w",
+            host="box",
+            pid=1,
+            execution=f"e{now_s}",
+            lease_s=90,
+            now_s=now_s,
+            seen_s=now_s,
+            max_crashes=3,
+        ),
     )
     assert started.code == "started"
     return started.attempt
@@ -572,7 +579,7 @@ def test_a_guardian_whose_run_was_put_back_can_neither_settle_nor_renew_it(app: 
     lost(app)
     start_again(app, T + 101)
 
-    assert not app.runs.settle(old, Settlement("succeeded", "late"), by="w", now_s=T + 110, attempt=1)
+    assert not app.runs.settle(old, Ending(Settlement("succeeded", "late"), by="w", now_s=T + 110, attempt=1))
     assert app.runs.renew(old, attempt=1, execution=f"e{T + 1}", lease_s=90, now_s=T + 110) == "settled"
 
     assert app.runs.get(RUN).state == "running"
@@ -580,10 +587,10 @@ def test_a_guardian_whose_run_was_put_back_can_neither_settle_nor_renew_it(app: 
 
 def test_a_put_back_that_is_sent_again_because_its_reply_was_lost_is_the_same_one(app: Cronq, queued: Run) -> None:
     start_again(app, T + 1)
-    loss = Loss(Settlement("lost", "left"), "w", T + 5, 1, execution=f"e{T + 1}", is_crash=False)
+    left = Ending(Settlement("lost", "left"), "w", T + 5, attempt=1, execution=f"e{T + 1}", is_crash=False)
 
-    assert settle_or_rerun(app.runs, app.runs.get(RUN), loss, 3) == RERUN
-    assert settle_or_rerun(app.runs, app.runs.get(RUN), loss, 3) == RERUN
+    assert settle_or_rerun(app.runs, app.runs.get(RUN), left, 3) == RERUN
+    assert settle_or_rerun(app.runs, app.runs.get(RUN), left, 3) == RERUN
 
     assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
 
@@ -604,7 +611,7 @@ def test_a_run_that_cannot_be_queued_again_is_settled_instead(app: Cronq, queued
 def test_a_guardian_in_doubt_about_the_time_is_heard_of_now(app: Cronq, queued: Run) -> None:
     facts = {"execution": "e", "lease_s": 90, "now_s": T + 1.0}  # years ago
     before = app.exact_now_s()
-    app.runs.start(app.runs.get(RUN), worker="w", host="box", pid=1, **facts)  # type: ignore[arg-type]
+    app.runs.start(app.runs.get(RUN), Start(worker="w", host="box", pid=1, **facts))  # type: ignore[arg-type]
     started = app.client.zscore(app.keys.running, RUN)
     app.runs.renew(app.runs.get(RUN), attempt=1, **facts)  # type: ignore[arg-type]
     renewed = app.client.zscore(app.keys.running, RUN)
@@ -694,7 +701,7 @@ def test_a_run_that_may_be_started_once_is_not_started_again_whoever_puts_it_bac
     def start_once(execution: str) -> str:
         run = app.runs.get(RUN)
         facts = {"worker": "w", "host": "box", "pid": 1, "lease_s": 90, "now_s": T + 1, "once": True}
-        return app.runs.start(run, execution=execution, **facts).code  # type: ignore[arg-type]
+        return app.runs.start(run, Start(execution=execution, **facts)).code  # type: ignore[arg-type]
 
     pop(app)
     assert start_once("e") == "started"
@@ -761,7 +768,7 @@ def test_what_a_stock_worker_ended_without_a_word_to_the_ledger_is_settled(
     app: Cronq, queued: Run, sweep: Sweep, status: str, outcome: str | None
 ) -> None:
     facts = {"worker": "stock", "host": "box", "pid": 1, "execution": "e", "lease_s": 3660, "now_s": T + 1}
-    app.runs.start(app.runs.get(RUN), stock=True, **facts)  # type: ignore[arg-type]
+    app.runs.start(app.runs.get(RUN), Start(stock=True, **facts))  # type: ignore[arg-type]
     app.client.hset(f"rq:job:{RUN}", "status", status)
 
     sweep.once(T + 2)
@@ -811,10 +818,12 @@ def test_every_outcome_leaves_only_keys_with_a_life_or_permanent_ones(
         pop(app)
         start(app, run_id)
         app.runs.ask_to_stop(run_id, "ann")
-        app.runs.settle(app.runs.get(run_id), Settlement(outcome, "why", error="E"), by="w", now_s=T + 9, execution="e")
+        app.runs.settle(
+            app.runs.get(run_id), Ending(Settlement(outcome, "why", error="E"), by="w", now_s=T + 9, execution="e")
+        )
     for outcome in ("skipped", "expired", "stopped"):
         run_id = app.enqueue("many")
-        app.runs.settle(app.runs.get(run_id), Settlement(outcome, "why"), by="w", now_s=T + 9, expect="queued")
+        app.runs.settle(app.runs.get(run_id), Ending(Settlement(outcome, "why"), by="w", now_s=T + 9, expect="queued"))
     with app.lock("many"):
         pass
 
@@ -835,7 +844,7 @@ def test_a_run_that_ends_does_not_look_through_its_queue(app: Cronq, queued: Run
     redis.rpush(QUEUE, *(f"other-{number}" for number in range(20_000)))
     redis.config_resetstat()
 
-    app.runs.settle(app.runs.get(RUN), Settlement("succeeded", "ok"), by="w", now_s=T + 2, execution="e")
+    app.runs.settle(app.runs.get(RUN), Ending(Settlement("succeeded", "ok"), by="w", now_s=T + 2, execution="e"))
 
     looked = redis.info("commandstats")["cmdstat_lrem"]
     assert looked["usec"] < 200  # through 20,000 entries takes longer

@@ -12,14 +12,15 @@ from rq.job import Job
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Run, Settlement
+from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Run
+from cronq.worker.active_run import StopRequest
 from cronq.worker.guardian import Guardian
-from cronq.worker.stop_request import StopRequest
 
 
 def begin(app: Cronq, run_id: str) -> Run:
     started = app.runs.start(
-        app.runs.get(run_id), worker="w", host="h", pid=1, execution="e" * 32, lease_s=60, now_s=app.now_s()
+        app.runs.get(run_id), Start(worker="w", host="h", pid=1, execution="e" * 32, lease_s=60, now_s=app.now_s())
     )
     assert started.code == "started"
     return app.runs.get(run_id)
@@ -50,7 +51,7 @@ def test_a_requeued_run_that_cannot_begin_keeps_its_outcome_and_does_not_come_ro
 ) -> None:
     spec = store("a", mark=0)
     run_id = app.enqueue("a")
-    app.runs.settle(begin(app, run_id), Settlement("failed", "so"), by="w", now_s=app.now_s())
+    app.runs.settle(begin(app, run_id), Ending(Settlement("failed", "so"), by="w", now_s=app.now_s()))
     Job.fetch(run_id, connection=redis).requeue()
     redis.lmove("rq:queue:default", "rq:queue:default:intermediate")
     redis.delete("cronq:running")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import pytest
 
 from cronq.jobs.spec import make_spec
-from cronq.runs.run import Run, Settlement
-from cronq.worker.settle import Ending, Settler
+from cronq.runs.attempt import Ending, Settlement
+from cronq.runs.run import Run
+from cronq.worker.active_run import ActiveRun, StopRequest
+from cronq.worker.settle import Settler
 
 RUN = Run(job="nightly", run_id="nightly-m00000001", tick=None, queue="default", trigger="manual", state="running")
 
@@ -21,18 +22,18 @@ class Refusing:
         self.whatever = whatever
         self.taken: list[Settlement] = []
 
-    def settle(self, run: Run, settlement: Settlement, **_: Any) -> bool:
-        if self.whatever or settlement.error is not None:
+    def settle(self, run: Run, ending: Ending) -> bool:
+        if self.whatever or ending.settlement.error is not None:
             raise UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
-        self.taken.append(settlement)
+        self.taken.append(ending.settlement)
         return True
 
 
 def record(ledger: Refusing) -> str:
     settlement = Settlement("failed", "caf\udce9", error="caf\udce9", exit_code=3, return_value=[])
-    ending = Ending(RUN, make_spec("nightly", command=["true"]), settlement, "worker w", "e", 0.0)
+    active = ActiveRun(RUN, make_spec("nightly", command=["true"]), StopRequest(), "w", "e", None)
     settler = Settler(ledger, lambda: 1.0, threading.Event())  # type: ignore[arg-type]
-    return settler.write(ending, lambda: None)
+    return settler.write(active, settlement)
 
 
 def test_an_outcome_whose_words_cannot_be_stored_is_recorded_without_them() -> None:
