@@ -258,8 +258,8 @@ class Sweep:
 
     def _return(self, queue: str, raw_id: bytes, now_s: float) -> bool:
         run_id, name = text(raw_id), queue.removeprefix(rq_keys.rq_queue(""))
-        keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id), self.keys.wake]
-        code = text(self._unpop(keys=keys, args=[raw_id, name, _MOST_UNPOPS]))
+        keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id)]
+        code = text(self._unpop(keys=keys, args=[raw_id, name, _MOST_UNPOPS, self.keys.prefix]))
         if code == "back":
             log.warning("PUT BACK %s: popped by a worker that vanished before it began", run_id)
         elif code == "empty":

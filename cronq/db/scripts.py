@@ -15,16 +15,27 @@ if TYPE_CHECKING:
     from redis.commands.core import Script
 
 
-#: A line that stands for a function which several scripts have in common.
-_PART = re.compile(r"^--@ (\w+)$", re.MULTILINE)
+#: A line that stands for functions which several scripts have in common.
+_PART = re.compile(r"^--@ (\w+)\n", re.MULTILINE)
 
 
 @cache
 def source(name: str) -> str:
-    """The text of `lua/<name>.lua`; a line `--@ part` in it is replaced by `lua/parts/<part>.lua`."""
-    directory = files("cronq") / "lua"
-    text = (directory / f"{name}.lua").read_text()
-    return _PART.sub(lambda found: (directory / "parts" / f"{found[1]}.lua").read_text(), text)
+    """The text of `lua/<name>.lua`; a line `--@ part` in it is replaced by `lua/parts/<part>.lua`.
+
+    A part may ask for others in the same way; each comes once, where it is first asked for.
+    """
+    return _with_parts(name, set())
+
+
+def _with_parts(name: str, there: set[str]) -> str:
+    def part(found: re.Match[str]) -> str:
+        if found[1] in there:
+            return ""
+        there.add(found[1])
+        return _with_parts(f"parts/{found[1]}", there)
+
+    return _PART.sub(part, (files("cronq") / "lua" / f"{name}.lua").read_text())
 
 
 def names() -> list[str]:

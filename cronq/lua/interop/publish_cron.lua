@@ -6,14 +6,12 @@
 -- Returns 1 when it is this beat's turn, 0 when it is another's (then nothing was written)
 --
 -- One step, because a beat whose turn has passed to another meanwhile must not write over what that one wrote.
+--@ types
+
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
-for i, kind in pairs({[2] = 'zset', [3] = 'hash'}) do
-    local found = redis.call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then
-        return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is not a ' .. kind)
-    end
-end
+local wrong = wrong_type({KEYS[2], 'zset', KEYS[3], 'hash'})
+if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 if #ARGV > 5 then
     redis.call('HSET', KEYS[3], unpack(ARGV, 6))

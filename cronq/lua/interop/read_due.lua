@@ -10,12 +10,12 @@
 --   store: "" for rq-scheduler's, else the queue of RQ's   trouble: why that store is not served
 --
 -- One step, because a lock that is read as free has to be ours before anybody else can take it.
+--@ refusal
+
 local item = cjson.decode(ARGV[1])
 local try = redis.pcall
 local troubles, entries = {}, {}
 local refused
-
---@ refusal
 
 -- Takes or keeps a lock that stock schedulers respect; nil when it is ours, else why not.
 local function hold(lock)

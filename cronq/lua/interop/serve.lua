@@ -18,16 +18,15 @@
 --
 -- One step, because an entry that is on its queue and still in the store would run twice, one in neither would be
 -- lost, and a repeating one that leaves the store before its next time is written would be gone for good.
+--@ event
 --@ open_set
+--@ push
+--@ refusal
+--@ types
+
 local batch = cjson.decode(ARGV[1])
 local prefix, now, stamp = batch.prefix, batch.now, batch.stamp
 local call = redis.call
-
-local function wrong(key, kind)
-    local found = call('TYPE', key).ok
-    if found ~= 'none' and found ~= kind then return {'broken', key .. ' is not a ' .. kind} end
-    return nil
-end
 
 -- Life of an RQ job and of what it is tied to, as RQ's `cleanup` gives it. (Yes, two colons: that is RQ's key.)
 local function limit(id, ttl)
@@ -37,14 +36,11 @@ local function limit(id, ttl)
     end
 end
 
-local function push(queue, id, hash, item)
-    local key = 'rq:queue:' .. queue
+local function queue_job(queue, id, hash, item)
     call('HSET', hash, 'status', 'queued', 'enqueued_at', stamp, 'origin', queue)
     call('HSETNX', hash, 'timeout', item.timeout)
     limit(id, item.ttl)
-    call('SADD', 'rq:queues', key)
-    call(item.front and 'LPUSH' or 'RPUSH', key, id)
-    redis.pcall('PUBLISH', prefix .. ':wake', queue)
+    push(prefix, queue, item.front and 'LPUSH' or 'RPUSH', {id})
 end
 
 -- A run of ours: with its ledger row.
@@ -56,16 +52,16 @@ local function serve_run(item, id, store)
         return {'dropped', 'it is ' .. (row[1] or 'unknown')}
     end
     if call('EXISTS', hash) == 0 then return {'bodiless', row[2]} end
-    local active = open_set(prefix, row[2], id)
-    local bad = wrong(hash, 'hash') or wrong(active, 'hash') or wrong(delayed, 'zset') or wrong(prefix .. ':events', 'stream')
-        or wrong('rq:queues', 'set') or wrong('rq:queue:' .. row[3], 'list')
-    if bad then return bad end
+    local active, events = open_set(prefix, row[2], id), prefix .. ':events'
+    local wrong = wrong_type({hash, 'hash', active, 'hash', delayed, 'zset', events, 'stream', 'rq:queues', 'set',
+        'rq:queue:' .. row[3], 'list'})
+    if wrong then return {'broken', wrong} end
     call('ZREM', store, id)
     call('ZREM', delayed, id)
     call('HSET', run, 'state', 'queued', 'queued_at', now)
     call('HSET', active, id, 'queued')
-    call('XADD', prefix .. ':events', 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', row[2], 'run', id)
-    push(row[3], id, hash, item)
+    event(events, batch.events, 'queued', row[2], id)
+    queue_job(row[3], id, hash, item)
     return {'served', row[3]}
 end
 
@@ -107,11 +103,15 @@ end
 
 local function serve_job(item, id, store, meta)
     local hash, queue = 'rq:job:' .. id, item.queue
-    local bad = wrong(hash, 'hash') or wrong('rq:queues', 'set') or wrong('rq:queue:' .. queue, 'list')
-        or wrong('rq:queue:' .. queue .. ':intermediate', 'list') or wrong('rq:wip:' .. queue, 'zset')
-        or wrong('rq:deferred:' .. queue, 'zset') or wrong('rq:job::' .. id .. ':dependencies', 'set')
-    for _, each in ipairs(item.needs or {}) do bad = bad or wrong('rq:job:' .. each .. ':dependents', 'set') end
-    if bad then return bad end
+    local waiting = 'rq:queue:' .. queue
+    local wanted = {hash, 'hash', 'rq:queues', 'set', waiting, 'list', waiting .. ':intermediate', 'list',
+        'rq:wip:' .. queue, 'zset', 'rq:deferred:' .. queue, 'zset', 'rq:job::' .. id .. ':dependencies', 'set'}
+    for _, each in ipairs(item.needs or {}) do
+        wanted[#wanted + 1] = 'rq:job:' .. each .. ':dependents'
+        wanted[#wanted + 1] = 'set'
+    end
+    local wrong = wrong_type(wanted)
+    if wrong then return {'broken', wrong} end
     if call('EXISTS', hash) == 0 then
         call('ZREM', store, id)
         return {'dropped', 'its RQ job was deleted'}
@@ -129,7 +129,7 @@ local function serve_job(item, id, store, meta)
             defer(item, id, hash)
             answer = {'deferred', queue}
         else
-            push(queue, id, hash, item)
+            queue_job(queue, id, hash, item)
             answer = {'served', queue}
         end
     end
@@ -141,8 +141,8 @@ end
 
 local function reject_entry(item, id, store)
     local aside = prefix .. ':aside'
-    local bad = wrong(aside, 'hash')
-    if bad then return bad end
+    local wrong = wrong_type({aside, 'hash'})
+    if wrong then return {'broken', wrong} end
     call('ZREM', store, id)
     if call('HLEN', aside) < batch.most_aside then
         call('HSET', aside, id, cjson.encode({store = item.store, due = item.score, reason = item.reason, at = now}))
@@ -167,8 +167,6 @@ local function serve(item, id, meta)
     call('ZREM', store, id)
     return {'dropped', item.reason}
 end
-
---@ refusal
 
 local answers = {}
 for at = 2, #ARGV, 3 do

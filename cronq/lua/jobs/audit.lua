@@ -10,11 +10,10 @@
 -- Agenda entries of jobs that `jobs` has lost are put back into it here; entries of nobody are removed.
 --
 -- One step, because reading the keys one by one while beats claim would find differences that are none.
-for i, kind in ipairs({'set', 'zset'}) do
-    local found = redis.call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then
-        return cjson.encode({jobs = '0', agenda = '0', seen = {{'', 'wrong_type', '', '', ''}}})
-    end
+--@ types
+
+if wrong_type({KEYS[1], 'set', KEYS[2], 'zset'}) then
+    return cjson.encode({jobs = '0', agenda = '0', seen = {{'', 'wrong_type', '', '', ''}}})
 end
 local function failed(reply) return type(reply) == 'table' and reply.err end
 local listed = redis.call('ZSCAN', KEYS[2], ARGV[3], 'COUNT', ARGV[4])

@@ -6,11 +6,12 @@
 -- Returns done | conflict (it is another version by now) | broken <key> (a wrong type); then nothing was written
 --
 -- One step, because a job that is resumed before its mark has moved would fire the ticks of its pause.
+--@ event
+--@ types
+
 local job = cjson.decode(ARGV[1])
-for i, kind in ipairs({'hash', 'hash', 'zset', 'stream'}) do
-    local found = redis.call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
-end
+local _, wrong = wrong_type({KEYS[1], 'hash', KEYS[2], 'hash', KEYS[3], 'zset', KEYS[4], 'stream'})
+if wrong then return 'broken ' .. wrong end
 local version = redis.call('HGET', KEYS[1], 'version') or ''
 if version == job.version then return 'done' end  -- by this very call: its reply was lost
 if version ~= job.expected then return 'conflict' end
@@ -22,6 +23,5 @@ else
 end
 if job.mark then redis.call('HSET', KEYS[2], 'mark', job.mark) end
 if job.next then redis.call('ZADD', KEYS[3], job.next, job.name) end
-local what = job.pause ~= '' and 'job_paused' or 'job_resumed'
-redis.call('XADD', KEYS[4], 'MAXLEN', '~', job.events, '*', 'type', what, 'job', job.name)
+event(KEYS[4], job.events, job.pause ~= '' and 'job_paused' or 'job_resumed', job.name)
 return 'done'

@@ -14,11 +14,12 @@
 --
 -- One step, because a beat that claims between two of these would leave a ghost in the agenda or a run
 -- of a job that nobody knows.
+--@ event
+--@ types
+
 local call = redis.call
-for i, kind in pairs({[1] = 'set', [5] = 'zset', [6] = 'stream', [11] = 'hash'}) do
-    local found = call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is not a ' .. kind) end
-end
+local wrong = wrong_type({KEYS[1], 'set', KEYS[5], 'zset', KEYS[6], 'stream', KEYS[11], 'hash'})
+if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local record = call('HGET', KEYS[11], ARGV[1])
 if record then return record == ARGV[4] and 'removed' or 'unfinished' end
 if call('EXISTS', KEYS[2]) == 0 and call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return 'none' end
@@ -38,5 +39,5 @@ call('DEL', KEYS[2], KEYS[3], KEYS[4])
 call('SREM', KEYS[1], ARGV[1])
 call('ZREM', KEYS[5], ARGV[1])
 for i = 7, 10 do call('EXPIRE', KEYS[i], ARGV[2]) end
-call('XADD', KEYS[6], 'MAXLEN', '~', ARGV[3], '*', 'type', 'job_removed', 'job', ARGV[1])
+event(KEYS[6], ARGV[3], 'job_removed', ARGV[1])
 return 'removed'

@@ -16,12 +16,13 @@
 --
 -- One step, because a spec without its mark would fire ticks from before it was saved, and an agenda entry
 -- without its spec is a ghost.
+--@ event
+--@ types
+
 local job = cjson.decode(ARGV[1])
-local kinds = {'set', 'hash', 'hash', 'hash', 'zset', 'stream'}
-for i, kind in ipairs(kinds) do
-    local found = redis.call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
-end
+local _, wrong = wrong_type({KEYS[1], 'set', KEYS[2], 'hash', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'zset',
+    KEYS[6], 'stream'})
+if wrong then return 'broken ' .. wrong end
 local held = redis.call('HMGET', KEYS[2], 'version', 'spec', 'layout')
 if (tonumber(held[3] or '') or 1) > job.knows then return 'newer' end
 if held[1] == job.version then return job.expected == '' and 'created' or 'changed' end  -- this call; its reply was lost
@@ -47,6 +48,5 @@ if job.mark then
         redis.call('ZREM', KEYS[5], job.name)
     end
 end
-local what = held[1] and 'changed' or 'created'
-redis.call('XADD', KEYS[6], 'MAXLEN', '~', job.events, '*', 'type', 'job_' .. what, 'job', job.name)
-return what
+event(KEYS[6], job.events, held[1] and 'job_changed' or 'job_created', job.name)
+return held[1] and 'changed' or 'created'

@@ -1,4 +1,4 @@
--- Part of claim, serve_delayed and read_delayed. What Redis says when it refuses all writes just now (no memory, no
+-- Part of claim and of interop's serve and read_due. What Redis says when it refuses all writes just now (no memory, no
 -- disk, a replica), nil for any other error.
 -- It does so from the first write of a script or not at all, so nothing is half done.
 local function refusal(message)

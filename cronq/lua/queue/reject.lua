@@ -9,15 +9,14 @@
 --         | left (it was not in the intermediate list any more: somebody else has it, and nothing was written)
 --
 -- One step, because an id that is no longer popped and not yet noted would vanish without a word.
+--@ event
 --@ keep_result
+--@ types
+
 local item, id = cjson.decode(ARGV[1]), ARGV[2]
 local call = redis.call
 local hash, registry = 'rq:job:' .. id, 'rq:failed:' .. item.queue
 local popped, refused = 'rq:queue:' .. item.queue .. ':intermediate', item.prefix .. ':refused'
-local function fits(key, kind)
-    local found = call('TYPE', key).ok
-    return found == 'none' or found == kind
-end
 if not fits(popped, 'list') or call('LREM', popped, 0, id) == 0 then return 'left' end
 -- RQ's words for jobs of which an id in a queue is a stray one.
 local not_queued = {started = 1, finished = 1, failed = 1, stopped = 1, canceled = 1}
@@ -35,6 +34,6 @@ if item.note and fits(refused, 'stream') then
 end
 local events = item.prefix .. ':events'
 if item.note and fits(events, 'stream') then
-    call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'refused', 'job', '', 'run', id)
+    event(events, item.events, 'refused', '', id)
 end
 return is_open and 'failed' or 'gone'

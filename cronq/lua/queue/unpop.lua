@@ -1,7 +1,7 @@
 -- Returns an id that a worker popped and never started to the head of its queue.
 --
--- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}   3 run:{id}   4 rq:job:{id}   5 wake (channel)
--- ARGV  1 run id   2 name of the queue   3 how often an RQ job that is not ours may be put back
+-- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}   3 run:{id}   4 rq:job:{id}
+-- ARGV  1 run id   2 name of the queue   3 how often an RQ job that is not ours may be put back   4 prefix
 -- Returns back   it is queued again: a run to be executed (also a settled one that a person has queued again with RQ's
 --                tools, and one whose RQ job is gone: the next worker settles it), or a queued RQ job that is not ours
 --         stray  of a run that is at work, waits or is settled: it is nowhere now
@@ -11,6 +11,8 @@
 --         left   nothing was written: it was not there any more, or is not ours to judge
 --
 -- One step, because two beats may see the same id: only the one that removes it may push it.
+--@ wake
+
 local call = redis.call
 local state = redis.pcall('HGET', KEYS[3], 'state')  -- an error, as a table, when it is of a wrong type
 local status = redis.pcall('HGET', KEYS[4], 'status')
@@ -18,7 +20,7 @@ local is_damaged = type(status) == 'table'
 local function back()
     if call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 'left' end
     call('LPUSH', KEYS[2], ARGV[1])
-    call('PUBLISH', KEYS[5], ARGV[2])
+    wake(ARGV[4], ARGV[2])
     return 'back'
 end
 if type(state) == 'table' or is_damaged then return back() end  -- the next worker says what is wrong with it

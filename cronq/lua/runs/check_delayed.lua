@@ -6,9 +6,11 @@
 --
 -- One step, because a run that is served between two looks would seem to be gone.
 --@ open_set
+--@ types
+
 local call = redis.call
-local found = call('TYPE', KEYS[1]).ok
-if found ~= 'none' and found ~= 'zset' then return redis.error_reply('WRONGTYPE ' .. KEYS[1] .. ' is not a zset') end
+local wrong = wrong_type({KEYS[1], 'zset'})
+if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local gone = {}
 for i = 2, #ARGV do
     local id = ARGV[i]
@@ -22,8 +24,7 @@ for i = 2, #ARGV do
     else
         local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
         local active = open_set(ARGV[1], row[2], id)
-        local kind = call('TYPE', active).ok
-        if status == 'queued' and (kind == 'hash' or kind == 'none') then  -- a stock rqscheduler was faster
+        if status == 'queued' and fits(active, 'hash') then  -- a stock rqscheduler was faster
             call('HSET', run, 'state', 'queued')
             call('HSET', active, id, 'queued')
             call('ZREM', KEYS[1], id)

@@ -25,6 +25,12 @@
 -- a command fails half-way, so each key is read before the first write of an item, by a command that fails on
 -- a wrong type: one look for type and value. The dedup key alone is set first and taken back when the item
 -- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
+--@ event
+--@ push
+--@ refusal
+--@ trim
+--@ types
+
 local batch = cjson.decode(ARGV[1])
 local prefix, token, now, stamp, by = batch.prefix, batch.token, batch.now, batch.stamp, batch.by
 local agenda, events, queues = KEYS[1], KEYS[2], KEYS[3]
@@ -47,13 +53,10 @@ end
 
 local function shared_wrong(key, kind)
     if shared[key] == nil then
-        local found = call('TYPE', key).ok
-        shared[key] = (found == 'none' or found == kind) or wrong(key, kind)
+        shared[key] = fits(key, kind) or wrong(key, kind)
     end
     return shared[key] ~= true and shared[key] or nil
 end
-
---@ trim
 
 -- The open run of an earlier tick that stands in the way of a new one. Entries that the ledger does not know as open are
 -- dropped: a stray field here would otherwise silence the job for ever. Runs without a tick, which the release before
@@ -101,7 +104,7 @@ local function settle_at_once(run, id, name, tick, kind, outcome, reason)
     if kind[5] ~= 'schedule' then call('HSET', run, 'trigger', kind[5]) end
     if kind[1] ~= 'default' then call('HSET', run, 'queue', kind[1]) end
     call('EXPIRE', run, batch.row_ttl)
-    call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', outcome, 'job', name, 'run', id)
+    event(events, batch.events, outcome, name, id)
 end
 
 local function index_row(index, rows, id, tick, kind, active)
@@ -189,7 +192,7 @@ local function claim(item, when, kind, dedup, holder)
         'queued_at', now, 'decided_by', by)
     if reason then call('HSET', run, 'reason', reason) end
     index_row(index, rows, id, tick, kind, active)
-    call('XADD', events, 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', name, 'run', id)
+    event(events, batch.events, 'queued', name, id)
     call('COPY', template, hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
     call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when[3])
     call('HSET', active, id, 'queued')
@@ -216,8 +219,6 @@ local function claim_once(item)
     return answer
 end
 
---@ refusal
-
 local answers, unusual = {}, 0
 local damaged = {}  -- jobs with a broken tick: a later one would move the mark past it, and it would go unrecorded
 local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
@@ -231,13 +232,7 @@ for i, item in ipairs(batch.items) do
     if answers[i] ~= queued then unusual = unusual + 1 end
     if answers[i][1] == 'broken' then damaged[item[1]] = {'held', ''} end
 end
-for queue, ids in pairs(pushed) do
-    call('SADD', queues, 'rq:queue:' .. queue)
-    for first = 1, #ids, 1000 do
-        call('RPUSH', 'rq:queue:' .. queue, unpack(ids, first, math.min(first + 999, #ids)))
-    end
-    call('PUBLISH', prefix .. ':wake', queue)
-end
+for queue, ids in pairs(pushed) do push(prefix, queue, 'RPUSH', ids) end
 local entries = {}
 for name, next in pairs(dated) do
     entries[#entries + 1] = next

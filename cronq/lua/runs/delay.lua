@@ -10,13 +10,15 @@
 --
 -- One step, because a run that is in the ledger and not in the store would wait for ever, and one that is only
 -- in the store would run unrecorded.
---@ why_not
+--@ event
 --@ trim
+--@ why_not
 
 local item = cjson.decode(ARGV[1])
 local call = redis.call
-local kinds = {'hash', 'zset', 'hash', 'hash', 'zset', 'zset', 'stream'}
-local answer = why_not(kinds, item.prefix .. ':job:' .. item.name, item.token)
+local wanted = {KEYS[1], 'hash', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'zset', KEYS[6], 'zset',
+    KEYS[7], 'stream'}
+local answer = why_not(wanted, item.prefix .. ':job:' .. item.name, item.token)
 if answer then return answer end
 call('HSET', KEYS[1], 'job', item.name, 'state', 'waiting', 'trigger', item.trigger, 'queue', item.queue,
     'decided_by', item.by, 'token', item.token, 'reason', item.reason)
@@ -27,6 +29,6 @@ call('DEL', KEYS[4])
 call('HSET', KEYS[4], unpack(ARGV, 2))
 call('ZADD', KEYS[6], item.due, item.run)
 call('ZADD', KEYS[5], item.due, item.run)
-call('XADD', KEYS[7], 'MAXLEN', '~', item.events, '*', 'type', 'delayed', 'job', item.name, 'run', item.run)
+event(KEYS[7], item.events, 'delayed', item.name, item.run)
 trim(item.prefix .. ':run:', KEYS[2], KEYS[3], item.keep)
 return 'won'

@@ -8,13 +8,16 @@
 --       | gone (no such job) | broken <key> (a wrong type; nothing was written)
 --
 -- One step, for the same reasons as runs/claim.lua; there is no mark and no dedup key, the ledger row is the guard.
---@ why_not
+--@ event
+--@ push
 --@ trim
+--@ why_not
 
 local item = cjson.decode(ARGV[1])
 local call = redis.call
-local kinds = {'hash', 'zset', 'hash', 'hash', 'list', 'set', 'stream'}
-local answer = why_not(kinds, item.prefix .. ':job:' .. item.name, item.token)
+local wanted = {KEYS[1], 'hash', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'list', KEYS[6], 'set',
+    KEYS[7], 'stream'}
+local answer = why_not(wanted, item.prefix .. ':job:' .. item.name, item.token)
 if answer then return answer end
 call('HSET', KEYS[1], 'job', item.name, 'state', 'queued', 'trigger', item.trigger, 'queue', item.queue,
     'queued_at', item.now, 'decided_by', item.by, 'token', item.token)
@@ -24,9 +27,7 @@ call('ZADD', KEYS[2], item.now, item.run)
 call('HSET', KEYS[3], item.run, 'queued')
 call('DEL', KEYS[4])
 call('HSET', KEYS[4], unpack(ARGV, 2))
-call('SADD', KEYS[6], KEYS[5])
-call('RPUSH', KEYS[5], item.run)
-call('PUBLISH', item.prefix .. ':wake', item.queue)
-call('XADD', KEYS[7], 'MAXLEN', '~', item.events, '*', 'type', 'queued', 'job', item.name, 'run', item.run)
+push(item.prefix, item.queue, 'RPUSH', {item.run})
+event(KEYS[7], item.events, 'queued', item.name, item.run)
 trim(item.prefix .. ':run:', KEYS[2], KEYS[3], item.keep)
 return 'won'

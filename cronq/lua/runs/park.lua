@@ -8,19 +8,17 @@
 -- One step, because a run between the waiting set and its queue would be in neither after a crash.
 --@ keep_attempt
 --@ open_set
+--@ push
+--@ types
+
 local call = redis.call
 local function row(id) return ARGV[1] .. ':run:' .. id end
 local function active(job, id) return open_set(ARGV[1], job, id) end
-local function is(key, kind)
-    local found = call('TYPE', key).ok
-    return found == 'none' or found == kind
-end
 if ARGV[2] ~= '' then
     local known = call('HMGET', row(ARGV[2]), 'state', 'job', 'attempt')
     local popped = 'rq:queue:' .. ARGV[4] .. ':intermediate'
-    for key, kind in pairs({[KEYS[1]] = 'zset', [KEYS[2]] = 'set', [active(known[2], ARGV[2])] = 'hash', [popped] = 'list'}) do
-        if not is(key, kind) then return redis.error_reply('WRONGTYPE ' .. key .. ' is not a ' .. kind) end
-    end
+    local wrong = wrong_type({KEYS[1], 'zset', KEYS[2], 'set', active(known[2], ARGV[2]), 'hash', popped, 'list'})
+    if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
     call('LREM', popped, 0, ARGV[2])
     if known[1] == 'done' and redis.pcall('HGET', 'rq:job:' .. ARGV[2], 'status') == 'queued' then
         -- Put back by a person: the next attempt begins here, with its waiting.
@@ -42,14 +40,12 @@ for _, next in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     local queue = 'rq:queue:' .. (known[2] or 'default')
     if known[1] ~= 'waiting' then
         call('ZREM', KEYS[1], next)
-    elseif is(queue, 'list') and is('rq:queues', 'set') and is(active(known[3], next), 'hash') then
+    elseif not wrong_type({queue, 'list', 'rq:queues', 'set', active(known[3], next), 'hash'}) then
         call('ZREM', KEYS[1], next)
         call('HSET', row(next), 'state', 'queued')
         call('HDEL', row(next), 'reason', 'lock')
         call('HSET', active(known[3], next), next, 'queued')
-        call('SADD', 'rq:queues', queue)
-        call('RPUSH', queue, next)
-        call('PUBLISH', ARGV[1] .. ':wake', known[2] or 'default')
+        push(ARGV[1], known[2] or 'default', 'RPUSH', {next})
         return 1
     end
 end

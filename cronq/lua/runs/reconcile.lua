@@ -11,14 +11,14 @@
 --
 -- One step, because a run is taken, started or set aside between any two commands: only one that is queued in
 -- the ledger and in no list at one and the same moment may be pushed, or it would be in two places.
+--@ event
 --@ open_set
+--@ push
+--@ types
+
 local batch = cjson.decode(ARGV[1])
 local call, prefix = redis.call, batch.prefix
 local over = {failed = true, finished = true, stopped = true}
-local function is(key, kind)
-    local found = call('TYPE', key).ok
-    return found == 'none' or found == kind
-end
 
 -- Whether a stock RQ worker is at it: it says so to RQ first, and to the ledger when it has imported the job.
 local function is_worked_on(id, queue)
@@ -31,8 +31,8 @@ end
 local function repush(id, row, job, queue, hash)
     local waiting = 'rq:queue:' .. queue
     local popped, active = waiting .. ':intermediate', open_set(prefix, job, id)
-    if not (is(waiting, 'list') and is(popped, 'list') and is(active, 'hash') and is(KEYS[1], 'stream')
-            and is(KEYS[2], 'set') and is('rq:wip:' .. queue, 'zset')) then
+    if wrong_type({waiting, 'list', popped, 'list', active, 'hash', KEYS[1], 'stream', KEYS[2], 'set',
+            'rq:wip:' .. queue, 'zset'}) then
         return 'on_its_way'  -- whoever meets that key says what is wrong with it
     end
     if call('LPOS', waiting, id) or call('LPOS', popped, id) or is_worked_on(id, queue) then return 'on_its_way' end
@@ -42,16 +42,14 @@ local function repush(id, row, job, queue, hash)
     call('HSET', row, 'put_back', attempt)
     call('HSET', active, id, 'queued')
     call('HSET', hash, 'status', 'queued')
-    call('SADD', KEYS[2], waiting)
-    call('LPUSH', waiting, id)
-    call('PUBLISH', prefix .. ':wake', queue)
-    call('XADD', KEYS[1], 'MAXLEN', '~', batch.events, '*', 'type', 'queued', 'job', job, 'run', id)
+    push(prefix, queue, 'LPUSH', {id})
+    event(KEYS[1], batch.events, 'queued', job, id)
     return 'repushed'
 end
 
 local function compare(id, is_missing)
     local row, hash = prefix .. ':run:' .. id, 'rq:job:' .. id
-    if not is(row, 'hash') then return {'moved_on', '', ''} end
+    if not fits(row, 'hash') then return {'moved_on', '', ''} end
     local known = call('HMGET', row, 'state', 'job', 'queue')
     local queue = known[3] or 'default'
     if known[1] == 'done' and known[2] then  -- settled by the release before, which knows one of the two sets
@@ -59,7 +57,7 @@ local function compare(id, is_missing)
     end
     if known[1] ~= 'queued' or not known[2] then return {'moved_on', '', ''} end
     if call('EXISTS', hash) == 0 then return {'deleted', queue, ''} end
-    if not is(hash, 'hash') then return {'on_its_way', queue, ''} end
+    if not fits(hash, 'hash') then return {'on_its_way', queue, ''} end
     local status = call('HGET', hash, 'status') or ''
     if status == 'canceled' then return {'canceled', queue, status} end
     if over[status] then return {'ended', queue, status} end

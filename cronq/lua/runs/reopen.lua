@@ -8,13 +8,12 @@
 -- wrong type are left to those who meet them when the run starts.
 --
 -- One step, because a run that is popped and started between two commands would be opened a second time.
+--@ event
 --@ keep_attempt
 --@ open_set
+--@ types
+
 local call, prefix = redis.call, ARGV[1]
-local function is(key, kind)
-    local found = call('TYPE', key).ok
-    return found == 'none' or found == kind
-end
 
 -- Whether a job asks for at_most_once.
 local function is_once(job)
@@ -25,20 +24,18 @@ end
 
 local function open(id)
     local run = prefix .. ':run:' .. id
-    if not is(run, 'hash') then return false end
+    if not fits(run, 'hash') then return false end
     local row = call('HMGET', run, 'state', 'job', 'attempt', 'started_at')
     if row[1] ~= 'done' or not row[2] or redis.pcall('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return false end
     local active = open_set(prefix, row[2], id)
-    if not is(active, 'hash') or (row[4] and is_once(row[2])) then return false end
+    if not fits(active, 'hash') or (row[4] and is_once(row[2])) then return false end
     local attempt = tonumber(row[3] or '') or 1
     keep_attempt(run, attempt)
     call('HSET', run, 'state', 'queued', 'attempt', attempt + 1, 'queued_at', ARGV[2],
         'reason', "requeued with RQ's tools", 'decided_by', 'rq')
     call('HDEL', run, 'started_at', 'host', 'pid', 'worker', 'execution')
     call('HSET', active, id, 'queued')
-    if is(KEYS[1], 'stream') then
-        call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[3], '*', 'type', 'queued', 'job', row[2], 'run', id)
-    end
+    if fits(KEYS[1], 'stream') then event(KEYS[1], ARGV[3], 'queued', row[2], id) end
     return true
 end
 

@@ -11,16 +11,17 @@
 --
 -- One step, because a run is woken, parked and settled between any two commands: one that is put into a list after it
 -- was woken would be woken twice.
+--@ types
+
 local call, prefix = redis.call, ARGV[1]
 local broken = {}
-local function is(key, kind)
-    local found = call('TYPE', key).ok
-    if found == 'none' or found == kind then return true end
+local function can_write(key, kind)
+    if fits(key, kind) then return true end
     broken[#broken + 1] = {key, kind}
     return false
 end
-local can_list = is(KEYS[1], 'set')
-local can_delay = is(KEYS[2], 'zset') and is(KEYS[3], 'zset')
+local can_list = can_write(KEYS[1], 'set')
+local can_delay = can_write(KEYS[2], 'zset') and can_write(KEYS[3], 'zset')
 
 -- The lock that runs of a job need now. That it may have been another when the run was parked does no harm: once woken
 -- it takes the one that its job names.
@@ -33,7 +34,7 @@ end
 local function list(id, job)
     local lock = lock_of(job)
     local waiting = prefix .. ':job:' .. lock .. ':waiting'
-    if not can_list or not is(waiting, 'zset') then return nil end
+    if not can_list or not can_write(waiting, 'zset') then return nil end
     local is_new = call('ZADD', waiting, 'NX', ARGV[2], id)
     return call('SADD', KEYS[1], lock) + is_new > 0 and 'lock ' .. lock or nil
 end

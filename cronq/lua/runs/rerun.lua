@@ -12,8 +12,12 @@
 --       | unable <why> it cannot be queued (its RQ job is gone, a key has a wrong type): nothing was written
 --
 -- One step, because a run that is both running and queued would be run twice, and one that is neither is lost.
+--@ event
 --@ keep_attempt
 --@ open_set
+--@ push
+--@ types
+
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
@@ -22,12 +26,9 @@ local running = item.prefix .. ':running'
 local events = item.prefix .. ':events'
 local stop = item.prefix .. ':stop:' .. item.run
 local hash, wip, queue = 'rq:job:' .. item.run, 'rq:wip:' .. item.queue, 'rq:queue:' .. item.queue
-for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [hash] = 'hash', [queue] = 'list',
-        [events] = 'stream', [wip] = 'zset', ['rq:queues'] = 'set', [queue .. ':intermediate'] = 'list',
-        [stop] = 'string'}) do
-    local found = call('TYPE', key).ok
-    if found ~= 'none' and found ~= kind then return 'unable ' .. key .. ' is not a ' .. kind end
-end
+local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', queue, 'list', events, 'stream',
+    wip, 'zset', 'rq:queues', 'set', queue .. ':intermediate', 'list', stop, 'string'})
+if wrong then return 'unable ' .. wrong end
 local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back', 'execution')
 if item.execution and row[4] == item.execution then return 'again' end
 local attempt = tonumber(row[2] or '') or 1
@@ -60,8 +61,6 @@ end
 call('DEL', 'rq:executions:' .. item.run)
 call('HSET', hash, 'status', 'queued', 'enqueued_at', item.stamp, 'started_at', '', 'worker_name', '')
 call('LREM', queue .. ':intermediate', 0, item.run)
-call('SADD', 'rq:queues', queue)
-call('LPUSH', queue, item.run)
-call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'rerun', 'job', item.job, 'run', item.run)
-call('PUBLISH', item.prefix .. ':wake', item.queue)
+push(item.prefix, item.queue, 'LPUSH', {item.run})
+event(events, item.events, 'rerun', item.job, item.run)
 return 'queued'

@@ -5,11 +5,10 @@
 -- Returns moved | gone (it is not there: served, stopped or never made) | broken <key> (nothing was written)
 --
 -- One step, because an entry that is served in between must not come back.
-local kinds = {'zset', 'zset', 'hash', 'zset'}
-for i, kind in ipairs(kinds) do
-    local found = redis.call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return 'broken ' .. KEYS[i] end
-end
+--@ types
+
+local _, wrong = wrong_type({KEYS[1], 'zset', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'zset'})
+if wrong then return 'broken ' .. wrong end
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then return 'gone' end
 if redis.call('HGET', KEYS[3], 'state') == 'waiting' then
     redis.call('HSET', KEYS[3], 'reason', ARGV[3])

@@ -18,9 +18,11 @@
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
 -- from the active set without writing its outcome would lose it, the other way round would silence the job.
 -- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever.
+--@ event
 --@ keep_result
 --@ lean_row
 --@ trim
+
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
@@ -32,6 +34,13 @@ local function try(...)
     if type(reply) ~= 'table' or not reply.err then return reply end
     if not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err, 0) end
     return nil
+end
+-- The same for a function of several commands.
+local function try_all(does, ...)
+    local fine, why = pcall(does, ...)
+    if not fine and not string.find(tostring(type(why) == 'table' and why.err or why), 'WRONGTYPE', 1, true) then
+        error(why, 0)
+    end
 end
 -- RQ writes these for every job and reads a job without them alike: what is empty, and when one that has ended was last
 -- heard of. They are a fifth of what it keeps.
@@ -162,14 +171,11 @@ if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) =
     end
 end
 
-try('XADD', item.prefix .. ':events', 'MAXLEN', '~', item.events, '*', 'type', item.outcome, 'job', item.job,
-    'run', item.run)
+try_all(event, item.prefix .. ':events', item.events, item.outcome, item.job, item.run)
 -- Many that were made at once end when no other is made any more.
 local index, open = job .. (row.tick and ':runs' or ':manual'), job .. (row.tick and ':active' or ':given')
 local keep = tonumber(try('HGET', job, 'keep') or '')
-local fine, why = true, nil
-if keep then fine, why = pcall(trim, item.prefix .. ':run:', index, open, keep, item.run) end
-if not fine and not string.find(tostring(type(why) == 'table' and why.err or why), 'WRONGTYPE', 1, true) then error(why, 0) end
+if keep then try_all(trim, item.prefix .. ':run:', index, open, keep, item.run) end
 if item.stock then return 'settled' end
 settle_in_rq(was == 'queued')
 return settled()

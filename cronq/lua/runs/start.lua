@@ -20,8 +20,11 @@
 --
 -- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
 -- twice after a crash, in neither it would be lost.
+--@ event
 --@ keep_attempt
 --@ open_set
+--@ types
+
 local item = cjson.decode(ARGV[1])
 local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
@@ -31,11 +34,9 @@ local hash = 'rq:job:' .. item.run
 local popped = 'rq:queue:' .. item.queue .. ':intermediate'
 local events = item.prefix .. ':events'
 local wip = 'rq:wip:' .. item.queue
-for key, kind in pairs({[run] = 'hash', [active] = 'hash', [running] = 'zset', [hash] = 'hash',
-        [popped] = 'list', [events] = 'stream', [wip] = 'zset'}) do
-    local found = call('TYPE', key).ok
-    if found ~= 'none' and found ~= kind then return cjson.encode({'broken', key .. ' is not a ' .. kind}) end
-end
+local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', popped, 'list', events, 'stream',
+    wip, 'zset'})
+if wrong then return cjson.encode({'broken', wrong}) end
 local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution', 'started_at', 'facts')
 local status = call('HGET', hash, 'status')
 if row[3] ~= item.job then
@@ -72,7 +73,7 @@ if not seen then  -- by the server's own clock: see runs/heartbeat.lua
     seen = time[1] .. '.' .. string.format('%06d', time[2])
 end
 call('ZADD', running, seen, item.run)
-call('XADD', events, 'MAXLEN', '~', item.events, '*', 'type', 'started', 'job', item.job, 'run', item.run)
+event(events, item.events, 'started', item.job, item.run)
 if item.stock then return cjson.encode({'started', attempt}) end
 call('LREM', popped, 1, item.run)
 call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,

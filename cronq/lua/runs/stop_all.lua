@@ -12,12 +12,13 @@
 -- everybody waiting for minutes. Whoever pops an id without an RQ job drops it, RQ's own workers and tools do too.
 --
 -- One step, because a run that a worker starts between two looks must not be stopped as one that waits.
+--@ event
+--@ types
+
 local item = cjson.decode(ARGV[1])
 local call, prefix, job = redis.call, item.prefix, item.prefix .. ':job:' .. item.job
-for i, kind in ipairs({'hash', 'stream'}) do
-    local found = call('TYPE', KEYS[i]).ok
-    if found ~= 'none' and found ~= kind then return redis.error_reply('WRONGTYPE ' .. KEYS[i] .. ' is not a ' .. kind) end
-end
+local wrong = wrong_type({KEYS[1], 'hash', KEYS[2], 'stream'})
+if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 
 local stopped, others = {}, {}  -- ids
 local entries, bodies, held = {}, {}, {}  -- to be removed at the end, all at once
@@ -32,7 +33,7 @@ local function stop(id)
     call('HSET', run, 'state', 'done', 'outcome', 'stopped', 'reason', item.reason, 'decided_by', item.by,
         'ended_at', item.now)
     call('EXPIRE', run, item.row_ttl)
-    call('XADD', KEYS[2], 'MAXLEN', '~', item.events, '*', 'type', 'stopped', 'job', item.job, 'run', id)
+    event(KEYS[2], item.events, 'stopped', item.job, id)
     bodies[#bodies + 1] = hash
     if row[1] == 'waiting' then held[#held + 1] = id end
     if row[2] then redis.pcall('ZREM', prefix .. ':job:' .. row[2] .. ':waiting', id) end
