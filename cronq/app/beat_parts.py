@@ -7,9 +7,11 @@ import os
 from cronq.app.parts import Parts
 from cronq.beat.beat import Beat
 from cronq.beat.chores import Chore
+from cronq.beat.claiming import Claiming
 from cronq.beat.reconcile import Reconcile
 from cronq.beat.repair import Audit, Repair
 from cronq.beat.restore import Restore
+from cronq.beat.status import BeatStatus
 from cronq.beat.sweep import Sweep, sweep_every_s
 from cronq.beat.waiting import WaitingWalk
 from cronq.clock import boot_s
@@ -31,40 +33,41 @@ def make_beat(parts: Parts) -> Beat:
     beat_id = f"{parts.config.host}.{os.getpid()}"
     by, lost_after_s = f"beat {beat_id}", parts.config.lost_after
     definitions = parts.definitions(by)
+    repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
+    status = BeatStatus(parts.clock)
+    heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, status.facts)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, lost_after_s=lost_after_s)
     reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=0.8 * lost_after_s)
-    repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
-    beat = Beat(
-        parts.jobs,
-        parts.claimer(by),
-        repair,
-        parts.clock,
-        client=parts.client,
-        renew_epoch=lambda: Restore(definitions, repair).renew_epoch(parts.now_s()),
-        batch=parts.config.batch,
-    )
-    audit = Audit(parts.quarantine, repair)
-    heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, beat.facts)
+    serving = None
     if parts.config.serve_rq_scheduler:
-        beat.serving = Chore("held back", RENEW_EVERY_S, parts.serving(by).once)
-    beat.audit = Chore("audit", _AUDIT_S, audit.once)
-    beat.chores = [
-        *([beat.serving] if beat.serving is not None else []),
+        serving = Chore("held back", RENEW_EVERY_S, parts.serving(by).once)
+    audit = Chore("audit", _AUDIT_S, Audit(parts.quarantine, repair).once)
+    chores = [
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
-        Chore("sweep", sweep_every_s(parts.config.lost_after), lambda _: sweep.once(), sweep.outage),
+        Chore("sweep", sweep_every_s(lost_after_s), lambda _: sweep.once(), sweep.outage),
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),
         Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine).once),
         Chore("growth", NOTE_EVERY_S, parts.growth.note),
-        beat.audit,
+        audit,
     ]
     if parts.config.publish_rq_cron:
         # Not at once: a beat that has just been started has ticks to serve first.
         first = boot_s() + PUBLISH_EVERY_S / 3
-        beat.chores.append(Chore("rq-cron", PUBLISH_EVERY_S, make_rq_cron(parts, beat_id).once, due_boot=first))
-    beat.leave = heart.leave
-    return beat
+        chores.append(Chore("rq-cron", PUBLISH_EVERY_S, make_rq_cron(parts, beat_id).once, due_boot=first))
+    return Beat(
+        parts.jobs,
+        Claiming(parts.jobs, parts.claimer(by), repair, status, batch=parts.config.batch),
+        repair,
+        status,
+        client=parts.client,
+        renew_epoch=lambda: Restore(definitions, repair).renew_epoch(parts.now_s()),
+        chores=[serving, *chores] if serving is not None else chores,
+        serving=serving,
+        audit=audit,
+        leave=heart.leave,
+    )
 
 
 def make_rq_cron(parts: Parts, beat_id: str) -> RqCron:

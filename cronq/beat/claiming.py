@@ -1,75 +1,147 @@
-"""Sends the claims of a pass, batch after batch, from a thread of its own: the next batch is decided meanwhile."""
+"""Claims all due ticks of a pass: what is due is decided, sent in batches, and each answer is heeded here.
+
+The next batch is decided while Redis works on the last one, so two may be under way. `Sending` keeps their order.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import logging
+import secrets
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass
 
-from redis.exceptions import RedisError
-
-from cronq.db.faults import is_general
+from cronq.beat.broken_jobs import BrokenJobs
+from cronq.beat.deciding import Deciding, earliest
+from cronq.beat.repair import Repair
+from cronq.beat.sending import Sending, SentBatch
+from cronq.beat.status import BeatStatus
+from cronq.jobs.store import JobStore
+from cronq.jobs.stored import DueReading
 from cronq.runs.claim import QUEUED, Answer, Claimer, TickClaim
-from cronq.safetext import storable
+from cronq.timetext import iso
 
-_MOST_REASON = 500
+log = logging.getLogger("cronq.beat")
+
+#: Of batches up to this size each queued tick is logged in a line of its own.
+_MOST_LINES = 20
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """What became of the due jobs of one reading."""
+
+    codes: Mapping[str, int]  #: how many ticks were answered how, by the codes of `lua/runs/claim.lua`
+    next_due_s: float | None  #: the earliest tick that follows; 0.0: more is due at once; None: no job has a next
+    newer: int  #: due jobs that a newer cronq stored: they are left to its beats
 
 
 class Claiming:
-    """One batch at a time is on its way, in the order of `send`."""
+    """Decides and claims what is due. Ticks that are won are counted in *status*."""
 
-    def __init__(self, claimer: Claimer) -> None:
+    def __init__(
+        self, jobs: JobStore, claimer: Claimer, repair: Repair, status: BeatStatus, *, batch: int = 250
+    ) -> None:
+        self.jobs = jobs
         self.claimer = claimer
+        self.status = status
+        self.batch = batch  #: most ticks that one script call claims
+        self._broken = BrokenJobs(jobs, repair)
+        self._deciding = Deciding(jobs, self._broken)
+        self._id = secrets.token_hex(4)
+        self._passes = 0
+        self._unconfirmed: deque[SentBatch] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cronq-claim")
 
-    def send(
-        self,
-        last: Future[list[Answer]] | None,
-        damaged: set[str],
-        claims: Sequence[TickClaim],
-        token: str,
-        now_s: float,
-    ) -> Future[list[Answer]]:
-        """Send *claims* once *last* was answered: a later tick would leave those that did not arrive unrecorded.
+    def claim(self, reading: DueReading) -> Claimed:
+        """Claim the due ticks of *reading*.
 
-        *damaged* are the jobs with a broken tick in an earlier part of this pass: their later ticks are held, as
-        `lua/runs/claim.lua` holds those within one batch. It belongs to this object's thread until the pass is over.
+        Raises RedisError or OSError when Redis is away or refuses all; `confirm` finds out later what was claimed.
         """
-        return self._thread.submit(self._send_after, last, damaged, claims, token, now_s)
+        self._passes += 1
+        sending = Sending(self.claimer, self._thread, f"{self._id}-{self._passes}", reading.now_s)
+        codes: Counter[str] = Counter()
+        next_due_s: float | None = None
+        newer = 0
+        try:
+            for batch in self._deciding.batches(reading, self.batch):
+                next_due_s, newer = earliest(next_due_s, batch.next_due_s), newer + batch.newer
+                if batch.claims:
+                    sending.send(batch.claims)
+                if len(sending.unanswered) > 1:
+                    codes.update(self._heed(*sending.receive(), reading.now_s))
+            while sending.unanswered:
+                codes.update(self._heed(*sending.receive(), reading.now_s))
+        except Exception:
+            self._unconfirmed += sending.unanswered
+            raise
+        return Claimed(codes, next_due_s, newer)
+
+    def confirm(self) -> int:
+        """Find out what became of batches whose answers were lost with the connection: how many ticks were won."""
+        won = 0
+        while self._unconfirmed:
+            batch = self._unconfirmed[0]
+            wait([batch.answers])  # it may have been the second on its way, and still be
+            holders = self.jobs.dedup_holders([(claim.spec.name, claim.decision.tick) for claim in batch.claims])
+            self._unconfirmed.popleft()
+            for claim, holder in zip(batch.claims, holders, strict=True):
+                if holder == batch.token:
+                    won += 1
+                    self.status.won += 1
+                    log.info("WON job=%s tick=%s; the reply was lost", claim.spec.name, iso(claim.decision.tick))
+        return won
 
     def close(self) -> None:
         """Send nothing that is not on its way yet."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _send_after(
-        self,
-        last: Future[list[Answer]] | None,
-        damaged: set[str],
-        claims: Sequence[TickClaim],
-        token: str,
-        now_s: float,
-    ) -> list[Answer]:
-        if last is not None:
-            last.result()
-        return self._send(claims, token, now_s, damaged)
+    # Answers
 
-    def _send(self, claims: Sequence[TickClaim], token: str, now_s: float, damaged: set[str]) -> list[Answer]:
-        """One round trip; a batch that is refused as a whole is halved, so that one tick cannot hold up others."""
-        if damaged:
-            free = [claim for claim in claims if claim.spec.name not in damaged]
-            if len(free) < len(claims):
-                answers = iter(self._send(free, token, now_s, damaged) if free else ())
-                return [Answer("held", "") if each.spec.name in damaged else next(answers) for each in claims]
-        try:
-            found = self.claimer.claim_due(claims, token, now_s)
-        except Exception as error:
-            if isinstance(error, RedisError | OSError) and is_general(error):
-                raise
-            if len(claims) > 1:
-                half = len(claims) // 2
-                before = self._send(claims[:half], token, now_s, damaged)
-                return [*before, *self._send(claims[half:], token, now_s, damaged)]
-            who = "Redis refused it" if isinstance(error, RedisError) else f"cannot be sent ({type(error).__name__})"
-            found = [Answer("broken", storable(f"{who}: {error}", _MOST_REASON))]
-        if found.count(QUEUED) != len(found):
-            damaged.update(claim.spec.name for claim, each in zip(claims, found, strict=True) if each.code == "broken")
-        return found
+    def _heed(self, claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: float) -> Mapping[str, int]:
+        """Count, log and mend by the *answers* to one batch; how often each code was answered."""
+        if len(claims) > _MOST_LINES and answers.count(QUEUED) == len(answers):
+            self.status.won += len(answers)
+            self._broken.claimed(claim.spec.name for claim in claims)
+            log.info("QUEUED %d due ticks", len(claims))
+            return {"won": len(answers)}
+        _log_won(claims, answers, now_s)
+        for claim, answer in zip(claims, answers, strict=True):
+            name, tick = claim.spec.name, claim.decision.tick
+            if answer.code in ("won", "mine"):
+                self.status.won += 1
+                self._broken.claimed([name])
+            elif answer.code == "broken":
+                self._deciding.mend(name, answer.detail, now_s, answer.key, answer.kind)
+            elif answer.code == "future":
+                log.error("REFUSED job=%s tick=%s is later than the server's time", name, iso(tick))
+            else:
+                log.debug("%s job=%s tick=%s %s", answer.code.upper(), name, iso(tick), answer.detail)
+        return Counter(answer.code for answer in answers)
+
+
+def _log_won(claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: float) -> None:
+    """Log the ticks that were won: each that was queued, unless they are many, and each job's outcomes in one line."""
+    is_short = len(claims) <= _MOST_LINES
+    for claim, answer in zip(claims, answers, strict=True):
+        if answer.code == "mine":
+            log.info("WON job=%s tick=%s; the first reply was lost", claim.spec.name, iso(claim.decision.tick))
+        elif is_short and answer == QUEUED:
+            _log_queued(claim, now_s)
+    decided: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for claim, answer in zip(claims, answers, strict=True):
+        if answer.code == "won" and answer.detail != "queued":
+            decided.setdefault((claim.spec.name, answer.detail), []).append((claim.decision.tick, answer.key))
+    for (name, outcome), ticks in decided.items():
+        last, reason = ticks[-1]
+        many = f"{len(ticks)} ticks from {iso(ticks[0][0])} to " if len(ticks) > 1 else ""
+        log.info("%s job=%s tick=%s%s: %s", outcome.upper(), name, many, iso(last), reason)
+    if not is_short:
+        log.info("QUEUED %d of %d due ticks", sum(answer.detail == "queued" for answer in answers), len(claims))
+
+
+def _log_queued(claim: TickClaim, now_s: float) -> None:
+    why = f" ({claim.decision.reason})" if claim.decision.trigger == "catchup" else ""
+    late_s = now_s - claim.decision.tick
+    log.info("QUEUED job=%s tick=%s late=%.2fs%s", claim.spec.name, iso(claim.decision.tick), late_s, why)

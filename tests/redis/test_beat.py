@@ -123,7 +123,7 @@ def test_a_claim_whose_reply_is_lost_is_sent_again_and_known_as_won_a_hundred_ti
             assert len(queued(redis)) == number
 
     assert len(set(queued(redis))) == 101
-    assert beat.won == 101
+    assert beat.status.won == 101
     assert len(journal.of("WON job=invoices")) == 100
 
 
@@ -144,7 +144,7 @@ def test_a_claim_whose_reply_is_lost_with_the_connection_is_found_out_later_a_hu
             assert len(queued(redis)) == number
 
     assert len(set(queued(redis))) == 101
-    assert beat.won == 101
+    assert beat.status.won == 101
     assert len(journal.of("WON job=invoices")) == 100
 
 
@@ -155,9 +155,9 @@ def test_all_batches_of_a_pass_that_were_under_way_when_the_connection_broke_are
         store(f"job-{number:02}", mark=T)
     with Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 0)) as client:
         beat = app_on(client).beat()
-        beat.batch = 5
+        beat.claiming.batch = 5
         beat.jobs.read_due(1)
-        beat.claimer.claim_due([], "", T)
+        beat.claiming.claimer.claim_due([], "", T)
         proxy.drop_reply(CLAIM)
         with pytest.raises(RedisConnectionError):
             beat.pass_once(now_s=T + MINUTE + 0.1)
@@ -166,7 +166,7 @@ def test_all_batches_of_a_pass_that_were_under_way_when_the_connection_broke_are
 
     assert len(queued(redis)) == len(set(queued(redis))) == 20
     assert codes["mine"] >= 5
-    assert codes["mine"] + codes.get("won", 0) == beat.won == 20
+    assert codes["mine"] + codes.get("won", 0) == beat.status.won == 20
 
 
 def test_a_batch_that_never_arrives_lets_no_later_tick_of_its_job_overtake_it(
@@ -175,7 +175,7 @@ def test_a_batch_that_never_arrives_lets_no_later_tick_of_its_job_overtake_it(
     store("invoices", mark=T, overlap="allow", catchup="all")
     with FaultProxy(redis_url) as proxy, Redis.from_url(proxy.url, retry=Retry(NoBackoff(), 0)) as client:
         beat = app_on(client).beat()
-        beat.batch = 1
+        beat.claiming.batch = 1
         beat.pass_once(now_s=T + 0.1)
         first = proxy.hold(CLAIM)
         first.discard()
@@ -340,8 +340,9 @@ def test_a_signal_ends_a_beat_whatever_it_is_doing_at_that_moment(app: Cronq) ->
     try:
         for round_ in range(100):
             stop.clear()
+            made = app.beat()
             beat = Restless(
-                app.jobs, app.claimer("beat"), app.beat().repair, app.clock, client=app.client, renew_epoch=lambda: ""
+                app.jobs, made.claiming, made.repair, made.status, client=app.client, renew_epoch=lambda: ""
             )
             wake = threading.Timer(0.001 + round_ / 1e5, signal.pthread_kill, (main, signal.SIGUSR1))
             rescue = threading.Timer(10, signal.pthread_kill, (main, signal.SIGUSR2))
@@ -373,7 +374,7 @@ def test_ticks_decided_before_a_long_suspension_and_claimed_after_it_do_not_fire
     assert len(queued(redis)) == 5
     for key in redis.scan_iter("cronq:dedup:*"):  # longer than any of them lives
         redis.delete(key)
-    answers = slow.claimer.claim_due(claims, "token of the slow one", reading.now_s)
+    answers = slow.claiming.claimer.claim_due(claims, "token of the slow one", reading.now_s)
 
     assert [answer.code for answer in answers] == ["old"] * 5
     assert len(queued(redis)) == 5

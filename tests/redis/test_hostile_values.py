@@ -69,7 +69,7 @@ def test_a_mistake_of_ours_about_one_job_stops_no_other(
         store(name, mark=int(app.now_s()) - 120)
     beat = app.beat()
     if when == "decided":
-        from cronq.beat import beat as module
+        from cronq.beat import deciding as module
 
         decide = module.decide
         monkeypatch.setattr(

@@ -145,7 +145,7 @@ def test_a_damaged_tick_is_not_passed_over_by_the_next_one(stage: Stage, pattern
 @pytest.mark.parametrize("pattern", ["cronq:dedup:victim:{tick}", "cronq:run:{run}"])
 def test_nor_when_the_next_one_travels_in_another_batch(stage: Stage, pattern: str) -> None:
     stage.redis.rpush(stage.key(pattern), "junk")
-    stage.beat.batch = 1
+    stage.beat.claiming.batch = 1
 
     for second in range(61, 81, 5):
         stage.beat.pass_once(now_s=float(stage.tick + second))

@@ -1,0 +1,140 @@
+"""Decides what becomes of the due jobs of one reading, and makes batches of claims of it."""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from cronq.beat.broken_jobs import BrokenJobs
+from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.quarantine import MARK_AHEAD_S
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.store import JobStore
+from cronq.jobs.stored import DueJob, DueReading
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import decide
+
+log = logging.getLogger("cronq.beat")
+
+_CACHED_SPECS = 20_000
+#: Ticks decided in one pass, more or less: after a long outage the heartbeat has to go out in between.
+_MOST_TICKS = 20_000
+
+
+class Batch(NamedTuple):
+    """Claims to be sent together, and what was found out about the jobs looked at for them."""
+
+    claims: Sequence[TickClaim]  #: none when the jobs that were left had none
+    next_due_s: float | None  #: the earliest tick that follows; 0.0: more is due at once; None: no job has a next
+    newer: int  #: jobs that a newer cronq stored: they are left to its beats
+
+
+class SpecCache:
+    """The specs of jobs by version: only those that changed since they were last read come from Redis."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self.jobs = jobs
+        self._known: OrderedDict[str, tuple[str, JobSpec | SpecTooNew]] = OrderedDict()
+
+    def of(self, due: Sequence[DueJob]) -> dict[str, JobSpec | SpecTooNew]:
+        """The specs of these jobs by name; without those that are missing or cannot be read."""
+        found: dict[str, JobSpec | SpecTooNew] = {}
+        spec: JobSpec | SpecTooNew
+        wanted: dict[str, str] = {}
+        for job in due:
+            cached = self._known.get(job.name)
+            if cached is not None and cached[0] == job.version:
+                found[job.name] = cached[1]
+            elif not job.damaged:
+                wanted[job.name] = job.version
+        if wanted:
+            for name, raw in self.jobs.specs(wanted).items():
+                try:
+                    spec = JobSpec.from_json(raw, name=name)
+                except SpecTooNew as error:
+                    spec = error
+                except Exception as error:  # whatever stands there: that job is mended, the others go on
+                    log.debug("job %s: %s", name, error)
+                    continue
+                found[name] = spec
+                self._known[name] = (wanted[name], spec)
+            while len(self._known) > _CACHED_SPECS:
+                self._known.popitem(last=False)
+        return found
+
+    def forget(self, name: str) -> None:
+        """Read the spec of this job anew when it is due next."""
+        self._known.pop(name, None)
+
+
+class Deciding:
+    """Decides by `due.decide`; what cannot be decided goes to *broken*."""
+
+    def __init__(self, jobs: JobStore, broken: BrokenJobs) -> None:
+        self.jobs = jobs
+        self.broken = broken
+        self.specs = SpecCache(jobs)
+
+    def batches(self, reading: DueReading, most: int) -> Iterator[Batch]:
+        """The claims of all due jobs of *reading*, up to *most* in a batch. Raises RedisError for an outage."""
+        specs = self.specs.of(reading.due)
+        claims: list[TickClaim] = []
+        nexts: list[float] = []
+        made = newer = 0
+        for due in reading.due:
+            if made >= _MOST_TICKS:
+                nexts.append(0.0)  # the rest follows at once, after the chores
+                break
+            spec = specs.get(due.name)
+            if isinstance(spec, SpecTooNew):
+                newer += 1
+                continue
+            decided = self._decided_or_not(due, spec, reading.now_s)
+            made += len(decided)
+            claims += decided
+            if decided and (following := decided[-1].decision.next_tick) is not None:
+                nexts.append(following)
+            while len(claims) >= most:
+                yield Batch(claims[:most], min(nexts, default=None), newer)
+                claims, nexts, newer = claims[most:], [], 0
+        yield Batch(claims, min(nexts, default=None), newer)
+
+    def mend(self, name: str, reason: str, now_s: float, key: str = "", kind: str = "") -> None:
+        """Have a job mended that was read, decided or claimed in vain; see `BrokenJobs.mend`."""
+        self.specs.forget(name)
+        self.broken.mend(name, reason, now_s, key, kind)
+
+    def _decided_or_not(self, due: DueJob, spec: JobSpec | None, now_s: float) -> list[TickClaim]:
+        try:
+            decided = self._decided(due, spec, now_s)
+        except Exception as error:
+            self.specs.forget(due.name)
+            self.broken.postpone(due.name, error, now_s)
+            return []
+        if decided:
+            self.broken.decided(due.name)
+        return decided
+
+    def _decided(self, due: DueJob, spec: JobSpec | None, now_s: float) -> list[TickClaim]:
+        if spec is None or due.damaged or due.mark is None:
+            self.mend(due.name, "its definition or state is missing or cannot be read", now_s)
+            return []
+        if due.mark > now_s + MARK_AHEAD_S:
+            self.mend(due.name, "its mark is in the future", now_s)
+            return []
+        try:
+            decisions = decide(spec, due.mark, due.pause, now_s)
+        except CronqError as error:
+            self.mend(due.name, str(error), now_s)
+            return []
+        if not decisions:
+            following = spec.schedule.next_after(due.mark) if spec.schedule is not None else None
+            self.jobs.reschedule(due.name, following)
+        return [TickClaim(spec, due.version, decision) for decision in decisions]
+
+
+def earliest(*moments: float | None) -> float | None:
+    """The first of these moments; None when none of them is known."""
+    return min((moment for moment in moments if moment is not None), default=None)
