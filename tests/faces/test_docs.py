@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import re
@@ -234,6 +235,31 @@ def test_every_link_leads_somewhere(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "README"])
 def test_the_readme_leads_to_every_page(name: str) -> None:
     assert f"(docs/{name}.md)" in README
+
+
+# The log
+
+#: What `interop.rq_scheduler` says of an entry, made of the code of its script.
+MADE_OF_CODES = {"BUSY", "MOVED", "DEFERRED", "DROPPED"}
+LEVELS = {"info", "warning", "error", "exception", "log"}
+
+
+def event_words() -> set[str]:
+    """The words in capitals with which lines of the log begin."""
+    texts = [
+        part.value
+        for path in (ROOT / "cronq").rglob("*.py")
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in LEVELS
+        for argument in call.args[:2]
+        for part in ast.walk(argument)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    ]
+    return {found[1] for text in texts if (found := re.match(r"([A-Z][A-Z-]+(?: BACK)?)\b", text))}
+
+
+def test_every_word_of_the_log_is_explained_and_no_other() -> None:
+    assert table_words(PAGES["log"]) - {"word"} == event_words() | MADE_OF_CODES
 
 
 # The code map
