@@ -132,7 +132,7 @@ def _log_won(claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: floa
     decided: dict[tuple[str, str], list[tuple[int, str]]] = {}
     for claim, answer in zip(claims, answers, strict=True):
         if answer.code == "won" and answer.detail != "queued":
-            decided.setdefault((claim.spec.name, answer.detail), []).append((claim.decision.tick, answer.key))
+            decided.setdefault((claim.spec.name, answer.detail), []).append((claim.decision.tick, answer.reason))
     for (name, outcome), ticks in decided.items():
         last, reason = ticks[-1]
         many = f"{len(ticks)} ticks from {iso(ticks[0][0])} to " if len(ticks) > 1 else ""

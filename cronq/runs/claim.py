@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -41,41 +41,75 @@ class Answer(NamedTuple):
 
     code: str
     detail: str
-    key: str = ""  #: of a `broken` answer: the key to look at; of `won`: the reason of an outcome
-    kind: str = ""  #: of a `broken` answer: the type it should have, "" when its value is wrong
+    reason: str = ""  #: of `won`: why it got the outcome that *detail* names
+    key: str = ""  #: of `broken`: the key to look at
+    kind: str = ""  #: of `broken`: the type it should have, "" when its value is wrong
+
+    @classmethod
+    def from_script(cls, code: str, detail: str, *more: str) -> Answer:
+        """One answer as `lua/runs/claim.lua` writes it: what follows the detail depends on the code."""
+        return cls(code, detail, "", *more) if code == "broken" else cls(code, detail, *more)
 
 
 #: The everyday answer, one object for all.
 QUEUED = Answer("won", "queued")
 
 
-@lru_cache(maxsize=512)
-def _texts_of_tick(tick: int) -> tuple[str, str, str]:
-    """The tick, and how it stands in a run id and in a description; equal for all jobs of one instant."""
-    return str(tick), tick_stamp(tick), describe_run("", tick, "")
+class _Tick(NamedTuple):
+    """A tick, and how it stands in a run id and in a description; equal for all jobs of one instant."""
+
+    tick: str
+    in_id: str
+    in_description: str
+
+
+class _Kind(NamedTuple):
+    """What many ticks of a batch have in common."""
+
+    queue: str
+    dedup_life: str
+    overlap: str
+    keep: int
+    trigger: str
 
 
 @lru_cache(maxsize=512)
-def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> tuple[object, ...]:
-    """What many ticks of a batch have in common, as `lua/runs/claim.lua` takes it."""
+def _tick(tick: int) -> _Tick:
+    return _Tick(str(tick), tick_stamp(tick), describe_run("", tick, ""))
+
+
+@lru_cache(maxsize=512)
+def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> _Kind:
     # Each caught-up tick of catchup="all" is asked for, so the ones before it do not push it out.
     allow = trigger == "catchup" and catchup == "all"
-    return queue, str(DEDUP_LIFE_S), "allow" if allow else overlap, keep, trigger
+    return _Kind(queue, str(DEDUP_LIFE_S), "allow" if allow else overlap, keep, trigger)
 
 
-class _Table:
-    """Values numbered from 1 in the order they came, as Lua counts."""
+class _Batch:
+    """Claims as `lua/runs/claim.lua` takes them: what many have in common stands there once, numbered from 1."""
 
-    def __init__(self) -> None:
-        self.rows: list[tuple[object, ...]] = []
-        self._numbers: dict[tuple[object, ...], int] = {}
+    def __init__(self, claims: Iterable[TickClaim]) -> None:
+        self._ticks: dict[_Tick, int] = {}
+        self._kinds: dict[_Kind, int] = {}
+        self.items = [self._item(claim) for claim in claims]
 
-    def number(self, row: tuple[object, ...]) -> int:
-        known = self._numbers.get(row)
-        if known is None:
-            self.rows.append(row)
-            known = self._numbers[row] = len(self.rows)
-        return known
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        return {"ticks": [row._asdict() for row in self._ticks], "kinds": [row._asdict() for row in self._kinds]}
+
+    def _item(self, claim: TickClaim) -> tuple[object, ...]:
+        """Job, version, number of its tick, next tick, number of its kind, outcome, reason."""
+        spec, version, decision = claim
+        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
+        told = decision.outcome is not None or decision.trigger == "catchup"
+        return (
+            spec.name,
+            version,
+            self._ticks.setdefault(_tick(decision.tick), len(self._ticks) + 1),
+            str(decision.next_tick) if decision.next_tick is not None else False,
+            self._kinds.setdefault(kind, len(self._kinds) + 1),
+            decision.outcome or False,
+            decision.reason if told else False,
+        )
 
 
 class Claimer:
@@ -105,8 +139,7 @@ class Claimer:
 
         Sending the same *token* twice is safe: what the first call claimed answers `mine`.
         """
-        ticks, kinds = _Table(), _Table()
-        items = [self._item(claim, ticks, kinds) for claim in claims]
+        batch = _Batch(claims)
         document = {
             "prefix": self.keys.prefix,
             "token": token,
@@ -115,29 +148,14 @@ class Claimer:
             "stamp": rq_stamp(now_s),
             "row_ttl": str(self.row_ttl_s),
             "events": str(self.keep_events),
-            "ticks": ticks.rows,
-            "kinds": kinds.rows,
-            "items": items,
+            **batch.tables(),
+            "items": batch.items,
         }
         keys = [self.keys.agenda, self.keys.events, RQ_QUEUES]
         reply = text(self._claim(keys=keys, args=[json.dumps(document, separators=(",", ":"))]))
         if reply == "queued":
-            return [QUEUED] * len(items)
-        return [Answer(*entry) for entry in json.loads(reply)]
-
-    def _item(self, claim: TickClaim, ticks: _Table, kinds: _Table) -> tuple[object, ...]:
-        spec, decision = claim.spec, claim.decision
-        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
-        told = decision.outcome is not None or decision.trigger == "catchup"
-        return (
-            spec.name,
-            claim.version,
-            ticks.number(_texts_of_tick(decision.tick)),
-            str(decision.next_tick) if decision.next_tick is not None else False,
-            kinds.number(kind),
-            decision.outcome or False,
-            decision.reason if told else False,
-        )
+            return [QUEUED] * len(claims)
+        return [Answer.from_script(*entry) for entry in json.loads(reply)]
 
     def give(
         self,

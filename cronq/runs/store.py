@@ -61,6 +61,7 @@ class RunStore:
         self._renew: Any = scripts.load(client, "runs/heartbeat")
         self._settle: Any = scripts.load(client, "runs/settle")
         self._park: Any = scripts.load(client, "runs/park")
+        self._wake_waiter: Any = scripts.load(client, "runs/wake_waiter")
         self._rerun: Any = scripts.load(client, "runs/rerun")
         self._reject: Any = scripts.load(client, "queue/reject")
 
@@ -260,7 +261,7 @@ class RunStore:
     def wake_waiter(self, lock: str) -> bool:
         """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
         keys = [self.keys.waiting(lock), self.keys.waiting_locks]
-        return bool(self._park(keys=keys, args=[self.keys.prefix, "", "0", "", lock]))
+        return bool(self._wake_waiter(keys=keys, args=[self.keys.prefix, lock]))
 
     def reject(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
         """Take an id that is not to be executed out of the way, with the reason, where people look.

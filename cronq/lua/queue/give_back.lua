@@ -6,6 +6,6 @@
 --         has, and its reply was lost.
 --
 -- One step, because an id that is pushed without having been removed would be there twice.
-if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 0 end
-redis.call(ARGV[2], KEYS[2], ARGV[1])
-return 1
+--@ unpop
+
+return unpop(KEYS[1], KEYS[2], ARGV[2], ARGV[1]) and 1 or 0

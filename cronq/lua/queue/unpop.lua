@@ -11,6 +11,7 @@
 --         left   nothing was written: it was not there any more, or is not ours to judge
 --
 -- One step, because two beats may see the same id: only the one that removes it may push it.
+--@ unpop
 --@ wake
 
 local call = redis.call
@@ -18,8 +19,7 @@ local state = redis.pcall('HGET', KEYS[3], 'state')  -- an error, as a table, wh
 local status = redis.pcall('HGET', KEYS[4], 'status')
 local is_damaged = type(status) == 'table'
 local function back()
-    if call('LREM', KEYS[1], 1, ARGV[1]) == 0 then return 'left' end
-    call('LPUSH', KEYS[2], ARGV[1])
+    if not unpop(KEYS[1], KEYS[2], 'LPUSH', ARGV[1]) then return 'left' end
     wake(ARGV[4], ARGV[2])
     return 'back'
 end

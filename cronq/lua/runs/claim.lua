@@ -4,9 +4,9 @@
 -- KEYS  1 agenda   2 events   3 rq:queues   (the others are built from the items: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, ticks, kinds, items}
 --         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
---         ticks: [[tick, its text in run ids, its text in descriptions]…]
---         kinds: [[queue, life of the dedup key in s, overlap, rows to keep (a number), trigger]…]
---         items: [[job, version, index into ticks, next tick or false, index into kinds,
+--         ticks: [{tick, in_id, in_description: how it stands there}…]
+--         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger}…]
+--         items: [[job, version, number of its tick, next tick or false, number of its kind,
 --                  outcome or false (then it is queued), reason or false]…], oldest tick of a job first
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
 -- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
@@ -101,21 +101,22 @@ end
 local function settle_at_once(run, id, name, tick, kind, outcome, reason)
     call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'decided_by', by, 'outcome', outcome,
         'reason', reason, 'ended_at', now)
-    if kind[5] ~= 'schedule' then call('HSET', run, 'trigger', kind[5]) end
-    if kind[1] ~= 'default' then call('HSET', run, 'queue', kind[1]) end
+    if kind.trigger ~= 'schedule' then call('HSET', run, 'trigger', kind.trigger) end
+    if kind.queue ~= 'default' then call('HSET', run, 'queue', kind.queue) end
     call('EXPIRE', run, batch.row_ttl)
     event(events, batch.events, outcome, name, id)
 end
 
 local function index_row(index, rows, id, tick, kind, active)
     call('ZADD', index, tick, id)
-    if rows >= kind[4] then trim(run_prefix, index, active, kind[4]) end
+    if rows >= kind.keep then trim(run_prefix, index, active, kind.keep) end
 end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
-local function claim(item, when, kind, dedup, holder)
-    local name, tick, instant = item[1], when[1], tonumber(when[1])
-    local id = name .. '-' .. when[2]
+local function claim(item, when, kind, holder)
+    local name, expected, _, next, _, outcome, reason = unpack(item)
+    local tick, instant = when.tick, tonumber(when.tick)
+    local id = name .. '-' .. when.in_id
     local job, run = job_prefix .. name, run_prefix .. id
     local state = job .. ':state'
     local version = try('HGET', job, 'version')
@@ -128,7 +129,7 @@ local function claim(item, when, kind, dedup, holder)
         call('ZREM', agenda, name)
         return {'gone', ''}
     end
-    if version ~= item[2] then return {'stale', version} end
+    if version ~= expected then return {'stale', version} end
     local mark = try('HGET', state, 'mark')
     if fails(mark) then return wrong(state, 'hash') end
     mark = tonumber(mark or '')
@@ -138,7 +139,7 @@ local function claim(item, when, kind, dedup, holder)
 
     if not kind.is_sound then
         local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
-            or shared_wrong('rq:queue:' .. kind[1], 'list')
+            or shared_wrong('rq:queue:' .. kind.queue, 'list')
         if bad then return bad end
         kind.is_sound = true
     end
@@ -158,62 +159,56 @@ local function claim(item, when, kind, dedup, holder)
         if row[1] ~= name or row[2] ~= tick then
             return {'broken', run .. ' is a row of something else', run, 'row'}
         end
-        move_on(name, state, tick, instant, mark, item[4])
+        move_on(name, state, tick, instant, mark, next)
         return {'taken', holder or 'the ledger'}
     end
     if holder then
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
-        local reason = 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
-        settle_at_once(run, id, name, tick, kind, 'missed', reason)
-        index_row(index, rows, id, tick, kind, active)
-        move_on(name, state, tick, instant, mark, item[4])
-        return {'won', 'missed', reason}
-    end
-
-    local outcome, reason = item[6], item[7]
-    if not outcome and kind[3] == 'skip' and open > 0 then
+        outcome, reason = 'missed', 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
+    elseif not outcome and kind.overlap == 'skip' and open > 0 then
         local other, doing = standing(job, open)
         if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
     end
     if outcome then
         settle_at_once(run, id, name, tick, kind, outcome, reason)
         index_row(index, rows, id, tick, kind, active)
-        move_on(name, state, tick, instant, mark, item[4])
+        move_on(name, state, tick, instant, mark, next)
         return {'won', outcome, reason}
     end
 
     local template = job .. ':template'
     local needed = try('HMGET', template, 'data', 'origin', 'timeout')
     if needed.err then return wrong(template, 'hash') end
-    if not needed[1] or needed[2] ~= kind[1] or not needed[3] then
+    if not needed[1] or needed[2] ~= kind.queue or not needed[3] then
         return {'broken', template .. ' is not the template of this job', template, ''}
     end
-    call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind[5], 'queue', kind[1],
+    call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind.trigger, 'queue', kind.queue,
         'queued_at', now, 'decided_by', by)
     if reason then call('HSET', run, 'reason', reason) end
     index_row(index, rows, id, tick, kind, active)
     event(events, batch.events, 'queued', name, id)
     call('COPY', template, hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
-    call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when[3])
+    call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when.in_description)
     call('HSET', active, id, 'queued')
-    local ids = pushed[kind[1]]
-    if ids then ids[#ids + 1] = id else pushed[kind[1]] = {id} end
-    move_on(name, state, tick, instant, mark, item[4])
+    local ids = pushed[kind.queue]
+    if ids then ids[#ids + 1] = id else pushed[kind.queue] = {id} end
+    move_on(name, state, tick, instant, mark, next)
     return queued
 end
 
 local function claim_once(item)
-    local when, kind = batch.ticks[item[3]], batch.kinds[item[5]]
-    local dedup = dedup_prefix .. item[1] .. ':' .. when[1]
+    local name, _, tick_number, _, kind_number = unpack(item)
+    local when, kind = batch.ticks[tick_number], batch.kinds[kind_number]
+    local dedup = dedup_prefix .. name .. ':' .. when.tick
     local holder
-    local is_ours = call('SET', dedup, token, 'NX', 'EX', kind[2])
+    local is_ours = call('SET', dedup, token, 'NX', 'EX', kind.dedup_life)
     if not is_ours then
         holder = try('GET', dedup)
         if fails(holder) then return wrong(dedup, 'string') end
         if holder == token then return {'mine', ''} end
     end
     -- Protected, because an error that nobody foresaw must not keep back the pushes of the items before it.
-    local fine, answer = pcall(claim, item, when, kind, dedup, holder)
+    local fine, answer = pcall(claim, item, when, kind, holder)
     if is_ours and not (fine and answer[1] == 'won') then call('DEL', dedup) end
     if not fine then error(answer, 0) end
     return answer
@@ -223,14 +218,16 @@ local answers, unusual = {}, 0
 local damaged = {}  -- jobs with a broken tick: a later one would move the mark past it, and it would go unrecorded
 local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
 for i, item in ipairs(batch.items) do
-    local fine, answer = true, bad or damaged[item[1]]
+    local name = item[1]
+    local fine, answer = true, bad or damaged[name]
     if not answer then fine, answer = pcall(claim_once, item) end
     local message = not fine and tostring(type(answer) == 'table' and answer.err or answer)
     local refused = message and refusal(message)
     if refused then return redis.error_reply(refused) end
-    answers[i] = fine and answer or {'broken', message, '', ''}
-    if answers[i] ~= queued then unusual = unusual + 1 end
-    if answers[i][1] == 'broken' then damaged[item[1]] = {'held', ''} end
+    answer = fine and answer or {'broken', message, '', ''}
+    answers[i] = answer
+    if answer ~= queued then unusual = unusual + 1 end
+    if answer[1] == 'broken' then damaged[name] = {'held', ''} end
 end
 for queue, ids in pairs(pushed) do push(prefix, queue, 'RPUSH', ids) end
 local entries = {}

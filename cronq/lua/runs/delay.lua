@@ -11,24 +11,16 @@
 -- One step, because a run that is in the ledger and not in the store would wait for ever, and one that is only
 -- in the store would run unrecorded.
 --@ event
+--@ new_row
 --@ trim
---@ why_not
 
 local item = cjson.decode(ARGV[1])
-local call = redis.call
-local wanted = {KEYS[1], 'hash', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'zset', KEYS[6], 'zset',
-    KEYS[7], 'stream'}
-local answer = why_not(wanted, item.prefix .. ':job:' .. item.name, item.token)
+local answer = why_not(item, {KEYS[5], 'zset', KEYS[6], 'zset', KEYS[7], 'stream'})
 if answer then return answer end
-call('HSET', KEYS[1], 'job', item.name, 'state', 'waiting', 'trigger', item.trigger, 'queue', item.queue,
-    'decided_by', item.by, 'token', item.token, 'reason', item.reason)
-if item.args then call('HSET', KEYS[1], 'args', item.args) end
-call('ZADD', KEYS[2], item.due, item.run)
-call('HSET', KEYS[3], item.run, 'waiting')
-call('DEL', KEYS[4])
-call('HSET', KEYS[4], unpack(ARGV, 2))
-call('ZADD', KEYS[6], item.due, item.run)
-call('ZADD', KEYS[5], item.due, item.run)
+new_row(item, 'waiting', item.due)
+new_rq_job()
+redis.call('ZADD', KEYS[6], item.due, item.run)
+redis.call('ZADD', KEYS[5], item.due, item.run)
 event(KEYS[7], item.events, 'delayed', item.name, item.run)
 trim(item.prefix .. ':run:', KEYS[2], KEYS[3], item.keep)
 return 'won'

@@ -9,24 +9,16 @@
 --
 -- One step, for the same reasons as runs/claim.lua; there is no mark and no dedup key, the ledger row is the guard.
 --@ event
+--@ new_row
 --@ push
 --@ trim
---@ why_not
 
 local item = cjson.decode(ARGV[1])
-local call = redis.call
-local wanted = {KEYS[1], 'hash', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'list', KEYS[6], 'set',
-    KEYS[7], 'stream'}
-local answer = why_not(wanted, item.prefix .. ':job:' .. item.name, item.token)
+local answer = why_not(item, {KEYS[5], 'list', KEYS[6], 'set', KEYS[7], 'stream'})
 if answer then return answer end
-call('HSET', KEYS[1], 'job', item.name, 'state', 'queued', 'trigger', item.trigger, 'queue', item.queue,
-    'queued_at', item.now, 'decided_by', item.by, 'token', item.token)
-if item.args then call('HSET', KEYS[1], 'args', item.args) end
-if item.reason then call('HSET', KEYS[1], 'reason', item.reason) end
-call('ZADD', KEYS[2], item.now, item.run)
-call('HSET', KEYS[3], item.run, 'queued')
-call('DEL', KEYS[4])
-call('HSET', KEYS[4], unpack(ARGV, 2))
+item.queued_at = item.now
+new_row(item, 'queued', item.now)
+new_rq_job()
 push(item.prefix, item.queue, 'RPUSH', {item.run})
 event(KEYS[7], item.events, 'queued', item.name, item.run)
 trim(item.prefix .. ':run:', KEYS[2], KEYS[3], item.keep)

@@ -9,17 +9,13 @@
 --
 -- One step, because a row that is in no list of its job would be seen by nobody, and an entry without a row is dropped.
 --@ event
---@ why_not
+--@ new_row
 
 local item = cjson.decode(ARGV[1])
-local call = redis.call
-local answer = why_not({KEYS[1], 'hash', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'stream'},
-    item.prefix .. ':job:' .. item.name, '')
+local answer = why_not(item, {KEYS[5], 'stream'})
 if answer then return answer end
-if call('HGET', KEYS[4], 'status') ~= item.status then return 'stale' end
-call('HSET', KEYS[1], 'job', item.name, 'state', 'queued', 'trigger', 'requeue', 'queue', item.queue,
-    'queued_at', item.now, 'decided_by', item.by, 'reason', item.reason, 'args', item.args)
-call('ZADD', KEYS[2], item.now, item.run)
-call('HSET', KEYS[3], item.run, 'queued')
+if redis.call('HGET', KEYS[4], 'status') ~= item.status then return 'stale' end
+item.queued_at, item.trigger = item.now, 'requeue'
+new_row(item, 'queued', item.now)
 event(KEYS[5], item.events, 'queued', item.name, item.run)
 return 'won'

@@ -1,0 +1,30 @@
+-- Wakes the run that has waited longest for a lock: puts it back on its queue.
+--
+-- KEYS  1 job:{lock}:waiting   2 waiting
+-- ARGV  1 prefix   2 lock
+-- Returns 1 when a run was woken, 0 when none waits. One that cannot be queued because of a key of a wrong type goes on
+--         waiting, and the next has its turn.
+--
+-- One step, because a run between the waiting set and its queue would be in neither after a crash.
+--@ open_set
+--@ push
+--@ types
+
+local call, prefix = redis.call, ARGV[1]
+for _, id in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
+    local run = prefix .. ':run:' .. id
+    local row = redis.pcall('HMGET', run, 'state', 'queue', 'job')  -- one of a wrong type is passed over
+    local queue, active = row[2] or 'default', open_set(prefix, row[3], id)
+    if row[1] ~= 'waiting' then
+        call('ZREM', KEYS[1], id)
+    elseif not wrong_type({'rq:queue:' .. queue, 'list', 'rq:queues', 'set', active, 'hash'}) then
+        call('ZREM', KEYS[1], id)
+        call('HSET', run, 'state', 'queued')
+        call('HDEL', run, 'reason', 'lock')
+        call('HSET', active, id, 'queued')
+        push(prefix, queue, 'RPUSH', {id})
+        return 1
+    end
+end
+if call('EXISTS', KEYS[1]) == 0 then call('SREM', KEYS[2], ARGV[2]) end
+return 0
