@@ -29,6 +29,7 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
+from cronq.runs.timing import Timing
 
 #: A key belongs to the first kind whose pattern it matches; what is left is "all else".
 KINDS = {
@@ -102,7 +103,7 @@ class Ledger:
         for registry in (rq_keys.rq_finished("default"), rq_keys.rq_failed("default")):
             for member in self.client.zrange(registry, 0, -1):
                 self.client.zadd(registry, {member: 1})
-        Sweep(self.client, self.app.keys, self.app.runs, by="beat", lost_after_s=30.0).once()
+        Sweep(self.client, self.app.keys, self.app.runs, by="beat", timing=Timing(30.0)).once()
 
 
 def by_kind(client: Redis) -> Counter[str]:

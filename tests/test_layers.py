@@ -20,7 +20,7 @@ PURE = {
     "jobs": {
         "spec", "options", "arguments", "command_options", "pause", "retention", "registry", "decorator", "location",
     },
-    "runs": {"run", "attempt", "due", "lean_row"},
+    "runs": {"run", "attempt", "due", "lean_row", "timing"},
     "interop": {"pickles", "repeats"},
     "definitions": {"crontab"},
     "db": {"decode"},

@@ -12,7 +12,7 @@ from cronq.beat.reconcile import Reconcile
 from cronq.beat.repair import Audit, Repair
 from cronq.beat.restore import Restore
 from cronq.beat.status import BeatStatus
-from cronq.beat.sweep import Sweep, sweep_every_s
+from cronq.beat.sweep import Sweep
 from cronq.beat.waiting import WaitingWalk
 from cronq.clock import boot_s
 from cronq.db.client import own_client
@@ -21,6 +21,7 @@ from cronq.interop.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.interop.rq_scheduler import RENEW_EVERY_S
 from cronq.jobs.store import JobStore
 from cronq.monitor.growth import NOTE_EVERY_S
+from cronq.runs.timing import Timing
 
 #: Each costs an idle beat a round trip, of which it has two a second.
 _COMPARE_S, _AUDIT_S = 10.0, 30.0
@@ -31,20 +32,20 @@ _RQ_CRON_TIMEOUT_S = 2.0
 def make_beat(parts: Parts) -> Beat:
     """A beat, ready to `run`; what the registry holds by now is restored should Redis lose it."""
     beat_id = f"{parts.config.host}.{os.getpid()}"
-    by, lost_after_s = f"beat {beat_id}", parts.config.lost_after
+    by, timing = f"beat {beat_id}", Timing(parts.config.lost_after)
     definitions = parts.definitions(by)
     repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
     status = BeatStatus(parts.clock)
     heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, status.facts)
-    sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, lost_after_s=lost_after_s)
-    reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=0.8 * lost_after_s)
+    sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, timing=timing)
+    reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=timing.missed_s)
     serving = None
     if parts.config.serve_rq_scheduler:
         serving = Chore("held back", RENEW_EVERY_S, parts.serving(by).once)
     audit = Chore("audit", _AUDIT_S, Audit(parts.quarantine, repair).once)
     chores = [
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
-        Chore("sweep", sweep_every_s(lost_after_s), lambda _: sweep.once(), sweep.outage),
+        Chore("sweep", timing.sweep_s, lambda _: sweep.once(), sweep.outage),
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),

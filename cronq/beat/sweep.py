@@ -26,6 +26,7 @@ from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
+from cronq.runs.timing import Timing
 from cronq.timetext import format_duration
 
 log = logging.getLogger("cronq.beat")
@@ -48,20 +49,15 @@ _STOCK_S = 30.0
 _ENDED_BY_RQ = {"stopped": "stopped", "canceled": "stopped", "failed": "failed", "finished": "lost"}
 
 
-def sweep_every_s(lost_after_s: float) -> float:
-    """How often to sweep, so that what vanished is settled within `lost_after` and 5 s."""
-    return max(0.5, min(4.0, lost_after_s / 6))
-
-
 class Sweep:
     """One pass settles what vanished for up to `_BUSY_S`; what is left is the next pass's, at once."""
 
-    def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, lost_after_s: float) -> None:
+    def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, timing: Timing) -> None:
         self.client = client
         self.keys = keys
         self.runs = runs
         self.by = by
-        self.lost_after_s = lost_after_s
+        self.timing = timing
         self.heartbeats = Heartbeats(client, keys)
         self._unpop: Any = scripts.load(client, "queue/unpop")
         self._free_locks: Any = scripts.load(client, "locks/find_free")
@@ -75,7 +71,7 @@ class Sweep:
         self._lock_cursor = "0"
         self._stock_at = 0  #: how far the runs of stock workers were looked through
         self._said: set[str] = set()
-        self.foreign = InProgress(client, keys, lost_after_s=lost_after_s)
+        self.foreign = InProgress(client, keys, lost_after_s=timing.lost_after_s)
 
     def once(self, now_s: float | None = None) -> bool:
         """Settle and put back what is due at *now_s*, by default the server's time; nothing before Redis has answered
@@ -86,7 +82,7 @@ class Sweep:
         """
         if now_s is None:
             now_s = self._server_now_s()
-        before = now_s - self.lost_after_s
+        before = now_s - self.timing.lost_after_s
         with self.client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.smembers(RQ_QUEUES)
@@ -104,7 +100,7 @@ class Sweep:
         self._note_answer(boot, seconds + micros / 1e6)
         has_more = bool(locks) and self._wake_waiters()
         self._look_at_popped(dict(zip(self.queues, lists[5:], strict=True)), [*map(text, queues)], boot, now_s)
-        if self._steady_since is not None and boot - self._steady_since >= self.lost_after_s:
+        if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
             is_done = self._settle_all_lost(unseen, before, now_s)
             self.foreign.settle_silent(silent)
             has_more = has_more or not is_done or len(silent) == _MOST
@@ -129,8 +125,7 @@ class Sweep:
     def _note_answer(self, boot: float, server_s: float) -> None:
         """Whether Redis has been there all the time, for the guardians too, and its clock has run like ours."""
         ahead_s = server_s - boot
-        longest_gap_s = sweep_every_s(self.lost_after_s) + max(0.5, self.lost_after_s / 2)
-        is_gap = self._last_answer is None or boot - self._last_answer > longest_gap_s
+        is_gap = self._last_answer is None or boot - self._last_answer > self.timing.silence_s
         is_jump = self._ahead_s is not None and abs(ahead_s - self._ahead_s) > _JUMP_S
         if self._steady_since is None or is_gap or is_jump:
             self._steady_since = boot
@@ -196,7 +191,7 @@ class Sweep:
     def _settle_lost(self, run: Run, before: float, now_s: float) -> None:
         run_id = run.run_id
         where = f"worker {run.worker} (pid {run.pid} on {run.host})"
-        reason = f"{where} was not heard of for {format_duration(self.lost_after_s)}"
+        reason = f"{where} was not heard of for {format_duration(self.timing.lost_after_s)}"
         lost = Ending(Settlement("lost", reason), self.by, now_s, attempt=run.attempt, unseen_since=before)
         outcome = settle_or_rerun(self.runs, run, lost, run.max_crashes)
         if outcome == RERUN:
@@ -252,7 +247,7 @@ class Sweep:
                 seen[place] = self._popped.get(place, boot)
                 # Sooner than `lost_after`, for it was popped up to a pass before it was seen. Should its worker only
                 # have been slow, one of the two starts is refused.
-                if boot - seen[place] >= 0.8 * self.lost_after_s and self._return(queue, raw_id, now_s):
+                if boot - seen[place] >= self.timing.missed_s and self._return(queue, raw_id, now_s):
                     del seen[place]
         self._popped = seen
 

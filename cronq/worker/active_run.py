@@ -11,12 +11,9 @@ from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
 from cronq.runs.attempt import Ending, RecordLife, Settlement
 from cronq.runs.run import Run
+from cronq.runs.timing import MARGIN_S, Timing
 from cronq.timetext import format_duration
 
-#: The child is dead this long before its lock, or its run, can be somebody else's; the watchdog begins still earlier.
-_MARGIN_S = 0.1
-#: Without Redis a run that others may run again is told to end after this part of `lost_after`.
-_ALONE = 0.9
 #: Most time from TERM to KILL when the worker is leaving.
 _LEAVE_GRACE_S = 5.0
 
@@ -88,7 +85,7 @@ class ActiveRun:
     worker: str
     execution: str
     previous_success: int | None
-    lost_after_s: float | None = None  #: of a run that others may run again when it is not heard of for so long
+    timing: Timing | None = None  #: of a run that others may run again once it counts as lost
     lock: RunLock | None = None
     child: Child | None = None
     begun_boot: float = 0.0  #: when its work began
@@ -106,15 +103,15 @@ class ActiveRun:
         """By when the child must be dead unless more is heard: its lock, or the run itself, may be somebody else's."""
         ends = []
         if self.lock is not None:
-            ends.append(self.lock.deadline_boot_s)
-        if self.lost_after_s is not None:
-            ends.append(self.heard_boot + self.lost_after_s)
-        return min(ends) - _MARGIN_S if ends else None
+            ends.append(self.lock.deadline_boot_s - MARGIN_S)
+        if self.timing is not None:
+            ends.append(self.heard_boot + self.timing.dead_s)
+        return min(ends) if ends else None
 
     @property
     def alone_boot_s(self) -> float | None:
         """When the child is told to end because nothing was heard from Redis for too long."""
-        return None if self.lost_after_s is None else self.heard_boot + self.lost_after_s * _ALONE
+        return None if self.timing is None else self.heard_boot + self.timing.alone_s
 
     @property
     def timeout_boot_s(self) -> float:
@@ -181,5 +178,5 @@ class ActiveRun:
         )
 
     def _why_alone(self) -> str:
-        span = format_duration(self.lost_after_s or 0)
+        span = format_duration(self.timing.lost_after_s if self.timing is not None else 0)
         return f"Redis could not be told of it for {span}, so it was ended before somebody else may run it again"

@@ -25,6 +25,7 @@ from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.runs.attempt import Settlement, Start
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore, Started
+from cronq.runs.timing import Timing
 from cronq.timetext import format_duration
 from cronq.worker.active_run import ActiveRun, LockFactory, StopRequest
 from cronq.worker.child import order_for, read_result
@@ -33,13 +34,10 @@ from cronq.worker.settle import Settler
 
 log = logging.getLogger("cronq.worker")
 
-#: How often the guardian says that its run lives, and looks whether it should stop.
-_LOOK_EVERY_S = 1.0
-#: Life of RQ's own records of a running job; renewed every second.
+#: Life of RQ's own records of a running job, which each renewal makes anew.
 _RQ_LEASE_S = 90
-#: Pause before the word that a run begins is sent again; it is known again if only its answer was lost. The word is
-#: given up after this part of `lost_after`: soon the run will be put back.
-_START_AGAIN_S, _START_FOR = 0.1, 0.5
+#: Retry delay for the start script, which recognises its own execution id; doubled each time.
+_START_AGAIN_S = 0.1
 
 
 class Guardian:
@@ -58,7 +56,7 @@ class Guardian:
         *,
         host: str,
         pid: int,
-        lost_after_s: float,
+        timing: Timing,
         on_look: Callable[[], None] = lambda: None,
         on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
@@ -69,13 +67,12 @@ class Guardian:
         self.now_s = now_s
         self.host = host
         self.pid = pid
-        self.lost_after_s = lost_after_s
+        self.timing = timing
         self.on_look = on_look
         self.on_broken = on_broken
         self.no_commands = no_commands
         self.giving_up = threading.Event()  #: set when the process must leave although a result is unwritten
         self.settler = Settler(runs, now_s, self.giving_up)
-        self._look_every_s = min(_LOOK_EVERY_S, lost_after_s / 6)
 
     def execute(
         self,
@@ -91,8 +88,8 @@ class Guardian:
 
         *previous_success* is the newest tick before this run that succeeded.
         """
-        lost_after_s = self.lost_after_s if spec.on_lost == "rerun" else None
-        active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), previous_success, lost_after_s)
+        timing = self.timing if spec.on_lost == "rerun" else None
+        active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), previous_success, timing)
         if not self._is_fresh(active) or not self._may_run_here(active) or not self._may_begin(active):
             return None
         try:
@@ -212,7 +209,7 @@ class Guardian:
             try:
                 return self._start_once(active, now)
             except (RedisError, OSError) as error:
-                is_late = boot_s() - active.heard_boot >= self.lost_after_s * _START_FOR
+                is_late = boot_s() - active.heard_boot >= self.timing.start_for_s
                 if is_late or not may_pass(error) or rest(pause_s, self.giving_up):
                     raise
                 pause_s *= 2
@@ -278,7 +275,7 @@ class Guardian:
     def _watch(self, active: ActiveRun, child: Child) -> ChildExit:
         """Wait for the child, renewing its run; TERM at its timeout or when asked, KILL after the grace."""
         stop = active.stop
-        next_look = active.begun_boot + self._look_every_s
+        next_look = active.begun_boot + self.timing.renew_s
         kill_at: float | None = None
         while True:
             now = boot_s()
@@ -298,7 +295,7 @@ class Guardian:
                 child.kill_all()
                 kill_at = now + 1.0
             if now >= next_look:
-                next_look = now + self._look_every_s
+                next_look = now + self.timing.renew_s
                 self._look(active)
 
     def _look(self, active: ActiveRun) -> None:
@@ -315,7 +312,7 @@ class Guardian:
             if word == "forgotten" and self._start_once(active, self.now_s()).code != "started":
                 word = "settled"  # somebody else was faster
             active.heard_boot = sent_boot
-            if active.lost_after_s is not None:
+            if active.timing is not None:
                 active.extend()
             self.on_look()
         except (RedisError, OSError) as error:
@@ -335,7 +332,7 @@ class Guardian:
         if refuses_all(error):
             how = "refuses"
             active.heard_boot = sent_boot
-            if active.lost_after_s is not None:
+            if active.timing is not None:
                 active.extend()
         if active.unheard != how:
             log.warning("UNHEARD %s: Redis %s (%s); its work goes on", active.run.run_id, how, error)

@@ -15,6 +15,7 @@ from cronq.interop.in_progress import InProgress
 from cronq.interop.perform import RQJobWork
 from cronq.process.pipes import Outlet
 from cronq.process.watchdog import Watchdog
+from cronq.runs.timing import Timing
 from cronq.worker.child import dispatch
 from cronq.worker.dequeue import Dequeue
 from cronq.worker.guardian import Guardian
@@ -136,7 +137,7 @@ def make_parts(
         app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
         host=config.host,
         pid=os.getpid(),
-        lost_after_s=config.lost_after,
+        timing=Timing(config.lost_after),
         on_look=on_look,
         on_broken=on_broken,
         no_commands=config.no_commands,

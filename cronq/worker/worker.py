@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("cronq.worker")
 
 _IDLE_WAIT_S = 1.0
-_HEARTBEAT_S = 5.0
 #: How long a worker that leaves waits for a slow reader of its runs' output.
 _LAST_WORDS_S = 5.0
 
@@ -392,7 +391,7 @@ class GuardedWorker(rq.Worker):
         """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
         assert self.app is not None
         now = boot_s()
-        every_s = min(_HEARTBEAT_S, self.app.config.lost_after / 3)
+        every_s = self.parts.guardian.timing.heartbeat_s
         if self._last_heartbeat is not None and now - self._last_heartbeat < every_s:
             return
         self._last_heartbeat = now

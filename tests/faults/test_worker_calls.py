@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 
 from cronq.beat.sweep import Sweep
+from cronq.runs.timing import Timing
 from tests.conftest import RedisServer
 from tests.faults.calls import Calls, load_scripts
 from tests.faults.leftovers import immortals
@@ -143,7 +144,7 @@ def swept(made: Installation) -> Iterator[None]:
 
     def sweep_on() -> None:
         with Redis.from_url(made.redis_url) as client:
-            sweep = Sweep(client, made.app.keys, made.app.runs, by="beat", lost_after_s=4.0)
+            sweep = Sweep(client, made.app.keys, made.app.runs, by="beat", timing=Timing(4.0))
             while not leaving.wait(0.2):
                 seconds, micros = client.time()
                 sweep.once(seconds + micros / 1e6)

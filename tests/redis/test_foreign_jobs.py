@@ -26,6 +26,7 @@ from cronq.config import Config
 from cronq.interop.in_progress import InProgress
 from cronq.interop.rq_scheduler import Serving
 from cronq.jobs.registry import Registry
+from cronq.runs.timing import Timing
 from tests.redis.foreign_jobs import work
 from tests.redis.test_rq_contract import assert_same, dump
 
@@ -681,7 +682,7 @@ def test_what_ends_its_workers_before_it_begins_is_set_aside_after_three_put_bac
     app: Cronq, redis: Redis, now: float
 ) -> None:
     job = Queue("default", connection=redis).enqueue(work)
-    sweep = Sweep(redis, app.keys, app.runs, by="beat test", lost_after_s=30)
+    sweep = Sweep(redis, app.keys, app.runs, by="beat test", timing=Timing(30))
     looks = 0
     while redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT"):
         looks += 1

@@ -13,6 +13,7 @@ from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.runs.run import Run
 from cronq.runs.store import Started
+from cronq.runs.timing import Timing
 from cronq.worker.dequeue import Dequeue
 from tests.faults.calls import load_scripts
 from tests.faults.proxy import FaultProxy
@@ -123,7 +124,7 @@ def test_a_list_of_a_wrong_type_keeps_no_lost_run_from_being_settled(app: Cronq,
     app.client.sadd("rq:queues", "rq:queue:other")
     app.client.delete(key)
     WRONG["string"](app.client, key)
-    sweep = Sweep(app.client, app.keys, app.runs, by="beat box.1", lost_after_s=0.0)
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat box.1", timing=Timing(0.0))
 
     sweep.once(T)
     sweep.once(T + 100)

@@ -24,6 +24,7 @@ from cronq.runs.history import refused_rows
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.run import Attempt, Run
 from cronq.runs.store import Started
+from cronq.runs.timing import Timing
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -45,7 +46,7 @@ def queued(app: Cronq, store: Store) -> Run:
 @pytest.fixture
 def sweep(app: Cronq) -> Sweep:
     """A sweep that has seen Redis answer for long enough."""
-    sweep = Sweep(app.client, app.keys, app.runs, by="beat box.1", lost_after_s=0.0)
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat box.1", timing=Timing(0.0))
     sweep.once(T)
     return sweep
 
@@ -410,7 +411,7 @@ def test_one_key_of_a_wrong_type_does_not_stop_the_sweep(app: Cronq, queued: Run
 
 def test_a_lost_run_is_settled_once_however_many_beats_sweep(app: Cronq, queued: Run, sweep: Sweep) -> None:
     start(app)
-    other = Sweep(app.client, app.keys, app.runs, by="beat box.2", lost_after_s=0.0)
+    other = Sweep(app.client, app.keys, app.runs, by="beat box.2", timing=Timing(0.0))
     other.once(T)
 
     sweep.once(T + 100)
@@ -425,7 +426,7 @@ def test_a_lost_run_is_settled_once_however_many_beats_sweep(app: Cronq, queued:
 
 def test_a_beat_that_has_just_met_redis_again_judges_nobody(app: Cronq, queued: Run) -> None:
     start(app)
-    sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=30.0)
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat", timing=Timing(30.0))
 
     sweep.once(T + 100)
 
@@ -443,7 +444,7 @@ def test_rqs_registries_do_not_grow_for_ever(app: Cronq, queued: Run, sweep: Swe
     app.client.sadd("rq:workers", "rq:worker:dead")
     app.client.sadd("rq:workers:default", "rq:worker:dead")
 
-    Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=30.0).once(T + 100)
+    Sweep(app.client, app.keys, app.runs, by="beat", timing=Timing(30.0)).once(T + 100)
 
     left = {name: set(app.client.zrange(name, 0, -1)) for name in registries}
     assert left == {
@@ -502,7 +503,7 @@ def test_a_run_that_may_be_run_again_is_the_next_attempt_at_the_front_of_its_que
 
 def test_a_loss_is_a_push_however_many_find_it(app: Cronq, queued: Run, sweep: Sweep) -> None:
     start_again(app, T + 1)
-    sweeps = [Sweep(app.client, app.keys, app.runs, by=f"beat box.{n}", lost_after_s=0.0) for n in range(8)]
+    sweeps = [Sweep(app.client, app.keys, app.runs, by=f"beat box.{n}", timing=Timing(0.0)) for n in range(8)]
     for each in sweeps:
         each.once(T)
     registry = StartedJobRegistry("default", connection=app.client)
@@ -627,7 +628,7 @@ def test_a_jump_of_the_servers_clock_makes_nobody_lost(
     start(app, now_s=T)
     moments = [1000.0]
     monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: moments[0])
-    sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=3.0)
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat", timing=Timing(3.0))
     for _ in range(5):  # within a moment of the server the boot clock goes on for seconds: its clock has jumped back
         sweep.once(T + 100)
         moments[0] += 1.8
@@ -642,7 +643,7 @@ def test_a_gap_in_which_redis_did_not_answer_makes_nobody_lost(
     moments = [1000.0]
     monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: moments[0])
     monkeypatch.setattr("cronq.beat.sweep._JUMP_S", 1000.0)
-    sweep = Sweep(app.client, app.keys, app.runs, by="beat", lost_after_s=3.0)
+    sweep = Sweep(app.client, app.keys, app.runs, by="beat", timing=Timing(3.0))
     for pause_s in (1.0, 1.0, 4.0, 1.0, 1.0):
         sweep.once(T + 100)
         moments[0] += pause_s

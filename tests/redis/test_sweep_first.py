@@ -14,6 +14,7 @@ from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec
 from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.run import Run
+from cronq.runs.timing import Timing
 from cronq.worker.active_run import StopRequest
 from cronq.worker.guardian import Guardian
 
@@ -34,14 +35,14 @@ def test_the_first_sweep_leaves_a_run_alone_whose_guardian_lives_though_rq_cance
     begin(app, run_id)
     Job.fetch(run_id, connection=redis).cancel()
 
-    Sweep(redis, app.keys, app.runs, by="beat", lost_after_s=6.0).once()
+    Sweep(redis, app.keys, app.runs, by="beat", timing=Timing(6.0)).once()
 
     assert app.runs.get(run_id).state == "running"
 
 
 def execute(app: Cronq, run: Run, spec: JobSpec, **options: Any) -> str | None:
     nobody: Any = None
-    places: dict[str, Any] = {"host": "h", "pid": 1, "lost_after_s": 6.0}
+    places: dict[str, Any] = {"host": "h", "pid": 1, "timing": Timing(6.0)}
     guardian = Guardian(app.guardian_runs(), nobody, app.run_lock, app.now_s, **places, **options)
     return guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
 
@@ -120,7 +121,7 @@ def test_a_whole_rack_of_workers_that_vanished_is_settled_in_one_go(
         pipe.execute()
     boot = [100.0]
     monkeypatch.setattr("cronq.beat.sweep.boot_s", lambda: boot[0])
-    sweep = Sweep(redis, app.keys, app.runs, by="beat", lost_after_s=6.0)
+    sweep = Sweep(redis, app.keys, app.runs, by="beat", timing=Timing(6.0))
 
     for _ in range(8):
         has_more = sweep.once(now_s + boot[0] - 100.0 + 0.5)

@@ -14,6 +14,7 @@ from cronq.beat.chores import Chore
 from cronq.beat.sweep import Sweep
 from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
+from cronq.runs.timing import Timing
 from cronq.worker.dequeue import Dequeue
 from tests.system.processes import until
 
@@ -23,7 +24,7 @@ T = 1_800_000_000.0
 @pytest.fixture
 def sweep(app: Cronq, redis: Redis) -> Sweep:
     """A sweep that has seen Redis answer for long enough."""
-    sweep = Sweep(redis, app.keys, app.runs, by="beat box.1", lost_after_s=0.0)
+    sweep = Sweep(redis, app.keys, app.runs, by="beat box.1", timing=Timing(0.0))
     sweep.once(T)
     return sweep
 

@@ -9,12 +9,13 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
+from cronq.runs.timing import Timing
 from tests.system.processes import until
 
 
 @pytest.fixture
 def sweep(app: Cronq, redis: Redis) -> Sweep:
-    return Sweep(redis, app.keys, app.runs, by="beat b", lost_after_s=6.0)
+    return Sweep(redis, app.keys, app.runs, by="beat b", timing=Timing(6.0))
 
 
 def heartbeat(seen_at: float) -> str:

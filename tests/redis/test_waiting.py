@@ -11,6 +11,7 @@ from cronq.app.app import Cronq
 from cronq.beat import open_runs, waiting
 from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec
+from cronq.runs.timing import Timing
 from cronq.timetext import utc
 
 Store = Callable[..., JobSpec]
@@ -42,7 +43,7 @@ def park(app: Cronq, job: str, lock: str) -> str:
 
 
 def sweep(app: Cronq) -> None:
-    Sweep(app.client, app.keys, app.runs, by="beat box.1", lost_after_s=30.0).once()
+    Sweep(app.client, app.keys, app.runs, by="beat box.1", timing=Timing(30.0)).once()
 
 
 def forget_list(app: Cronq, redis: Redis) -> None:
