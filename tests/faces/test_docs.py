@@ -25,6 +25,7 @@ from cronq.jobs.spec import CATCHUP, OVERLAP, JobSpec
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.outcomes import OUTCOMES
 from cronq.schedule.schedule import DST_RULES
+from tests.faces.test_cli_json import HISTORY_KEYS, LIST_KEYS, PROCESS_KEYS, SHOW_KEYS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -80,7 +81,7 @@ def _calls() -> list[tuple[str, ...]]:
 
 @pytest.mark.parametrize("words", sorted(set(_calls())), ids=" ".join)
 def test_every_call_of_cronq_in_the_pages_has_a_verb_and_options_that_exist(words: tuple[str, ...]) -> None:
-    if words in [("VERB", "--help"), ("worker",)]:
+    if words in [("VERB", "--help"), ("VERB", "--json"), ("worker",)]:
         return
     assert words[0] in VERBS
     with click.Context(cli) as ctx:
@@ -92,6 +93,46 @@ def test_every_call_of_cronq_in_the_pages_has_a_verb_and_options_that_exist(word
     known = {flag for option in command.params for flag in option.opts} | {"--help"}
     ours = words[: words.index("--")] if "--" in words else words
     assert {word for word in ours if word.startswith("-")} <= known
+
+
+#: Flags that the pages explain once for all verbs; those of `add` are the options of a job, and `crontab` has a page.
+OF_ALL_VERBS = {"--url", "--prefix", "--debug", "--json", "--utc", "--help"}
+ELSEWHERE = {"add": "jobs", "crontab": "coming-from/crontab"}
+
+
+def flags_of(command: click.Command) -> set[str]:
+    """One name of each flag, the shortest, that `--help` shows."""
+    inner = command.commands.values() if isinstance(command, click.Group) else ()
+    own = {
+        min(option.opts, key=len) for option in command.params if isinstance(option, click.Option) and not option.hidden
+    }
+    return own.union(*map(flags_of, inner)) - OF_ALL_VERBS
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in ELSEWHERE])
+def test_every_flag_of_a_verb_stands_in_its_row(verb: str) -> None:
+    with click.Context(cli) as ctx:
+        command = cli.get_command(ctx, verb)
+    rows = [row for row in PAGES["command-line"].splitlines() if re.search(rf"^\| .*?`{verb}\b", row)]
+    assert command is not None
+    assert flags_of(command) - set(re.findall(r"--?[a-z][a-z-]*", "\n".join(rows))) == set()
+
+
+@pytest.mark.parametrize(
+    ("verb", "keys"),
+    [("list", LIST_KEYS), ("show", SHOW_KEYS), ("history", HISTORY_KEYS), ("beats", PROCESS_KEYS),
+     ("workers", PROCESS_KEYS | {"queues"})],
+)  # fmt: skip
+def test_the_keys_of_json_are_listed(verb: str, keys: set[str]) -> None:
+    rows = dict(re.findall(r"^\| `([a-z -]+)` \| (.*) \|$", PAGES["json"], re.MULTILINE))
+    listed = {
+        name: set(re.findall(r"`(\w+)`", re.sub(r" \([^)]*\)", "", row.replace("the keys of `list`", ""))))
+        for name, row in rows.items()
+    }
+    listed["show"] |= listed["list"]
+    listed["workers"] = listed["workers"] - {"beats"} | listed["beats"]
+
+    assert listed[verb] == keys
 
 
 def test_every_option_of_job_is_in_the_table_of_options_and_no_other() -> None:
