@@ -3,46 +3,49 @@
     from cronq import Cronq, current_run
     from cronq import job
 
-Importing this package costs no Redis and no RQ: those come with the first thing that needs them.
+Importing this package imports nothing else of it: each name below comes with the first look at it. So a process can
+say what is to happen when it is told to end before it imports for a while, and `job` costs no Redis and no RQ.
 """
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-from cronq.current_run import CurrentRun, current_run
-from cronq.errors import CronqError
-from cronq.jobs.decorator import job
-from cronq.jobs.registry import REGISTRY
-
+TYPE_CHECKING = False  # what `typing` says as well, which takes time to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from cronq.app.app import Cronq
     from cronq.app.rq_worker import Worker
     from cronq.app.stock_worker import perform
+    from cronq.errors import CronqError
+    from cronq.jobs.decorator import job
     from cronq.locks.lock import Lock
+    from cronq.run_context import CurrentRun, current_run
 
 __all__ = ["Cronq", "CronqError", "CurrentRun", "Lock", "Worker", "current_run", "job", "perform"]
 __version__ = "0.1.0"
 
-#: Where the names that need Redis or RQ live; imported when first asked for.
-_LAZY = {
+#: The module of each name. None may be called like a name: importing it would put the module in the name's place.
+_HOMES = {
     "Cronq": "cronq.app.app",
+    "CronqError": "cronq.errors",
+    "CurrentRun": "cronq.run_context",
     "Lock": "cronq.locks.lock",
     "Worker": "cronq.app.rq_worker",
+    "current_run": "cronq.run_context",
+    "job": "cronq.jobs.decorator",
     "perform": "cronq.app.stock_worker",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        return getattr(importlib.import_module(_LAZY[name]), name)
-    raise AttributeError(f"module 'cronq' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cronq' has no attribute {name!r}")
+    import importlib
+
+    found = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
 
 
-def _default_enqueuer() -> Any:
-    """The application of the environment, for `.enqueue()` of a decorated function."""
-    return importlib.import_module("cronq.app.app").default_app()
-
-
-REGISTRY.enqueuer = _default_enqueuer
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
-from cronq.cli import VERBS, cli
+from cronq.cli.verbs import VERBS, cli
 
 PACKAGE = Path(__file__).parents[1] / "cronq"
 

@@ -14,9 +14,9 @@ from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
 from cronq.app.app import Cronq, default_app
-from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.jobs.spec import JobSpec
+from cronq.run_context import CurrentRun, enter_run
 from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.lean_row import RAN_TO_ITS_END
 from cronq.runs.run import Run

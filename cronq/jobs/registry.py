@@ -22,7 +22,7 @@ Delay = float | str | timedelta
 
 
 class Enqueuer(Protocol):
-    """What `.enqueue` reaches upward for; the composition root hands it in."""
+    """What `.enqueue` of a decorated function asks: an application, `Cronq`."""
 
     def enqueue(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Queue one run of the job *name* now; its run id."""
@@ -54,7 +54,7 @@ class Registry:
     definitions: dict[str, Definition] = field(default_factory=dict)
     problems: list[DefinitionError] = field(default_factory=list)
     broken_modules: dict[str, DefinitionError] = field(default_factory=dict)
-    enqueuer: Callable[[], Enqueuer] | None = None
+    enqueuer: Callable[[], Enqueuer] | None = None  #: makes or finds the application that queues its jobs
 
     def add(self, definition: Definition) -> bool:
         """Register; a second job of the same name is refused, with both places named.
@@ -123,8 +123,14 @@ def _in_a_loop(known: Definition, again: Definition) -> bool:
     return known.function is not None and known.function is again.function and known.spec != again.spec
 
 
+def _application_of_the_environment() -> Enqueuer:
+    """The application that the settings of this process describe. It brings Redis, so it is imported only now."""
+    application: Enqueuer = importlib.import_module("cronq.app.app").default_app()
+    return application
+
+
 #: What `@job` fills unless a registry is handed in.
-REGISTRY = Registry()
+REGISTRY = Registry(enqueuer=_application_of_the_environment)
 
 
 def checked_call_json(definition: Definition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -14,13 +14,13 @@ import traceback
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from cronq.current_run import CurrentRun, enter_run
 from cronq.db.decode import MOST_DEPTH, is_deeper, read_json
 from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.interop.pickles import PickleRefused, find_within, is_within
 from cronq.jobs.registry import REGISTRY, Definition
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.process.system import flush_standard_streams
+from cronq.run_context import CurrentRun, enter_run
 from cronq.safetext import storable
 from cronq.worker.command import order_of, prepare
 

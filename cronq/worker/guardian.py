@@ -15,13 +15,13 @@ from dataclasses import replace
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.clock import boot_s, rest
-from cronq.current_run import CurrentRun
 from cronq.db.client import may_pass
 from cronq.db.faults import broken_key, refuses_all
 from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
 from cronq.locks.lock import read_locks
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
+from cronq.run_context import CurrentRun
 from cronq.runs.attempt import Settlement, Start
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore, Started

@@ -22,8 +22,8 @@ from redis.connection import AbstractConnection
 from rq.registry import FailedJobRegistry
 
 from cronq import Cronq
-from cronq.cli import NOT_BUILT, VERBS, cli
 from cronq.cli.output import left, moment
+from cronq.cli.verbs import NOT_BUILT, VERBS, cli
 from cronq.config import Config
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT

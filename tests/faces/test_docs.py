@@ -17,13 +17,13 @@ from typing import get_overloads
 import click
 import pytest
 
-from cronq.cli import NOT_BUILT, VERBS, cli
+from cronq.cli.verbs import NOT_BUILT, VERBS, cli
 from cronq.config import URL_NAMES, Config
-from cronq.current_run import CurrentRun
 from cronq.jobs.decorator import job
 from cronq.jobs.spec import CATCHUP, OVERLAP, JobSpec
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.outcomes import OUTCOMES
+from cronq.run_context import CurrentRun
 from cronq.schedule.schedule import DST_RULES
 from tests.faces.test_cli_json import HISTORY_KEYS, LIST_KEYS, PROCESS_KEYS, SHOW_KEYS
 

@@ -17,7 +17,7 @@ from redis import Redis
 
 import cronq.cli as command_line
 from cronq import Cronq
-from cronq.cli import VERBS, cli
+from cronq.cli.verbs import VERBS, cli
 from cronq.db.decode import text
 from tests.faces.conftest import Answer
 

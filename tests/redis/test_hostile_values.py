@@ -146,7 +146,7 @@ HEARTBEATS: list[Any] = [
 def test_a_planted_heartbeat_hides_no_other_and_ends_no_reader(
     app: Cronq, redis: Redis, kind: str, planted: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cronq.cli import cli
+    from cronq.cli.verbs import cli
     from cronq.monitor.checks import check_beat, check_clock
 
     now_s = app.now_s()

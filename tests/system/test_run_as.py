@@ -21,9 +21,9 @@ from typing import Any
 import pytest
 
 from cronq.clock import boot_s
-from cronq.current_run import CurrentRun
 from cronq.jobs.spec import make_spec
 from cronq.process.watchdog import Watchdog
+from cronq.run_context import CurrentRun
 from cronq.worker.child import child_main, order_for, read_result
 from cronq.worker.outcome import judge
 from tests.system.test_watchdog import ended, is_running, until, until_gone

@@ -35,6 +35,7 @@ sys.meta_path.insert(0, Finder)
 sys.addaudithook(lambda event, arguments: note(event))
 """
 MOMENTS = [
+    "import click", "import cronq.cli.verbs",
     "import cronq.cli.beat", "import cronq.app.app", "import redis", "import rq", "import jobs", "socket.connect",
 ]  # fmt: skip
 
@@ -70,7 +71,9 @@ def test_a_pool(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-n", "2", "-m", "jobs")
 
 
-@pytest.mark.parametrize("moment", ["import cronq.cli.dev", "import redis", "import jobs", "socket.connect"])
+@pytest.mark.parametrize(
+    "moment", ["import click", "import cronq.cli.dev", "import redis", "import jobs", "socket.connect"]
+)
 def test_dev(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "dev", "jobs")
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from cronq.app.stock_worker import _execute
-from cronq.current_run import CurrentRun
 from cronq.errors import RunRefused
 from cronq.jobs.spec import make_spec
+from cronq.run_context import CurrentRun
 from cronq.worker.child import child_main, order_for, read_result
 from cronq.worker.command import Command, has_user, order_of, prepare, user_name
 

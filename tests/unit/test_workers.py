@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from cronq.current_run import CurrentRun, enter_run
 from cronq.errors import ConfigError
+from cronq.run_context import CurrentRun, enter_run
 from workers import directory_tree, log_archive, sqlite_copy
 from workers.directory_digest import digest_directory
 from workers.disk_watch import free_percent, watch_disks
