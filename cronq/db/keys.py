@@ -24,7 +24,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     stop:{id}                 STRING  who asked the run to stop                  runs.store            a day
     running                   ZSET    run ids by last heartbeat                  runs.store            permanent
     refused                   STREAM  ids that workers set aside, and why        runs.store            permanent, capped
-    events                    STREAM  every change of a run or a job, capped     runs.store            permanent
+    events                    STREAM  every change of a run or a job, capped     runs.events           permanent
     holds                     HASH    paused queues, drained hosts and workers   hosts.drain           permanent
     beats, workers            HASH    process id -> heartbeat (JSON)             hosts.heartbeats      permanent
     rq-cron                   STRING  the beat that publishes RQ's cron record   interop.rq_cron       70 s

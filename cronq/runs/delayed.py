@@ -132,9 +132,9 @@ class Delayed:
     def move(self, entry_id: str, due_s: float, now_s: float, job: str | None) -> None:
         """Let an entry of rq-scheduler's store, ours (of *job*) or not, be due at *due_s*. Raises UnknownRun."""
         due = self._checked_due(due_s, now_s, entry_id)
-        keys = [RQ_SCHEDULED_JOBS, self.keys.delayed, self.keys.run(entry_id), self.keys.manual(job or "")]
-        args = [entry_id, due, self._reason(due)]
-        answer = text(self._move(keys=keys, args=args))
+        keys = self.keys
+        touched = [RQ_SCHEDULED_JOBS, keys.delayed, keys.run(entry_id), keys.manual(job or ""), keys.events]
+        answer = text(self._move(keys=touched, args=[entry_id, due, self._reason(due), self.keep_events]))
         if answer == "gone":
             raise UnknownRun(f"{entry_id} is not delayed (any more); see `cronq delayed`")
         if answer != "moved":
@@ -157,5 +157,6 @@ class Delayed:
         return cursor, self._gone(ids) if ids else []
 
     def _gone(self, ids: Iterable[Any]) -> list[str]:
-        reply = self._check(keys=[self.keys.delayed, RQ_SCHEDULED_JOBS], args=[self.keys.prefix, *ids])
+        keys = [self.keys.delayed, RQ_SCHEDULED_JOBS, self.keys.events]
+        reply = self._check(keys=keys, args=[self.keys.prefix, self.keep_events, *ids])
         return [text(run_id) for run_id in reply]

@@ -255,13 +255,16 @@ class RunStore:
 
     def park(self, run: Run, lock: str, now_s: float) -> bool:
         """Set a run aside until the lock *lock* is free; it keeps no worker. False for a stray id of a settled run."""
-        keys = [self.keys.waiting(lock), self.keys.waiting_locks]
-        return bool(self._park(keys=keys, args=[self.keys.prefix, run.run_id, repr(now_s), run.queue, lock]))
+        args = [self.keys.prefix, run.run_id, repr(now_s), run.queue, lock, self.keep_events]
+        return bool(self._park(keys=self._keys_of_waiters(lock), args=args))
 
     def wake_waiter(self, lock: str) -> bool:
         """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
-        keys = [self.keys.waiting(lock), self.keys.waiting_locks]
-        return bool(self._wake_waiter(keys=keys, args=[self.keys.prefix, lock]))
+        args = [self.keys.prefix, lock, self.keep_events]
+        return bool(self._wake_waiter(keys=self._keys_of_waiters(lock), args=args))
+
+    def _keys_of_waiters(self, lock: str) -> list[str]:
+        return [self.keys.waiting(lock), self.keys.waiting_locks, self.keys.events]
 
     def reject(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
         """Take an id that is not to be executed out of the way, with the reason, where people look.

@@ -32,8 +32,5 @@ if item.note and fits(refused, 'stream') then
     call('XADD', refused, 'MAXLEN', '~', item.most, '*', 'id', id, 'queue', item.queue, 'reason', item.reason,
         'by', item.by, 'at', item.now)
 end
-local events = item.prefix .. ':events'
-if item.note and fits(events, 'stream') then
-    event(events, item.events, 'refused', '', id)
-end
+if item.note then try_event(item.prefix .. ':events', item.events, 'refused', '', id) end
 return is_open and 'failed' or 'gone'

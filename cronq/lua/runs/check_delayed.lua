@@ -1,10 +1,11 @@
 -- Looks whether delayed runs are still in rq-scheduler's store, and follows what others did to them.
 --
--- KEYS  1 delayed   2 rq:scheduler:scheduled_jobs
--- ARGV  1 prefix   2… run ids
+-- KEYS  1 delayed   2 rq:scheduler:scheduled_jobs   3 events
+-- ARGV  1 prefix   2 events to keep   3… run ids
 -- Returns the ids that wait for a time that will never come: taken out of the store, and queued by nobody.
 --
 -- One step, because a run that is served between two looks would seem to be gone.
+--@ event
 --@ open_set
 --@ types
 
@@ -12,7 +13,7 @@ local call = redis.call
 local wrong = wrong_type({KEYS[1], 'zset'})
 if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local gone = {}
-for i = 2, #ARGV do
+for i = 3, #ARGV do
     local id = ARGV[i]
     local run = ARGV[1] .. ':run:' .. id
     local due = call('ZSCORE', KEYS[2], id)
@@ -28,6 +29,7 @@ for i = 2, #ARGV do
             call('HSET', run, 'state', 'queued')
             call('HSET', active, id, 'queued')
             call('ZREM', KEYS[1], id)
+            try_event(KEYS[3], ARGV[2], 'queued', row[2] or '', id)
         else
             gone[#gone + 1] = id
         end

@@ -1,11 +1,12 @@
 -- Parks a run that may not be skipped while its lock is busy: it waits for the lock, without keeping a worker.
 --
--- KEYS  1 job:{lock}:waiting   2 waiting
--- ARGV  1 prefix   2 run id   3 now (epoch seconds)   4 queue of the run   5 lock
+-- KEYS  1 job:{lock}:waiting   2 waiting   3 events
+-- ARGV  1 prefix   2 run id   3 now (epoch seconds)   4 queue of the run   5 lock   6 events to keep
 -- Returns 1 when the run was parked, 0 when it is neither queued nor requeued: a stray id, which is nowhere now.
 --         A key of a wrong type: an error, and nothing was written.
 --
 -- One step, because a run between its queue and the waiting set would be in neither after a crash.
+--@ event
 --@ keep_attempt
 --@ open_set
 --@ types
@@ -31,4 +32,5 @@ call('HSET', run, 'state', 'waiting', 'reason', 'its lock is busy', 'lock', lock
 call('ZADD', KEYS[1], 'NX', ARGV[3], id)
 call('SADD', KEYS[2], lock)
 call('HSET', active, id, 'waiting')
+try_event(KEYS[3], ARGV[6], 'parked', row[2], id)
 return 1

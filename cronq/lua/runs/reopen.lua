@@ -35,7 +35,7 @@ local function open(id)
         'reason', "requeued with RQ's tools", 'decided_by', 'rq')
     call('HDEL', run, 'started_at', 'host', 'pid', 'worker', 'execution')
     call('HSET', active, id, 'queued')
-    if fits(KEYS[1], 'stream') then event(KEYS[1], ARGV[3], 'queued', row[2], id) end
+    try_event(KEYS[1], ARGV[3], 'queued', row[2], id)
     return true
 end
 

@@ -1,11 +1,12 @@
 -- Wakes the run that has waited longest for a lock: puts it back on its queue.
 --
--- KEYS  1 job:{lock}:waiting   2 waiting
--- ARGV  1 prefix   2 lock
+-- KEYS  1 job:{lock}:waiting   2 waiting   3 events
+-- ARGV  1 prefix   2 lock   3 events to keep
 -- Returns 1 when a run was woken, 0 when none waits. One that cannot be queued because of a key of a wrong type goes on
 --         waiting, and the next has its turn.
 --
 -- One step, because a run between the waiting set and its queue would be in neither after a crash.
+--@ event
 --@ open_set
 --@ push
 --@ types
@@ -23,6 +24,7 @@ for _, id in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
         call('HDEL', run, 'reason', 'lock')
         call('HSET', active, id, 'queued')
         push(prefix, queue, 'RPUSH', {id})
+        try_event(KEYS[3], ARGV[3], 'woken', row[3] or '', id)
         return 1
     end
 end

@@ -1,0 +1,57 @@
+"""The stream of events: everything that changes a run or a job appends one entry. Owner of the `events` key.
+
+An entry has the fields `type` (a word of `Event`), `job` and, when it is about a run, `run`. It is appended by the
+script that makes the change, in the same step, so that there is one entry whoever asked for the change and however
+often that was sent. The stream keeps about the newest `keep_events` entries.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """What happened, with the scripts in `lua/` that say so."""
+
+    # A run, before it ends
+    #: it is on its queue: runs/claim, enqueue, reopen, readmit, reconcile, check_delayed; interop/serve
+    QUEUED = "queued"
+    #: it was made, and waits for its time: runs/delay
+    DELAYED = "delayed"
+    #: it waits for another time: runs/reschedule
+    RESCHEDULED = "rescheduled"
+    #: a worker began it: runs/start
+    STARTED = "started"
+    #: its lock is busy, and it waits for that: runs/park
+    PARKED = "parked"
+    #: its lock is free, and it is on its queue again: runs/wake_waiter
+    WOKEN = "woken"
+    #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
+    RERUN = "rerun"
+    #: a worker took its id and rejected it; the stream `refused` has the reason: queue/reject
+    REFUSED = "refused"
+
+    # The outcome of a run: runs/settle for one that was open, runs/claim for a tick that does not run, runs/stop_all
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    STOPPED = "stopped"
+    LOST = "lost"
+    SKIPPED = "skipped"
+    MISSED = "missed"
+    EXPIRED = "expired"
+    PAUSED = "paused"
+    BLOCKED = "blocked"
+    COALESCED = "coalesced"
+
+    # A job
+    #: it is new: jobs/save
+    JOB_CREATED = "job_created"
+    #: its spec is another: jobs/save
+    JOB_CHANGED = "job_changed"
+    #: its ticks do not run: jobs/pause
+    JOB_PAUSED = "job_paused"
+    #: its ticks run again: jobs/pause
+    JOB_RESUMED = "job_resumed"
+    #: it is gone: jobs/remove
+    JOB_REMOVED = "job_removed"
