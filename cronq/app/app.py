@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
+from cronq.app.accounts import has_user, own_user
 from cronq.app.beat_parts import make_beat
 from cronq.app.parts import Parts
+from cronq.app.redis_words import redis_words
 from cronq.beat.beat import Beat
+from cronq.clock import SKEW_WARN_S, rest
 from cronq.config import Config
 from cronq.db.decode import text
 from cronq.db.keys import rq_job
@@ -34,7 +39,6 @@ from cronq.runs.delayed import due_at, due_in
 from cronq.runs.history import newest_of_all, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.stop import stop_run
-from cronq.worker.command import has_user, user_name
 
 #: So many runs of a job are stopped one by one.
 _FEW_RUNS = 50
@@ -102,14 +106,14 @@ class Cronq(Parts):
             crontab.notes.append(
                 "each command begins with the name of a user: has it a user column? Then give --system"
             )
-        source = Source(path, self.config.host, user if user is not None else user_name(os.geteuid()))
+        source = Source(path, self.config.host, user if user is not None else own_user())
         zone = zone_for(crontab, tz)
         return self.crontabs.bring(crontab, source, tz=zone, options=options, prune=prune, dry=dry_run, by=self.who)
 
     def export_crontab(self, names: Sequence[str] = (), *, system: bool = False, user: str | None = None) -> list[str]:
         """Jobs (default: all) as the lines of a crontab; those that cron cannot run are comments. Raises UnknownJob."""
         found = [self.jobs.get(name) for name in names or self.jobs.names()]
-        user = user if user is not None else user_name(os.geteuid())
+        user = user if user is not None else own_user()
         return list(write_crontab([job.spec for job in found], system=system, user=user))
 
     def ghosts(self, modules: Sequence[str] = ()) -> list[StoredJob]:
@@ -324,6 +328,28 @@ class Cronq(Parts):
         """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it, or it serves others."""
         fit = require_fit(self.client, allow_eviction=self.config.allow_eviction)
         return fit + Installation(self.client, self.keys).settle_in()
+
+    def wait_until_fit(self, stop: threading.Event, log: logging.Logger) -> bool:
+        """Wait until Redis answers, and log what is doubtful about it; False when told to stop meanwhile.
+
+        Raises RedisUnfit.
+        """
+        has_said = False
+        while not stop.is_set():
+            try:
+                for warning in self.require_fit_redis():
+                    log.warning("REDIS %s", warning)
+                offset = self.clock.offset_s if self.now_s() else None
+                if offset is not None and abs(offset) > SKEW_WARN_S:
+                    log.warning("CLOCK this host's clock differs from Redis by %+.1f s; ticks follow Redis", offset)
+                return True
+            except (RedisError, OSError) as error:
+                if not has_said:
+                    words = redis_words(error)
+                    log.error("TROUBLE cannot reach Redis at %s: %s; going on trying", self.config.shown_url, words)
+                has_said = True
+                rest(1.0, stop)  # not stop.wait: a signal handler sets it
+        return False
 
     def beat(self) -> Beat:
         """A beat, ready to `run`; what `registry` holds by now is stored, and restored should Redis lose it."""

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from cronq.timetext import iso
 
-if TYPE_CHECKING:  # `explain` and `config` need no Redis and bring none
+if (
+    TYPE_CHECKING
+):  # `explain` and `config` need no Redis and bring none; `X as X`: what faces know of these they know from here
     from cronq.config import Config
-    from cronq.definitions.crontab_import import CrontabReport
-    from cronq.definitions.sync import SyncReport
-    from cronq.hosts.drain import Hold
-    from cronq.hosts.heartbeats import Heartbeat
-    from cronq.jobs.spec import JobSpec
-    from cronq.jobs.stored import StoredJob
+    from cronq.definitions.crontab_import import CrontabReport as CrontabReport
+    from cronq.definitions.sync import SyncReport as SyncReport
+    from cronq.hosts.drain import Hold as Hold
+    from cronq.hosts.heartbeats import Heartbeat as Heartbeat
+    from cronq.jobs.spec import JobSpec as JobSpec
+    from cronq.jobs.stored import StoredJob as StoredJob
+    from cronq.monitor.checks import Finding as Finding
+    from cronq.runs.run import Run as Run
     from cronq.schedule.schedule import Schedule
 
 

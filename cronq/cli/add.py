@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cronq.app.job_options import DEFAULTS, OPTIONS, Kind, Option
 from cronq.cli.options import F, open_app, options_of_cronq, suggesting
 from cronq.cli.output import counted, next_words, say
 from cronq.errors import UnknownJob
-from cronq.jobs.options import OPTIONS, Kind, Option
-from cronq.jobs.spec import JobSpec
 from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     pass
 
-_DEFAULTS = {item.name: item.default for item in fields(JobSpec)}
 _ADDED = {"created": "added", "changed": "changed", "same": "is as it was"}
 
 
@@ -33,7 +30,7 @@ def _options_of_a_job(command: F) -> F:
 def _flag_of(option: Option) -> Callable[[F], F]:
     name = "tag" if option.name == "tags" else option.name.replace("_", "-")
     names = [f"--{name}", option.name]
-    default = _DEFAULTS[option.name]
+    default = DEFAULTS[option.name]
     if option.name == "shell" or option.kind is Kind.FLAG:
         return click.option(*names, is_flag=True, help=option.help)
     if option.kind in (Kind.PAIRS, Kind.LIST):

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cronq.cli.errors import redis_words
+from cronq.app.redis_words import redis_words
 from cronq.cli.options import call_state, open_app, options_of_cronq
 from cronq.cli.output import print_line
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.monitor.checks import Finding
+    from cronq.app.views import Finding
 
 
 #: The exit code of a check that found the worst.

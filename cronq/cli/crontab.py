@@ -14,7 +14,7 @@ from cronq.cli.options import as_json, open_app, options_of_cronq, suggesting
 from cronq.cli.output import print_json, print_line, say
 
 if TYPE_CHECKING:
-    from cronq.definitions.crontab_import import CrontabReport
+    from cronq.app.views import CrontabReport
 
 _WORDS = ("created", "changed", "same", "ghosts", "removed")
 #: Where files have a user column, whatever the caller says.
@@ -53,7 +53,7 @@ def crontab_import_command(
     A second import changes what has changed. A job whose line is gone stays, as a ghost. Lines that cannot be carried
     over are named with their reason, and the exit code is 1.
     """
-    from cronq.worker.command import has_user
+    from cronq.app.accounts import has_user
 
     if user is not None and (system or not has_user(user)):
         why = "with --system the file itself names the users" if system else f"there is no user {user!r} here"
@@ -75,9 +75,9 @@ def crontab_import_command(
 def _read(file: str, system: bool, user: str | None) -> tuple[bytes, str, bool, str | None]:
     """The text, the path it is known by, whether it has a user column, and whose it is."""
     if file == "-":
-        from cronq.worker.command import user_name
+        from cronq.app.accounts import own_user
 
-        user = user or user_name(os.geteuid())
+        user = user or own_user()
         return sys.stdin.buffer.read(), f"~{user}", system, user
     path = Path(os.path.abspath(file))  # one file, one path: `..` in it would make other jobs of the same lines
     try:

@@ -26,9 +26,9 @@ from cronq.clock import boot_s, rest
 from cronq.config import PRIVATE_URL_FILE, environment
 
 if TYPE_CHECKING:
+    from cronq.app.views import StoredJob
     from cronq.cli.private_redis import PrivateRedis
     from cronq.config import Config
-    from cronq.jobs.stored import StoredJob
 
 _PR_SET_PDEATHSIG = 1
 _prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)

@@ -16,7 +16,7 @@ from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.hosts.drain import Hold
+    from cronq.app.views import Hold
 
 _POLL_S = 0.2
 _BUSY = 75

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import click
 
+from cronq.app.redis_words import redis_words
 from cronq.cli.output import print_line, say
 from cronq.errors import CronqError
 from cronq.safetext import printable_lines
@@ -24,7 +24,7 @@ def _not_built(verb: str) -> set[str]:
     """Options of *verb* that are planned: refused by name."""
     if verb != "add":
         return {"--force"} if verb == "run" else set()
-    from cronq.jobs.spec import NOT_BUILT
+    from cronq.app.job_options import NOT_BUILT
 
     return {"--lease", "--limit", *(f"--{name.replace('_', '-')}" for name in NOT_BUILT)}
 
@@ -60,13 +60,6 @@ def words_and_code(error: Exception, call: Mapping[str, Any]) -> tuple[str, int]
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or words}", 1
     return f"internal error: {type(error).__name__}: {words}; --debug shows the traceback, please report it", 1
-
-
-def redis_words(error: Exception) -> str:
-    """What Redis or the connection to it says, without what the URL beside it says already."""
-    words = " ".join(str(error).split())
-    words = re.sub(r"^Error -?\d+ (while )?connecting to \S+?\. ", "", words).rstrip(".")
-    return words[:1].lower() + words[1:] if words[1:2].islower() else words
 
 
 def _of_redis(error: Exception, call: Mapping[str, Any]) -> tuple[str, int]:

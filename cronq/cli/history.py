@@ -14,7 +14,7 @@ from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.runs.run import Run
+    from cronq.app.views import Run
 
 
 @click.command("history")

@@ -17,8 +17,7 @@ from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.jobs.spec import JobSpec
-    from cronq.jobs.stored import StoredJob
+    from cronq.app.views import JobSpec, StoredJob
 
 
 _LONGEST_SHOWN = 72

@@ -15,8 +15,8 @@ from cronq.timetext import parse_duration_s, parse_instant, utc
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
+    from cronq.app.views import StoredJob
     from cronq.config import Config
-    from cronq.jobs.stored import StoredJob
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.runs.run import Run
+    from cronq.app.views import Run
 
 _POLL_S = 0.1
 _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
@@ -69,19 +68,13 @@ def _exit_code(run: Run) -> int:
 
 
 def _argument(text: str) -> tuple[str, Any]:
-    from cronq.db.decode import read_json
+    from cronq.app.arguments import argument_of
 
     key, sign, raw = text.partition("=")
     if not sign or not key.isidentifier():
         raise click.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--arg")
     try:
-        json.loads(raw)
-    except ValueError:
-        return key, raw  # plain text
-    except RecursionError:
-        pass
-    try:
-        return key, read_json(raw)
+        return key, argument_of(raw)
     except BadValue as error:
         words = f"the value of {key}: {error}; pass a path or a key instead"
         raise click.BadParameter(words, param_hint="--arg") from None

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import click
 
-from cronq.cli.beat import wait_until_fit
 from cronq.cli.log_lines import start_logging
 from cronq.cli.options import open_app, options_of_cronq, within_dev
 from cronq.cli.output import say_problems
-
-#: A worker had to leave before Redis knew how a run ended.
-_UNWRITTEN = 1
 
 
 @click.command("worker")
@@ -47,46 +41,22 @@ def worker_command(
     SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, one
     process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended.
     """
-    from cronq.app.rq_worker import Worker
-    from cronq.process.pool import Pool
-    from cronq.worker.worker import queue_names
+    from cronq.app.workers import Workers
 
     app = open_app(ctx, jobs=modules, allow=allow, no_commands=no_commands, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
     log = logging.getLogger("cronq.worker")
-    stop = threading.Event()
-    working: list[Worker] = []  # made, but its own handlers may not be there yet
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        for worker in working:
-            worker.request_stop(number, frame)
-
+    workers = Workers(app, queues, count=count, burst=burst)
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, leave)
+        signal.signal(number, workers.request_stop)
     problems = app.load_jobs()
     if not within_dev:
         say_problems(problems)
     if not app.config.jobs and not app.config.allow:
         log.warning("MODULES none: only command jobs can run here; %s", _module_hint(queues))
-    if not wait_until_fit(app, stop, log):
+    if not app.wait_until_fit(workers.stop, log):
         return 0
-    names = queue_names(queues)
-    what = f"{', '.join(app.config.jobs) or 'no module'} on {app.config.shown_url}: {' '.join(names)}"
-
-    def serve() -> int:
-        worker = Worker(names, connection=app.client, app=app)
-        working.append(worker)
-        log.info("START-UP worker %s of %s", worker.name, what)
-        if not stop.is_set():
-            worker.work(burst=burst, logging_level="WARNING")
-        return 0 if worker.is_orderly else _UNWRITTEN
-
-    if count == 1:
-        return serve()
-    app.client.connection_pool.disconnect()  # a fork would share what is open
-    log.info("START-UP pool of %d workers of %s", count, what)
-    return Pool(count, serve, restarts=not burst).run(stop)
+    return workers.run()
 
 
 def _module_hint(queues: Sequence[str]) -> str:

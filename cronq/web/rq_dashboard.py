@@ -12,19 +12,14 @@ import os
 import re
 import signal
 import socket
-import zlib
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import click
-from redis import Redis
 
+from cronq.app.dashboard import connect, read_data_only, requeue
 from cronq.config import Config, environment
-from cronq.db.client import open_client
 from cronq.errors import ConfigError
-from cronq.interop.pickles import PickleRefused, load_data, read_data, read_function
-from cronq.interop.rq_jobs import fetch_job
 
 if TYPE_CHECKING:
     from flask import Flask
@@ -48,9 +43,6 @@ _GUARDS = {
     ),
 }
 _REMEDY = "pip install rq-dashboard six"
-
-#: A call, a result or a meta that is larger is not shown: to read it may take long, and each page asks again.
-_MOST_SHOWN = 256 * 1024
 
 
 def main() -> int:
@@ -107,74 +99,14 @@ def make_app(url: str) -> Flask:
     from rq_dashboard import web
     from rq_dashboard.cli import make_flask_app
 
-    web.from_url = _connect  # type: ignore[attr-defined]
-    web.requeue_job = _requeue  # type: ignore[attr-defined, assignment]
+    web.from_url = connect  # type: ignore[attr-defined]
+    web.requeue_job = requeue  # type: ignore[attr-defined, assignment]
     app: Flask = make_flask_app(None, None, None, "")
     app.config["RQ_DASHBOARD_REDIS_URL"] = url
     app.config.setdefault("DEPRECATED_OPTIONS", [])
     web.setup_rq_connection(app)
     _close(app)
     return app
-
-
-@cache
-def _client(url: str) -> Redis:
-    return open_client(url)
-
-
-def _connect(url: str, **_: Any) -> tuple[None, Redis]:
-    """What rq-dashboard opens its Redis with: its own reader of sentinel URLs knows neither users nor TLS."""
-    return None, _client(url)
-
-
-def _requeue(job_id: str, connection: Redis) -> Any:
-    """Requeue as RQ does, but with call and meta as they stand in Redis, read or not."""
-    return fetch_job(job_id, connection).requeue()
-
-
-def read_data_only() -> None:
-    """Let RQ read pickles of data in this process, and nothing else: whoever may write to Redis would run code here.
-
-    rq-dashboard takes RQ's own serializer in several places whatever it is told, so it is RQ's that changes.
-    """
-    import rq.job
-    import rq.results
-    from rq.serializers import DefaultSerializer
-
-    DefaultSerializer.loads = staticmethod(_load_data)
-    for module in (rq.job, rq.results):
-        setattr(module, "zlib", _BoundedZlib)  # noqa: B010
-
-
-class _BoundedZlib:
-    """What RQ uses of zlib; of a megabyte that stands for a thousand it says so instead."""
-
-    error = zlib.error
-    compress = staticmethod(zlib.compress)
-
-    @staticmethod
-    def decompress(raw: bytes) -> bytes:
-        """What was compressed, or why that is not shown."""
-        try:
-            return read_data(raw, _MOST_SHOWN * 16)
-        except PickleRefused as error:
-            return f"not shown: {error}".encode()
-
-
-def _load_data(raw: bytes) -> Any:
-    """What a pickle holds when that is data, else what can be told of it, in the form of RQ's calls.
-
-    It never raises: one entry that cannot be shown would take the page with all the others along.
-    """
-    try:
-        return load_data(raw, _MOST_SHOWN)
-    except PickleRefused:
-        pass
-    try:
-        name, _ = read_function(raw)
-        return name, None, ("arguments that are not data are not shown",), {}
-    except PickleRefused as error:
-        return f"not shown: {error}", None, (), {}
 
 
 def _close(app: Flask) -> None:

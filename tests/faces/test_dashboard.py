@@ -320,7 +320,7 @@ def data_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """RQ reads data only, as in the dashboard's own process, until the end of this test."""
     from rq.serializers import DefaultSerializer
 
-    from cronq.web.rq_dashboard import read_data_only
+    from cronq.app.dashboard import read_data_only
 
     monkeypatch.setattr(DefaultSerializer, "loads", DefaultSerializer.loads)
     for module in (rq.job, rq.results):

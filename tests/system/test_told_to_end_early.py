@@ -35,8 +35,8 @@ sys.meta_path.insert(0, Finder)
 sys.addaudithook(lambda event, arguments: note(event))
 """
 MOMENTS = [
-    "import click", "import cronq.cli.verbs",
-    "import cronq.cli.beat", "import cronq.app.app", "import redis", "import rq", "import jobs", "socket.connect",
+    "import click", "import cronq.cli.verbs", "import cronq.app.app", "import redis", "import rq", "import jobs",
+    "socket.connect",
 ]  # fmt: skip
 
 
@@ -56,17 +56,20 @@ def ends_in_order(directory: Path, redis_url: str, moment: str, *words: str) -> 
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("moment", ["import cronq.cli.beat", *MOMENTS])
 def test_a_beat(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "beat", "jobs")
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "import cronq.worker.worker", "import cronq.process.watchdog", "os.fork"])
+@pytest.mark.parametrize(
+    "moment",
+    ["import cronq.cli.worker", *MOMENTS, "import cronq.worker.worker", "import cronq.process.watchdog", "os.fork"],
+)
 def test_a_worker(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-m", "jobs")
 
 
-@pytest.mark.parametrize("moment", [*MOMENTS, "import cronq.process.pool", "os.fork"])
+@pytest.mark.parametrize("moment", ["import cronq.cli.worker", *MOMENTS, "import cronq.process.pool", "os.fork"])
 def test_a_pool(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-n", "2", "-m", "jobs")
 
