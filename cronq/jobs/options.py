@@ -16,6 +16,7 @@ from typing import Any
 from cronq.errors import DefinitionError
 from cronq.jobs.arguments import dump_args, short
 from cronq.jobs.command_options import check_surroundings
+from cronq.schedule.schedule import DST_RULES
 from cronq.timetext import MOST_DURATION_S, format_duration, parse_duration_s
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -47,17 +48,18 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Option:
-    """One option of a job; its default is that of `JobSpec`.
+    """One option of a job.
 
-    *least* and *most* bound a number, a duration in seconds, or the length of a text. *help* is that of `cronq add`,
-    which has no flag for an option without one.
+    *default* is as a spec stores it: a duration in seconds. *least* and *most* bound a number, a duration in seconds,
+    or the length of a text. *help* is that of `cronq add`, which has no flag for an option without one.
     """
 
     name: str
     kind: Kind
+    default: Any
     help: str = ""
     metavar: str = ""
-    words: tuple[str, ...] = ()  #: what may be given; of `dst` the schedule knows
+    words: tuple[str, ...] = ()  #: what may be given
     least: float = 0
     most: float = MOST_DURATION_S
     may_be_auto: bool = False
@@ -67,42 +69,44 @@ class Option:
 _T, _D, _N = Kind.TEXT, Kind.DURATION, Kind.NUMBER
 #: Every option of a job but its name and its function, in the order of `cronq add --help`.
 OPTIONS: tuple[Option, ...] = (
-    Option("cron", _T, "When, as a cron expression.", "EXPR"),
-    Option("every", _D, "When, as an interval: 90s, 5m, 1d.", "SPAN"),
-    Option("at", _T, "With whole days: at what time.", "HH:MM"),
-    Option("tz", _T, "IANA name of the zone.", "ZONE"),
-    Option("dst", _T, "When clocks change: debian, skip or both.", "RULE"),
-    Option("command", Kind.OTHER),
-    Option("args", Kind.OTHER),
-    Option("kwargs", Kind.OTHER),
-    Option("shell", Kind.OTHER, "Give CMD, one text, to /bin/sh."),
-    Option("env", Kind.PAIRS, "A variable of its environment; may be repeated.", "K=V"),
-    Option("cwd", Kind.OTHER, "Directory it starts in, an absolute path.", "DIR"),
-    Option("run_as", Kind.OTHER, "Run as this user, never as another; needs a worker that can.", "USER"),
-    Option("stdin", Kind.OTHER, "What it reads.", "TEXT"),
-    Option("queue", Kind.OTHER, "Queue.", "NAME"),
-    Option("timeout", _D, "End it after this.", "SPAN", least=1, most=_YEAR_S),
-    Option("grace", _D, "From TERM to KILL.", "SPAN", most=3600),
-    Option("on_lost", Kind.WORD, "When its worker vanishes: fail or rerun.", "RULE", words=ON_LOST),
-    Option("max_crashes", _N, "With --on-lost rerun: so many vanished workers end it.", "N", least=1, most=_MOST_KEPT),
-    Option("at_most_once", Kind.FLAG, "Never start a run a second time, whoever puts it back."),
-    Option("ttl", _D, "Latest start after its time, else `expired`.", "SPAN", least=1),
-    Option("catchup", Kind.WORD, "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
-    Option("window", _D, "How old a missed tick may be to be caught up.", "SPAN"),
-    Option("max_catchup", _N, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
-    Option("overlap", Kind.WORD, "While an earlier run is there: skip or allow.", "RULE", words=OVERLAP),
-    Option("exclusive", Kind.FLAG, "Hold the job's lock while it runs, on all hosts."),
-    Option("lock", _T, "With --exclusive: which lock.", "NAME", is_one_line=True),
-    Option("result_ttl", _D, "Life of RQ's record of a success.", "SPAN", least=60, may_be_auto=True),
-    Option("failure_ttl", _D, "Life of RQ's record of a failure.", "SPAN", least=60, may_be_auto=True),
-    Option("keep", _N, "Rows of history.", "N", least=10, most=_MOST_KEPT),
-    Option("description", _T, "What it is for.", "TEXT", most=10_000),
-    Option("owner", _T, "Whom to ask.", "TEXT", most=1_000, is_one_line=True),
-    Option("runbook", _T, "What to do when it fails.", "TEXT", most=1_000, is_one_line=True),
-    Option("tags", Kind.LIST, "May be repeated.", "WORD"),
-)
-#: What may stand for an option that is one of a few words; of `dst` the schedule knows.
-WORDS = {option.name: option.words for option in OPTIONS if option.kind is Kind.WORD}
+    Option("cron", _T, None, "When, as a cron expression.", "EXPR"),
+    Option("every", _D, None, "When, as an interval: 90s, 5m, 1d.", "SPAN"),
+    Option("at", _T, None, "With whole days: at what time.", "HH:MM"),
+    Option("tz", _T, "UTC", "IANA name of the zone.", "ZONE"),
+    Option("dst", _T, "debian", "When clocks change: debian, skip or both.", "RULE", words=DST_RULES),
+    Option("command", Kind.OTHER, None),
+    Option("args", Kind.OTHER, ()),
+    Option("kwargs", Kind.OTHER, {}),
+    Option("shell", Kind.OTHER, False, "Give CMD, one text, to /bin/sh."),
+    Option("env", Kind.PAIRS, {}, "A variable of its environment; may be repeated.", "K=V"),
+    Option("cwd", Kind.OTHER, None, "Directory it starts in, an absolute path.", "DIR"),
+    Option("run_as", Kind.OTHER, None, "Run as this user, never as another; needs a worker that can.", "USER"),
+    Option("stdin", Kind.OTHER, None, "What it reads.", "TEXT"),
+    Option("queue", Kind.OTHER, "default", "Queue.", "NAME"),
+    Option("timeout", _D, 3600.0, "End it after this.", "SPAN", least=1, most=_YEAR_S),
+    Option("grace", _D, 10.0, "From TERM to KILL.", "SPAN", most=3600),
+    Option("on_lost", Kind.WORD, "fail", "When its worker vanishes: fail or rerun.", "RULE", words=ON_LOST),
+    Option("max_crashes", _N, 3, "With --on-lost rerun: so many vanished workers end it.", "N",
+           least=1, most=_MOST_KEPT),
+    Option("at_most_once", Kind.FLAG, False, "Never start a run a second time, whoever puts it back."),
+    Option("ttl", _D, None, "Latest start after its time, else `expired`.", "SPAN", least=1),
+    Option("catchup", Kind.WORD, "latest", "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
+    Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),
+    Option("max_catchup", _N, 100, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
+    Option("overlap", Kind.WORD, "skip", "While an earlier run is there: skip or allow.", "RULE", words=OVERLAP),
+    Option("exclusive", Kind.FLAG, False, "Hold the job's lock while it runs, on all hosts."),
+    Option("lock", _T, None, "With --exclusive: which lock.", "NAME", is_one_line=True),
+    Option("result_ttl", _D, AUTO, "Life of RQ's record of a success.", "SPAN", least=60, may_be_auto=True),
+    Option("failure_ttl", _D, AUTO, "Life of RQ's record of a failure.", "SPAN", least=60, may_be_auto=True),
+    Option("keep", _N, 1000, "Rows of history.", "N", least=10, most=_MOST_KEPT),
+    Option("description", _T, "", "What it is for.", "TEXT", most=10_000),
+    Option("owner", _T, "", "Whom to ask.", "TEXT", most=1_000, is_one_line=True),
+    Option("runbook", _T, "", "What to do when it fails.", "TEXT", most=1_000, is_one_line=True),
+    Option("tags", Kind.LIST, (), "May be repeated.", "WORD"),
+)  # fmt: skip
+DEFAULTS: dict[str, Any] = {option.name: option.default for option in OPTIONS}
+#: What may stand for an option that is one of a few words.
+WORDS = {option.name: option.words for option in OPTIONS if option.words}
 AUTOMATIC = tuple(option.name for option in OPTIONS if option.may_be_auto)
 DURATIONS = tuple(option.name for option in OPTIONS if option.kind is Kind.DURATION)
 
@@ -127,19 +131,25 @@ def duration(key: str, value: str | float | timedelta) -> float:
 
 def check_words(values: dict[str, Any]) -> None:
     """Options that are one of a few words, or true or false."""
-    for key, allowed in WORDS.items():
-        if key in values and values[key] not in allowed:
-            raise DefinitionError(f"{values[key]!r} is not one of {', '.join(allowed)}", field=key)
     for option in OPTIONS:
-        if option.kind is Kind.FLAG and option.name in values and type(values[option.name]) is not bool:
-            raise DefinitionError(f"{values[option.name]!r} is neither True nor False", field=option.name)
+        if option.name not in values:
+            continue
+        value = values[option.name]
+        if option.kind is Kind.WORD and value not in option.words:
+            raise DefinitionError(f"{value!r} is not one of {', '.join(option.words)}", field=option.name)
+        if option.kind is Kind.FLAG and type(value) is not bool:
+            raise DefinitionError(f"{value!r} is neither True nor False", field=option.name)
+
+
+def check_queue(values: dict[str, Any]) -> None:
+    """The queue has a name that RQ's tools can show."""
+    queue = values.get("queue", DEFAULTS["queue"])
+    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
+        raise DefinitionError(f"{queue!r} is not a queue name; use A-Z a-z 0-9 _ . -", field="queue")
 
 
 def check_numbers(values: dict[str, Any]) -> None:
-    """The queue, and options that are whole numbers."""
-    queue = values.get("queue", "default")
-    if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
-        raise DefinitionError(f"{queue!r} is not a queue name; use A-Z a-z 0-9 _ . -", field="queue")
+    """Options that are whole numbers, each within its bounds."""
     for option in OPTIONS:
         if option.kind is not Kind.NUMBER or option.name not in values:
             continue

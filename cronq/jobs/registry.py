@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from cronq.errors import CronqError, DefinitionError
+from cronq.jobs.arguments import dump_args
 from cronq.jobs.location import in_words, place_of
-from cronq.jobs.spec import JobSpec, dump_args
+from cronq.jobs.spec import JobSpec
 
 Delay = float | str | timedelta
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cronq.jobs.spec import AUTO, JobSpec
+from cronq.jobs.options import AUTO
+from cronq.jobs.spec import JobSpec
 
 _HOUR_S, _DAY_S = 3600.0, 86400.0
 #: Shown are about so many runs, and records live no shorter and no longer than this.

@@ -14,27 +14,24 @@ from cronq.jobs.arguments import check_size, dump_args, short
 from cronq.jobs.options import (
     AUTO,
     AUTOMATIC,
-    CATCHUP,
+    DEFAULTS,
     DURATIONS,
     NAME,
-    ON_LOST,
     OPTIONS,
-    OVERLAP,
     WORDS,
     Kind,
     check_name,
     check_numbers,
     check_program,
+    check_queue,
     check_span,
     check_texts,
     check_words,
     check_work,
     duration,
 )
-from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule
+from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.schedule.zone import find_zone
-
-__all__ = ["AUTO", "CATCHUP", "ON_LOST", "OVERLAP", "SPEC_LAYOUT", "JobSpec", "check_name", "dump_args", "make_spec"]
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
@@ -72,39 +69,39 @@ class JobSpec:
 
     name: str
     function: str | None = None  #: `module:qualname`, looked up in the worker's registry, never imported from here
-    command: tuple[str, ...] | None = None  #: an argument list, or one shell line when `shell`
-    shell: bool | str = False  #: True is /bin/sh, text the path of another
+    command: tuple[str, ...] | None = DEFAULTS["command"]  #: an argument list, or one shell line when `shell`
+    shell: bool | str = DEFAULTS["shell"]  #: True is /bin/sh, text the path of another
     env: dict[str, str] = field(default_factory=dict)
-    cwd: str | None = None
-    run_as: str | None = None  #: a user by name; None is whoever the worker is
-    stdin: str | None = None  #: what the command reads; None is nothing
-    args: tuple[Any, ...] = ()
+    cwd: str | None = DEFAULTS["cwd"]
+    run_as: str | None = DEFAULTS["run_as"]  #: a user by name; None is whoever the worker is
+    stdin: str | None = DEFAULTS["stdin"]  #: what the command reads; None is nothing
+    args: tuple[Any, ...] = DEFAULTS["args"]
     kwargs: dict[str, Any] = field(default_factory=dict)
-    cron: str | None = None
-    every: float | None = None
-    at: str | None = None
-    tz: str = "UTC"
-    dst: str = "debian"
-    catchup: str = "latest"
-    window: float = 86400.0
-    max_catchup: int = 100
-    ttl: float | None = None
-    overlap: str = "skip"
-    exclusive: bool = False
-    lock: str | None = None
-    timeout: float = 3600.0
-    grace: float = 10.0
-    on_lost: str = "fail"
-    max_crashes: int = 3
-    at_most_once: bool = False
-    queue: str = "default"
-    result_ttl: float | str = AUTO
-    failure_ttl: float | str = AUTO
-    keep: int = 1000
-    description: str = ""
-    owner: str = ""
-    runbook: str = ""
-    tags: tuple[str, ...] = ()
+    cron: str | None = DEFAULTS["cron"]
+    every: float | None = DEFAULTS["every"]
+    at: str | None = DEFAULTS["at"]
+    tz: str = DEFAULTS["tz"]
+    dst: str = DEFAULTS["dst"]
+    catchup: str = DEFAULTS["catchup"]
+    window: float = DEFAULTS["window"]
+    max_catchup: int = DEFAULTS["max_catchup"]
+    ttl: float | None = DEFAULTS["ttl"]
+    overlap: str = DEFAULTS["overlap"]
+    exclusive: bool = DEFAULTS["exclusive"]
+    lock: str | None = DEFAULTS["lock"]
+    timeout: float = DEFAULTS["timeout"]
+    grace: float = DEFAULTS["grace"]
+    on_lost: str = DEFAULTS["on_lost"]
+    max_crashes: int = DEFAULTS["max_crashes"]
+    at_most_once: bool = DEFAULTS["at_most_once"]
+    queue: str = DEFAULTS["queue"]
+    result_ttl: float | str = DEFAULTS["result_ttl"]
+    failure_ttl: float | str = DEFAULTS["failure_ttl"]
+    keep: int = DEFAULTS["keep"]
+    description: str = DEFAULTS["description"]
+    owner: str = DEFAULTS["owner"]
+    runbook: str = DEFAULTS["runbook"]
+    tags: tuple[str, ...] = DEFAULTS["tags"]
 
     @cached_property
     def schedule(self) -> Schedule | None:
@@ -179,9 +176,8 @@ def _damaged(problem: str, name: str | None, key: str | None = None) -> Definiti
     return DefinitionError(f"the stored spec is damaged ({problem}); run `cronq sync` again", job=name, field=key)
 
 
-_DEFAULTS: dict[str, Any] = {
-    item.name: {} if item.name in ("env", "kwargs") else item.default for item in fields(JobSpec)
-}
+#: A name is never at its default, so every stored spec has one.
+_DEFAULTS: dict[str, Any] = {"name": None, "function": None, **DEFAULTS}
 _ABSENT = type(None)
 #: What JSON may hold for a field of each type; the words are the annotations above.
 _STORED_AS: dict[str, tuple[type, ...]] = {
@@ -200,7 +196,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "dict[str, str]": (dict,),
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
-_STORED_WORDS = {**WORDS, "dst": DST_RULES, **dict.fromkeys(AUTOMATIC, (AUTO,))}
+_STORED_WORDS = {**WORDS, **dict.fromkeys(AUTOMATIC, (AUTO,))}
 
 
 def _stored(values: dict[str, Any]) -> JobSpec:
@@ -214,6 +210,7 @@ def _stored(values: dict[str, Any]) -> JobSpec:
         if key == "env" and not all(isinstance(word, str) for word in value.values()):
             raise DefinitionError(f"{short(value)} is not all text", field=key)
     check_name(known["name"])
+    check_queue(known)
     check_numbers(known)
     if len(known) == len(values):  # else it may run what this version has no field for
         check_program(dict(known))
@@ -260,6 +257,7 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
         if values.get(key) is not None and not (key in AUTOMATIC and values[key] == AUTO):
             values[key] = duration(key, values[key])
     check_words(values)
+    check_queue(values)
     check_numbers(values)
     check_texts(values)
     check_work(values)

@@ -20,11 +20,13 @@ import pytest
 from cronq.cli.verbs import NOT_BUILT, VERBS, cli
 from cronq.config import URL_NAMES, Config
 from cronq.jobs.decorator import job
-from cronq.jobs.spec import CATCHUP, OVERLAP, JobSpec
+from cronq.jobs.options import CATCHUP, DEFAULTS, OVERLAP
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.jobs.spec import JobSpec
 from cronq.outcomes import OUTCOMES
 from cronq.run_context import CurrentRun
 from cronq.schedule.schedule import DST_RULES
+from cronq.timetext import parse_duration_s
 from tests.faces.test_cli_json import HISTORY_KEYS, LIST_KEYS, PROCESS_KEYS, SHOW_KEYS
 
 ROOT = Path(__file__).parents[2]
@@ -146,15 +148,15 @@ def test_every_option_of_job_is_in_the_table_of_options_and_no_other() -> None:
 
 
 def test_the_defaults_in_the_table_of_options_are_those_of_the_code() -> None:
-    (signature,) = [
-        inspect.signature(each) for each in get_overloads(job) if "timeout" in inspect.signature(each).parameters
-    ]
-    rows = {row[0]: row[1] for row in re.findall(r"^\| `(\w+)` \| (.*?) \|", PAGES["jobs"], re.MULTILINE)}
+    rows = re.findall(r"^\| (.*?`\w+`.*?) \| (.*?) \|", PAGES["jobs"], re.MULTILINE)
+    said = {name: default.strip("`") for names, default in rows for name in re.findall(r"`(\w+)`", names)}
 
-    for name, said in rows.items():
-        default = signature.parameters[name].default
-        if default not in (None, "", (), inspect.Parameter.empty) and name not in ("name", "lock", "command"):
-            assert said.strip("`") == str(default), name
+    assert set(said) == {*DEFAULTS, "name"}
+    for name, default in DEFAULTS.items():
+        if default in (None, (), {}, "") or name == "shell":
+            assert said[name] in ("none", "empty", "the job's name", "the worker's user"), name
+        else:
+            assert said[name] == str(default) or parse_duration_s(said[name]) == default, name
 
 
 def test_what_is_not_built_is_said_to_be_refused() -> None:

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cronq.errors import DefinitionError, ScheduleError, SpecTooNew
-from cronq.jobs.options import WORDS
-from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, check_name, dump_args, make_spec
+from cronq.jobs.arguments import dump_args
+from cronq.jobs.options import WORDS, check_name
+from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, make_spec
 from cronq.schedule.schedule import DST_RULES
 
 bounded = settings(derandomize=True, deadline=None, max_examples=200)

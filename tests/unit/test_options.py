@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 from typing import Any, get_overloads
 
 import click
@@ -13,7 +14,7 @@ from cronq.cli.add import add_command
 from cronq.cli.jobs import _ALWAYS_SHOWN, _TOLD_APART, _options_text
 from cronq.errors import DefinitionError
 from cronq.jobs.decorator import job
-from cronq.jobs.options import OPTIONS, Kind, Option
+from cronq.jobs.options import DEFAULTS, OPTIONS, Kind, Option
 from cronq.jobs.spec import JobSpec, make_spec
 
 FIELDS = {item.name: item for item in dataclasses.fields(JobSpec)}
@@ -25,6 +26,13 @@ def test_the_table_names_each_field_of_a_spec_once() -> None:
     assert set(BY_NAME) == set(FIELDS) - {"name", "function"}
 
 
+def test_a_spec_that_says_nothing_has_the_defaults_of_the_table() -> None:
+    spec = JobSpec(name="j")
+
+    assert {name: getattr(spec, name) for name in BY_NAME} == DEFAULTS
+    assert JobSpec.from_json(json.dumps({"name": "j", "function": "m:f"} | DEFAULTS)) == JobSpec("j", function="m:f")
+
+
 def test_the_decorator_takes_these_options_with_these_defaults() -> None:
     signature = inspect.signature(get_overloads(job)[-1])
     given = {
@@ -34,6 +42,7 @@ def test_the_decorator_takes_these_options_with_these_defaults() -> None:
     }
 
     assert set(given) == set(BY_NAME)
+    assert {name for name, default in given.items() if default is None and DEFAULTS[name] not in (None, {})} == set()
     spec = make_spec("j", function="m:f", **{name: value for name, value in given.items() if value is not None})
     assert spec == JobSpec(name="j", function="m:f")
 

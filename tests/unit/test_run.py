@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cronq.jobs.spec import check_name
+from cronq.jobs.options import check_name
 from cronq.outcomes import BAD, EXECUTED, OUTCOMES, STATES
 from cronq.run_context import CurrentRun, current_run, enter_run
 from cronq.runs.run import Run, describe_run, manual_run_id, run_id_of
