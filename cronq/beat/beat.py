@@ -22,7 +22,7 @@ from cronq.beat.deciding import earliest
 from cronq.beat.repair import Repair
 from cronq.beat.status import BeatStatus
 from cronq.clock import rest
-from cronq.db.faults import BACKOFF_S, Outage, is_general
+from cronq.db.faults import Backoff, Outage, is_general, is_wrong_type
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import DueReading
 
@@ -86,7 +86,7 @@ class Beat:
     def run(self, stop: threading.Event) -> None:
         """Pass after pass until *stop* is set; errors are logged once each way and never end it."""
         wait_s = 0.0
-        backoff_s = BACKOFF_S[0]
+        backoff = Backoff()
         while not rest(wait_s, stop):
             is_refused = False
             try:
@@ -95,14 +95,14 @@ class Beat:
             except (RedisError, OSError) as error:
                 is_refused = True
                 self._troubled(error)
-                wait_s, backoff_s = backoff_s, min(backoff_s * 2, BACKOFF_S[1])
+                wait_s = backoff.next_s()
                 if is_general(error):
                     continue
             except Exception as error:  # a bug here must not silence every job, nor stop the chores
                 self._said_of_pass = say_once(self._said_of_pass, "a pass", error)
                 wait_s = LOOK_EVERY_S
             else:
-                backoff_s = BACKOFF_S[0]
+                backoff.reset()
             if self.clock.offset_s is not None and self.do_chores():
                 wait_s = 0.0
             if not is_refused and not any(chore.is_failing for chore in self.chores):
@@ -118,7 +118,7 @@ class Beat:
         try:
             reading = self._read(now_s)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise
             moved = self.repair.repair("", "a key that all jobs share has a wrong type", self.jobs.server_now_s())
             return PassResult(wait_s=0.0 if moved else LOOK_EVERY_S)

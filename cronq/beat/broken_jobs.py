@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from redis.exceptions import RedisError
-
 from cronq.beat.chores import say_once
 from cronq.beat.repair import Repair
-from cronq.db.faults import is_general
+from cronq.db.faults import is_outage
 from cronq.jobs.store import JobStore
 
 #: A job that cannot be claimed is looked at again after this, so that it does not crowd out the others.
@@ -41,7 +39,7 @@ class BrokenJobs:
 
         Raises *error* itself when Redis is away or refuses all: that is no fault of the job.
         """
-        if isinstance(error, RedisError | OSError) and is_general(error):
+        if is_outage(error):
             raise error
         self._said[name] = say_once(self._said.get(name, ""), f"job={name}", error)
         self.jobs.postpone(name, now_s + _POSTPONE_S)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
-from cronq.db.faults import is_general
+from cronq.db.faults import is_outage
 from cronq.runs.claim import QUEUED, Answer, Claimer, TickClaim
 from cronq.safetext import storable
 
@@ -70,7 +70,7 @@ class Sending:
         try:
             found = self.claimer.claim_due(claims, token, self._now_s)
         except Exception as error:
-            if isinstance(error, RedisError | OSError) and is_general(error):
+            if is_outage(error):
                 raise
             if len(claims) > 1:
                 half = len(claims) // 2

@@ -19,6 +19,7 @@ from cronq.clock import boot_s
 from cronq.db import keys as rq_keys
 from cronq.db import scripts
 from cronq.db.decode import text
+from cronq.db.faults import is_wrong_type
 from cronq.db.keys import RQ_QUEUES, Keys
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.in_progress import InProgress
@@ -146,7 +147,7 @@ class Sweep:
         try:
             yield
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise
             if str(error) not in self._said:
                 self._said.add(str(error))
@@ -183,7 +184,7 @@ class Sweep:
             else:
                 self._settle_lost(run, before, now_s)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise
             log.error("DAMAGED a key of %s is of a wrong type; what became of it is not known", run_id)
             self.runs.forget_running(run_id)

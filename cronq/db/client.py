@@ -11,7 +11,6 @@ READONLY: only a new connection finds the new one.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -22,6 +21,7 @@ from redis.connection import ConnectionPool, parse_url
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
+from cronq.db.faults import is_read_only
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
 
 Found = TypeVar("Found")
@@ -30,19 +30,6 @@ Found = TypeVar("Found")
 _NOT_COPIED = ("connection_pool", "maint", "orig_", "oss_cluster_maint")
 #: An application's client gives up on one answer after this; and on a sentinel, of which there are others.
 _TIMEOUT_S, _SENTINEL_TIMEOUT_S = 5.0, 1.0
-
-_PASSING = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.ReadOnlyError,
-    redis_errors.MasterDownError,
-)
-_LASTING = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
-
-#: Answers of a server that is running a long script, or has lost its primary or its replicas, perhaps not for long.
-_PASSING_ANSWERS = ("BUSY", "NOREPLICAS")
-#: How Redis before 7 reports what a command inside a script was refused for.
-_IN_SCRIPT = re.compile(r"(?:ERR )?Error running script .*? -([A-Z]+) ", re.DOTALL)
 
 
 class _PrimaryRetry(Retry):
@@ -170,29 +157,3 @@ def limit(client: Redis, timeout_s: float) -> None:
         pool.connection_kwargs.update(socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
         pool.disconnect()
         pool.reset()  # the connections that are there would keep the old time-out when they connect again
-
-
-def leave_replica(client: Redis, error: Exception) -> None:
-    """Let *client*, which may be anybody's, connect anew after *error* if that says that its server is a replica."""
-    if is_read_only(error):
-        client.connection_pool.disconnect(inuse_connections=False)
-
-
-def is_read_only(error: Exception) -> bool:
-    """Return True if the server is a replica and takes no writes."""
-    return isinstance(error, redis_errors.ReadOnlyError) or refusal_code(error) == "READONLY"
-
-
-def refusal_code(error: Exception) -> str:
-    """The word with which Redis refused: `OOM`, `READONLY`, …; also what a script met in it. "" for other errors."""
-    if not isinstance(error, redis_errors.ResponseError):
-        return ""
-    inner = _IN_SCRIPT.match(str(error))
-    return inner[1] if inner else str(error).split(" ", 1)[0]
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether the same command may succeed a moment later; not so without permission or on a wrong type."""
-    if is_read_only(error) or refusal_code(error) in _PASSING_ANSWERS:
-        return True
-    return isinstance(error, _PASSING) and not isinstance(error, _LASTING)

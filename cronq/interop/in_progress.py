@@ -8,12 +8,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError, WatchError
+from redis.exceptions import WatchError
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 
 from cronq.db.decode import text
-from cronq.db.faults import is_general
+from cronq.db.faults import is_outage
 from cronq.db.keys import Keys, rq_execution, rq_executions, rq_started
 from cronq.interop.rq_jobs import SealedJob, sealed_queue
 from cronq.timetext import format_duration
@@ -53,7 +53,7 @@ class InProgress:
             except WatchError:
                 continue  # another beat was faster, or its worker is back
             except Exception as error:  # whatever stands in that hash
-                if isinstance(error, RedisError) and is_general(error):
+                if is_outage(error):
                     raise
                 log.error("DAMAGED %s: %s", entry, error)
                 self.client.zrem(self.keys.foreign, entry)

@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
+from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.errors import BadValue
 from cronq.interop.pickles import MOST_META
@@ -223,7 +224,7 @@ class Serving:
         try:
             self._cursor, gone = self.delayed.vanished(self._cursor)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error) or not self.quarantine.move(self.keys.delayed, "zset", now_s):
+            if not is_wrong_type(error) or not self.quarantine.move(self.keys.delayed, "zset", now_s):
                 raise
             log.error("MEND moved %s aside for a week: it had a wrong type or value", self.keys.delayed)
             return

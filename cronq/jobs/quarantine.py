@@ -14,6 +14,7 @@ from redis.exceptions import ResponseError
 
 from cronq.db import scripts
 from cronq.db.decode import text
+from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.jobs.spec import SPEC_LAYOUT
 from cronq.jobs.stored import AuditedJob, moment, number
@@ -102,7 +103,7 @@ class Quarantine:
         try:
             return self._client.zscore(self._keys.agenda, name)
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise
             return None
 

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError, TimeoutError
 
 from cronq.db import scripts
 from cronq.db.decode import text
+from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.errors import BadValue, Conflict, CronqError, SpecTooNew, UnknownJob
 from cronq.jobs.pause import Pause
@@ -85,7 +86,7 @@ class JobStore:
         try:
             return text(self._client.hget(self._keys.job(name), "version") or b"")
         except ResponseError as error:
-            if "WRONGTYPE" not in str(error):
+            if not is_wrong_type(error):
                 raise
             return ""
 

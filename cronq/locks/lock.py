@@ -29,8 +29,8 @@ from redis.exceptions import RedisError
 from redis.utils import str_if_bytes
 
 from cronq.clock import boot_s
-from cronq.db.client import limit, may_pass, own_client
-from cronq.db.faults import broken_key
+from cronq.db.client import limit, own_client
+from cronq.db.faults import broken_key, may_pass
 from cronq.db.keys import Keys
 from cronq.db.scripts import load
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost, RedisUnavailable

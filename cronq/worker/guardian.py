@@ -11,12 +11,12 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.clock import boot_s, rest
-from cronq.db.client import may_pass
-from cronq.db.faults import broken_key, refuses_all
+from cronq.db.faults import Backoff, broken_key, may_pass, refuses_all
 from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
 from cronq.locks.lock import read_locks
@@ -204,15 +204,14 @@ class Guardian:
         return True
 
     def _say_that_it_starts(self, active: ActiveRun, now: float) -> Started:
-        pause_s = _START_AGAIN_S
+        backoff = Backoff(_START_AGAIN_S, inf)
         while True:
             try:
                 return self._start_once(active, now)
             except (RedisError, OSError) as error:
                 is_late = boot_s() - active.heard_boot >= self.timing.start_for_s
-                if is_late or not may_pass(error) or rest(pause_s, self.giving_up):
+                if is_late or not may_pass(error) or rest(backoff.next_s(), self.giving_up):
                     raise
-                pause_s *= 2
 
     def _start_once(self, active: ActiveRun, now: float) -> Started:
         start = Start(

@@ -19,7 +19,7 @@ from rq.job import Job, JobStatus, Retry
 
 from cronq.clock import boot_s
 from cronq.db.decode import read_json, text
-from cronq.db.faults import BACKOFF_S, is_general
+from cronq.db.faults import Backoff, is_general, is_wrong_type
 from cronq.db.keys import UNPOPS, rq_intermediate
 from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.interop.in_progress import InProgress
@@ -104,7 +104,7 @@ class RQJobRuns:
             job = fetch_job(job_id, self.rq.connection)
             function, is_method = read_function(job.stored_data)
         except Exception as error:  # whatever stands there
-            if isinstance(error, RedisError) and "WRONGTYPE" not in str(error):
+            if isinstance(error, RedisError) and not is_wrong_type(error):
                 raise
             reason = str(error) or type(error).__name__
             raise RunRefused(f"{job_id[:100]} cannot be read as an RQ job: {reason}"[:500]) from None
@@ -195,7 +195,7 @@ class RQJobRuns:
 
     def _record_for_sure(self, job: Job, queue: Queue, left: Mapping[str, Any], execution: str) -> str:
         """Record the end for as long as it takes: what is done must not look undone for an outage's sake."""
-        pause_s = BACKOFF_S[0]
+        backoff = Backoff()
         while True:
             try:
                 outcome = self._record(job, queue, left)
@@ -206,10 +206,9 @@ class RQJobRuns:
                     log.error("UNRECORDED %s: Redis refused how it ended: %s", job.id, error)
                     return "unknown"
                 log.warning("UNWRITTEN %s: %s; trying on", job.id, error)
-                if self.worker.rest_unless_giving_up(pause_s):
+                if self.worker.rest_unless_giving_up(backoff.next_s()):
                     log.error("ABANDONED %s: leaving without Redis", job.id)
                     return "unknown"
-                pause_s = min(pause_s * 2, BACKOFF_S[1])
 
     def _record(self, job: Job, queue: Queue, left: Mapping[str, Any]) -> str:
         """Write what a stock worker's child writes, by the same code of RQ's."""

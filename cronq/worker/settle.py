@@ -10,6 +10,7 @@ from dataclasses import replace
 from redis.exceptions import RedisError
 
 from cronq.clock import boot_s, rest
+from cronq.db.faults import Backoff
 from cronq.runs.attempt import Ending, RecordLife, Settlement
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.run import Run
@@ -17,7 +18,6 @@ from cronq.runs.store import RunStore
 from cronq.worker.active_run import ActiveRun
 
 log = logging.getLogger("cronq.worker")
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
 #: A worker that is leaving tries so long after the moment by which it leaves.
 _LEAVE_WRITING_S = 7.0
 
@@ -37,19 +37,19 @@ class Settler:
         A worker that is told to leave tries for some seconds after the moment by which it leaves; others for ever.
         """
         run_id, ending = active.run.run_id, active.ending(settlement, self.now_s())
-        pause_s = _FIRST_PAUSE_S
+        backoff, is_said = Backoff(), False
         while True:
             try:
                 outcome = self._try(active, ending)
                 break
             except (RedisError, OSError) as error:
-                if pause_s == _FIRST_PAUSE_S:
+                if not is_said:
+                    is_said = True
                     log.warning("UNWRITTEN %s %s: %s; trying on", run_id, settlement.outcome, error)
-                if rest(pause_s, self.giving_up) or self._is_too_late(active):
+                if rest(backoff.next_s(), self.giving_up) or self._is_too_late(active):
                     log.error("ABANDONED %s %s: leaving without Redis", run_id, settlement.outcome)
                     self.abandoned += 1
                     return settlement.outcome
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
             except Exception:  # not for Redis's sake, and so it would fail again: something in it cannot be stored
                 if ending.settlement == _bare(settlement):
                     raise

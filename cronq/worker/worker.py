@@ -28,7 +28,7 @@ from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, rest
 from cronq.db.decode import text
-from cronq.db.faults import BACKOFF_S, Outage
+from cronq.db.faults import Backoff, Outage
 from cronq.db.keys import rq_intermediate, rq_job
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
 from cronq.runs.attempt import REMOVED, Ending, Settlement
@@ -49,6 +49,8 @@ log = logging.getLogger("cronq.worker")
 _IDLE_WAIT_S = 1.0
 #: How long a worker that leaves waits for a slow reader of its runs' output.
 _LAST_WORDS_S = 5.0
+#: Pause before RQ's commands are listened to again when that broke.
+_LISTEN_AGAIN_S = 2.0
 
 
 class GuardedWorker(rq.Worker):
@@ -127,7 +129,7 @@ class GuardedWorker(rq.Worker):
     def _loop(self, burst: bool, max_jobs: int | None, max_idle_time: int | None) -> bool:
         done = 0
         idle_since = boot_s()
-        pause_s = BACKOFF_S[0]
+        backoff = Backoff()
         while not self._stopping.is_set():
             try:
                 self.beat_heart()
@@ -141,15 +143,14 @@ class GuardedWorker(rq.Worker):
                     self._serve(*taken)
                     done += 1
                     idle_since = boot_s()
-                pause_s = BACKOFF_S[0]
+                backoff.reset()
             except (RedisError, OSError, RedisUnavailable) as error:
                 self._outage.noticed(error)
-                rest(pause_s, self._stopping)
-                pause_s = min(pause_s * 2, BACKOFF_S[1])
+                rest(backoff.next_s(), self._stopping)
                 continue
             except Exception:  # one bad run must not take the worker along
                 log.exception("a run could not be served; going on")
-                rest(BACKOFF_S[0], self._stopping)
+                rest(backoff.first_s, self._stopping)
                 continue
             if (taken is None and burst) or (max_jobs is not None and done >= max_jobs):
                 break
@@ -383,7 +384,7 @@ class GuardedWorker(rq.Worker):
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
         """The listener goes on whatever happens: losing it would lose every later command."""
-        rest(BACKOFF_S[1], self._stopping)
+        rest(_LISTEN_AGAIN_S, self._stopping)
         if self._stopping.is_set():
             pubsub_thread.stop()
 

@@ -17,7 +17,8 @@ from redis.exceptions import (
 )
 from redis.sentinel import Sentinel, SentinelManagedSSLConnection
 
-from cronq.db.client import limit, may_pass, own_client
+from cronq.db.client import limit, own_client
+from cronq.db.faults import Backoff, may_pass
 
 URLS = [
     "redis://user:secret@redis.example:6380/3",
@@ -100,3 +101,11 @@ def test_a_new_limit_holds_for_the_connections_that_are_there() -> None:
 )
 def test_what_may_pass_is_told_from_what_lasts(error: Exception, passes: bool) -> None:
     assert may_pass(error) is passes
+
+
+def test_pauses_between_tries_double_up_to_the_longest_and_begin_anew_after_a_success() -> None:
+    backoff = Backoff(0.1, 0.5)
+    assert [backoff.next_s() for _ in range(5)] == [0.1, 0.2, 0.4, 0.5, 0.5]
+
+    backoff.reset()
+    assert backoff.next_s() == 0.1
