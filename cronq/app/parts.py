@@ -78,18 +78,19 @@ class Parts:
     @cached_property
     def runs(self) -> RunStore:
         """The ledger in Redis."""
-        return self._run_store(self.client)
+        return self.runs_through(self.client)
 
     @cached_property
     def requeued(self) -> Requeued:
         """What RQ's tools requeued."""
         return Requeued(self.client, self.keys, self.config.keep_events)
 
-    def guardian_runs(self) -> RunStore:
-        """The ledger through connections of its own that fail within two seconds: a guardian has to go on watching."""
-        return self._run_store(own_client(self.client, _GUARDIAN_TIMEOUT_S))
+    def prompt_client(self) -> Redis:
+        """Connections of their own that fail within two seconds: a guardian has to go on watching."""
+        return own_client(self.client, _GUARDIAN_TIMEOUT_S)
 
-    def _run_store(self, client: Redis) -> RunStore:
+    def runs_through(self, client: Redis) -> RunStore:
+        """The ledger through the connections of *client*."""
         return RunStore(
             client,
             self.keys,
@@ -111,7 +112,7 @@ class Parts:
     @cached_property
     def bulk_stop(self) -> BulkStop:
         """What stops all runs of a job that have not begun."""
-        return BulkStop(self.runs)
+        return BulkStop(self.client, self.keys, self.runs)
 
     @cached_property
     def growth(self) -> Growth:

@@ -85,6 +85,7 @@ class Lock(redis_lock.Lock):
         self._timing = Timing(ttl_s)
         client = own_client(client, self._timing.socket_s)
         super().__init__(client, keys.lock_name(name))  # type: ignore[no-untyped-call]
+        self._keys = keys
         self._fence = keys.fence(name)
         facts = {"host": socket.gethostname(), "pid": os.getpid(), "run_id": None} | dict(holder or {})
         self._holder = ["" if facts[fact] is None else str(facts[fact]) for fact in ("host", "pid", "run_id")]
@@ -194,6 +195,10 @@ class Lock(redis_lock.Lock):
             if exc_value is None:
                 raise
             exc_value.add_note(str(trouble))  # what went wrong inside comes first
+
+    def holding_run(self) -> str | None:
+        """The id of the run that holds the lock at this moment, whichever that is; None when no run does."""
+        return next((held.run_id for held in read_locks(self._client, self._keys, [self.name])), None)
 
     def _own_renewal(self) -> Renewal:
         """The hold that this process may speak for, also a lost one; raises LockLost when there is none."""

@@ -7,8 +7,11 @@ import json
 import logging
 from typing import Any
 
+from redis import Redis
+
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
+from cronq.db.keys import Keys
 from cronq.errors import BadValue
 from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.store import RunStore
@@ -27,11 +30,11 @@ _SETS = ("active", "given")
 class BulkStop:
     """Stops runs that wait or are queued, in the ledger of *runs*."""
 
-    def __init__(self, runs: RunStore) -> None:
+    def __init__(self, client: Redis, keys: Keys, runs: RunStore) -> None:
+        self.client = client
+        self.keys = keys
         self.runs = runs
-        self.client = runs.client
-        self.keys = runs.keys
-        self._stop: Any = scripts.load(self.client, "runs/stop_all")
+        self._stop: Any = scripts.load(client, "runs/stop_all")
 
     def stop_open(self, name: str, *, by: str, now_s: float) -> tuple[list[str], list[str]]:
         """The ids of the runs of a job that were stopped, and of those that have begun or that RQ jobs depend on."""

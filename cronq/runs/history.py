@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from cronq.db.decode import text, texts
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
 
@@ -20,13 +18,7 @@ def newest_rows(runs: RunStore, names: Sequence[str], count: int, outcome: str |
     an outcome.
     """
     depth = count if outcome is None else max(count, _MOST_LOOKED_AT)
-    with runs.client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.zrevrange(runs.keys.runs(name), 0, depth - 1, withscores=True)
-            pipe.zrevrange(runs.keys.manual(name), 0, depth - 1, withscores=True)
-        replies = pipe.execute(raise_on_error=False)
-    found = [pair for reply in replies if isinstance(reply, list) for pair in reply]
-    ids = [text(run_id) for run_id, _ in sorted(found, key=lambda pair: float(pair[1]), reverse=True)]
+    ids = runs.newest_ids(names, depth)
     if outcome is None:
         return runs.rows(ids[:count])
     matching: list[Run] = []
@@ -47,8 +39,7 @@ def newest_of_all(runs: RunStore, names: Sequence[str], count: int, outcome: str
 
 def refused_rows(runs: RunStore, count: int) -> list[Run]:
     """What workers set aside, newest first, as rows without a job."""
-    found: Any = runs.client.xrevrange(runs.keys.refused, count=count)
-    return [_refused_run(texts(fields)) for _, fields in found]
+    return [_refused_run(fields) for fields in runs.rejected(count)]
 
 
 def _refused_run(fields: dict[str, str]) -> Run:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rq.command import send_command
-
 from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
@@ -40,6 +38,6 @@ def stop_run(
 
 def _tell_stock_worker(runs: RunStore, run: Run, now_s: float) -> None:
     """Send RQ's own command when a stock worker runs it: it knows of no other. The sweep settles the run then."""
-    heard = runs.client.zscore(runs.keys.running, run.run_id)
-    if run.worker is not None and heard is not None and float(heard) > now_s + _STOCK_S:
-        send_command(runs.client, run.worker, "stop-job", job_id=run.run_id)
+    heard_s = runs.last_heard_s(run.run_id)
+    if run.worker is not None and heard_s is not None and heard_s > now_s + _STOCK_S:
+        runs.send_stop_job(run.run_id, run.worker)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
+from rq.command import send_command
 from rq.results import Result
 
 from cronq.db import keys as rq_keys
@@ -52,8 +53,8 @@ class RunStore:
         keep_events: int = 10_000,
         release_dependents: Callable[[str, str], None] | None = None,
     ) -> None:
-        self.client = client
-        self.keys = keys
+        self._client = client
+        self._keys = keys
         self.row_ttl_s = int(row_ttl_s)
         self.keep_events = keep_events
         self._release_dependents = release_dependents
@@ -69,7 +70,7 @@ class RunStore:
 
     def find(self, run_id: str) -> Run | None:
         """One row, None when the ledger has none (any more)."""
-        values = self.client.hgetall(self.keys.run(run_id))
+        values = self._client.hgetall(self._keys.run(run_id))
         return Run.from_hash(run_id, texts(values)) if values else None
 
     def get(self, run_id: str) -> Run:
@@ -79,23 +80,27 @@ class RunStore:
             raise UnknownRun(f"there is no run {run_id!r} in the ledger; see `cronq history JOB`")
         return run
 
-    def history(self, name: str, count: int) -> list[Run]:
-        """The newest *count* rows of a job, newest first, runs with and without a tick merged. Two round trips."""
-        with self.client.pipeline(transaction=False) as pipe:
-            pipe.zrevrange(self.keys.runs(name), 0, count - 1, withscores=True)
-            pipe.zrevrange(self.keys.manual(name), 0, count - 1, withscores=True)
-            ticked, manual = pipe.execute()
-        merged = sorted([*ticked, *manual], key=lambda pair: float(pair[1]), reverse=True)[:count]
-        return self.rows(text(run_id) for run_id, _ in merged)
+    def newest_ids(self, names: Sequence[str], depth: int) -> list[str]:
+        """The ids of the newest *depth* rows of each job, newest first, runs with and without a tick merged.
+
+        One round trip; an index of a wrong type holds nothing.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            for name in names:
+                pipe.zrevrange(self._keys.runs(name), 0, depth - 1, withscores=True)
+                pipe.zrevrange(self._keys.manual(name), 0, depth - 1, withscores=True)
+            replies = pipe.execute(raise_on_error=False)
+        found = [pair for reply in replies if isinstance(reply, list) for pair in reply]
+        return [text(run_id) for run_id, _ in sorted(found, key=lambda pair: float(pair[1]), reverse=True)]
 
     def rows(self, run_ids: Iterable[str]) -> list[Run]:
         """The rows of these ids that still exist, in this order; one round trip."""
         wanted = list(run_ids)
         if not wanted:
             return []
-        with self.client.pipeline(transaction=False) as pipe:
+        with self._client.pipeline(transaction=False) as pipe:
             for run_id in wanted:
-                pipe.hgetall(self.keys.run(run_id))
+                pipe.hgetall(self._keys.run(run_id))
             replies = pipe.execute(raise_on_error=False)
         return [
             Run.from_hash(run_id, texts(values))
@@ -105,7 +110,7 @@ class RunStore:
 
     def run_at(self, name: str, tick: int) -> Run | None:
         """The row of one tick."""
-        found = self.client.zrangebyscore(self.keys.runs(name), tick, tick)
+        found = self._client.zrangebyscore(self._keys.runs(name), tick, tick)
         rows = self.rows(text(run_id) for run_id in found)
         return rows[0] if rows else None
 
@@ -114,8 +119,8 @@ class RunStore:
 
         One round trip, and one more for each thousand runs of a job beyond the first.
         """
-        wanted = [key for name in names for key in (self.keys.given(name), self.keys.active(name))]
-        with self.client.pipeline(transaction=False) as pipe:
+        wanted = [key for name in names for key in (self._keys.given(name), self._keys.active(name))]
+        with self._client.pipeline(transaction=False) as pipe:
             for key in wanted:
                 pipe.hscan(key, count=_READ_AT_ONCE)
             replies = pipe.execute(raise_on_error=False)
@@ -128,16 +133,16 @@ class RunStore:
     def _rest_of(self, key: str, cursor: int, found: dict[Any, Any]) -> dict[str, str]:
         """A whole hash, of which *found* was read up to *cursor*."""
         while cursor:
-            reply: Any = self.client.hscan(key, cursor, count=_READ_AT_ONCE)
+            reply: Any = self._client.hscan(key, cursor, count=_READ_AT_ONCE)
             cursor = reply[0]
             found |= reply[1]
         return texts(found)
 
     def count_open(self, name: str) -> int:
         """How many open runs a job has."""
-        with self.client.pipeline(transaction=False) as pipe:
-            pipe.hlen(self.keys.active(name))
-            pipe.hlen(self.keys.given(name))
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.hlen(self._keys.active(name))
+            pipe.hlen(self._keys.given(name))
             return sum(count for count in pipe.execute(raise_on_error=False) if isinstance(count, int))
 
     # The life of a run
@@ -170,9 +175,9 @@ class RunStore:
         *seen_s*: when it counts as heard of; None: now, by the server's own clock.
         """
         keys = [
-            self.keys.running,
-            self.keys.stop(run.run_id),
-            self.keys.run(run.run_id),
+            self._keys.running,
+            self._keys.stop(run.run_id),
+            self._keys.run(run.run_id),
             rq_keys.rq_started(run.queue),
             rq_keys.rq_execution(run.run_id, execution),
             rq_keys.rq_job(run.run_id),
@@ -240,7 +245,7 @@ class RunStore:
     def _document(self, run: Run, now_s: float, **facts: object) -> str:
         """What a script is told of a step of *run*, as JSON; facts that are None are left out."""
         document: dict[str, object] = {
-            "prefix": self.keys.prefix,
+            "prefix": self._keys.prefix,
             "run": run.run_id,
             "job": run.job,
             "queue": run.queue,
@@ -255,16 +260,16 @@ class RunStore:
 
     def park(self, run: Run, lock: str, now_s: float) -> bool:
         """Set a run aside until the lock *lock* is free; it keeps no worker. False for a stray id of a settled run."""
-        args = [self.keys.prefix, run.run_id, repr(now_s), run.queue, lock, self.keep_events]
+        args = [self._keys.prefix, run.run_id, repr(now_s), run.queue, lock, self.keep_events]
         return bool(self._park(keys=self._keys_of_waiters(lock), args=args))
 
     def wake_waiter(self, lock: str) -> bool:
         """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
-        args = [self.keys.prefix, lock, self.keep_events]
+        args = [self._keys.prefix, lock, self.keep_events]
         return bool(self._wake_waiter(keys=self._keys_of_waiters(lock), args=args))
 
     def _keys_of_waiters(self, lock: str) -> list[str]:
-        return [self.keys.waiting(lock), self.keys.waiting_locks, self.keys.events]
+        return [self._keys.waiting(lock), self._keys.waiting_locks, self._keys.events]
 
     def reject(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
         """Take an id that is not to be executed out of the way, with the reason, where people look.
@@ -272,9 +277,9 @@ class RunStore:
         Its RQ job, when that is queued, goes to RQ's failed registry. Unless the id *is_stray*, of a run whose
         outcome is known, it is noted in `refused`.
         """
-        told = Result(text(raw_id), Result.Type.FAILED, self.client, worker_name=by, exc_string=reason)
+        told = Result(text(raw_id), Result.Type.FAILED, self._client, worker_name=by, exc_string=reason)
         document: dict[str, Any] = {
-            "prefix": self.keys.prefix,
+            "prefix": self._keys.prefix,
             "queue": queue,
             "reason": reason,
             "by": by,
@@ -289,14 +294,28 @@ class RunStore:
             document["note"] = True
         self._reject(args=[json.dumps(document), raw_id])
 
+    def rejected(self, count: int) -> list[dict[str, str]]:
+        """What was noted of the newest *count* ids that were rejected, newest first."""
+        found: Any = self._client.xrevrange(self._keys.refused, count=count)
+        return [texts(fields) for _, fields in found]
+
     def ask_to_stop(self, run_id: str, by: str) -> None:
         """Leave word for the guardian of a running run; it looks every second."""
-        self.client.set(self.keys.stop(run_id), by, ex=_STOP_LIFE_S)
+        self._client.set(self._keys.stop(run_id), by, ex=_STOP_LIFE_S)
+
+    def last_heard_s(self, run_id: str) -> float | None:
+        """When a run at work was last heard of, in epoch seconds; None when it is not at work."""
+        heard: Any = self._client.zscore(self._keys.running, run_id)
+        return None if heard is None else float(heard)
+
+    def send_stop_job(self, run_id: str, worker: str) -> None:
+        """Send RQ's own command to end *run_id* to the stock worker of that name."""
+        send_command(self._client, worker, "stop-job", job_id=run_id)
 
     def running(self) -> list[Run]:
         """All runs at work."""
-        return self.rows(text(run_id) for run_id in self.client.zrange(self.keys.running, 0, -1))
+        return self.rows(text(run_id) for run_id in self._client.zrange(self._keys.running, 0, -1))
 
     def forget_running(self, run_id: str) -> None:
         """Drop an entry of `running` whose row is gone."""
-        self.client.zrem(self.keys.running, run_id)
+        self._client.zrem(self._keys.running, run_id)

@@ -19,7 +19,6 @@ from cronq.clock import boot_s, rest
 from cronq.db.faults import Backoff, broken_key, may_pass, refuses_all
 from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
-from cronq.locks.lock import read_locks
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.run_context import CurrentRun
 from cronq.runs.attempt import Settlement, Start
@@ -172,15 +171,11 @@ class Guardian:
         # One whose worker vanished has begun, and is not skipped either.
         is_first = run.state == "queued" and run.attempt == 1
         if run.trigger == "schedule" and run.tick is not None and is_first:
-            whose = self._run_with(name) or "somebody else"
+            whose = lock.holding_run() or "somebody else"
             self.settler.write_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
         elif self.runs.park(run, name, self.now_s()):
             log.info("WAITING %s for the lock %r", run.run_id, name)
         return False
-
-    def _run_with(self, lock: str) -> str | None:
-        """The run that holds *lock* at this moment."""
-        return next((held.run_id for held in read_locks(self.runs.client, self.runs.keys, [lock])), None)
 
     def _start(self, active: ActiveRun) -> bool:
         run = active.run

@@ -77,8 +77,12 @@ class Application(Protocol):
         """Import the job modules."""
         ...
 
-    def guardian_runs(self) -> RunStore:
-        """The ledger through connections of its own that fail soon."""
+    def prompt_client(self) -> Redis:
+        """Connections of their own that fail soon."""
+        ...
+
+    def runs_through(self, client: Redis) -> RunStore:
+        """The ledger through the connections of *client*."""
         ...
 
     def run_lock(
@@ -128,10 +132,10 @@ def make_parts(
     outlet = Outlet()
     watchdog = Watchdog(dispatch(work), outlet)
     watchdog.start()
-    runs = app.guardian_runs()
-    heart = Heart(Heartbeats(runs.client, app.keys), "workers", worker.name, config.host, facts)
+    prompt = app.prompt_client()
+    heart = Heart(Heartbeats(prompt, app.keys), "workers", worker.name, config.host, facts)
     guardian = Guardian(
-        runs,
+        app.runs_through(prompt),
         watchdog,
         app.run_lock,
         app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
@@ -142,4 +146,4 @@ def make_parts(
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(foreign, dequeue, watchdog, outlet, runs.client, heart, guardian)
+    return Parts(foreign, dequeue, watchdog, outlet, prompt, heart, guardian)

@@ -142,7 +142,7 @@ def test_a_changed_line_changes_its_job_and_no_tick_from_before_runs(
     assert job.next_tick is not None
     assert job.next_tick > before_s
     pass_at(app, before_s + 1)
-    assert all(run.tick is None or run.tick > before_s for run in app.runs.history(backup, 10))
+    assert all(run.tick is None or run.tick > before_s for run in app.history(backup, 10))
     assert app.jobs.get(tidy).spec.command == ("/usr/bin/tidy -v",)
 
 

@@ -31,7 +31,7 @@ def at(app: Cronq) -> At:
 
 def outcomes(app: Cronq, name: str) -> dict[int, str]:
     """By minutes after T: the outcome of the tick, or its state while it is open."""
-    rows = [row for row in app.runs.history(name, 1000) if row.tick is not None]
+    rows = [row for row in app.history(name, 1000) if row.tick is not None]
     found = {(row.tick - T) // MINUTE: row.outcome or row.state for row in rows if row.tick is not None}
     assert len(found) == len(rows)
     return dict(sorted(found.items()))

@@ -70,7 +70,7 @@ class Stage:
 
     def outcomes(self, name: str = "invoices") -> dict[int, str]:
         """By minutes after T."""
-        rows = [row for row in self.app.runs.history(name, 1000) if row.tick is not None]
+        rows = [row for row in self.app.history(name, 1000) if row.tick is not None]
         found = {(row.tick - T) // MINUTE: row.outcome or row.state for row in rows if row.tick is not None}
         assert len(found) == len(rows)
         return dict(sorted(found.items()))

@@ -35,7 +35,7 @@ def test_a_job_that_depends_on_a_run_is_queued_when_the_run_succeeded(
     stubborn = Queue("later", connection=redis).enqueue(theirs, job_id="stubborn")
     assert job.get_status() == "deferred"
     begin(app, run_id)
-    runs = app.guardian_runs() if own_connections else app.runs
+    runs = app.runs_through(app.prompt_client()) if own_connections else app.runs
 
     assert runs.settle(app.runs.get(run_id), Ending(Settlement(outcome, "so"), by="w", now_s=app.now_s()))
 

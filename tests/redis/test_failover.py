@@ -192,4 +192,4 @@ def test_locks_and_guardians_ask_the_sentinels_too(sentinel: str) -> None:
 
     with app.lock("house") as held:
         assert held.token > 0
-        assert app.guardian_runs().get(run_id).state == "queued"
+        assert app.runs_through(app.prompt_client()).get(run_id).state == "queued"

@@ -43,7 +43,7 @@ def test_the_first_sweep_leaves_a_run_alone_whose_guardian_lives_though_rq_cance
 def execute(app: Cronq, run: Run, spec: JobSpec, **options: Any) -> str | None:
     nobody: Any = None
     places: dict[str, Any] = {"host": "h", "pid": 1, "timing": Timing(6.0)}
-    guardian = Guardian(app.guardian_runs(), nobody, app.run_lock, app.now_s, **places, **options)
+    guardian = Guardian(app.runs_through(app.prompt_client()), nobody, app.run_lock, app.now_s, **places, **options)
     return guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
 
 
