@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import json
 import re
@@ -20,7 +21,7 @@ import pytest
 from cronq.cli.verbs import NOT_BUILT, VERBS, cli
 from cronq.config import URL_NAMES, Config
 from cronq.jobs.decorator import job
-from cronq.jobs.options import CATCHUP, DEFAULTS, OVERLAP
+from cronq.jobs.options import CATCHUP, DEFAULTS, OPTIONS, OVERLAP
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import OUTCOMES
@@ -278,6 +279,47 @@ def test_every_link_leads_somewhere(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in PAGES if name != "README"])
 def test_the_readme_leads_to_every_page(name: str) -> None:
     assert f"(docs/{name}.md)" in README
+
+
+# Numbers
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "place", "number"),
+    [
+        ("jobs", "A description has at most 10,000 characters", "jobs.options", 10_000),
+        ("jobs", "an owner and a runbook 1,000 and one line each", "jobs.options", 1_000),
+        ("jobs", "10 to 100,000; open runs stay", "jobs.options._MOST_KEPT", 100_000),
+        ("jobs", "JSON of at most 1,000,000 bytes", "worker.child._MOST_RESULT", 1_000_000),
+        ("jobs", "one line of at most 1,000 characters", "worker.child._MOST_REASON", 1_000),
+        ("jobs", "at most 20,000 characters", "worker.child._MOST_ERROR", 20_000),
+        ("jobs", "takes nothing for 5 s", "process.pipes._STUCK_S", 5),
+        ("jobs", "at most 32,768 bytes", "jobs.command_options._MOST_ENV", 32_768),
+        ("jobs", "`stdin` 65,536", "jobs.command_options._MOST_STDIN", 65_536),
+        ("command-line", "has at most 1,000 characters", "jobs.pause.MOST_NOTE", 1_000),
+        ("command-line", "more than 50 runs of a job", "app.app._FEW_RUNS", 50),
+        ("start", "more than 8,192 characters", "cli.dev._MOST_LINE", 8_192),
+        ("rq-dashboard", "more than 256 KiB", "app.dashboard._MOST_SHOWN", 256 * 1024),
+        ("rq-tools", "ended after 30 s", "interop.webhooks.MOST_S", 30),
+        ("rq-tools", "at most ten of a job", "interop.webhooks._MOST", 10),
+        ("rq-tools", "each in at most 10 s", "interop.webhooks._MOST_EACH_S", 10),
+        ("coming-from/rq-scheduler", "at most 64 KiB", "interop.pickles.MOST_META", 64 * 1024),
+        ("coming-from/rq-scheduler", "at most 1,000 deep", "interop.pickles._DEEPEST", 1_000),
+        ("coming-from/rq-scheduler", "at most 1,000,000 objects", "interop.pickles._MOST_OBJECTS", 1_000_000),
+        ("what-happens-when", "`timeout` plus `grace` plus 10 s", "process.watchdog._PATIENCE_S", 10),
+        ("what-happens-when", "is unpopped three times", "beat.sweep._MOST_UNPOPS", 3),
+        ("missed-ticks", "within 60 s", "jobs.pause.LATE_S", 60),
+    ],
+)
+def test_a_number_of_the_pages_is_that_of_the_code(page: str, words: str, place: str, number: int) -> None:
+    assert words in " ".join(PAGES[page].split())
+    module, _, name = place.rpartition(".")
+    if place == "jobs.options":
+        bounds = {option.name: option.most for option in OPTIONS}
+        found = bounds["description"] if "description" in words else bounds["owner"]
+    else:
+        found = getattr(importlib.import_module(f"cronq.{module}"), name)
+    assert found == number
 
 
 # The log
