@@ -27,6 +27,8 @@ from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
 from cronq.timetext import format_duration, parse_duration_s
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: The oldest Redis that knows every command of our scripts.
+LEAST_REDIS = (6, 2)
 #: Redis URLs under names that other tools set, in falling order.
 URL_NAMES = ("CRONQ_REDIS_URL", "RQ_REDIS_URL", "REDIS_URL")
 #: Where `cronq dev` leaves word of its private Redis, so that `cronq list` beside it finds the same.

@@ -6,7 +6,10 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 
-_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+DAY_S = 86400
+#: 9999-01-01 UTC: no calendar shows later moments in every zone, so a number beyond it is no moment, but damage.
+END_OF_TIME_S = 253_370_764_800
+_UNITS_S = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": DAY_S, "w": 7 * DAY_S}
 #: Beyond it a span is a slip, and no calendar holds its end.
 MOST_DURATION_S = 1e11
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
@@ -47,7 +50,7 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.2g}s" if seconds < 1 else f"{seconds:.1f}s"
     whole = round(seconds)
     parts = []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+    for unit, size in (("d", DAY_S), ("h", 3600), ("m", 60), ("s", 1)):
         count, whole = divmod(whole, size)
         if count:
             parts.append(f"{count}{unit}")

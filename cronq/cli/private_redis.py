@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cronq.clock import SystemClock, boot_s
-from cronq.config import PRIVATE_URL_FILE, open_own
+from cronq.config import LEAST_REDIS, PRIVATE_URL_FILE, open_own
 from cronq.errors import ConfigError, LockBusy, RedisUnavailable
 
 if TYPE_CHECKING:
     from redis import Redis
 
 _NAMES = ("redis-server", "valkey-server")
-_LEAST_VERSION = (6, 2)
 #: Bytes of a unix socket address, less what Redis may put behind it.
 _LONGEST_PATH = 100
 _READY_S = 10.0
@@ -43,7 +42,7 @@ def find_server() -> str:
         beside = Path(sys.executable).with_name(name)
         found = [path for path in (beside, Path(shutil.which(name) or "")) if path.is_file()]
         newest = max(found, key=_version, default=None)
-        if newest is not None and _version(newest)[:2] >= _LEAST_VERSION:
+        if newest is not None and _version(newest)[:2] >= LEAST_REDIS:
             return str(newest)
     how = "brew install redis" if sys.platform == "darwin" else "apt-get install redis-server"
     raise RedisUnavailable(

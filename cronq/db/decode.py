@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cronq.errors import BadValue
+from cronq.timetext import END_OF_TIME_S
 
 #: Bytes and nesting of a JSON text that is read from Redis or from a child: beyond it is damage, or malice.
 MOST_JSON = 8_000_000
@@ -23,6 +24,32 @@ def text(value: Any) -> str:
 def texts(values: Mapping[Any, Any]) -> dict[str, str]:
     """A whole hash as text."""
     return {text(key): text(value) for key, value in values.items()}
+
+
+def number(value: str | None) -> float | None:
+    """A number; None for anything that is none."""
+    try:
+        return float(value) if value else None
+    except ValueError:
+        return None
+
+
+def whole(value: str | None) -> int | None:
+    """A whole number; None for anything else."""
+    found = number(value)
+    return int(found) if found is not None and abs(found) < 1e15 else None
+
+
+def seconds(value: str | float | None) -> float | None:
+    """Seconds since the epoch, or of a span, with their fraction; None for what is none, or too long to be shown."""
+    found = number(value) if isinstance(value, str) else value
+    return found if found is not None and 0 <= found < END_OF_TIME_S else None
+
+
+def moment(value: str | float | None) -> int | None:
+    """A moment in whole epoch seconds; None for what no calendar holds."""
+    found = seconds(value)
+    return None if found is None else int(found)
 
 
 def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:

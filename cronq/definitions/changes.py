@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
+from cronq.db.decode import moment
 from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.jobs.pause import Pause, check_note
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
-from cronq.jobs.stored import StoredJob, moment
+from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
 from cronq.runs.due import decide

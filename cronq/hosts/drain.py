@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from redis import Redis
 
-from cronq.db.decode import read_json, text, texts
+from cronq.db.decode import read_json, seconds, text, texts
 from cronq.db.keys import RQ_QUEUES, Keys
 from cronq.errors import BadValue
 from cronq.jobs.pause import check_note
@@ -35,8 +35,8 @@ class Hold:
         """Read it back; what is damaged still holds."""
         try:
             values = read_json(raw)
-            at = float(values["at"])
-            return cls(str(values["by"]), at if 0 <= at < 1e11 else 0.0, str(values["note"]), what)
+            at = seconds(float(values["at"])) or 0.0
+            return cls(str(values["by"]), at, str(values["note"]), what)
         except (BadValue, ValueError, TypeError, KeyError, OverflowError):
             return cls("somebody", what=what)
 

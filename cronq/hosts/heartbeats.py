@@ -13,6 +13,7 @@ from redis import Redis
 from cronq.db.decode import read_json, text
 from cronq.db.keys import Keys, rq_worker
 from cronq.errors import BadValue
+from cronq.timetext import END_OF_TIME_S
 
 #: How often a process says that it lives, and how long after its last word it is still taken for alive.
 HEARTBEAT_S = 5.0
@@ -20,7 +21,7 @@ ALIVE_S = 20.0
 #: An entry of a process that vanished without a word is dropped after this.
 _FORGET_S = 3600.0
 #: No heartbeat is longer than this, or from after the year 5138.
-_MOST_BYTES, _END_OF_TIME_S = 1_000_000, 1e11
+_MOST_BYTES = 1_000_000
 #: What processes say of themselves and others read, and what each is.
 _FACTS: dict[str, Any] = {
     "clock_offset_s": (int, float), "last_pass": (int, float), "won": int, "holding": bool, "queues": list, "held": str,
@@ -123,7 +124,7 @@ def _heartbeat(process_id: str, raw: str) -> Heartbeat | None:
     try:
         found = read_json(raw, most=_MOST_BYTES)
         times = float(found["started_at"]), float(found["seen_at"])
-        if not all(0 <= each < _END_OF_TIME_S for each in times) or not 0 < int(found["pid"]) < 2**31:
+        if not all(0 <= each < END_OF_TIME_S for each in times) or not 0 < int(found["pid"]) < 2**31:
             return None
         facts = {name: value for name, value in found.items() if name not in _FACTS or isinstance(value, _FACTS[name])}
         facts["queues"] = [str(each) for each in facts.get("queues", [])]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redis import Redis
+from rq import Queue
 
 from cronq.db.decode import text, texts
 from cronq.db.keys import RQ_SCHEDULED_JOBS, rq_job
@@ -17,13 +18,12 @@ from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
-from cronq.timetext import format_duration
+from cronq.timetext import DAY_S, format_duration
 
-_RQ_TIMEOUT_S = 180
 #: The arguments of a job of ours have to be much smaller.
 _MOST_CALL = 4 * 1024 * 1024
 #: RQ's "no time-out": the longest that a job of ours may have.
-_LONGEST_S = 366 * 86400
+_LONGEST_S = 366 * DAY_S
 
 
 class Adoption:
@@ -94,7 +94,7 @@ class Adoption:
         if not is_within(module, self.allow):
             raise CronqError(f"{entry_id} calls {function}; allow it here and for the workers: CRONQ_ALLOW={module}")
         words = texts({key: value for key, value in known.items() if key in _TEXTS})
-        timeout = _whole(entry_id, words, "timeout") or _RQ_TIMEOUT_S
+        timeout = _whole(entry_id, words, "timeout") or Queue.DEFAULT_TIMEOUT
         options: dict[str, Any] = {
             "function": f"{module}:{short}",
             "args": list(args),

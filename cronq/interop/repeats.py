@@ -14,8 +14,8 @@ from typing import Any
 from cronq.errors import DefinitionError, ScheduleError
 from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.schedule.zone import find_zone
+from cronq.timetext import DAY_S
 
-_DAY_S = 86400
 #: Days looked at until both day fields match: the thirteenth is a Friday within 14 months, 29 February within 40 years.
 _MOST_STEPS = 20_000
 _ANY_DAY = ("*", "?")
@@ -112,8 +112,8 @@ class RQSchedulerCron:
         if self._schedule.last_until(at) == at:
             return False
         zone = find_zone(self.tz)
-        for change in zone.changes_after(at - 2 * _DAY_S, 2):
-            if abs(change.start_s - at) > 2 * _DAY_S or not change.gap_s:
+        for change in zone.changes_after(at - 2 * DAY_S, 2):
+            if abs(change.start_s - at) > 2 * DAY_S or not change.gap_s:
                 continue
             for offset_s in (change.offset_s, change.previous_offset_s):
                 local = at + offset_s

@@ -21,7 +21,7 @@ from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.schedule.schedule import CronSchedule, DailySchedule, IntervalSchedule
-from cronq.timetext import rq_stamp, utc
+from cronq.timetext import DAY_S, rq_stamp, utc
 
 log = logging.getLogger("cronq.beat")
 
@@ -32,7 +32,6 @@ _RECORD_LIFE_S = 120
 _TURN_S = 70
 #: The record is one value that its readers take as a whole; of more jobs, those that are due next.
 _MOST_JOBS = 1000
-_DAY_S = 86400
 
 
 class RqCron:
@@ -108,7 +107,7 @@ def entry_of(job: StoredJob) -> dict[str, Any] | None:
     elif isinstance(schedule, IntervalSchedule):
         interval = schedule.every_s
     elif isinstance(schedule, DailySchedule):
-        interval = schedule.days * _DAY_S
+        interval = schedule.days * DAY_S
     if (cron is None and interval is None) or job.next_tick is None:
         return None
     meta = {"cronq_job": spec.name, "schedule": str(schedule), "timezone": spec.tz}

@@ -16,6 +16,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
+from rq import Queue
 
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
@@ -44,8 +45,6 @@ _MOST_ROUNDS = 20
 _STALE_S = 60.0
 _MOST_ASIDE = 1000
 _MOST_REASON = 500
-#: RQ's time-out for jobs that name none.
-_RQ_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Order:
             "front": entry.at_front,
             "stale": entry.is_stale,
             "ttl": entry.ttl_s,
-            "timeout": _RQ_TIMEOUT_S,
+            "timeout": Queue.DEFAULT_TIMEOUT,
             "needs": list(entry.needs) if not entry.queue_of_registry else [],
             "reason": self.reason,
         }

@@ -12,7 +12,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from cronq.db.decode import text
+from cronq.db.decode import seconds, text
 from cronq.db.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
 from cronq.errors import CronqError
 from cronq.interop.pickles import read_function
@@ -21,8 +21,6 @@ from cronq.interop.rq_scheduler import rejected_entries
 from cronq.timetext import iso
 
 _MOST = 10_000
-#: What can be shown as a time; others write any number.
-_EARLIEST_S, _LATEST_S = 0.0, 253402300799.0
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float
         replies = pipe.execute(raise_on_error=False)
     found = []
     for (entry_id, score), row, fields in zip(entries, replies[::2], replies[1::2], strict=True):
-        due_s = score if _EARLIEST_S <= score <= _LATEST_S else None
+        due_s = seconds(score)  # others write any number
         if isinstance(row, list) and row[0] is not None:
             job, of, reason = (text(value) if value is not None else None for value in row)
             found.append(ScheduledEntry(entry_id, "run", job, of, due_s, None, reason))

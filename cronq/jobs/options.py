@@ -17,7 +17,7 @@ from cronq.errors import DefinitionError
 from cronq.jobs.arguments import dump_args, short
 from cronq.jobs.command_options import check_surroundings
 from cronq.schedule.schedule import DST_RULES
-from cronq.timetext import MOST_DURATION_S, format_duration, parse_duration_s
+from cronq.timetext import DAY_S, MOST_DURATION_S, format_duration, parse_duration_s
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 #: Run ids are `<job>-<tick>` and `<job>-m<8 hex>`: a job's own name must not look like one of them.
@@ -30,7 +30,7 @@ ON_LOST = ("fail", "rerun")
 AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
 #: With more rows or runs than this one job would hold up the others.
 _MOST_KEPT = 100_000
-_YEAR_S = 366 * 86400
+_YEAR_S = 366 * DAY_S
 
 
 class Kind(Enum):

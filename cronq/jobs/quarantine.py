@@ -13,16 +13,16 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from cronq.db import scripts
-from cronq.db.decode import text
+from cronq.db.decode import moment, number, text
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.jobs.spec import SPEC_LAYOUT
-from cronq.jobs.stored import AuditedJob, moment, number
-from cronq.timetext import tick_stamp
+from cronq.jobs.stored import AuditedJob
+from cronq.timetext import DAY_S, tick_stamp
 
 #: A mark further ahead of the server's time silences its job; a beat sets it back.
 MARK_AHEAD_S = 60
-_QUARANTINE_S = 7 * 86400
+_QUARANTINE_S = 7 * DAY_S
 
 
 class Quarantine:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from cronq.jobs.options import AUTO
 from cronq.jobs.spec import JobSpec
+from cronq.timetext import DAY_S
 
-_HOUR_S, _DAY_S = 3600.0, 86400.0
 #: Shown are about so many runs, and records live no shorter and no longer than this.
-_RESULTS = (20, _HOUR_S, 7 * _DAY_S)
-_FAILURES = (100, _DAY_S, 30 * _DAY_S)
+_RESULTS = (20, 3600, 7 * DAY_S)
+_FAILURES = (100, DAY_S, 30 * DAY_S)
 #: Where the rhythm of a schedule is taken when no tick is given: 2024-01-01 00:00 UTC, a Monday.
 _SOME_MOMENT = 1704067200
 
@@ -23,7 +23,7 @@ def failure_life_s(spec: JobSpec, tick: int | None = None) -> int:
     return _life_s(spec, tick, spec.failure_ttl, _FAILURES)
 
 
-def _life_s(spec: JobSpec, tick: int | None, asked: float | str, rule: tuple[int, float, float]) -> int:
+def _life_s(spec: JobSpec, tick: int | None, asked: float | str, rule: tuple[int, int, int]) -> int:
     if asked != AUTO:
         return int(asked)
     runs, least_s, most_s = rule

@@ -14,14 +14,14 @@ from redis import Redis
 from redis.exceptions import ResponseError, TimeoutError
 
 from cronq.db import scripts
-from cronq.db.decode import text
+from cronq.db.decode import moment, number, text
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.errors import BadValue, Conflict, CronqError, SpecTooNew, UnknownJob
 from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import SPEC_LAYOUT, JobSpec
-from cronq.jobs.stored import DueJob, DueReading, StoredJob, due_job, moment, number, stored_job
+from cronq.jobs.stored import DueJob, DueReading, StoredJob, due_job, stored_job
 
 #: Layout of the keys; a process that finds a newer one must not touch it.
 SCHEMA = 1

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cronq.db.decode import read_json, texts
+from cronq.db.decode import moment, read_json, seconds, texts, whole
 from cronq.errors import BadValue, CronqError, SpecTooNew
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import BAD
-
-_YEAR_9999 = 253_370_764_800
 
 
 @dataclass(frozen=True)
@@ -97,31 +95,6 @@ class DueReading:
     held_back: tuple[float | None, float | None] = (None, None)
 
 
-def number(value: str | None) -> float | None:
-    """A number, None for anything that is none."""
-    try:
-        return float(value) if value else None
-    except ValueError:
-        return None
-
-
-def whole(value: str | None) -> int | None:
-    """A whole number, None for anything else."""
-    found = number(value)
-    return int(found) if found is not None and abs(found) < 1e15 else None
-
-
-def moment(value: str | float | None) -> int | None:
-    """A moment in whole epoch seconds, None for what no calendar holds."""
-    found = number(value) if isinstance(value, str) else value
-    return int(found) if found is not None and 0 <= found < _YEAR_9999 else None
-
-
-def _shown(epoch_s: float | None) -> float | None:
-    """A moment with its fraction, None for what no calendar holds."""
-    return None if moment(epoch_s) is None else epoch_s
-
-
 def read_pause(raw: str | None) -> Pause | None:
     """The pause a job's state holds; one that cannot be read still pauses: better late than unasked.
 
@@ -171,7 +144,7 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             last_run=known.get("last_run"),
             last_outcome=known.get("last_outcome"),
             last_tick=moment(known.get("last_tick")),
-            last_ended=_shown(number(known.get("last_ended"))),
+            last_ended=seconds(known.get("last_ended")),
             success_tick=moment(known.get("success_tick")),
         ),
         next_tick=moment(score) if isinstance(score, float) else None,

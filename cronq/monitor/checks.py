@@ -9,18 +9,18 @@ from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
 from cronq.clock import SKEW_WARN_S, wall_s
+from cronq.config import LEAST_REDIS
 from cronq.db.decode import text
 from cronq.db.faults import is_general
 from cronq.errors import RedisUnfit
 from cronq.hosts.heartbeats import ALIVE_S, Heartbeat
 from cronq.monitor.growth import Memory
-from cronq.timetext import format_duration
+from cronq.timetext import DAY_S, format_duration
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
 #: Who is told of a full Redis later than this has no week-end left to do something about it.
-_SOON_FULL_S = 7 * 86400
-_LEAST_VERSION = (6, 2)
+_SOON_FULL_S = 7 * DAY_S
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Findi
     info = {text(key): text(value) for key, value in client.info("everything").items() if not isinstance(value, dict)}
     found = []
     version = tuple(int(part) for part in info.get("redis_version", "0").split(".")[:2])
-    if version < _LEAST_VERSION:
+    if version < LEAST_REDIS:
         found.append(Finding(CRITICAL, f"Redis {info.get('redis_version')} is too old; cronq needs 6.2 or newer"))
     if info.get("cluster_enabled") == "1":
         found.append(Finding(CRITICAL, "this is a Redis Cluster; RQ's keys need a single primary"))

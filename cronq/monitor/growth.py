@@ -9,17 +9,15 @@ from redis import Redis
 
 from cronq.db.decode import text
 from cronq.db.keys import Keys
-from cronq.timetext import format_duration
+from cronq.timetext import DAY_S, END_OF_TIME_S, format_duration
 
 #: How often one of the beats notes what Redis uses, and how much of that is kept: a day.
 NOTE_EVERY_S = 600.0
-_SPAN_S = 86400
+_SPAN_S = DAY_S
 _KEPT = int(_SPAN_S / NOTE_EVERY_S)
 #: From less than this nothing is concluded.
 _LEAST_SPAN_S = 3600.0
-_DAY_S = 86400.0
 #: Beyond this year (5138) is no time, but damage.
-_END_OF_TIME_S = 1e11
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class Memory:
         """Seconds until it is full at this rate, to the hour; None: it has no limit, does not grow, or nobody knows."""
         if not self.most or self.daily is None or self.daily <= 0:
             return None
-        return round(max(0, self.most - self.used) / self.daily * _DAY_S / 3600) * 3600.0
+        return round(max(0, self.most - self.used) / self.daily * DAY_S / 3600) * 3600.0
 
     @property
     def words(self) -> str:
@@ -101,7 +99,7 @@ class Growth:
         if not known:
             return Memory(used, most, None)
         at, size = min(known)
-        return Memory(used, most, (used - size) / (now_s - at) * _DAY_S, now_s - at)
+        return Memory(used, most, (used - size) / (now_s - at) * DAY_S, now_s - at)
 
     @staticmethod
     def _notes(replies: list[Any]) -> list[tuple[float, int]]:
@@ -112,6 +110,6 @@ class Growth:
                 at, size = float(words[0]), int(words[1])
             except (ValueError, IndexError):
                 continue
-            if 0 < at < _END_OF_TIME_S and size >= 0:
+            if 0 < at < END_OF_TIME_S and size >= 0:
                 found.append((at, size))
         return found

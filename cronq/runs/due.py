@@ -77,17 +77,25 @@ def _one(spec: JobSpec, tick: int, after: int | None, pause: Pause | None, now: 
     age = now - tick
     if age <= LATE_S:
         return Decision(tick, None, "due", "schedule", after)
-    return _missed_newest(spec, tick, after, age)
+    return _given_up(spec, tick, after, age) or _caught_up(tick, after, age)
 
 
-def _missed_newest(spec: JobSpec, tick: int, after: int | None, age: float) -> Decision:
-    late = f"no beat took it in time; found {format_duration(age)} late"
+def _given_up(spec: JobSpec, tick: int, after: int | None, age: float) -> Decision | None:
+    """The decision for a missed tick that is too old, or of a job that catches none up; None for any other."""
     if age > spec.window:
-        text = f"{late}, beyond the window of {format_duration(spec.window)}"
+        text = f"{_late(age)}, beyond the window of {format_duration(spec.window)}"
         return Decision(tick, "missed", text, "schedule", after)
     if spec.catchup == "skip":
-        return Decision(tick, "missed", f"{late}; catchup is skip", "schedule", after)
-    return Decision(tick, None, f"caught up: {late}", "catchup", after)
+        return Decision(tick, "missed", f"{_late(age)}; catchup is skip", "schedule", after)
+    return None
+
+
+def _caught_up(tick: int, after: int | None, age: float) -> Decision:
+    return Decision(tick, None, f"caught up: {_late(age)}", "catchup", after)
+
+
+def _late(age: float) -> str:
+    return f"no beat took it in time; found {format_duration(age)} late"
 
 
 def _of_several(
@@ -101,16 +109,13 @@ def _of_several(
             return decision._replace(trigger="catchup")
         return decision
     age = now - tick
-    late = f"no beat took it in time; found {format_duration(age)} late"
-    if age > spec.window:
-        text = f"{late}, beyond the window of {format_duration(spec.window)}"
-        return Decision(tick, "missed", text, "schedule", after)
-    if spec.catchup == "skip":
-        return Decision(tick, "missed", f"{late}; catchup is skip", "schedule", after)
+    given_up = _given_up(spec, tick, after, age)
+    if given_up is not None:
+        return given_up
     if spec.catchup == "latest":
-        text = f"{late}; the newest, {iso(newest)}, was taken in its place"
+        text = f"{_late(age)}; the newest, {iso(newest)}, was taken in its place"
         return Decision(tick, "coalesced", text, "schedule", after)
     if newer >= spec.max_catchup:
-        text = f"{late}; more than max_catchup={spec.max_catchup} were pending"
+        text = f"{_late(age)}; more than max_catchup={spec.max_catchup} were pending"
         return Decision(tick, "missed", text, "schedule", after)
-    return Decision(tick, None, f"caught up: {late}", "catchup", after)
+    return _caught_up(tick, after, age)

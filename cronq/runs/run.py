@@ -5,16 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from cronq.db.decode import read_json
+from cronq.db.decode import moment, read_json, seconds, whole
 from cronq.errors import BadValue
 from cronq.runs.lean_row import whole_row
 from cronq.timetext import iso, tick_stamp, utc
-
-#: Beyond this year (5138) is no time, but damage.
-_END_OF_TIME_S = 1e11
-_Moment = TypeVar("_Moment", int, float)
 
 
 def run_id_of(job: str, tick: int) -> str:
@@ -31,9 +27,9 @@ def describe_run(job: str, tick: int | None, run_id: str) -> str:
     """What RQ's tools show as the name of the run: `invoices @ 2026-11-21 07:00 UTC`."""
     if tick is None:
         return f"{job} (by hand, {run_id.rsplit('-', 1)[1]})"
-    moment = utc(tick)
-    seconds = f":{moment:%S}" if moment.second else ""
-    return f"{job} @ {moment:%Y-%m-%d %H:%M}{seconds} UTC"
+    at = utc(tick)
+    form = "%Y-%m-%d %H:%M:%S" if at.second else "%Y-%m-%d %H:%M"
+    return f"{job} @ {at:{form}} UTC"
 
 
 @dataclass(frozen=True)
@@ -123,28 +119,28 @@ class Run:
         return cls(
             run_id=run_id,
             job=values.get("job", ""),
-            tick=_within(_int(values.get("tick"))),
+            tick=moment(values.get("tick")),
             state=values.get("state", "done"),
             outcome=values.get("outcome") or None,
             reason=values.get("reason") or None,
             decided_by=values.get("decided_by") or None,
             trigger=values.get("trigger", "schedule"),
-            attempt=_int(values.get("attempt")) or 1,
+            attempt=whole(values.get("attempt")) or 1,
             queue=values.get("queue", "default"),
             host=values.get("host") or None,
-            pid=_int(values.get("pid")),
+            pid=whole(values.get("pid")),
             worker=values.get("worker") or None,
-            fence=_int(values.get("fence")),
-            queued_at=_within(_float(values.get("queued_at"))),
-            started_at=_within(_float(values.get("started_at"))),
-            ended_at=_within(_float(values.get("ended_at"))),
-            exit_code=_int(values.get("exit_code")),
+            fence=whole(values.get("fence")),
+            queued_at=seconds(values.get("queued_at")),
+            started_at=seconds(values.get("started_at")),
+            ended_at=seconds(values.get("ended_at")),
+            exit_code=whole(values.get("exit_code")),
             signal=values.get("signal") or None,
-            max_rss_kib=_int(values.get("max_rss_kib")),
-            user_s=_within(_float(values.get("user_s"))),
-            system_s=_within(_float(values.get("system_s"))),
-            crashes=_int(values.get("crashes")) or 0,
-            max_crashes=_int(values.get("max_crashes")),
+            max_rss_kib=whole(values.get("max_rss_kib")),
+            user_s=seconds(values.get("user_s")),
+            system_s=seconds(values.get("system_s")),
+            crashes=whole(values.get("crashes")) or 0,
+            max_crashes=whole(values.get("max_crashes")),
             error=values.get("error") or None,
             args=values.get("args") or None,
             result=values.get("result") or None,
@@ -192,7 +188,7 @@ def _attempts(raw: str | None) -> list[Attempt]:
         if not isinstance(entry, dict):
             continue
         values = {name: str(value) for name, value in entry.items() if isinstance(value, str | int)}
-        number = _int(values.get("attempt"))
+        number = whole(values.get("attempt"))
         if number is not None:
             found.append(
                 Attempt(
@@ -201,10 +197,10 @@ def _attempts(raw: str | None) -> list[Attempt]:
                     reason=values.get("reason") or None,
                     decided_by=values.get("decided_by") or None,
                     host=values.get("host") or None,
-                    pid=_int(values.get("pid")),
-                    started_at=_within(_float(values.get("started_at"))),
-                    ended_at=_within(_float(values.get("ended_at"))),
-                    exit_code=_int(values.get("exit_code")),
+                    pid=whole(values.get("pid")),
+                    started_at=seconds(values.get("started_at")),
+                    ended_at=seconds(values.get("ended_at")),
+                    exit_code=whole(values.get("exit_code")),
                     error=values.get("error") or None,
                 )
             )
@@ -214,22 +210,3 @@ def _attempts(raw: str | None) -> list[Attempt]:
 def _between(begin_s: float | None, end_s: float | None) -> float | None:
     """Seconds from one moment to another, None when either is not known."""
     return None if begin_s is None or end_s is None else round(end_s - begin_s, 3)
-
-
-def _int(text: str | None) -> int | None:
-    try:
-        return int(text) if text else None
-    except ValueError:
-        return None
-
-
-def _float(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None
-
-
-def _within(epoch_s: _Moment | None) -> _Moment | None:
-    """A time that can be shown; None for what is none, nan and infinity included."""
-    return epoch_s if epoch_s is not None and 0 <= epoch_s < _END_OF_TIME_S else None

@@ -57,7 +57,7 @@ class Field:
 
 
 _MONTHS = ("JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC")
-_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
+_WEEKDAYS = ("SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")  # Sunday is both 0 and 7
 
 # The names are part of what `H` hashes: renaming a field would move every hashed job.
 FIELDS = (
@@ -65,10 +65,8 @@ FIELDS = (
     Field("minute", 0, 59, 59),
     Field("hour", 0, 23, 23),
     Field("day of month", 1, 31, 28, special=", L, LW"),
-    Field(
-        "month", 1, 12, 12, tuple(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"])
-    ),
-    Field("day of week", 0, 7, 6, tuple(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]), ", MON#2, 5L"),
+    Field("month", 1, 12, 12, _MONTHS),
+    Field("day of week", 0, 7, 6, _WEEKDAYS, ", MON#2, 5L"),
 )
 
 

@@ -20,7 +20,8 @@ from typing import Protocol
 
 from cronsim import CronSim
 
-_DAY_S = 86400
+from cronq.timetext import DAY_S
+
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 #: Every kind of year (leap or not, beginning on each weekday) comes back within 40 years.
 _YEARS = 41
@@ -162,25 +163,25 @@ class Pattern:
 
     def first(self, local_s: int) -> int | None:
         """The first matching local time at or after *local_s*; None: there is none."""
-        today, second = divmod(local_s, _DAY_S)
+        today, second = divmod(local_s, DAY_S)
         day = self.days.first(today)
         if day == today:
             found = self.times.first(second)
             if found is not None:
-                return today * _DAY_S + found
+                return today * DAY_S + found
             day = self.days.first(today + 1)
-        return None if day is None else day * _DAY_S + self.times.earliest
+        return None if day is None else day * DAY_S + self.times.earliest
 
     def last(self, local_s: int) -> int | None:
         """The last matching local time at or before *local_s*; None: there is none."""
-        today, second = divmod(local_s, _DAY_S)
+        today, second = divmod(local_s, DAY_S)
         day = self.days.last(today)
         if day == today:
             found = self.times.last(second)
             if found is not None:
-                return today * _DAY_S + found
+                return today * DAY_S + found
             day = self.days.last(today - 1)
-        return None if day is None else day * _DAY_S + self.times.latest
+        return None if day is None else day * DAY_S + self.times.latest
 
     def some_between(self, begin_s: int, end_s: int, limit: int) -> list[int]:
         """The first *limit* matching local times in `begin_s <= t < end_s`."""

@@ -40,18 +40,17 @@ from cronq.errors import ScheduleError
 from cronq.schedule.cron import compile_pattern, expand, explain, surprises
 from cronq.schedule.pattern import EveryNthDay, Pattern, Times
 from cronq.schedule.zone import Stretch, Zone, find_zone
-from cronq.timetext import parse_duration_s, utc
+from cronq.timetext import DAY_S, parse_duration_s, utc
 
 DST_RULES = ("debian", "skip", "both")
 
-_DAY_S = 86400
 #: Debian: changes of up to three hours are daylight saving, larger ones are corrections of the clock. (The
 #: alternative, a run at the first instant after a missing day, would run a daily job twice on the day after,
 #: once of them for a date that nobody there ever had.)
 _LARGEST_GAP_S = 3 * 3600
 #: More than any zone's offset plus any change of it: from an instant so long before a local time, everything
 #: that local time can mean lies ahead.
-_MARGIN_S = 2 * _DAY_S
+_MARGIN_S = 2 * DAY_S
 #: Nothing ticks outside the years 1801 to 9899: zones and calendars are known a little further.
 _FIRST_S = -5_333_126_400
 _LAST_S = 250_246_540_800
@@ -169,7 +168,7 @@ class _WallSchedule(Schedule):
                 return found_s - offset_s
             # A yearly job need not look at each stretch of the year. Stretches to come may begin with local
             # times that this one has shown already, though by less than a day.
-            found_s = pattern.first(end_s + offset_s - _DAY_S)
+            found_s = pattern.first(end_s + offset_s - DAY_S)
             at_s = end_s if found_s is None else max(end_s, found_s - _MARGIN_S)
         return None
 
@@ -257,14 +256,14 @@ def parse_schedule(
         return _cron(cron, zone, dst, seed)
     if every is None and at is None:
         raise ScheduleError("nothing says when; give cron, every or at", field="cron")
-    every_s = _DAY_S if every is None else _interval_s(every)
+    every_s = DAY_S if every is None else _interval_s(every)
     if at is None:
         return IntervalSchedule(tz, dst, every_s)
     second = _time_of_day_s(at)
-    if every_s % _DAY_S:
+    if every_s % DAY_S:
         problem = f"at={at!r} needs whole days, and every is {_short(every_s)}; use 1d, 2d … or leave at out"
         raise ScheduleError(problem, field="at")
-    return _daily(every_s // _DAY_S, second, zone, dst)
+    return _daily(every_s // DAY_S, second, zone, dst)
 
 
 def warnings(schedule: Schedule, from_s: int) -> list[str]:
@@ -277,7 +276,7 @@ def warnings(schedule: Schedule, from_s: int) -> list[str]:
     if isinstance(schedule, CronSchedule):
         found += surprises(schedule.text, schedule.expression)
     if isinstance(schedule, IntervalSchedule) and schedule.tz != "UTC":
-        remedy = "; add at=HH:MM for a local time" if schedule.every_s % _DAY_S == 0 else ""
+        remedy = "; add at=HH:MM for a local time" if schedule.every_s % DAY_S == 0 else ""
         found.append(f"an interval counts in UTC: tz {schedule.tz} makes no difference{remedy}")
     if isinstance(schedule, _WallSchedule):
         found += [_foresee(schedule, change) for change in schedule._zone.changes_after(from_s, 2)]
@@ -290,7 +289,7 @@ def _foresee(schedule: _WallSchedule, change: Stretch) -> str:
     old_s, new_s = change.start_s + change.previous_offset_s, change.start_s + change.offset_s
     begin_s, end_s = min(old_s, new_s), max(old_s, new_s)
     ticks = schedule._pattern.some_between(begin_s, end_s, 4)
-    shows_date = end_s - begin_s >= _DAY_S or utc(begin_s).date() != utc(end_s - 1).date()
+    shows_date = end_s - begin_s >= DAY_S or utc(begin_s).date() != utc(end_s - 1).date()
     times = ", ".join(_clock(tick, begin_s, shows_date) for tick in ticks[:3]) + (", …" if ticks[3:] else "")
     many = len(ticks) > 1
     if not ticks:
@@ -369,7 +368,7 @@ def _time_of_day_s(at: str) -> int:
 
 def _split(seconds: int) -> list[tuple[int, str]]:
     parts = []
-    for unit, size in ("day", _DAY_S), ("hour", 3600), ("minute", 60), ("second", 1):
+    for unit, size in ("day", DAY_S), ("hour", 3600), ("minute", 60), ("second", 1):
         count, seconds = divmod(seconds, size)
         if count:
             parts.append((count, unit))

@@ -17,16 +17,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cronq.errors import ScheduleError
+from cronq.timetext import DAY_S
 
-_DAY_S = 86400
 #: Tables are made in pieces of 2**25 s (388 days), when first asked for.
 _PIECE_BITS = 25
 #: How far to look for changes between two samples. The shortest span between two changes of any zone
 #: since 1970, and of any announced one, is a week.
-_STEP_S = _DAY_S
+_STEP_S = DAY_S
 #: A piece also holds the change that came shortly before it, because the times repeated by a change may
 #: reach into it. No change is larger than a day.
-_LOOK_BACK_S = 2 * _DAY_S
+_LOOK_BACK_S = 2 * DAY_S
 
 #: Between these, offsets are asked for; beyond, the nearest known one holds (years 1800 and 9990).
 _FIRST_S = -5_364_662_400
@@ -88,7 +88,7 @@ class Zone:
     def changes_after(self, at_s: int, count: int) -> list[Stretch]:
         """The stretches that begin with the next *count* changes after *at_s*, as far as three years ahead."""
         changes: list[Stretch] = []
-        horizon_s = at_s + 3 * 366 * _DAY_S
+        horizon_s = at_s + 3 * 366 * DAY_S
         start_s = self.stretch_at(at_s).end_s
         while len(changes) < count and start_s < horizon_s:
             stretch = self.stretch_at(start_s)

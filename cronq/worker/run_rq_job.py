@@ -34,8 +34,6 @@ from cronq.worker.active_run import StopRequest
 
 log = logging.getLogger("cronq.worker")
 
-#: RQ's time-out for jobs that name none.
-_RQ_TIMEOUT_S = 180
 #: After RQ's own alarm in the child: TERM, and then KILL.
 _TERM_AFTER_S, _KILL_AFTER_S = 5.0, 10.0
 _LOOK_EVERY_S = 1.0
@@ -277,7 +275,7 @@ def _check_spans(job: Job) -> None:
 
 
 def _timeout_s(job: Job) -> int:
-    return int(job.timeout) if job.timeout else _RQ_TIMEOUT_S
+    return int(job.timeout) if job.timeout else Queue.DEFAULT_TIMEOUT
 
 
 def _read(result: BinaryIO) -> dict[str, Any]:
