@@ -23,7 +23,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when 
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
 from cronq.config import Config
-from cronq.db import keys as rq_keys
+from cronq.db.keys import rq_failed, rq_finished, rq_intermediate, rq_queue
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
@@ -86,7 +86,7 @@ class Ledger:
         claim = TickClaim(spec, self.versions[spec.name], decision)
         (answer,) = self.claimer.claim_due([claim], f"{tick:016x}", tick + 0.012)
         assert answer.code == "won", answer
-        run_id = self.client.lmove(rq_keys.rq_queue("default"), rq_keys.rq_intermediate("default"), "LEFT", "RIGHT")
+        run_id = self.client.lmove(rq_queue("default"), rq_intermediate("default"), "LEFT", "RIGHT")
         runs, execution = self.app.runs, f"{tick:032x}"
         run = runs.get(run_id.decode())
         runs.start(run, Start(worker=WORKER, host=HOST, pid=PID, execution=execution, lease_s=90, now_s=tick + 0.02))
@@ -100,7 +100,7 @@ class Ledger:
         for pattern in ENDED_WITH_RQ:
             for key in self.client.scan_iter(pattern, count=1000):
                 self.client.expire(key, -1)
-        for registry in (rq_keys.rq_finished("default"), rq_keys.rq_failed("default")):
+        for registry in (rq_finished("default"), rq_failed("default")):
             for member in self.client.zrange(registry, 0, -1):
                 self.client.zadd(registry, {member: 1})
         Sweep(self.client, self.app.keys, self.app.runs, by="beat", timing=Timing(30.0)).once()

@@ -137,6 +137,7 @@ def literals(tree: ast.AST) -> Iterator[tuple[int, str]]:
 def test_no_other_module_spells_a_key(path: Path) -> None:
     if path.name == "keys.py":
         return
+    assert ":intermediate" not in path.read_text()
     nouns = sorted({alike(key).split(":")[0] for key in built()} - {"lock"})
     own = re.compile(rf"(cronq|\{{\}}):({'|'.join(map(re.escape, nouns))})(:|$)")
 
@@ -158,6 +159,31 @@ def test_scripts_build_keys_only_from_the_prefix_they_are_given() -> None:
     ]
 
     assert fixed == []
+
+
+def test_scripts_take_what_rqs_keys_begin_with_from_one_value() -> None:
+    rq_scheduler = re.compile(r"""['"]rq:(scheduler:scheduled_jobs|scheduler_lock)['"]""")  # that library's own
+    fixed = [
+        f"{path.name}:{number} {line.strip()}"
+        for path in (PACKAGE / "lua").rglob("*.lua")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if not line.lstrip().startswith("--") and re.search(r"""['"]rq:""", rq_scheduler.sub("", line))
+    ]
+
+    assert fixed == []
+    assert all("{RQ}" not in source(name) for name in names())
+
+
+def test_the_functions_of_rqs_keys_take_it_from_there_too() -> None:
+    own = {"RQ", "RQ_SCHEDULED_JOBS", "RQ_CRONQ_PREFIX"}  # the value, rq-scheduler's name, and one of ours beside RQ's
+    spelled = [
+        ast.unparse(node)
+        for node in ast.parse(Path(keys_module.__file__).read_text()).body
+        if not (isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) in own)
+        and any(text.startswith("rq:") for _, text in literals(ast.Module([node], [])))
+    ]
+
+    assert [each.partition("\n")[0] for each in spelled] == ["def belongs_to_rq(key: str) -> bool:"]
 
 
 # The scripts

@@ -16,11 +16,10 @@ from rq import Queue
 from rq.worker_registration import clean_worker_registry
 
 from cronq.clock import boot_s
-from cronq.db import keys as rq_keys
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.faults import is_wrong_type
-from cronq.db.keys import RQ_QUEUES, Keys
+from cronq.db.keys import RQ_QUEUES, Keys, queue_name, rq_canceled, rq_failed, rq_finished, rq_intermediate, rq_job
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.in_progress import InProgress
 from cronq.runs.attempt import Ending, Settlement
@@ -109,7 +108,7 @@ class Sweep:
         self._stock_at = self._stock_at + _MOST if len(stock) == _MOST else 0
         if self._tidied is None or boot - self._tidied >= _TIDY_S:
             self._tidied = boot
-            self._tidy_all([text(queue).removeprefix(rq_keys.rq_queue("")) for queue in queues], now_s)
+            self._tidy_all([queue_name(text(queue)) for queue in queues], now_s)
         return has_more
 
     def _server_now_s(self) -> float:
@@ -207,7 +206,7 @@ class Sweep:
             return
         with self.client.pipeline(transaction=False) as pipe:
             for run_id in ids:
-                pipe.hget(rq_keys.rq_job(run_id), "status")
+                pipe.hget(rq_job(run_id), "status")
             found: list[Any] = pipe.execute(raise_on_error=False)
         for run_id, raw in zip(ids, found, strict=True):
             outcome = _ENDED_BY_RQ.get(text(raw))
@@ -228,7 +227,7 @@ class Sweep:
 
     def _read_popped(self, pipe: Any, queues: Iterable[str]) -> None:
         for queue in queues:
-            pipe.lrange(f"{queue}:intermediate", 0, _MOST_POPPED - 1)
+            pipe.lrange(rq_intermediate(queue_name(queue)), 0, _MOST_POPPED - 1)
 
     def _look_at_popped(self, popped: dict[str, Any], queues: list[str], boot: float, now_s: float) -> None:
         """An id that stays in RQ's intermediate list was popped by a worker that died before it began.
@@ -253,8 +252,8 @@ class Sweep:
         self._popped = seen
 
     def _return(self, queue: str, raw_id: bytes, now_s: float) -> bool:
-        run_id, name = text(raw_id), queue.removeprefix(rq_keys.rq_queue(""))
-        keys = [f"{queue}:intermediate", queue, self.keys.run(run_id), rq_keys.rq_job(run_id)]
+        run_id, name = text(raw_id), queue_name(queue)
+        keys = [rq_intermediate(name), queue, self.keys.run(run_id), rq_job(run_id)]
         code = text(self._unpop(keys=keys, args=[raw_id, name, _MOST_UNPOPS, self.keys.prefix]))
         if code == "back":
             log.warning("PUT BACK %s: popped by a worker that vanished before it began", run_id)
@@ -299,8 +298,8 @@ class Sweep:
 
     def _tidy(self, queue: str, now_s: float) -> None:
         """Forget expired entries of RQ's registries, and workers that died without a word: our workers do not."""
-        self.client.zremrangebyscore(rq_keys.rq_finished(queue), 0, now_s)
-        self.client.zremrangebyscore(rq_keys.rq_failed(queue), 0, now_s)
+        self.client.zremrangebyscore(rq_finished(queue), 0, now_s)
+        self.client.zremrangebyscore(rq_failed(queue), 0, now_s)
         self._tidy_canceled(queue, now_s)
         clean_worker_registry(Queue(queue, connection=self.client))
 
@@ -310,14 +309,14 @@ class Sweep:
         The score tells nothing: RQ keeps what its tools cancelled for ever, under the time of that. So the set is
         walked, a part in each pass, going on where the last one stopped: what stays does not hide what may go.
         """
-        canceled, cursor = rq_keys.rq_canceled(queue), self._cursors.get(queue, 0)
+        canceled, cursor = rq_canceled(queue), self._cursors.get(queue, 0)
         entries: Any
         for _ in range(_MOST_TIDY_STEPS):
             cursor, entries = self.client.zscan(canceled, cursor, count=_TIDIED_A_STEP)
             past = [run_id for run_id, score in entries if float(score) <= now_s]
             with self.client.pipeline(transaction=False) as pipe:
                 for run_id in past:
-                    pipe.exists(rq_keys.rq_job(text(run_id)))
+                    pipe.exists(rq_job(text(run_id)))
                 there = pipe.execute()
             gone = [run_id for run_id, is_there in zip(past, there, strict=True) if not is_there]
             if gone:

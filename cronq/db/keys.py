@@ -45,93 +45,89 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: What each key of RQ begins with; the scripts are given it, too (`lua/parts/rq.lua`).
+RQ = "rq:"
 #: RQ's own names, as its queue, job, registry and execution modules build them.
-RQ_QUEUES = "rq:queues"
-RQ_CRON_SCHEDULERS = "rq:cron_schedulers"
+RQ_QUEUES = f"{RQ}queues"
+RQ_CRON_SCHEDULERS = f"{RQ}cron_schedulers"
 #: STRING, permanent, ours: the prefix of the one installation that this database serves. It stands among RQ's keys
 #: because that is what two installations would share.
 RQ_CRONQ_PREFIX = "rq:cronq:prefix"
-#: rq-scheduler's store, a ZSET of RQ job ids by due time, and the lock (STRING) of whoever serves it.
+#: rq-scheduler's store, a ZSET of RQ job ids by due time; its name is that library's, whatever RQ's keys begin with.
 RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
-RQ_SCHEDULER_LOCK = "rq:scheduler_lock"
 
 #: Field of an RQ job's hash: how often beats have put its id back since it last began.
 UNPOPS = "cronq_put_back"
 
 
 def belongs_to_rq(key: str) -> bool:
-    """Whether *key* is RQ's, and so not ours to move or mend."""
-    return key.startswith("rq:")
+    """Return True if *key* is RQ's or rq-scheduler's, and so not ours to move or mend."""
+    return key.startswith((RQ, "rq:"))
 
 
 def rq_queue(queue: str) -> str:
     """LIST of job ids that wait in *queue*."""
-    return f"rq:queue:{queue}"
+    return f"{RQ}queue:{queue}"
+
+
+def queue_name(key: str) -> str:
+    """The name of the queue whose LIST is *key*, as RQ's set of queues has it."""
+    return key.removeprefix(rq_queue(""))
 
 
 def rq_intermediate(queue: str) -> str:
     """LIST of job ids popped from *queue* and not yet started."""
-    return f"rq:queue:{queue}:intermediate"
+    return f"{RQ}queue:{queue}:intermediate"
 
 
 def rq_job(run_id: str) -> str:
     """HASH of one RQ job."""
-    return f"rq:job:{run_id}"
+    return f"{RQ}job:{run_id}"
 
 
 def rq_started(queue: str) -> str:
     """ZSET `job:execution` by expiry: what is being worked on."""
-    return f"rq:wip:{queue}"
+    return f"{RQ}wip:{queue}"
 
 
 def rq_scheduled(queue: str) -> str:
     """ZSET of job ids by due time: what RQ itself holds back for *queue*."""
-    return f"rq:scheduled:{queue}"
-
-
-def rq_scheduler_lock(queue: str) -> str:
-    """STRING: who serves what RQ holds back for *queue*."""
-    return f"rq:scheduler-lock:{queue}"
+    return f"{RQ}scheduled:{queue}"
 
 
 def rq_finished(queue: str) -> str:
     """ZSET of job ids by expiry."""
-    return f"rq:finished:{queue}"
+    return f"{RQ}finished:{queue}"
 
 
 def rq_failed(queue: str) -> str:
     """ZSET of job ids by expiry."""
-    return f"rq:failed:{queue}"
+    return f"{RQ}failed:{queue}"
 
 
 def rq_canceled(queue: str) -> str:
     """ZSET of job ids by expiry."""
-    return f"rq:canceled:{queue}"
-
-
-def rq_results(run_id: str) -> str:
-    """STREAM of results of one RQ job."""
-    return f"rq:results:{run_id}"
+    return f"{RQ}canceled:{queue}"
 
 
 def rq_execution(run_id: str, execution_id: str) -> str:
     """HASH of one execution of one RQ job."""
-    return f"rq:execution:{run_id}:{execution_id}"
+    return f"{RQ}execution:{run_id}:{execution_id}"
 
 
 def rq_executions(run_id: str) -> str:
     """ZSET of execution ids of one RQ job."""
-    return f"rq:executions:{run_id}"
+    return f"{RQ}executions:{run_id}"
 
 
 def rq_worker(name: str) -> str:
     """HASH of one RQ worker."""
-    return f"rq:worker:{name}"
+    return f"{RQ}worker:{name}"
 
 
 def rq_cron_scheduler(name: str) -> str:
     """HASH of one record of RQ's cron."""
-    return f"rq:cron_scheduler:{name}"
+    return f"{RQ}cron_scheduler:{name}"
 
 
 @dataclass(frozen=True)

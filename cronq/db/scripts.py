@@ -10,6 +10,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from cronq.db.keys import RQ
+
 if TYPE_CHECKING:
     from redis import Redis
     from redis.commands.core import Script
@@ -23,9 +25,10 @@ _PART = re.compile(r"^--@ (\w+)\n", re.MULTILINE)
 def source(name: str) -> str:
     """The text of `lua/<name>.lua`; a line `--@ part` in it is replaced by `lua/parts/<part>.lua`.
 
-    A part may ask for others in the same way; each comes once, where it is first asked for.
+    A part may ask for others in the same way; each comes once, where it is first asked for. `{RQ}` is replaced by what
+    RQ's keys begin with.
     """
-    return _with_parts(name, set())
+    return _with_parts(name, set()).replace("{RQ}", RQ)
 
 
 def _with_parts(name: str, there: set[str]) -> str:

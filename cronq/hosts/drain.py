@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from redis import Redis
 
 from cronq.db.decode import read_json, seconds, text, texts
-from cronq.db.keys import RQ_QUEUES, Keys
+from cronq.db.keys import RQ_QUEUES, Keys, queue_name, rq_intermediate
 from cronq.errors import BadValue
 from cronq.jobs.pause import check_note
 from cronq.runs.run import Run
@@ -81,7 +81,7 @@ class Holds:
         queues = [text(queue) for queue in self.client.smembers(RQ_QUEUES)]
         with self.client.pipeline(transaction=False) as pipe:
             for queue in queues:
-                pipe.exists(f"{queue}:intermediate")
+                pipe.exists(rq_intermediate(queue_name(queue)))
             return any(pipe.execute())
 
     def read(self) -> list[Hold]:

@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from cronq.db.decode import seconds, text
-from cronq.db.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, rq_job, rq_queue, rq_scheduled
+from cronq.db.keys import RQ_QUEUES, RQ_SCHEDULED_JOBS, Keys, queue_name, rq_job, rq_scheduled
 from cronq.errors import CronqError
 from cronq.interop.pickles import read_function
 from cronq.interop.rq_jobs import read_meta
@@ -50,7 +50,7 @@ class ScheduledEntry:
 
 def read_all(client: Redis, keys: Keys) -> list[ScheduledEntry]:
     """All of it, the next one first, what was put aside last."""
-    queues = sorted(text(each).removeprefix(rq_queue("")) for each in client.smembers(RQ_QUEUES))
+    queues = sorted(queue_name(text(each)) for each in client.smembers(RQ_QUEUES))
     with client.pipeline(transaction=False) as pipe:
         pipe.zrange(RQ_SCHEDULED_JOBS, 0, _MOST, withscores=True)
         for queue in queues:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from rq.results import Result
 
-from cronq.db import keys as rq_keys
+from cronq.db.keys import rq_canceled, rq_failed, rq_finished
 from cronq.runs.attempt import Ending
 from cronq.runs.run import Run
 from cronq.timetext import utc
@@ -41,11 +41,11 @@ def in_rq(queue: str, ending: Ending) -> RQRecord:
     outcome, life = ending.settlement.outcome, ending.life
     status = _RQ_STATUS.get(outcome, "canceled")
     if status == "finished":
-        return RQRecord(status, rq_keys.rq_finished(queue), int(life.result_s))
+        return RQRecord(status, rq_finished(queue), int(life.result_s))
     # RQ's word for one that was stopped before it began is "canceled", too.
     if status == "canceled" or (status == "stopped" and ending.expect != "running"):
-        return RQRecord("canceled", rq_keys.rq_canceled(queue), int(min(life.failure_s, _CANCELED_LIFE_S)))
-    return RQRecord(status, rq_keys.rq_failed(queue), int(life.failure_s))
+        return RQRecord("canceled", rq_canceled(queue), int(min(life.failure_s, _CANCELED_LIFE_S)))
+    return RQRecord(status, rq_failed(queue), int(life.failure_s))
 
 
 def result_fields(run: Run, ending: Ending) -> list[str] | None:

@@ -12,10 +12,9 @@ from redis import Redis
 from rq.command import send_command
 from rq.results import Result
 
-from cronq.db import keys as rq_keys
 from cronq.db import scripts
 from cronq.db.decode import text, texts
-from cronq.db.keys import Keys
+from cronq.db.keys import Keys, rq_execution, rq_job, rq_started
 from cronq.errors import UnknownRun
 from cronq.runs.attempt import Ending, Start
 from cronq.runs.rq_records import in_rq, result_fields
@@ -178,9 +177,9 @@ class RunStore:
             self._keys.running,
             self._keys.stop(run.run_id),
             self._keys.run(run.run_id),
-            rq_keys.rq_started(run.queue),
-            rq_keys.rq_execution(run.run_id, execution),
-            rq_keys.rq_job(run.run_id),
+            rq_started(run.queue),
+            rq_execution(run.run_id, execution),
+            rq_job(run.run_id),
         ]
         seen = "" if seen_s is None else repr(seen_s)
         args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s), seen]

@@ -14,7 +14,7 @@ from redis import Redis
 from cronq.clock import boot_s
 from cronq.db import scripts
 from cronq.db.decode import text
-from cronq.db.keys import Keys, rq_intermediate, rq_queue
+from cronq.db.keys import Keys, queue_name, rq_intermediate, rq_queue
 from cronq.hosts.drain import Hold
 from cronq.jobs.spec import SPEC_LAYOUT
 
@@ -84,7 +84,7 @@ class Dequeue:
         if not queue:
             self.held = str(Hold.from_json(text(found[1]))) if found[1] else "suspended until `rq resume`"
             return None
-        return queue.removeprefix(rq_queue("")), found[1]
+        return queue_name(queue), found[1]
 
     def give_back(self, queue: str, raw_id: Any) -> None:
         """Return an id that was taken and will not be served to the head of its queue."""

@@ -11,6 +11,7 @@
 --
 -- One step, because a lock that is read as free has to be ours before anybody else can take it.
 --@ refusal
+--@ rq
 
 local item = cjson.decode(ARGV[1])
 local try = redis.pcall
@@ -44,7 +45,7 @@ local function read(store, key, lock)
     for i = 1, #due, 2 do
         local id = due[i]
         local state = try('HGET', item.prefix .. ':run:' .. id, 'state')
-        local job = try('HMGET', 'rq:job:' .. id, 'meta', 'origin', 'status', 'enqueued_at', 'started_at', 'ended_at',
+        local job = try('HMGET', RQ .. 'job:' .. id, 'meta', 'origin', 'status', 'enqueued_at', 'started_at', 'ended_at',
             'ttl', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'dependency_ids', 'data')
         local there = job.err and 'a key of a wrong type' or job[11] and 'yes' or ''
         if store ~= '' and there == 'yes' then job[1], job[10] = false, false end  -- only rq-scheduler's mean something
@@ -60,11 +61,11 @@ local function read(store, key, lock)
 end
 
 read('', 'rq:scheduler:scheduled_jobs', 'rq:scheduler_lock')
-local queues = try('SMEMBERS', 'rq:queues')
+local queues = try('SMEMBERS', RQ .. 'queues')
 if not queues.err then
     for _, queue in ipairs(queues) do
-        local name = string.sub(queue, 10)  -- what follows `rq:queue:`
-        read(name, 'rq:scheduled:' .. name, 'rq:scheduler-lock:' .. name)
+        local name = string.sub(queue, #RQ + 7)  -- what follows `queue:`
+        read(name, RQ .. 'scheduled:' .. name, RQ .. 'scheduler-lock:' .. name)
     end
 end
 if refused then return redis.error_reply(refused) end

@@ -22,6 +22,7 @@
 --@ open_set
 --@ push
 --@ refusal
+--@ rq
 --@ types
 
 local batch = cjson.decode(ARGV[1])
@@ -31,7 +32,8 @@ local call = redis.call
 -- Life of an RQ job and of what it is tied to, as RQ's `cleanup` gives it. (Yes, two colons: that is RQ's key.)
 local function limit(id, ttl)
     if not ttl then return end
-    for _, each in ipairs({'rq:job:' .. id, 'rq:job:' .. id .. ':dependents', 'rq:job::' .. id .. ':dependencies'}) do
+    local hash = RQ .. 'job:' .. id
+    for _, each in ipairs({hash, hash .. ':dependents', RQ .. 'job::' .. id .. ':dependencies'}) do
         call('EXPIRE', each, ttl)
     end
 end
@@ -45,7 +47,7 @@ end
 
 -- A run of ours: with its ledger row.
 local function serve_run(item, id, store)
-    local run, hash, delayed = prefix .. ':run:' .. id, 'rq:job:' .. id, prefix .. ':delayed'
+    local run, hash, delayed = prefix .. ':run:' .. id, RQ .. 'job:' .. id, prefix .. ':delayed'
     local row = call('HMGET', run, 'state', 'job', 'queue')
     if row[1] ~= 'waiting' then
         call('ZREM', store, id)
@@ -53,8 +55,8 @@ local function serve_run(item, id, store)
     end
     if call('EXISTS', hash) == 0 then return {'bodiless', row[2]} end
     local active, events = open_set(prefix, row[2], id), prefix .. ':events'
-    local wrong = wrong_type({hash, 'hash', active, 'hash', delayed, 'zset', events, 'stream', 'rq:queues', 'set',
-        'rq:queue:' .. row[3], 'list'})
+    local wrong = wrong_type({hash, 'hash', active, 'hash', delayed, 'zset', events, 'stream', RQ .. 'queues', 'set',
+        RQ .. 'queue:' .. row[3], 'list'})
     if wrong then return {'broken', wrong} end
     call('ZREM', store, id)
     call('ZREM', delayed, id)
@@ -69,12 +71,13 @@ end
 local function is_busy(id, queue, status, stale)
     if status == 'deferred' then return true end
     if status == 'queued' then
-        return not stale or call('LPOS', 'rq:queue:' .. queue, id) or call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id)
+        local waiting = RQ .. 'queue:' .. queue
+        return not stale or call('LPOS', waiting, id) or call('LPOS', waiting .. ':intermediate', id)
     end
     if status ~= 'started' then return false end
     if not stale then return true end
     local begins = id .. ':'
-    for _, entry in ipairs(call('ZRANGEBYSCORE', 'rq:wip:' .. queue, now, '+inf')) do
+    for _, entry in ipairs(call('ZRANGEBYSCORE', RQ .. 'wip:' .. queue, now, '+inf')) do
         if string.sub(entry, 1, #begins) == begins then return true end
     end
     return false
@@ -82,7 +85,7 @@ end
 
 local function unfinished(needs)
     for _, id in ipairs(needs or {}) do
-        if call('TYPE', 'rq:job:' .. id).ok == 'hash' and call('HGET', 'rq:job:' .. id, 'status') ~= 'finished' then
+        if call('TYPE', RQ .. 'job:' .. id).ok == 'hash' and call('HGET', RQ .. 'job:' .. id, 'status') ~= 'finished' then
             return true
         end
     end
@@ -93,21 +96,21 @@ end
 local function defer(item, id, hash)
     call('HSET', hash, 'status', 'deferred', 'origin', item.queue)
     for _, each in ipairs(item.needs) do
-        call('SADD', 'rq:job:' .. each .. ':dependents', id)
-        call('SADD', 'rq:job::' .. id .. ':dependencies', each)
+        call('SADD', RQ .. 'job:' .. each .. ':dependents', id)
+        call('SADD', RQ .. 'job::' .. id .. ':dependencies', each)
     end
-    call('ZADD', 'rq:deferred:' .. item.queue, math.floor(tonumber(now)), id)
+    call('ZADD', RQ .. 'deferred:' .. item.queue, math.floor(tonumber(now)), id)
     limit(id, item.ttl)
-    call('SADD', 'rq:queues', 'rq:queue:' .. item.queue)
+    call('SADD', RQ .. 'queues', RQ .. 'queue:' .. item.queue)
 end
 
 local function serve_job(item, id, store, meta)
-    local hash, queue = 'rq:job:' .. id, item.queue
-    local waiting = 'rq:queue:' .. queue
-    local wanted = {hash, 'hash', 'rq:queues', 'set', waiting, 'list', waiting .. ':intermediate', 'list',
-        'rq:wip:' .. queue, 'zset', 'rq:deferred:' .. queue, 'zset', 'rq:job::' .. id .. ':dependencies', 'set'}
+    local hash, queue = RQ .. 'job:' .. id, item.queue
+    local waiting = RQ .. 'queue:' .. queue
+    local wanted = {hash, 'hash', RQ .. 'queues', 'set', waiting, 'list', waiting .. ':intermediate', 'list',
+        RQ .. 'wip:' .. queue, 'zset', RQ .. 'deferred:' .. queue, 'zset', RQ .. 'job::' .. id .. ':dependencies', 'set'}
     for _, each in ipairs(item.needs or {}) do
-        wanted[#wanted + 1] = 'rq:job:' .. each .. ':dependents'
+        wanted[#wanted + 1] = RQ .. 'job:' .. each .. ':dependents'
         wanted[#wanted + 1] = 'set'
     end
     local wrong = wrong_type(wanted)
@@ -153,7 +156,7 @@ end
 
 local function serve(item, id, meta)
     local store, lock = 'rq:scheduler:scheduled_jobs', 'rq:scheduler_lock'
-    if item.store ~= '' then store, lock = 'rq:scheduled:' .. item.store, 'rq:scheduler-lock:' .. item.store end
+    if item.store ~= '' then store, lock = RQ .. 'scheduled:' .. item.store, RQ .. 'scheduler-lock:' .. item.store end
     if call('GET', lock) ~= batch.holder then return {'held', ''} end
     local score = call('ZSCORE', store, id)
     if not score or score ~= item.score and tonumber(score) ~= tonumber(item.score) then return {'taken', ''} end

@@ -14,6 +14,8 @@
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
 -- time would make a tick look claimed that was not, and the other way round.
+--@ rq
+
 local time = redis.call('TIME')
 local now = ARGV[3] ~= '' and tonumber(ARGV[3]) or (tonumber(time[1]) + tonumber(time[2]) / 1000000)
 local most, knows, rank = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -54,8 +56,10 @@ local function look(key)
 end
 if ARGV[4] == '1' then
     look('rq:scheduler:scheduled_jobs')
-    local queues = redis.pcall('SMEMBERS', 'rq:queues')
-    for _, queue in ipairs(queues.err and {} or queues) do look('rq:scheduled:' .. string.sub(queue, 10)) end
+    local queues = redis.pcall('SMEMBERS', RQ .. 'queues')
+    for _, queue in ipairs(queues.err and {} or queues) do
+        look(RQ .. 'scheduled:' .. string.sub(queue, #RQ + 7))  -- what follows `queue:`
+    end
 end
 local epoch = redis.pcall('GET', KEYS[2])
 if type(epoch) == 'table' then epoch = '' end

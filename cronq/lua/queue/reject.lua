@@ -11,12 +11,13 @@
 -- One step, because an id that is no longer popped and not yet noted would vanish without a word.
 --@ event
 --@ keep_result
+--@ rq
 --@ types
 
 local item, id = cjson.decode(ARGV[1]), ARGV[2]
 local call = redis.call
-local hash, registry = 'rq:job:' .. id, 'rq:failed:' .. item.queue
-local popped, refused = 'rq:queue:' .. item.queue .. ':intermediate', item.prefix .. ':refused'
+local hash, registry = RQ .. 'job:' .. id, RQ .. 'failed:' .. item.queue
+local popped, refused = RQ .. 'queue:' .. item.queue .. ':intermediate', item.prefix .. ':refused'
 if not fits(popped, 'list') or call('LREM', popped, 0, id) == 0 then return 'left' end
 -- RQ's words for jobs of which an id in a queue is a stray one.
 local not_queued = {started = 1, finished = 1, failed = 1, stopped = 1, canceled = 1}

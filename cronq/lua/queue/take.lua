@@ -10,7 +10,9 @@
 --
 -- One step, because the order of the queues is only kept when nothing is pushed between two looks, and because
 -- who has drained a worker must know that nothing is taken from then on.
-if redis.call('EXISTS', 'rq:suspended') == 1 then return {'', ''} end
+--@ rq
+
+if redis.call('EXISTS', RQ .. 'suspended') == 1 then return {'', ''} end
 local fields = {'all', 'host:' .. ARGV[2], 'worker:' .. ARGV[3]}
 for i = 6, #ARGV do fields[#fields + 1] = 'queue:' .. ARGV[i] end
 local holds = redis.pcall('HMGET', ARGV[1] .. ':holds', unpack(fields))

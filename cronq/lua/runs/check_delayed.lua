@@ -7,6 +7,7 @@
 -- One step, because a run that is served between two looks would seem to be gone.
 --@ event
 --@ open_set
+--@ rq
 --@ types
 
 local call = redis.call
@@ -23,7 +24,7 @@ for i = 3, #ARGV do
     elseif due then
         call('ZADD', KEYS[1], due, id)  -- rq-scheduler's change_execution_time knows nothing of us
     else
-        local status = redis.pcall('HGET', 'rq:job:' .. id, 'status')
+        local status = redis.pcall('HGET', RQ .. 'job:' .. id, 'status')
         local active = open_set(ARGV[1], row[2], id)
         if status == 'queued' and fits(active, 'hash') then  -- a stock rqscheduler was faster
             call('HSET', run, 'state', 'queued')

@@ -28,6 +28,7 @@
 --@ event
 --@ push
 --@ refusal
+--@ rq
 --@ trim
 --@ types
 
@@ -139,11 +140,11 @@ local function claim(item, when, kind, holder)
 
     if not kind.is_sound then
         local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
-            or shared_wrong('rq:queue:' .. kind.queue, 'list')
+            or shared_wrong(RQ .. 'queue:' .. kind.queue, 'list')
         if bad then return bad end
         kind.is_sound = true
     end
-    local active, hash = job .. ':active', 'rq:job:' .. id
+    local active, hash = job .. ':active', RQ .. 'job:' .. id
     local fields, open = 0, 0
     if call('EXISTS', run, active) > 0 then  -- mostly neither is there, and one look will do
         fields = try('HLEN', run)

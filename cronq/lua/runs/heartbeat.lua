@@ -10,6 +10,8 @@
 --         a beat called lost while its guardian was cut off: its outcome will replace that.
 --
 -- One step, because a renewal after the run was settled would bring a dead run back into `running`.
+--@ rq
+
 local row = redis.call('HMGET', KEYS[3], 'state', 'attempt', 'outcome', 'execution')
 if not row[1] then return '' end
 if row[1] == 'done' and row[2] == ARGV[5] and row[3] == 'lost' and row[4] == ARGV[3] then return '' end
@@ -27,8 +29,8 @@ redis.call('ZADD', KEYS[4], 'XX', ends, ARGV[1] .. ':' .. ARGV[3])
 if redis.call('EXISTS', KEYS[5]) == 1 then
     redis.call('HSET', KEYS[5], 'last_heartbeat', ARGV[2])
     redis.call('EXPIRE', KEYS[5], ARGV[4])
-    redis.call('ZADD', 'rq:executions:' .. ARGV[1], 'XX', ends + 60, ARGV[3])
-    redis.call('EXPIRE', 'rq:executions:' .. ARGV[1], ARGV[4] + 60)
+    redis.call('ZADD', RQ .. 'executions:' .. ARGV[1], 'XX', ends + 60, ARGV[3])
+    redis.call('EXPIRE', RQ .. 'executions:' .. ARGV[1], ARGV[4] + 60)
 end
 if redis.call('EXISTS', KEYS[6]) == 1 then redis.call('HSET', KEYS[6], 'last_heartbeat', ARGV[6]) end
 local by = redis.call('GET', KEYS[2])

@@ -9,17 +9,18 @@
 --@ event
 --@ keep_attempt
 --@ open_set
+--@ rq
 --@ types
 
 local call = redis.call
 local prefix, id, lock = ARGV[1], ARGV[2], ARGV[5]
-local run, popped = prefix .. ':run:' .. id, 'rq:queue:' .. ARGV[4] .. ':intermediate'
+local run, popped = prefix .. ':run:' .. id, RQ .. 'queue:' .. ARGV[4] .. ':intermediate'
 local row = call('HMGET', run, 'state', 'job', 'attempt')
 local active = open_set(prefix, row[2], id)
 local wrong = wrong_type({KEYS[1], 'zset', KEYS[2], 'set', active, 'hash', popped, 'list'})
 if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 call('LREM', popped, 0, id)
-if row[1] == 'done' and redis.pcall('HGET', 'rq:job:' .. id, 'status') == 'queued' then
+if row[1] == 'done' and redis.pcall('HGET', RQ .. 'job:' .. id, 'status') == 'queued' then
     -- Requeued by a person: the next attempt begins here, with its waiting.
     local attempt = tonumber(row[3] or '') or 1
     keep_attempt(run, attempt)

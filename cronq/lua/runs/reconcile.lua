@@ -14,6 +14,7 @@
 --@ event
 --@ open_set
 --@ push
+--@ rq
 --@ types
 
 local batch = cjson.decode(ARGV[1])
@@ -22,17 +23,17 @@ local over = {failed = true, finished = true, stopped = true}
 
 -- Whether a stock RQ worker is at it: it says so to RQ first, and to the ledger when it has imported the job.
 local function is_worked_on(id, queue)
-    for _, entry in ipairs(call('ZRANGEBYSCORE', 'rq:wip:' .. queue, batch.now, '+inf')) do
+    for _, entry in ipairs(call('ZRANGEBYSCORE', RQ .. 'wip:' .. queue, batch.now, '+inf')) do
         if string.sub(entry, 1, #id + 1) == id .. ':' then return true end
     end
     return false
 end
 
 local function repush(id, row, job, queue, hash)
-    local waiting = 'rq:queue:' .. queue
+    local waiting = RQ .. 'queue:' .. queue
     local popped, active = waiting .. ':intermediate', open_set(prefix, job, id)
     if wrong_type({waiting, 'list', popped, 'list', active, 'hash', KEYS[1], 'stream', KEYS[2], 'set',
-            'rq:wip:' .. queue, 'zset'}) then
+            RQ .. 'wip:' .. queue, 'zset'}) then
         return 'on_its_way'  -- whoever meets that key says what is wrong with it
     end
     if call('LPOS', waiting, id) or call('LPOS', popped, id) or is_worked_on(id, queue) then return 'on_its_way' end
@@ -48,7 +49,7 @@ local function repush(id, row, job, queue, hash)
 end
 
 local function compare(id, is_missing)
-    local row, hash = prefix .. ':run:' .. id, 'rq:job:' .. id
+    local row, hash = prefix .. ':run:' .. id, RQ .. 'job:' .. id
     if not fits(row, 'hash') then return {'moved_on', '', ''} end
     local known = call('HMGET', row, 'state', 'job', 'queue')
     local queue = known[3] or 'default'

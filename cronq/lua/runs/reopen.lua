@@ -11,6 +11,7 @@
 --@ event
 --@ keep_attempt
 --@ open_set
+--@ rq
 --@ types
 
 local call, prefix = redis.call, ARGV[1]
@@ -26,7 +27,7 @@ local function open(id)
     local run = prefix .. ':run:' .. id
     if not fits(run, 'hash') then return false end
     local row = call('HMGET', run, 'state', 'job', 'attempt', 'started_at')
-    if row[1] ~= 'done' or not row[2] or redis.pcall('HGET', 'rq:job:' .. id, 'status') ~= 'queued' then return false end
+    if row[1] ~= 'done' or not row[2] or redis.pcall('HGET', RQ .. 'job:' .. id, 'status') ~= 'queued' then return false end
     local active = open_set(prefix, row[2], id)
     if not fits(active, 'hash') or (row[4] and is_once(row[2])) then return false end
     local attempt = tonumber(row[3] or '') or 1

@@ -16,6 +16,7 @@
 --@ keep_attempt
 --@ open_set
 --@ push
+--@ rq
 --@ types
 
 local item = cjson.decode(ARGV[1])
@@ -25,9 +26,9 @@ local active = open_set(item.prefix, item.job, item.run)
 local running = item.prefix .. ':running'
 local events = item.prefix .. ':events'
 local stop = item.prefix .. ':stop:' .. item.run
-local hash, wip, queue = 'rq:job:' .. item.run, 'rq:wip:' .. item.queue, 'rq:queue:' .. item.queue
+local hash, wip, queue = RQ .. 'job:' .. item.run, RQ .. 'wip:' .. item.queue, RQ .. 'queue:' .. item.queue
 local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', queue, 'list', events, 'stream',
-    wip, 'zset', 'rq:queues', 'set', queue .. ':intermediate', 'list', stop, 'string'})
+    wip, 'zset', RQ .. 'queues', 'set', queue .. ':intermediate', 'list', stop, 'string'})
 if wrong then return 'unable ' .. wrong end
 local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back', 'execution')
 if item.execution and row[4] == item.execution then return 'again' end
@@ -55,10 +56,10 @@ call('ZREM', running, item.run)
 for _, entry in ipairs(call('ZRANGE', wip, 0, -1)) do
     if string.sub(entry, 1, #item.run + 1) == item.run .. ':' then
         call('ZREM', wip, entry)
-        call('DEL', 'rq:execution:' .. entry)
+        call('DEL', RQ .. 'execution:' .. entry)
     end
 end
-call('DEL', 'rq:executions:' .. item.run)
+call('DEL', RQ .. 'executions:' .. item.run)
 call('HSET', hash, 'status', 'queued', 'enqueued_at', item.stamp, 'started_at', '', 'worker_name', '')
 call('LREM', queue .. ':intermediate', 0, item.run)
 push(item.prefix, item.queue, 'LPUSH', {item.run})

@@ -21,6 +21,7 @@
 --@ event
 --@ keep_result
 --@ lean_row
+--@ rq
 --@ trim
 
 local item = cjson.decode(ARGV[1])
@@ -60,7 +61,7 @@ end
 -- A queue is looked through only for a run that may stand in it, and only while that is quick: Redis answers nobody
 -- meanwhile. In a longer one the id stays, without its RQ job: whoever pops it drops it, RQ's own tools do too.
 local function leave_queue(hash)
-    local queue = 'rq:queue:' .. item.queue
+    local queue = RQ .. 'queue:' .. item.queue
     if (try('LLEN', queue) or 0) <= 100000 then
         try('LREM', queue, 0, item.run)
     elseif call('TYPE', hash).ok == 'hash' then
@@ -68,26 +69,26 @@ local function leave_queue(hash)
     end
 end
 local function settle_in_rq(may_be_queued)
-    local hash = 'rq:job:' .. item.run
+    local hash = RQ .. 'job:' .. item.run
     if may_be_queued then leave_queue(hash) end
-    try('LREM', 'rq:queue:' .. item.queue .. ':intermediate', 0, item.run)
+    try('LREM', RQ .. 'queue:' .. item.queue .. ':intermediate', 0, item.run)
     if item.execution then
-        try('ZREM', 'rq:wip:' .. item.queue, item.run .. ':' .. item.execution)
-        try('DEL', 'rq:execution:' .. item.run .. ':' .. item.execution)
-        try('ZREM', 'rq:executions:' .. item.run, item.execution)
+        try('ZREM', RQ .. 'wip:' .. item.queue, item.run .. ':' .. item.execution)
+        try('DEL', RQ .. 'execution:' .. item.run .. ':' .. item.execution)
+        try('ZREM', RQ .. 'executions:' .. item.run, item.execution)
     else
         -- By the list of what is worked on, which has no life of its own: the execution's record may have expired.
-        local wip, begins = 'rq:wip:' .. item.queue, item.run .. ':'
+        local wip, begins = RQ .. 'wip:' .. item.queue, item.run .. ':'
         for _, entry in ipairs(try('ZRANGE', wip, 0, -1) or {}) do
             if string.sub(entry, 1, #begins) == begins then
                 try('ZREM', wip, entry)
-                try('DEL', 'rq:execution:' .. entry)
+                try('DEL', RQ .. 'execution:' .. entry)
             end
         end
-        try('DEL', 'rq:executions:' .. item.run)
+        try('DEL', RQ .. 'executions:' .. item.run)
     end
     for _, name in ipairs({'finished', 'failed', 'canceled'}) do
-        try('ZREM', 'rq:' .. name .. ':' .. item.queue, item.run)  -- where an earlier attempt left it
+        try('ZREM', RQ .. name .. ':' .. item.queue, item.run)  -- where an earlier attempt left it
     end
     if call('TYPE', hash).ok == 'hash' then
         try('HSET', hash, 'status', item.status, 'ended_at', item.stamp)
@@ -111,10 +112,10 @@ if not row.state then
 end
 -- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
 local is_back = row.state == 'done' and row.outcome == 'lost' and item.outcome ~= 'lost' and item.execution
-    and row.execution == item.execution and redis.pcall('HGET', 'rq:job:' .. item.run, 'status') ~= 'queued'
+    and row.execution == item.execution and redis.pcall('HGET', RQ .. 'job:' .. item.run, 'status') ~= 'queued'
 local is_forgotten = row.state == 'queued' and item.expect == 'running' and item.execution and not row.execution
 local function settled()
-    return call('EXISTS', 'rq:job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'
+    return call('EXISTS', RQ .. 'job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'
 end
 -- By this very call, whose reply was lost: somebody who stops a run is not to be told that there was nothing to stop.
 if item.expect ~= 'running' and row.state == 'done' and row.ended_at == item.now and row.decided_by == item.by
@@ -129,7 +130,7 @@ if item.unseen_since then
     if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end
 end
 if item.rq_status then
-    local status = redis.pcall('HGET', 'rq:job:' .. item.run, 'status')
+    local status = redis.pcall('HGET', RQ .. 'job:' .. item.run, 'status')
     if (status or '') ~= item.rq_status then return 'stale' end
 end
 

@@ -23,6 +23,7 @@
 --@ event
 --@ keep_attempt
 --@ open_set
+--@ rq
 --@ types
 
 local item = cjson.decode(ARGV[1])
@@ -30,10 +31,10 @@ local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
 local active = open_set(item.prefix, item.job, item.run)
 local running = item.prefix .. ':running'
-local hash = 'rq:job:' .. item.run
-local popped = 'rq:queue:' .. item.queue .. ':intermediate'
+local hash = RQ .. 'job:' .. item.run
+local popped = RQ .. 'queue:' .. item.queue .. ':intermediate'
 local events = item.prefix .. ':events'
-local wip = 'rq:wip:' .. item.queue
+local wip = RQ .. 'wip:' .. item.queue
 local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', popped, 'list', events, 'stream',
     wip, 'zset'})
 if wrong then return cjson.encode({'broken', wrong}) end
@@ -79,10 +80,11 @@ call('LREM', popped, 1, item.run)
 call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
     'worker_name', item.worker)
 local ends = tonumber(item.now) + item.lease
-call('HSET', 'rq:execution:' .. item.run .. ':' .. item.execution, 'id', item.execution, 'created_at', item.now,
-    'last_heartbeat', item.now, 'worker_name', item.worker)
-call('EXPIRE', 'rq:execution:' .. item.run .. ':' .. item.execution, item.lease)
-call('ZADD', 'rq:executions:' .. item.run, math.floor(ends) + 60, item.execution)
-call('EXPIRE', 'rq:executions:' .. item.run, item.lease + 60)
+local execution, executions = RQ .. 'execution:' .. item.run .. ':' .. item.execution, RQ .. 'executions:' .. item.run
+call('HSET', execution, 'id', item.execution, 'created_at', item.now, 'last_heartbeat', item.now,
+    'worker_name', item.worker)
+call('EXPIRE', execution, item.lease)
+call('ZADD', executions, math.floor(ends) + 60, item.execution)
+call('EXPIRE', executions, item.lease + 60)
 call('ZADD', wip, math.floor(ends), item.run .. ':' .. item.execution)
 return cjson.encode({'started', attempt})

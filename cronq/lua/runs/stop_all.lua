@@ -13,6 +13,7 @@
 --
 -- One step, because a run that a worker starts between two looks must not be stopped as one that waits.
 --@ event
+--@ rq
 --@ types
 
 local item = cjson.decode(ARGV[1])
@@ -25,7 +26,7 @@ local entries, bodies, held = {}, {}, {}  -- to be removed at the end, all at on
 
 -- Whether it was stopped; else its state, or what else is the matter with it.
 local function stop(id)
-    local run, hash = prefix .. ':run:' .. id, 'rq:job:' .. id
+    local run, hash = prefix .. ':run:' .. id, RQ .. 'job:' .. id
     local row = redis.pcall('HMGET', run, 'state', 'lock')
     if row.err then return false, 'damaged' end
     if row[1] ~= 'queued' and row[1] ~= 'waiting' then return false, row[1] end

@@ -9,6 +9,7 @@
 --@ event
 --@ open_set
 --@ push
+--@ rq
 --@ types
 
 local call, prefix = redis.call, ARGV[1]
@@ -18,7 +19,7 @@ for _, id in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     local queue, active = row[2] or 'default', open_set(prefix, row[3], id)
     if row[1] ~= 'waiting' then
         call('ZREM', KEYS[1], id)
-    elseif not wrong_type({'rq:queue:' .. queue, 'list', 'rq:queues', 'set', active, 'hash'}) then
+    elseif not wrong_type({RQ .. 'queue:' .. queue, 'list', RQ .. 'queues', 'set', active, 'hash'}) then
         call('ZREM', KEYS[1], id)
         call('HSET', run, 'state', 'queued')
         call('HDEL', run, 'reason', 'lock')
