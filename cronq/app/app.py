@@ -24,7 +24,7 @@ from cronq.db.keys import rq_job
 from cronq.definitions.crontab import parse_crontab, seems_to_have_users, write_crontab
 from cronq.definitions.crontab_import import CrontabReport, Source, zone_for
 from cronq.definitions.sync import SyncReport
-from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.errors import ConfigError, CronqError, DefinitionError, UnknownJob
 from cronq.hosts.drain import Hold, busy_with
 from cronq.hosts.heartbeats import Heartbeat
 from cronq.hosts.installation import Installation
@@ -192,6 +192,22 @@ class Cronq(Parts):
         """The newest rows of all jobs, newest first, and what workers had to set aside."""
         return newest_of_all(self.runs, self.jobs.names(), count, outcome)
 
+    def read_job(self, name: str) -> StoredJob:
+        """One stored job. Raises UnknownJob, SpecTooNew, or DefinitionError for a damaged one."""
+        return self.jobs.get(name)
+
+    def job_names(self) -> list[str]:
+        """The names of all stored jobs, sorted."""
+        return self.jobs.names()
+
+    def active_runs(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """For each of these jobs its open runs by id, with their state."""
+        return self.runs.active(names)
+
+    def read_run(self, run_id: str) -> Run:
+        """One row of the ledger. Raises UnknownRun."""
+        return self.runs.get(run_id)
+
     def read_jobs(self) -> tuple[list[StoredJob], list[CronqError]]:
         """All stored jobs that can be read, by name; and what is wrong with the others, each naming its job."""
         found = self.jobs.find(self.jobs.names())
@@ -305,6 +321,15 @@ class Cronq(Parts):
         return adoption.adopt(entry_id, self.now_s(), name)
 
     # Checks
+
+    def check_url(self) -> None:
+        """Look at the options of the Redis URL, without connecting. Raises ConfigError."""
+        try:
+            pool = self.client.connection_pool
+            pool.connection_class(**pool.connection_kwargs)
+        except (ValueError, TypeError) as error:
+            where = f"url {self.config.shown_url!r} (from {self.config.origin('url')})"
+            raise ConfigError(f"{where}: {error}") from None
 
     def check_redis(self) -> Finding:
         """Whether Redis is fit for schedules, and when it will be full."""

@@ -17,9 +17,12 @@ if (
     from cronq.definitions.sync import SyncReport as SyncReport
     from cronq.hosts.drain import Hold as Hold
     from cronq.hosts.heartbeats import Heartbeat as Heartbeat
+    from cronq.interop.scheduled import ScheduledEntry as ScheduledEntry
+    from cronq.jobs.pause import Pause as Pause
     from cronq.jobs.spec import JobSpec as JobSpec
     from cronq.jobs.stored import StoredJob as StoredJob
     from cronq.monitor.checks import Finding as Finding
+    from cronq.runs.run import Attempt
     from cronq.runs.run import Run as Run
     from cronq.schedule.schedule import Schedule
 
@@ -94,6 +97,66 @@ def schedule_document(
     }
 
 
+def run_row(run: Run) -> dict[str, Any]:
+    """One row of `history`."""
+    return {
+        "job": run.job,
+        "run_id": run.run_id,
+        "tick": iso(run.tick),
+        "state": run.state,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "decided_by": run.decided_by,
+        "trigger": run.trigger,
+        "attempt": run.attempt,
+        "host": run.host,
+        "pid": run.pid,
+        "queued_at": iso(run.queued_at),
+        "started_at": iso(run.started_at),
+        "ended_at": iso(run.ended_at),
+        "lateness_s": run.lateness_s,
+        "duration_s": run.duration_s,
+        "exit_code": run.exit_code,
+        "error": run.error,
+        "attempts": [_attempt_row(attempt) for attempt in run.attempts],
+        "signal": run.signal,
+        "max_rss_kib": run.max_rss_kib,
+        "user_s": run.user_s,
+        "system_s": run.system_s,
+        "crashes": run.crashes,
+    }
+
+
+def _attempt_row(attempt: Attempt) -> dict[str, Any]:
+    """One entry of its `attempts`."""
+    return {
+        "attempt": attempt.attempt,
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "decided_by": attempt.decided_by,
+        "host": attempt.host,
+        "pid": attempt.pid,
+        "started_at": iso(attempt.started_at),
+        "ended_at": iso(attempt.ended_at),
+        "duration_s": attempt.duration_s,
+        "exit_code": attempt.exit_code,
+        "error": attempt.error,
+    }
+
+
+def delayed_row(entry: ScheduledEntry) -> dict[str, Any]:
+    """One row of `delayed`."""
+    return {
+        "id": entry.id,
+        "kind": entry.kind,
+        "job": entry.job,
+        "queue": entry.queue,
+        "due": iso(entry.due_s),
+        "repeats": entry.repeats,
+        "note": entry.note,
+    }
+
+
 def beat_row(beat: Heartbeat, now_s: float) -> dict[str, Any]:
     """One row of `beats`."""
     claimed = f"{beat.facts.get('won', 0)} ticks claimed"
@@ -150,6 +213,11 @@ def crontab_document(report: CrontabReport) -> dict[str, Any]:
         "refused": [{"line": fault.number, "text": fault.text, "reason": fault.reason} for fault in report.faults],
         "notes": report.notes,
     }
+
+
+def check_config_document(names: list[str], problems: list[str]) -> dict[str, Any]:
+    """`check-config`: the jobs that are sound, and what is wrong with the others and with modules."""
+    return {"jobs": names, "problems": problems}
 
 
 def config_values(config: Config) -> dict[str, Any]:

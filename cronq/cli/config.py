@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cronq.app.views import config_document, config_values
+from cronq.app.views import check_config_document, config_document, config_values
 from cronq.cli.options import as_json, load_config, need_modules, options_of_cronq
 from cronq.cli.output import counted, print_json, print_line, print_table, say, say_no_job
 from cronq.errors import DefinitionError
@@ -29,7 +29,7 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     problems = [str(problem) for problem in app.load_jobs()]
     names = sorted(app.registry.definitions)
     if json_:
-        print_json({"jobs": names, "problems": problems})
+        print_json(check_config_document(names, problems))
         return DefinitionError.exit_code if problems else 0
     for problem in problems:
         print_line(problem)

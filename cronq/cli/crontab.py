@@ -121,7 +121,7 @@ def crontab_export_command(ctx: click.Context, names: tuple[str, ...], system: b
     app = open_app(ctx)
     for name in names:
         with suggesting(app, name):
-            app.jobs.get(name)
+            app.read_job(name)
     lines = app.export_crontab(names, system=system, user=user)
     for line in ["# Debian's cron knows no CRON_TZ: there, use this only on machines in that zone.", *lines]:
         print_line(line) if sys.stdout.isatty() else click.echo(line)  # a file gets each character as it is

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cronq.app.views import delayed_row
 from cronq.cli.options import as_json, due_option, in_utc, open_app, options_of_cronq, suggesting
 from cronq.cli.output import left, moment, print_json, print_line, print_table, say
 
@@ -27,7 +28,7 @@ def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     app = open_app(ctx)
     found = app.held_back()
     if json_:
-        print_json([view.as_json() for view in found])
+        print_json([delayed_row(entry) for entry in found])
         return 0
     if not found:
         say("nothing is held back")
@@ -36,10 +37,10 @@ def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     zone = "UTC" if utc else app.config.foreign_tz
     rows = [
         [
-            moment(view.due_s, zone, now_s), left(view.due_s, now_s), view.kind, view.job or "-",
-            view.repeats or "once", view.queue or "-", view.id, view.note or "",
+            moment(entry.due_s, zone, now_s), left(entry.due_s, now_s), entry.kind, entry.job or "-",
+            entry.repeats or "once", entry.queue or "-", entry.id, entry.note or "",
         ]
-        for view in found
+        for entry in found
     ]  # fmt: skip
     print_table(["DUE", "LEFT", "KIND", "RUNS", "REPEATS", "QUEUE", "ID", "NOTE"], rows)
     return 0

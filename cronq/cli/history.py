@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cronq.app.views import run_row
 from cronq.cli.options import as_json, in_utc, open_app, options_of_cronq, suggesting
 from cronq.cli.output import moment, print_json, print_table, say
 from cronq.errors import UnknownJob
@@ -39,7 +40,7 @@ def history_command(
         with suggesting(app, name):
             rows = app.history(name, count, outcome)
     if json_:
-        print_json([run.as_json() for run in rows])
+        print_json([run_row(run) for run in rows])
         return 0
     if not rows:
         of = "" if name is None else f" of {name}"
@@ -70,7 +71,7 @@ def _history_rows(run: Run, zone: str, now_s: float, force_utc: bool) -> list[li
 
 def _zone(app: Cronq, name: str) -> str:
     try:
-        return app.jobs.get(name).spec.tz
+        return app.read_job(name).spec.tz
     except UnknownJob:  # removed; its history lives on
         return "UTC"
 

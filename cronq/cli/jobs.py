@@ -47,7 +47,7 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     """All jobs: when next, how they did last, and how they stand."""
     app = open_app(ctx)
     jobs = sound_jobs(app)
-    active = app.runs.active([job.spec.name for job in jobs])
+    active = app.active_runs([job.spec.name for job in jobs])
     now_s = app.now_s()
     if json_:
         print_json([job_row(job, active[job.spec.name], now_s) for job in jobs])
@@ -108,7 +108,7 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     """Everything about the job NAME."""
     app = open_app(ctx)
     job = find_job(app, name)
-    active = app.runs.active([name])[name]
+    active = app.active_runs([name])[name]
     now_s = app.now_s()
     document = job_document(job, active, now_s)
     if json_:

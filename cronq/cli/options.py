@@ -75,11 +75,7 @@ def open_app(ctx: click.Context, **flags: Any) -> Cronq:
     from cronq.app.app import Cronq
 
     app = Cronq(config=load_config(ctx, **flags))
-    try:
-        pool = app.client.connection_pool
-        pool.connection_class(**pool.connection_kwargs)  # made, not connected: the URL's options are looked at
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"url {app.config.shown_url!r} (from {app.config.origin('url')}): {error}") from None
+    app.check_url()
     return app
 
 
@@ -89,7 +85,7 @@ def suggesting(app: Cronq, name: str) -> Iterator[None]:
     try:
         yield
     except UnknownJob as error:
-        close = difflib.get_close_matches(name, app.jobs.names(), n=1)
+        close = difflib.get_close_matches(name, app.job_names(), n=1)
         if not close:
             raise
         raise UnknownJob(f"there is no job {name!r}; did you mean {close[0]!r}? See `cronq list`") from error
@@ -98,7 +94,7 @@ def suggesting(app: Cronq, name: str) -> Iterator[None]:
 def find_job(app: Cronq, name: str) -> StoredJob:
     """The job *name*. Raises UnknownJob with a suggestion."""
     with suggesting(app, name):
-        return app.jobs.get(name)
+        return app.read_job(name)
 
 
 def instant_option(value: str | None, option: str) -> float | None:
@@ -131,18 +127,16 @@ def need_modules(config: Config, verb: str) -> None:
         raise click.UsageError(f"name the modules that define jobs: cronq {verb} MODULE..., or set CRONQ_JOBS")
 
 
-def until_option(value: str | None, now_s: float, option: str) -> float | None:
+def until_option(value: str, now_s: float, option: str) -> float:
     """A duration from now, or an ISO time to come, as epoch seconds. Raises BadParameter."""
-    if value is None:
-        return None
     try:
-        found: float | None = now_s + parse_duration_s(value)
+        found = now_s + parse_duration_s(value)
     except ValueError:
         try:
             found = parse_instant(value)
         except ValueError:
             words = f"{value!r} is neither a span (2h, 30m, 1d) nor a time (2026-11-21T07:00, UTC)"
             raise click.BadParameter(words, param_hint=option) from None
-    if found is not None and found <= now_s:
+    if found <= now_s:
         raise click.BadParameter(f"{value!r} is in the past", param_hint=option)
     return found

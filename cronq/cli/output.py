@@ -66,7 +66,7 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def next_words(app: Cronq, name: str) -> str:
     """When the job *name* is due next, to be put behind what was done to it; empty when it never is."""
-    job = app.jobs.get(name)
+    job = app.read_job(name)
     if job.next_tick is None:
         return ""
     now_s = app.now_s()

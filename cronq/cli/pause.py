@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from cronq.cli.options import find_job, open_app, options_of_cronq, suggesting, until_option
+if TYPE_CHECKING:
+    from cronq.app.app import Cronq
+    from cronq.app.views import Pause
+
+from cronq.cli.options import open_app, options_of_cronq, suggesting, until_option
 from cronq.cli.output import left, moment, next_words, say
 
 
@@ -34,13 +40,19 @@ def pause_command(ctx: click.Context, name: str | None, queue: str | None, note:
         say(f"the queue {queue} is paused; `cronq resume --queue {queue}` ends it")
         return 0
     assert name is not None
-    now_s = app.now_s()
-    until_s = until_option(until, now_s, "--until")
-    zone = find_job(app, name).spec.tz
-    app.pause(name, note=note, until_s=until_s)
-    end = "" if until_s is None else f" until {moment(int(until_s), zone, now_s)} ({left(until_s, now_s)})"
-    say(f"{name} paused{end}; `cronq resume {name}` ends it")
+    until_s = None if until is None else until_option(until, app.now_s(), "--until")
+    with suggesting(app, name):
+        pause = app.pause(name, note=note, until_s=until_s)
+    say(f"{name} paused{_end_words(app, name, pause)}; `cronq resume {name}` ends it")
     return 0
+
+
+def _end_words(app: Cronq, name: str, pause: Pause) -> str:
+    """When *pause* ends, in the zone of its job."""
+    if pause.until is None:
+        return ""
+    zone = app.read_job(name).spec.tz
+    return f" until {moment(int(pause.until), zone, pause.since)} ({left(pause.until, pause.since)})"
 
 
 @click.command("resume")

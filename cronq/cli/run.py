@@ -90,7 +90,7 @@ def _await(app: Cronq, run_id: str) -> Run:
     """Poll until the run is settled."""
     clock, never = SystemClock(), threading.Event()
     while True:
-        run = app.runs.get(run_id)
+        run = app.read_run(run_id)
         if run.outcome is not None:
             return run
         clock.wait(_POLL_S, never)

@@ -18,7 +18,6 @@ from cronq.errors import CronqError
 from cronq.interop.pickles import read_function
 from cronq.interop.rq_jobs import read_meta
 from cronq.interop.rq_scheduler import rejected_entries
-from cronq.timetext import iso
 
 _MOST = 10_000
 
@@ -34,18 +33,6 @@ class ScheduledEntry:
     due_s: float | None
     repeats: str | None  #: `every 60s, 3 left`, a cron string, None: once
     note: str | None
-
-    def as_json(self) -> dict[str, Any]:
-        """The stable keys of `delayed --json`."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "job": self.job,
-            "queue": self.queue,
-            "due": iso(self.due_s),
-            "repeats": self.repeats,
-            "note": self.note,
-        }
 
 
 def read_all(client: Redis, keys: Keys) -> list[ScheduledEntry]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from cronq.db.decode import moment, read_json, seconds, whole
 from cronq.errors import BadValue
 from cronq.runs.lean_row import whole_row
-from cronq.timetext import iso, tick_stamp, utc
+from cronq.timetext import tick_stamp, utc
 
 
 def run_id_of(job: str, tick: int) -> str:
@@ -51,22 +50,6 @@ class Attempt:
     def duration_s(self) -> float | None:
         """From the start to the end of the work."""
         return _between(self.started_at, self.ended_at)
-
-    def as_json(self) -> dict[str, Any]:
-        """One entry of `attempts` in `history --json`."""
-        return {
-            "attempt": self.attempt,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "decided_by": self.decided_by,
-            "host": self.host,
-            "pid": self.pid,
-            "started_at": iso(self.started_at),
-            "ended_at": iso(self.ended_at),
-            "duration_s": self.duration_s,
-            "exit_code": self.exit_code,
-            "error": self.error,
-        }
 
 
 @dataclass(frozen=True)
@@ -146,35 +129,6 @@ class Run:
             result=values.get("result") or None,
             attempts=tuple(_attempts(values.get("attempts"))),
         )
-
-    def as_json(self) -> dict[str, Any]:
-        """The stable keys of `history --json`."""
-        return {
-            "job": self.job,
-            "run_id": self.run_id,
-            "tick": iso(self.tick),
-            "state": self.state,
-            "outcome": self.outcome,
-            "reason": self.reason,
-            "decided_by": self.decided_by,
-            "trigger": self.trigger,
-            "attempt": self.attempt,
-            "host": self.host,
-            "pid": self.pid,
-            "queued_at": iso(self.queued_at),
-            "started_at": iso(self.started_at),
-            "ended_at": iso(self.ended_at),
-            "lateness_s": self.lateness_s,
-            "duration_s": self.duration_s,
-            "exit_code": self.exit_code,
-            "error": self.error,
-            "attempts": [attempt.as_json() for attempt in self.attempts],
-            "signal": self.signal,
-            "max_rss_kib": self.max_rss_kib,
-            "user_s": self.user_s,
-            "system_s": self.system_s,
-            "crashes": self.crashes,
-        }
 
 
 def _attempts(raw: str | None) -> list[Attempt]:

@@ -24,6 +24,7 @@ from rq import Queue
 from rq.job import Job
 
 from cronq import Cronq, Worker
+from cronq.app.views import run_row
 from cronq.beat.reconcile import Reconcile
 from cronq.config import Config
 from cronq.jobs.registry import Registry
@@ -115,7 +116,7 @@ def test_a_tick_is_listed_by_its_job_and_time(app: Cronq, get: Callable[[str], A
 
     (listed,) = jobs(get, "queued")
 
-    moment = app.runs.get(run_id).as_json()["tick"].replace("T", " ")[:16]
+    moment = run_row(app.runs.get(run_id))["tick"].replace("T", " ")[:16]
     assert (listed["id"], listed["description"]) == (run_id, f"invoices @ {moment} UTC")
 
 

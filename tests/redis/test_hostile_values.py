@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from cronq.app.app import Cronq
+from cronq.app.views import run_row
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import StoredJob
 from cronq.runs.claim import Claimer
@@ -203,4 +204,4 @@ def test_planted_attempts_hide_no_run(app: Cronq, redis: Redis, store: Store, at
     run_id = app.enqueue("job")
     redis.hset(f"cronq:run:{run_id}", "attempts", attempts)
 
-    assert [run.as_json()["run_id"] for run in app.history("job")] == [run_id]
+    assert [run_row(run)["run_id"] for run in app.history("job")] == [run_id]

@@ -15,6 +15,7 @@ from rq.job import Job, JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 
 from cronq.app.app import Cronq
+from cronq.app.views import run_row
 from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec
 from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
@@ -137,7 +138,7 @@ def test_what_became_of_the_attempt_before_is_kept(app: Cronq, queued: Run) -> N
     run = app.runs.get(RUN)
     assert (run.outcome, run.attempt, run.exit_code) == ("succeeded", 2, None)
     assert run.attempts == (Attempt(1, "failed", "why", "w1", "box", 1, T + 1.0, T + 9.0, 3, "E"),)
-    assert app.history("invoices")[0].as_json()["attempts"][0]["outcome"] == "failed"
+    assert run_row(app.history("invoices")[0])["attempts"][0]["outcome"] == "failed"
 
 
 def test_the_attempt_before_one_that_waits_for_its_lock_is_kept_too(app: Cronq, queued: Run) -> None:
@@ -180,7 +181,7 @@ def test_damage_to_what_was_kept_does_not_keep_a_run_from_starting(app: Cronq, q
 
     assert start(app) == Started("started", 2)
 
-    assert app.runs.get(RUN).as_json()["attempt"] == 2
+    assert run_row(app.runs.get(RUN))["attempt"] == 2
 
 
 def test_a_key_of_a_wrong_type_is_named_and_nothing_is_written(app: Cronq, queued: Run) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cronq.app.views import run_row
 from tests.conftest import RedisServer
 from tests.system.processes import until
 from tests.system.worker_processes import Installation, installation
@@ -130,7 +131,7 @@ def test_queues_finished_failed_job_and_workers_show_the_runs_of_cronq(shop: Ins
     browser.picture("6-workers")
 
     assert "Loading" not in queues
-    assert f"about @ {shop.row(tick).as_json()['tick'][:10]}" in finished
+    assert f"about @ {run_row(shop.row(tick))['tick'][:10]}" in finished
     assert f"fail (by hand, {failed.run_id.rsplit('-', 1)[1]})" in failures
     assert "add-low (by hand" in queued
     assert '"cronq_job": "about"' in job
