@@ -281,6 +281,24 @@ def test_the_readme_leads_to_every_page(name: str) -> None:
     assert f"(docs/{name}.md)" in README
 
 
+# Words
+
+#: Phrases that once meant several things, and what is said instead.
+RETIRED = {
+    r"\bputs? (\w+ )?back\b|\bput-back\b": "woken, unpopped, repushed, rerun or requeued",
+    r"\bsets? (\w+ )?aside\b": "parked, quarantined or rejected",
+    r"\bplain `rq worker`": "stock worker",
+    r"\b[Ff]oreign (jobs?|pickles?|runs?|RQ)\b": "an RQ job that is not cronq's",
+}
+
+
+@pytest.mark.parametrize("phrase", RETIRED)
+def test_a_phrase_that_meant_several_things_is_used_no_more(phrase: str) -> None:
+    found = {name: match[0] for name, text in PAGES.items() for match in re.finditer(phrase, " ".join(text.split()))}
+
+    assert found == {}, RETIRED[phrase]
+
+
 # Numbers
 
 
