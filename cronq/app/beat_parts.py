@@ -13,6 +13,7 @@ from cronq.beat.repair import Audit, Repair
 from cronq.beat.restore import Restore
 from cronq.beat.status import BeatStatus
 from cronq.beat.sweep import Sweep
+from cronq.beat.tidy import TIDY_EVERY_S, Tidy
 from cronq.beat.waiting import WaitingWalk
 from cronq.clock import boot_s
 from cronq.db.client import own_client
@@ -38,6 +39,7 @@ def make_beat(parts: Parts) -> Beat:
     status = BeatStatus(parts.clock)
     heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, status.facts)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, timing=timing)
+    tidy = Tidy(parts.client, parts.heartbeats)
     reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=timing.missed_s)
     serving = None
     if parts.config.serve_rq_scheduler:
@@ -46,6 +48,7 @@ def make_beat(parts: Parts) -> Beat:
     chores = [
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
         Chore("sweep", timing.sweep_s, lambda _: sweep.once(), sweep.outage),
+        Chore("tidy", TIDY_EVERY_S, lambda now_s: tidy.once(sweep.queues, now_s)),
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),

@@ -1,26 +1,26 @@
-"""Finds what vanished between two steps: runs whose guardian fell silent, ids popped and never started, runs that
-wait for a lock which is free, runs whose stock RQ worker has ended them; and tidies RQ's registries. Any beat does it;
-the scripts let one win."""
+"""Settles runs that nobody does any more, and wakes runs that wait for a lock which is free.
+
+Found are: runs whose guardian fell silent, runs that their stock RQ worker has ended, ids popped and never begun, and
+RQ jobs that are not cronq's whose worker vanished. Any beat sweeps; the scripts let one win.
+"""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import ResponseError
-from rq import Queue
-from rq.worker_registration import clean_worker_registry
 
+from cronq.beat.damage import Damage
+from cronq.beat.popped import Popped
 from cronq.clock import boot_s
 from cronq.db import scripts
-from cronq.db.decode import text
+from cronq.db.decode import text, time_s
 from cronq.db.faults import is_wrong_type
-from cronq.db.keys import RQ_QUEUES, Keys, queue_name, rq_canceled, rq_failed, rq_finished, rq_intermediate, rq_job
-from cronq.hosts.heartbeats import Heartbeats
+from cronq.db.keys import RQ_QUEUES, Keys, rq_job
 from cronq.interop.in_progress import InProgress
 from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.lost import RERUN, settle_or_rerun
@@ -30,27 +30,34 @@ from cronq.runs.timing import Timing
 from cronq.timetext import format_duration
 
 log = logging.getLogger("cronq.beat")
+#: Entries of one kind that are read in one pass.
 _MOST = 100
-#: Popped ids are short, and each counts from the first time it was seen.
-_MOST_POPPED = 2000
-#: Longest that one pass settles vanished runs.
+#: Longest that one pass settles vanished runs, and that it wakes waiting ones.
 _BUSY_S = 0.3
-_TIDY_S = 60.0
-#: Most that one pass looks through of what may be long: the rest has its turn in the next.
+#: Locks that one pass asks for, in so many round trips: the others have their turn in the next.
 _LOCKS_A_STEP, _MOST_LOCK_STEPS = 1000, 5
-_TIDIED_A_STEP, _MOST_TIDY_STEPS = 1000, 20
 #: The server's clock may run so much faster or slower than ours between two passes; more is a jump.
 _JUMP_S = 1.0
-#: An RQ job that is not ours is put back so often: the next time it is taken for what ends its workers.
-_MOST_UNPOPS = 3
 #: Runs of stock RQ workers count as heard of until their time-out is over: they are that far in the future.
 _STOCK_S = 30.0
 #: What RQ says of a job that its own worker has ended without the ledger knowing, and the outcome that is.
 _ENDED_BY_RQ = {"stopped": "stopped", "canceled": "stopped", "failed": "failed", "finished": "lost"}
 
 
+class _Found(NamedTuple):
+    """What one look at Redis tells. A list of a wrong type is empty, so that it keeps none of the others waiting."""
+
+    server_s: float  #: the server's time
+    queues: list[str]  #: keys of RQ's queues
+    unheard: list[bytes]  #: runs that were not heard of for `lost_after`
+    stock: list[bytes]  #: runs that stock RQ workers do
+    silent: list[bytes]  #: RQ jobs that are not cronq's and were not heard of for `lost_after`
+    has_waiters: bool  #: runs wait for some lock
+    popped: Mapping[str, Any]  #: ids in RQ's intermediate lists, of the queues that were known before
+
+
 class Sweep:
-    """One pass settles what vanished for up to `_BUSY_S`; what is left is the next pass's, at once."""
+    """A chore of the beat. What does not fit into a pass is done in the next, at once."""
 
     def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, timing: Timing) -> None:
         self.client = client
@@ -58,31 +65,43 @@ class Sweep:
         self.runs = runs
         self.by = by
         self.timing = timing
-        self.heartbeats = Heartbeats(client, keys)
-        self._unpop: Any = scripts.load(client, "queue/unpop")
-        self._free_locks: Any = scripts.load(client, "locks/find_free")
-        self._steady_since: float | None = None
-        self._last_answer: float | None = None
-        self._ahead_s: float | None = None
-        self._popped: dict[tuple[str, bytes], float] = {}
         self.queues: list[str] = []  #: keys of RQ's queues, as of the last pass
-        self._tidied: float | None = None  #: when, on the boot clock
-        self._cursors: dict[str, int] = {}  #: how far the entries of a queue's cancelled jobs were looked through
+        # Sooner than `lost_after`: an id was popped up to a pass before it was seen.
+        self.popped = Popped(client, keys, runs, by=by, missed_s=timing.missed_s)
+        self.foreign = InProgress(client, keys, lost_after_s=timing.lost_after_s)
+        self._free_locks: Any = scripts.load(client, "locks/find_free")
+        self._steady_since: float | None = None  #: Redis has answered without a gap since then (boot clock)
+        self._last_answer: float | None = None  #: boot clock
+        self._ahead_s: float | None = None  #: the server's time less our boot clock, at the last answer
         self._lock_cursor = "0"
         self._stock_at = 0  #: how far the runs of stock workers were looked through
-        self._said: set[str] = set()
-        self.foreign = InProgress(client, keys, lost_after_s=timing.lost_after_s)
+        self._damage = Damage("sweep")
 
     def once(self, now_s: float | None = None) -> bool:
-        """Settle and put back what is due at *now_s*, by default the server's time; nothing before Redis has answered
-        without a gap for `lost_after`. True when more is due than fits into a pass.
+        """Settle and put back what is due at *now_s*, by default the server's time; True when there is more to do.
 
-        Without that wait an outage, or a jump of the server's clock, would make every healthy run look lost to the
-        first beat that sees it.
+        Nothing is taken for lost before Redis has answered without a gap for `lost_after`: after an outage, or a jump
+        of the server's clock, every healthy run would look lost to the first beat that sees it.
         """
         if now_s is None:
             now_s = self._server_now_s()
         before = now_s - self.timing.lost_after_s
+        found = self._read(now_s, before)
+        boot = boot_s()
+        self._note_answer(boot, found.server_s)
+        has_more = found.has_waiters and self._wake_waiters()
+        self.queues = found.queues
+        self.popped.look(found.popped, found.queues, boot, now_s)
+        if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
+            is_done = self._settle_all_lost(found.unheard, before, now_s)
+            self.foreign.settle_silent(found.silent)
+            has_more = has_more or not is_done or len(found.silent) == _MOST
+        self._look_at_stock(found.stock, now_s)
+        self._stock_at = self._stock_at + _MOST if len(found.stock) == _MOST else 0
+        return has_more
+
+    def _read(self, now_s: float, before: float) -> _Found:
+        """One round trip. Raises RedisError when Redis does not answer."""
         with self.client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.smembers(RQ_QUEUES)
@@ -90,67 +109,46 @@ class Sweep:
             pipe.zrangebyscore(self.keys.running, now_s + _STOCK_S, "+inf", start=self._stock_at, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
             pipe.srandmember(self.keys.waiting_locks, 1)
-            self._read_popped(pipe, self.queues)
-            clock, *lists = pipe.execute(raise_on_error=False)
+            self.popped.read(pipe, self.queues)
+            clock, queues, unheard, stock, silent, locks, *popped = pipe.execute(raise_on_error=False)
         if isinstance(clock, Exception):
             raise clock
-        seconds, micros = clock
-        queues, unseen, stock, silent, locks = map(self._entries, lists[:5])
-        boot = boot_s()
-        self._note_answer(boot, seconds + micros / 1e6)
-        has_more = bool(locks) and self._wake_waiters()
-        self._look_at_popped(dict(zip(self.queues, lists[5:], strict=True)), [*map(text, queues)], boot, now_s)
-        if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
-            is_done = self._settle_all_lost(unseen, before, now_s)
-            self.foreign.settle_silent(silent)
-            has_more = has_more or not is_done or len(silent) == _MOST
-        self._look_at_stock(stock, now_s)
-        self._stock_at = self._stock_at + _MOST if len(stock) == _MOST else 0
-        if self._tidied is None or boot - self._tidied >= _TIDY_S:
-            self._tidied = boot
-            self._tidy_all([queue_name(text(queue)) for queue in queues], now_s)
-        return has_more
+        return _Found(
+            server_s=time_s(clock),
+            queues=[text(queue) for queue in self._entries(queues)],
+            unheard=self._entries(unheard),
+            stock=self._entries(stock),
+            silent=self._entries(silent),
+            has_waiters=bool(self._entries(locks)),
+            popped=dict(zip(self.queues, popped, strict=True)),
+        )
+
+    def _entries(self, reply: Any) -> Any:
+        with self._damage.passed_over():
+            if isinstance(reply, Exception):
+                raise reply
+            return reply
+        return []
 
     def _server_now_s(self) -> float:
         """The time of the server itself, as the scripts have it: a clock in doubt is nothing to judge by."""
         if self._ahead_s is not None:
             return self._ahead_s + boot_s()
-        seconds, micros = self.client.time()
-        return seconds + micros / 1e6
+        return time_s(self.client.time())
 
     def outage(self) -> None:
         """Redis did not answer: what was unheard of meanwhile proves nothing."""
         self._steady_since = None
 
     def _note_answer(self, boot: float, server_s: float) -> None:
-        """Whether Redis has been there all the time, for the guardians too, and its clock has run like ours."""
+        """Note since when Redis has been there all the time, for the guardians too, and its clock has run like ours."""
         ahead_s = server_s - boot
         is_gap = self._last_answer is None or boot - self._last_answer > self.timing.silence_s
         is_jump = self._ahead_s is not None and abs(ahead_s - self._ahead_s) > _JUMP_S
         if self._steady_since is None or is_gap or is_jump:
             self._steady_since = boot
-            self._popped.clear()
+            self.popped.forget()
         self._last_answer, self._ahead_s = boot, ahead_s
-
-    def _entries(self, reply: Any) -> Any:
-        """What a list holds; one of a wrong type holds nothing, so that it keeps none of the others waiting."""
-        with self._passing_over_damage():
-            if isinstance(reply, Exception):
-                raise reply
-            return reply
-        return []
-
-    @contextmanager
-    def _passing_over_damage(self) -> Iterator[None]:
-        """Say once what a key of a wrong type has kept from being done, and go on."""
-        try:
-            yield
-        except ResponseError as error:
-            if not is_wrong_type(error):
-                raise
-            if str(error) not in self._said:
-                self._said.add(str(error))
-                log.error("DAMAGED a key that the sweep reads: %s", error)
 
     def _settle_all_lost(self, run_ids: Sequence[bytes], before: float, now_s: float) -> bool:
         """Settle what was last heard of before *before*, a hundred after the other; False when time ran out.
@@ -225,61 +223,18 @@ class Sweep:
             if self.runs.settle(run, ended):
                 log.error("FINISH %s %s %s", run_id, outcome, reason)
 
-    def _read_popped(self, pipe: Any, queues: Iterable[str]) -> None:
-        for queue in queues:
-            pipe.lrange(rq_intermediate(queue_name(queue)), 0, _MOST_POPPED - 1)
-
-    def _look_at_popped(self, popped: dict[str, Any], queues: list[str], boot: float, now_s: float) -> None:
-        """An id that stays in RQ's intermediate list was popped by a worker that died before it began.
-
-        *popped* are those of the queues that were known before; of a new one they are read now.
-        """
-        new = [queue for queue in queues if queue not in popped]
-        if new:
-            with self.client.pipeline(transaction=False) as pipe:
-                self._read_popped(pipe, new)
-                popped |= dict(zip(new, pipe.execute(raise_on_error=False), strict=True))
-        self.queues = queues
-        seen: dict[tuple[str, bytes], float] = {}
-        for queue, ids in popped.items():
-            for raw_id in ids if isinstance(ids, list) else []:
-                place = (queue, raw_id)
-                seen[place] = self._popped.get(place, boot)
-                # Sooner than `lost_after`, for it was popped up to a pass before it was seen. Should its worker only
-                # have been slow, one of the two starts is refused.
-                if boot - seen[place] >= self.timing.missed_s and self._return(queue, raw_id, now_s):
-                    del seen[place]
-        self._popped = seen
-
-    def _return(self, queue: str, raw_id: bytes, now_s: float) -> bool:
-        run_id, name = text(raw_id), queue_name(queue)
-        keys = [rq_intermediate(name), queue, self.keys.run(run_id), rq_job(run_id)]
-        code = text(self._unpop(keys=keys, args=[raw_id, name, _MOST_UNPOPS, self.keys.prefix]))
-        if code == "back":
-            log.warning("PUT BACK %s: popped by a worker that vanished before it began", run_id)
-        elif code == "empty":
-            reason = f"{run_id} was queued in {name!r}, and there is neither a run nor an RQ job of that id"
-            self.runs.reject(raw_id, name, reason, by=self.by, now_s=now_s)
-            log.error("REFUSED %s", reason)
-        elif code == "often":
-            reason = f"{run_id} was popped {_MOST_UNPOPS + 1} times by workers that vanished before it began"
-            self.runs.reject(raw_id, name, reason, by=self.by, now_s=now_s)
-            log.error("REFUSED %s; look at it before you requeue it", reason)
-        return code != "left"
-
     def _wake_waiters(self) -> bool:
-        """Give the next waiting run its turn where a lock is free: whoever held it may not have been a run. Whether
-        there was no time for all of them.
+        """Wake the next waiting run where a lock is free: its last holder may not have been a run, and woke nobody.
 
-        Part of the locks in each pass, going on where the last one stopped, in one round trip for a thousand.
+        Looks at some thousand locks, beginning where the last pass stopped. Returns True if there was no time for more.
         """
         until = boot_s() + _BUSY_S
-        with self._passing_over_damage():
+        with self._damage.passed_over():
             for _ in range(_MOST_LOCK_STEPS):
                 args = [self.keys.lock(""), self._lock_cursor, _LOCKS_A_STEP]
                 following, free = self._free_locks(keys=[self.keys.waiting_locks], args=args)
                 for lock in map(text, free):
-                    with self._passing_over_damage():
+                    with self._damage.passed_over():
                         self.runs.wake_waiter(lock)
                     if boot_s() >= until:
                         return True  # what is left of this step is found again in the next pass
@@ -287,40 +242,3 @@ class Sweep:
                 if self._lock_cursor == "0":
                     return False
         return False
-
-    def _tidy_all(self, queues: Iterable[str], now_s: float) -> None:
-        for queue in queues:
-            with self._passing_over_damage():
-                self._tidy(queue, now_s)
-        for kind in ("beats", "workers"):
-            with self._passing_over_damage():
-                self.heartbeats.forget_vanished(kind, now_s)
-
-    def _tidy(self, queue: str, now_s: float) -> None:
-        """Forget expired entries of RQ's registries, and workers that died without a word: our workers do not."""
-        self.client.zremrangebyscore(rq_finished(queue), 0, now_s)
-        self.client.zremrangebyscore(rq_failed(queue), 0, now_s)
-        self._tidy_canceled(queue, now_s)
-        clean_worker_registry(Queue(queue, connection=self.client))
-
-    def _tidy_canceled(self, queue: str, now_s: float) -> None:
-        """Drop entries of cancelled jobs whose body is gone.
-
-        The score tells nothing: RQ keeps what its tools cancelled for ever, under the time of that. So the set is
-        walked, a part in each pass, going on where the last one stopped: what stays does not hide what may go.
-        """
-        canceled, cursor = rq_canceled(queue), self._cursors.get(queue, 0)
-        entries: Any
-        for _ in range(_MOST_TIDY_STEPS):
-            cursor, entries = self.client.zscan(canceled, cursor, count=_TIDIED_A_STEP)
-            past = [run_id for run_id, score in entries if float(score) <= now_s]
-            with self.client.pipeline(transaction=False) as pipe:
-                for run_id in past:
-                    pipe.exists(rq_job(text(run_id)))
-                there = pipe.execute()
-            gone = [run_id for run_id, is_there in zip(past, there, strict=True) if not is_there]
-            if gone:
-                self.client.zrem(canceled, *gone)
-            if not cursor:
-                break
-        self._cursors[queue] = cursor

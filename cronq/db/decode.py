@@ -52,6 +52,12 @@ def moment(value: str | float | None) -> int | None:
     return None if found is None else int(found)
 
 
+def time_s(reply: tuple[int, int]) -> float:
+    """The server's answer to TIME as epoch seconds."""
+    whole_s, micros = reply
+    return whole_s + micros / 1e6
+
+
 def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
     """The value of a JSON text that is not ours, or may have been changed. Raises BadValue whatever is wrong with it.
 

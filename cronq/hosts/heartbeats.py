@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from cronq.db.decode import read_json, text
+from cronq.db.decode import read_json, text, time_s
 from cronq.db.keys import Keys, rq_worker
 from cronq.errors import BadValue
 from cronq.timetext import END_OF_TIME_S
@@ -64,8 +64,8 @@ class Heartbeats:
         with self.client.pipeline(transaction=False) as pipe:
             pipe.hgetall(self._key(kind))
             pipe.time()
-            found, (seconds, micros) = pipe.execute()
-        now_s = seconds + micros / 1e6
+            found, clock = pipe.execute()
+        now_s = time_s(clock)
         heartbeats = [_heartbeat(text(key), text(raw)) for key, raw in found.items()]
         known = [each for each in heartbeats if each is not None and now_s - each.seen_at <= _FORGET_S]
         return sorted(known, key=lambda heartbeat: heartbeat.started_at), now_s

@@ -10,7 +10,7 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from cronq.clock import SKEW_WARN_S, wall_s
 from cronq.config import LEAST_REDIS
-from cronq.db.decode import text
+from cronq.db.decode import text, time_s
 from cronq.db.faults import is_general
 from cronq.errors import RedisUnfit
 from cronq.hosts.heartbeats import ALIVE_S, Heartbeat
@@ -150,8 +150,8 @@ def check_workers(workers: Sequence[Heartbeat], now_s: float, least: int = 1) ->
 def check_clock(client: Redis, beats: Sequence[Heartbeat], now_s: float) -> Finding:
     """`cronq check clock`: this host's clock, and those of the beats, against the server's."""
     before = wall_s()
-    seconds, micros = client.time()
-    here = (before + wall_s()) / 2 - (seconds + micros / 1e6)
+    server_s = time_s(client.time())
+    here = (before + wall_s()) / 2 - server_s
     offsets = {"this host": here}
     for beat in beats:
         if beat.is_alive(now_s) and beat.facts.get("clock_offset_s") is not None:

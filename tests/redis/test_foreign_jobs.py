@@ -686,12 +686,12 @@ def test_what_ends_its_workers_before_it_begins_is_set_aside_after_three_put_bac
     looks = 0
     while redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT"):
         looks += 1
-        sweep._return("rq:queue:default", job.id.encode(), now)
+        sweep.popped.unpop("rq:queue:default", job.id.encode(), now)
 
     assert looks == 4
     assert redis.hget(job.key, "status") == b"failed"
     assert "popped 4 times by workers that vanished" in str(job.latest_result().exc_string)  # type: ignore[union-attr]
     job.requeue()
     redis.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
-    sweep._return("rq:queue:default", job.id.encode(), now)
+    sweep.popped.unpop("rq:queue:default", job.id.encode(), now)
     assert queued(redis) == [job.id]

@@ -17,6 +17,7 @@ from rq.registry import FailedJobRegistry, StartedJobRegistry
 from cronq.app.app import Cronq
 from cronq.app.views import run_row
 from cronq.beat.sweep import Sweep
+from cronq.beat.tidy import Tidy
 from cronq.jobs.spec import JobSpec
 from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.claim import TickClaim
@@ -445,7 +446,7 @@ def test_rqs_registries_do_not_grow_for_ever(app: Cronq, queued: Run, sweep: Swe
     app.client.sadd("rq:workers", "rq:worker:dead")
     app.client.sadd("rq:workers:default", "rq:worker:dead")
 
-    Sweep(app.client, app.keys, app.runs, by="beat", timing=Timing(30.0)).once(T + 100)
+    Tidy(app.client, app.heartbeats).once(["rq:queue:default"], T + 100)
 
     left = {name: set(app.client.zrange(name, 0, -1)) for name in registries}
     assert left == {

@@ -1,14 +1,17 @@
-"""What the sweep puts in order: it passes by what stays, and reading changes nothing."""
+"""What the sweep and the tidying put in order: they pass by what stays, and reading changes nothing."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
 from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
+from cronq.beat.tidy import Tidy
+from cronq.db.decode import text
 from cronq.runs.timing import Timing
 from tests.system.processes import until
 
@@ -18,19 +21,26 @@ def sweep(app: Cronq, redis: Redis) -> Sweep:
     return Sweep(redis, app.keys, app.runs, by="beat b", timing=Timing(6.0))
 
 
+@pytest.fixture
+def tidy(app: Cronq, redis: Redis) -> Callable[[], None]:
+    """Does what the beat's chore does."""
+    chore = Tidy(redis, app.heartbeats)
+    return lambda: chore.once([text(key) for key in redis.smembers("rq:queues")], app.exact_now_s())
+
+
 def heartbeat(seen_at: float) -> str:
     return json.dumps({"host": "h", "pid": 1, "started_at": 1, "seen_at": seen_at})
 
 
 def test_processes_that_vanished_an_hour_ago_are_forgotten_and_no_others(
-    app: Cronq, redis: Redis, sweep: Sweep
+    app: Cronq, redis: Redis, tidy: Callable[[], None]
 ) -> None:
     now_s = float(redis.time()[0])
     for kind in ("cronq:beats", "cronq:workers"):
         redis.hset(kind, mapping={f"dead{n}": heartbeat(now_s - 3700) for n in range(1200)})
         redis.hset(kind, mapping={"quiet": heartbeat(now_s - 3000), "alive": heartbeat(now_s), "junk": "{"})
 
-    sweep.once()
+    tidy()
 
     assert set(redis.hkeys("cronq:beats")) == set(redis.hkeys("cronq:workers")) == {b"quiet", b"alive"}
 
@@ -42,7 +52,7 @@ def test_reading_heartbeats_changes_nothing(app: Cronq, redis: Redis) -> None:
     assert redis.hlen("cronq:beats") == 2
 
 
-def test_jobs_that_people_cancelled_do_not_hide_what_may_go(app: Cronq, redis: Redis, sweep: Sweep) -> None:
+def test_jobs_that_people_cancelled_do_not_hide_what_may_go(app: Cronq, redis: Redis, tidy: Callable[[], None]) -> None:
     past = float(redis.time()[0]) - 5000
     with redis.pipeline() as pipe:
         pipe.sadd("rq:queues", "rq:queue:default")
@@ -53,7 +63,7 @@ def test_jobs_that_people_cancelled_do_not_hide_what_may_go(app: Cronq, redis: R
         pipe.zadd("rq:canceled:default", {"a-later": past + 9000})
         pipe.execute()
 
-    sweep.once()
+    tidy()
 
     left = {member.decode() for member in redis.zrange("rq:canceled:default", 0, -1)}
     assert left == {f"theirs-{number}" for number in range(1500)} | {"a-later"}
