@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 
 from cronq.app.parts import Parts
+from cronq.beat.audit import Audit
 from cronq.beat.beat import Beat
 from cronq.beat.chores import Chore
 from cronq.beat.claiming import Claiming
 from cronq.beat.reconcile import Reconcile
-from cronq.beat.repair import Audit, Repair
+from cronq.beat.repair import Repair
 from cronq.beat.restore import Restore
 from cronq.beat.status import BeatStatus
 from cronq.beat.sweep import Sweep
