@@ -37,7 +37,7 @@ class Audit:
         self._is_hurried = False  #: the agenda was lost, whole or in part: on to the last job without a rest
 
     def once(self, now_s: float) -> bool:
-        """Look at the next some hundred jobs, in one round trip when all is well; True when there is more to do at once.
+        """Look at the next some hundred jobs, in one round trip when all is well. True: there is more to do at once.
 
         Where one job was missing on the agenda, others will be: then all jobs are looked at, from the first one on.
         """

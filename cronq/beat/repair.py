@@ -21,7 +21,7 @@ log = logging.getLogger("cronq.beat")
 
 
 class Repair:
-    """Mends one job at a time. *known* gives the specs that this process's code defines, each with its place and module."""
+    """Mends one job at a time. *known* gives the specs that this process's code defines, with place and module."""
 
     def __init__(
         self,
