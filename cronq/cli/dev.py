@@ -5,7 +5,6 @@ In production each process belongs to a real supervisor: systemd, a container ru
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import select
@@ -16,10 +15,11 @@ import threading
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
+from cronq.app.processes import die_with_parent
 from cronq.cli.options import call_state, load_config, open_app, options_of_cronq
 from cronq.cli.output import left, moment, print_table, say, say_problems
 from cronq.clock import boot_s, rest
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from cronq.cli.private_redis import PrivateRedis
     from cronq.config import Config
 
-_PR_SET_PDEATHSIG = 1
-_prctl: Any = getattr(ctypes.CDLL(None), "prctl", None)
 #: On the way out: TERM lets a run end, a second TERM ends it, then KILL; seconds for each.
 _STAGES = ((signal.SIGTERM, 5.0), (signal.SIGTERM, 12.0), (signal.SIGKILL, 5.0))
 _LOOK_S = 0.2
@@ -86,14 +84,6 @@ class _Screen:
             return False
 
 
-def _tied_to_us(number: int, parent: int) -> None:
-    """In a new process: be sent *number* when `cronq dev` dies, however it dies. Elsewhere than on Linux: nothing."""
-    if _prctl is not None and sys.platform == "linux":
-        _prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)  # it died before we could ask
-
-
 @dataclass
 class _Process:
     name: str
@@ -133,7 +123,7 @@ class _Dev:
         self.private = private
         self._env["CRONQ_REDIS_URL"] = private.url
         me = os.getpid()
-        return private.start(lambda: _tied_to_us(signal.SIGTERM, me))
+        return private.start(lambda: die_with_parent(me, signal.SIGTERM))
 
     def start(self, verbs: dict[str, list[str]]) -> None:
         """Start verbs of cronq, each in a session of its own, so that Ctrl-C reaches only us."""
@@ -144,7 +134,7 @@ class _Dev:
                 [sys.executable, "-P", "-m", "cronq", *debug, name, "--within-dev", *words],
                 env=self._env, text=True, errors="replace", bufsize=1,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                start_new_session=True, preexec_fn=lambda: _tied_to_us(signal.SIGKILL, me),
+                start_new_session=True, preexec_fn=lambda: die_with_parent(me),
             )  # fmt: skip
             reader = threading.Thread(target=self._read, args=(name, popen), daemon=True)
             self._processes.append(_Process(name, popen, reader))

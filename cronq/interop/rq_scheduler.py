@@ -79,8 +79,8 @@ class Order:
         return [json.dumps(known), entry.id, self.meta]
 
 
-def decide(entry: StoreEntry, now_s: float, tz: str) -> Order:
-    """What is to become of *entry*, which is due; arithmetic only."""
+def order_for(entry: StoreEntry, now_s: float, tz: str) -> Order:
+    """Return what is to become of *entry*, which is due; arithmetic only."""
     if entry.state:
         return Order(entry, "run")
     if entry.trouble:
@@ -92,12 +92,12 @@ def decide(entry: StoreEntry, now_s: float, tz: str) -> Order:
     if entry.queue_of_registry:
         return Order(entry, "push")
     try:
-        return _decide_repeating(entry, now_s, tz)
+        return _order_for_repeating(entry, now_s, tz)
     except Exception as error:  # whatever somebody wrote there: it keeps nothing else from being served
         return Order(entry, "aside", storable(error, _MOST_REASON) or type(error).__name__)
 
 
-def _decide_repeating(entry: StoreEntry, now_s: float, tz: str) -> Order:
+def _order_for_repeating(entry: StoreEntry, now_s: float, tz: str) -> Order:
     meta = read_meta(entry.meta)
     repetition = meta.repetition
     score_s = float(entry.score)
@@ -139,7 +139,7 @@ class Serving:
         skip: Counter[str] = Counter()
         for _ in range(_MOST_ROUNDS):
             entries = self._look(now_s, skip)
-            answers = self.serve([decide(entry, now_s, self.tz) for entry in entries], now_s) if entries else []
+            answers = self.serve([order_for(entry, now_s, self.tz) for entry in entries], now_s) if entries else []
             for entry, (code, _detail) in zip(entries, answers, strict=True):
                 skip[entry.queue_of_registry] += code in ("broken", "held")  # they must not crowd out the others
             if len(entries) < _AT_ONCE:

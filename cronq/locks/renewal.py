@@ -101,7 +101,7 @@ class Renewal:
         self._changed = threading.Condition()
         self._threads = [
             threading.Thread(target=work, name=f"cronq-lock-{verb}:{name}", daemon=True)
-            for verb, work in (("watch", self._watch), ("renew", self._keep))
+            for verb, work in (("watch", self._watch_expiry), ("renew", self._keep))
         ]
 
     def start(self) -> None:
@@ -164,7 +164,7 @@ class Renewal:
                 self.is_over = True
                 self._changed.notify_all()
 
-    def _watch(self) -> None:
+    def _watch_expiry(self) -> None:
         with self._changed:
             while not self.is_over:
                 self._changed.wait(min(_SLICE_S, max(0.0, self.doubt_s - boot_s())))

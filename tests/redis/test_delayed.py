@@ -281,12 +281,12 @@ def test_one_beat_of_many_serves_it(app: Cronq, job: JobSpec, redis: Redis, now:
     readings = [beat._look(now + 1, {}) for beat in beats]
     assert [len(reading) for reading in readings] == [50, 50, 50]
 
-    from cronq.interop.rq_scheduler import decide
+    from cronq.interop.rq_scheduler import order_for
 
     codes = [
         code
         for beat, reading in zip(beats, readings, strict=True)
-        for code, _ in beat.serve([decide(entry, now + 1, "UTC") for entry in reading], now + 1)
+        for code, _ in beat.serve([order_for(entry, now + 1, "UTC") for entry in reading], now + 1)
     ]
 
     assert sorted(codes) == ["served"] * 50 + ["taken"] * 100

@@ -585,26 +585,26 @@ def test_a_store_that_somebody_else_serves_is_left_alone_until_its_lock_ends(
 def test_an_entry_whose_lock_was_lost_meanwhile_is_not_served(
     serving: Serving, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
-    from cronq.interop.rq_scheduler import decide
+    from cronq.interop.rq_scheduler import order_for
 
     scheduler.enqueue_at(naive(now - 5), work, job_id="theirs")
     entries = serving._look(now, {})
     redis.set("rq:scheduler_lock", "somebody")
 
-    assert serving.serve([decide(each, now, "UTC") for each in entries], now) == [("held", "")]
+    assert serving.serve([order_for(each, now, "UTC") for each in entries], now) == [("held", "")]
     assert queued(redis) == []
 
 
 def test_what_was_moved_between_reading_and_serving_is_not_served(
     serving: Serving, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
-    from cronq.interop.rq_scheduler import decide
+    from cronq.interop.rq_scheduler import order_for
 
     job = scheduler.enqueue_at(naive(now - 5), work, job_id="theirs")
     entries = serving._look(now, {})
     scheduler.change_execution_time(job, naive(now + 100))
 
-    assert serving.serve([decide(each, now, "UTC") for each in entries], now) == [("taken", "")]
+    assert serving.serve([order_for(each, now, "UTC") for each in entries], now) == [("taken", "")]
     assert job in scheduler
 
 
