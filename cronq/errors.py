@@ -2,7 +2,7 @@
 
     CronqError
     ├── ConfigError             settings, or a Redis that cannot be trusted       exit 78
-    │   └── RedisUnfit          reachable, but evicting, too old or a replica
+    │   └── RedisUnfit          reachable, but evicting, too old, a replica, or with the data of a newer cronq
     ├── DefinitionError         a job that cannot be registered                   exit 78
     │   └── ScheduleError       its cron expression, interval, zone or rule
     ├── SpecTooNew              a job that a newer release of cronq stored        exit 78
@@ -36,7 +36,7 @@ class ConfigError(CronqError):
 
 
 class RedisUnfit(ConfigError):
-    """Redis answers, but its configuration would lose or double runs."""
+    """Redis answers, but its configuration would lose or double runs, or what it holds is of a newer cronq."""
 
 
 class DefinitionError(CronqError):

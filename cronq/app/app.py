@@ -350,8 +350,10 @@ class Cronq(Parts):
     # Processes
 
     def require_fit_redis(self) -> list[str]:
-        """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it, or it serves others."""
+        """Warnings about this Redis. Raises RedisUnfit when schedules would be lost in it, when a newer cronq keeps its
+        data there in a layout that this one does not know, or when it serves others."""
         fit = require_fit(self.client, allow_eviction=self.config.allow_eviction)
+        self.jobs.require_known_layout()
         return fit + Installation(self.client, self.keys).settle_in()
 
     def wait_until_fit(self, stop: threading.Event, log: logging.Logger) -> bool:

@@ -17,7 +17,7 @@ from cronq.db import scripts
 from cronq.db.decode import moment, number, text
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
-from cronq.errors import BadValue, Conflict, CronqError, SpecTooNew, UnknownJob
+from cronq.errors import BadValue, Conflict, CronqError, RedisUnfit, SpecTooNew, UnknownJob
 from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import SPEC_LAYOUT, JobSpec
@@ -272,9 +272,23 @@ class JobStore:
                 pipe.get(self._keys.epoch)
                 pipe.get(self._keys.schema)
                 _, _, epoch, schema = pipe.execute()
-        if not text(schema).isdigit() or int(schema) > SCHEMA:
-            raise CronqError(f"Redis holds layout {text(schema)} of cronq, this version knows {SCHEMA}; upgrade cronq")
+        _check_layout(schema)
         return text(epoch), text(epoch) == fresh
+
+    def require_known_layout(self) -> None:
+        """Raise RedisUnfit when what a newer cronq keeps here has a layout that this one does not know.
+
+        One round trip, which writes nothing: a Redis without the word is new, or served a cronq that wrote none.
+        """
+        (schema,) = self._client.mget([self._keys.schema])
+        if schema is not None:
+            _check_layout(schema)
+
+
+def _check_layout(schema: Any) -> None:
+    if not text(schema).isdecimal() or int(schema) > SCHEMA:
+        known = f"Redis holds layout {text(schema)} of cronq, this version knows {SCHEMA}"
+        raise RedisUnfit(f"{known}; upgrade cronq on this host")
 
 
 def _due_job(entry: Any) -> DueJob:
