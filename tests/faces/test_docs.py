@@ -325,7 +325,7 @@ def test_a_phrase_that_meant_several_things_is_used_no_more(phrase: str) -> None
         ("coming-from/rq-scheduler", "at most 1,000 deep", "interop.pickles._DEEPEST", 1_000),
         ("coming-from/rq-scheduler", "at most 1,000,000 objects", "interop.pickles._MOST_OBJECTS", 1_000_000),
         ("what-happens-when", "`timeout` plus `grace` plus 10 s", "process.watchdog._PATIENCE_S", 10),
-        ("what-happens-when", "is unpopped three times", "beat.sweep._MOST_UNPOPS", 3),
+        ("what-happens-when", "is unpopped three times", "beat.popped._MOST_UNPOPS", 3),
         ("missed-ticks", "within 60 s", "jobs.pause.LATE_S", 60),
     ],
 )
