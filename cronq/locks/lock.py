@@ -18,15 +18,13 @@ import socket
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Any, Self
 
 import redis_lock
 from redis import Redis
 from redis.exceptions import RedisError
-from redis.utils import str_if_bytes
 
 from cronq.clock import boot_s
 from cronq.db.client import limit, own_client
@@ -34,7 +32,8 @@ from cronq.db.faults import broken_key, may_pass
 from cronq.db.keys import Keys
 from cronq.db.scripts import load
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost, RedisUnavailable
-from cronq.locks.renewal import Renewal, Timing
+from cronq.locks.held import read_locks
+from cronq.locks.renewal import LockTiming, Renewal
 
 log = logging.getLogger("cronq.lock")
 
@@ -82,7 +81,7 @@ class Lock(redis_lock.Lock):
         if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
             raise ConfigError(f"lock {name!r}: ttl {ttl_s!r}; use 2 to {MAX_TTL_S:.0f} seconds")
         self.name = name
-        self._timing = Timing(ttl_s)
+        self._timing = LockTiming(ttl_s)
         client = own_client(client, self._timing.socket_s)
         super().__init__(client, keys.lock_name(name))  # type: ignore[no-untyped-call]
         self._keys = keys
@@ -274,10 +273,10 @@ class Lock(redis_lock.Lock):
             _sleep_until(min(end_s, boot_s() + self._timing.retry_s))
 
     def _begin(self, token: int, sent_s: float) -> None:
-        tenure_id = self._id  # whatever the object acquires later, this hold is renewed under its own id
+        own_id = self._id  # whatever the object acquires later, this hold is renewed under its own id
 
         def renew() -> int:
-            return int(self._extend([self._name, self._fence], [tenure_id, self._timing.ttl_ms, _FENCE_LIFE_S]))
+            return int(self._extend([self._name, self._fence], [own_id, self._timing.ttl_ms, _FENCE_LIFE_S]))
 
         self._bound(self._timing.socket_s)
         self._unspent_in = None
@@ -316,56 +315,3 @@ class Lock(redis_lock.Lock):
 
 def _sleep_until(moment_s: float) -> None:
     time.sleep(max(0.0, moment_s - boot_s()))
-
-
-@dataclass(frozen=True)
-class HeldLock:
-    """A lock that is held now. Who holds it is None when a plain python-redis-lock user does."""
-
-    name: str
-    host: str | None
-    pid: int | None
-    run_id: str | None
-    token: int | None
-    since: float | None  # epoch seconds, server time
-    expires_in_s: float | None  # None: it has no ttl
-
-
-def read_locks(client: Redis, keys: Keys, names: Sequence[str] | None = None) -> list[HeldLock]:
-    """Those of *names* (default: of all that cronq ever took) that are held now, by name; not one moment for all."""
-    if names is None:
-        start = len(keys.fence(""))
-        fences = client.scan_iter(match=keys.fences, count=1000)
-        names = sorted({str_if_bytes(fence)[start:] for fence in fences})
-    with client.pipeline(transaction=False) as pipe:
-        for name in names:
-            pipe.hgetall(keys.fence(name))
-            pipe.get(keys.lock(name))
-            pipe.pttl(keys.lock(name))
-        answers = iter(pipe.execute(raise_on_error=False))  # a key of a wrong type must not hide the others
-    return [
-        _describe(name, fence if isinstance(fence, Mapping) else {}, str_if_bytes(owner), lease_ms)
-        for name, fence, owner, lease_ms in zip(names, answers, answers, answers, strict=True)
-        if isinstance(owner, str | bytes)
-    ]
-
-
-def is_free(client: Redis, keys: Keys, name: str) -> bool:
-    """Whether nobody holds lock *name* at this moment."""
-    return not client.exists(keys.lock(name))
-
-
-def _describe(name: str, fence: Mapping[Any, Any], owner: str, lease_ms: int) -> HeldLock:
-    facts = {str_if_bytes(key): str_if_bytes(value) for key, value in fence.items()}
-    if facts.get("id") != owner:  # the fence still tells of the last holder of our kind
-        facts = {}
-    pid, token = facts.get("pid", ""), facts.get("token", "")
-    return HeldLock(
-        name=name,
-        host=facts.get("host") or None,
-        pid=int(pid) if pid.isdecimal() else None,
-        run_id=facts.get("run_id") or None,
-        token=int(token) if token.isdecimal() else None,
-        since=float(facts["since"]) if "since" in facts else None,
-        expires_in_s=None if lease_ms == -1 else max(lease_ms, 0) / 1000,
-    )

@@ -30,8 +30,8 @@ _SLICE_S = 0.2
 
 
 @dataclass(frozen=True)
-class Timing:
-    """How often and how long, derived from the ttl so that any outage up to 0.65 ttl is survived.
+class LockTiming:
+    """The spans of a lock's life, derived from its ttl so that an outage of Redis of up to 0.65 ttl is survived.
 
     What must fit into one ttl when an outage begins just before a renewal is due and ends just after an
     attempt was swallowed: `renew_s`, the outage, the attempt that hangs (`socket_s`), the round trip that
@@ -43,6 +43,7 @@ class Timing:
 
     @property
     def ttl_ms(self) -> int:
+        """The ttl as the scripts take it."""
         return math.ceil(self.ttl_s * 1000)
 
     @property
@@ -82,7 +83,7 @@ class Renewal:
         name: str,
         token: int,
         sent_s: float,
-        timing: Timing,
+        timing: LockTiming,
         renew: Callable[[], int],
         on_lost: Callable[[str], None] | None,
         on_renewed: Callable[[float], None] | None,
@@ -105,6 +106,7 @@ class Renewal:
         ]
 
     def start(self) -> None:
+        """Begin to renew and to watch, and tell the first deadline."""
         for thread in self._threads:
             thread.start()
         self._tell(self._on_renewed, self.deadline_s)

@@ -20,7 +20,8 @@ from redis import Redis
 from cronq.clock import boot_s
 from cronq.db.keys import Keys
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost
-from cronq.locks.lock import Lock, is_free, read_locks
+from cronq.locks.held import read_locks
+from cronq.locks.lock import Lock
 
 pytestmark = pytest.mark.timing
 
@@ -173,7 +174,7 @@ def test_an_interrupted_acquire_leaves_nothing_behind(
     with pytest.raises(KeyboardInterrupt):
         lock.acquire()
 
-    assert is_free(redis, KEYS, "nightly")
+    assert not redis.exists(KEYS.lock("nightly"))
 
 
 # --- names and ttl
@@ -261,7 +262,7 @@ def test_a_lock_nobody_refers_to_is_renewed_all_the_same(redis: Redis) -> None:
     gc.collect()
 
     assert renewed.wait(5)
-    assert not is_free(redis, KEYS, "nightly")
+    assert redis.exists(KEYS.lock("nightly"))
 
     redis.delete(KEYS.lock("nightly"))  # the only way to end it
     assert lost.wait(2)
@@ -307,7 +308,7 @@ def test_a_released_lock_is_free_and_its_threads_are_gone(make_lock: MakeLock, r
 
     lock.release()
 
-    assert is_free(redis, KEYS, "nightly")
+    assert not redis.exists(KEYS.lock("nightly"))
     assert set(threading.enumerate()) == threads
     assert lock.lost is None
 
@@ -339,9 +340,9 @@ def test_release_of_a_lock_that_was_taken_over_leaves_the_other_alone(make_lock:
 def test_a_with_block_holds_the_lock_from_end_to_end(make_lock: MakeLock, redis: Redis) -> None:
     with make_lock() as held:
         held.check()
-        assert not is_free(redis, KEYS, "nightly")
+        assert redis.exists(KEYS.lock("nightly"))
 
-    assert is_free(redis, KEYS, "nightly")
+    assert not redis.exists(KEYS.lock("nightly"))
 
 
 def test_a_with_block_whose_lock_is_gone_ends_with_lock_lost(make_lock: MakeLock, redis: Redis) -> None:

@@ -28,7 +28,7 @@ from redis.sentinel import Sentinel
 from cronq.clock import boot_s
 from cronq.db.keys import Keys
 from cronq.errors import CronqError, LockLost, RedisUnavailable
-from cronq.locks.lock import Lock, is_free
+from cronq.locks.lock import Lock
 from tests.conftest import RedisServer, find_redis_server
 from tests.faults.proxy import FaultProxy
 
@@ -125,7 +125,7 @@ def receive(pipe: Connection, within_s: float = 20) -> Any:
 
 
 def wait_until_free(direct: Redis) -> None:
-    while not is_free(direct, KEYS, "nightly"):
+    while direct.exists(KEYS.lock("nightly")):
         time.sleep(0.01)
 
 
@@ -349,7 +349,7 @@ def write_while_held(redis_url: str, pipe: Connection) -> None:
             pipe.send((str(error), refused, boot_s()))
 
 
-def test_a_holder_that_was_stopped_writes_nothing_into_the_next_tenure(redis_url: str, redis: Redis) -> None:
+def test_a_holder_that_was_stopped_writes_nothing_into_the_next_hold(redis_url: str, redis: Redis) -> None:
     process, pipe = in_process(write_while_held, redis_url)
     first_token = receive(pipe)
     while redis.llen("log") < 50:
@@ -567,7 +567,7 @@ def test_a_lost_answer_to_a_release_is_no_error(proxy: FaultProxy, make_lock: Ma
         lock.release()
 
     assert dropped.is_set()
-    assert is_free(redis, KEYS, "nightly")
+    assert not redis.exists(KEYS.lock("nightly"))
 
 
 def test_lost_answers_to_renewals_are_survived(proxy: FaultProxy, make_lock: MakeLock) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cronq.clock import boot_s
-from cronq.locks.lock import read_locks
+from cronq.locks.held import read_locks
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation, is_alive
@@ -94,17 +94,17 @@ class Rival:
             self._lock.release()
 
     @property
-    def _tenures(self) -> list[dict[str, Any]]:
+    def _holds(self) -> list[dict[str, Any]]:
         return list(map(json.loads, self._diary.read_text().splitlines())) if self._diary.exists() else []
 
     def first(self) -> float:
         """Wait until it got the lock; when that was, on the boot clock."""
-        return float(until(lambda: self._tenures, what="the lock in a rival's hands")[0]["at"])
+        return float(until(lambda: self._holds, what="the lock in a rival's hands")[0]["at"])
 
     @property
     def overlaps(self) -> list[int]:
         """The processes that were still at work when it got the lock, each time that it did."""
-        return [pid for renewal in self._tenures for pid in renewal["overlap"]]
+        return [pid for hold in self._holds for pid in hold["overlap"]]
 
 
 # While it works

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from cronq.clock import boot_s
-from cronq.locks.renewal import GONE, RENEWED, TAKEN, Renewal, Timing
+from cronq.locks.renewal import GONE, RENEWED, TAKEN, LockTiming, Renewal
 
 #: Shorter than a Lock allows, which only makes the tests quick: margin 0.2 s, renewal every 0.1 s.
-QUICK = Timing(1.0)
+QUICK = LockTiming(1.0)
 
 Start = Callable[..., Renewal]
 
@@ -52,7 +52,7 @@ class Reasons:
 
 @pytest.mark.parametrize("ttl_s", [2, 3, 5, 7.5, 8, 10, 30, 60, 3600, 86400])
 def test_an_outage_of_065_ttl_fits_between_two_renewals_in_every_phase(ttl_s: float) -> None:
-    timing = Timing(ttl_s)
+    timing = LockTiming(ttl_s)
 
     attempt_s = max(timing.socket_s, timing.retry_s)
     round_trip_s = 0.025 * ttl_s
@@ -135,7 +135,7 @@ def test_a_loss_found_by_looking_is_told_once_and_from_a_thread_of_its_own(start
     assert reasons.threads == {"cronq-lock-watch:nightly"}
 
 
-def test_a_listener_may_end_the_tenure_it_hears_of(start: Start) -> None:
+def test_a_listener_may_end_the_hold_it_hears_of(start: Start) -> None:
     renewals: list[Renewal] = []
     ended = threading.Event()
 
