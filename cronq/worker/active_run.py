@@ -1,4 +1,4 @@
-"""One run on its way through its guardian's hands: what belongs to it, and by when its child must be dead."""
+"""The run that a guardian executes: its lock, child and deadlines, and how others ask the guardian to end it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAVE_GRACE_S = 5.0
 
 
 class StopRequest:
-    """Asks the guardian of the present run to end it: from any thread; the first who asks decides the outcome."""
+    """How any thread asks the guardian to end the run at work; the first who asks decides the outcome."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()  # a signal handler may ask while its own thread is asking
@@ -27,18 +27,18 @@ class StopRequest:
         self.reason = ""
         self.by = ""
         self.is_leaving = False  #: it ends because its worker leaves, in good order
-        self.leave_at: float | None = None  #: when that is, on the boot clock
-        self.child: Child | None = None
+        self.leave_at: float | None = None  #: by when its worker leaves, on the boot clock
+        self.child: Child | None = None  #: the child to wake, so that the guardian looks at once
 
     def ask(self, outcome: str, reason: str, by: str) -> None:
-        """End the run with *outcome*; wakes its guardian."""
+        """End the run with *outcome*, and wake its guardian."""
         with self._lock:
             if self.outcome is None:
                 self.outcome, self.reason, self.by = outcome, reason, by
         self._wake()
 
     def leave(self, reason: str) -> None:
-        """End the run because its worker leaves: it counts as lost, or is run again, as its job has it."""
+        """End the run because its worker leaves: it is rerun if its job asks for that, else it counts as lost."""
         with self._lock:
             if self.outcome is None:
                 self.is_leaving = True
@@ -51,7 +51,7 @@ class StopRequest:
             self.ask("stopped", "the worker was told to leave at once", by)
 
     def leave_by(self, moment_boot_s: float) -> None:
-        """The worker leaves at this moment at the latest; the run may go on until then."""
+        """Let the run go on until this moment of the boot clock, when its worker leaves at the latest."""
         self.leave_at = moment_boot_s
         self._wake()
 
@@ -61,7 +61,7 @@ class StopRequest:
 
 
 class RunLock(Protocol):
-    """What the guardian needs of a lock; see `cronq.locks.lock.Lock`."""
+    """What a guardian asks of the lock of its run, a `cronq.locks.lock.Lock`."""
 
     def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool: ...
     def release(self) -> None: ...
@@ -72,13 +72,13 @@ class RunLock(Protocol):
     def deadline_boot_s(self) -> float: ...
 
 
-#: Makes the lock of a run: name, who holds it, what to call on loss and on renewal.
+#: Makes the lock of a run from its name, facts on the holder, and what to call on loss and on renewal.
 LockFactory = Callable[[str, dict[str, Any], Callable[[str], None], Callable[[float], None]], RunLock]
 
 
 @dataclass
 class ActiveRun:
-    """One run on its way through the steps."""
+    """One run, from when its guardian took it to its settlement."""
 
     run: Run
     spec: JobSpec
@@ -86,13 +86,13 @@ class ActiveRun:
     worker: str
     execution: str
     previous_success: int | None
-    timing: Timing | None = None  #: of a run that others may run again once it counts as lost
+    timing: Timing | None = None  #: None: nobody runs it again when it is lost, so the child need not end before
     lock: RunLock | None = None
     child: Child | None = None
     begun_boot: float = 0.0  #: when its work began
-    heard_boot: float = 0.0  #: just before the last word about this run that Redis has taken was sent
-    stopping: bool = False  #: the child was told to end; before that, a wish to stop decides nothing
-    unheard: str = ""  #: why Redis could not be told of it last, in words; empty once it was
+    heard_boot: float = 0.0  #: when the last renewal that Redis answered was sent
+    stopping: bool = False  #: the child was told to end; until then a stop request decides nothing
+    unheard: str = ""  #: why the last renewal failed, in words; empty when it did not
 
     @property
     def fence(self) -> int | None:
@@ -101,7 +101,7 @@ class ActiveRun:
 
     @property
     def deadline_boot_s(self) -> float | None:
-        """By when the child must be dead unless more is heard: its lock, or the run itself, may be somebody else's."""
+        """By when the child must be dead unless lock and run are renewed: from then on others may have them."""
         ends = []
         if self.lock is not None:
             ends.append(self.lock.deadline_boot_s - MARGIN_S)
@@ -111,7 +111,7 @@ class ActiveRun:
 
     @property
     def alone_boot_s(self) -> float | None:
-        """When the child is told to end because nothing was heard from Redis for too long."""
+        """When the child is told to end because Redis did not answer for too long; None: never."""
         return None if self.timing is None else self.heard_boot + self.timing.alone_s
 
     @property
@@ -126,17 +126,23 @@ class ActiveRun:
 
     @property
     def told(self) -> tuple[str, str] | None:
-        """The outcome and reason for which the child was told to end; None when it was not."""
+        """The outcome and reason for which the guardian has told the child to end; None when it has not."""
         stop = self.stop
         return (stop.outcome, stop.reason) if self.stopping and stop.outcome is not None else None
 
+    def note_heard(self, sent_boot: float) -> None:
+        """Redis has answered a renewal of the run that was sent at *sent_boot*."""
+        self.heard_boot = sent_boot
+        if self.timing is not None:
+            self.extend()
+
     def extend(self) -> None:
-        """The lock was renewed, or the run was heard of: so is the child's life."""
+        """Tell the watchdog the new deadline of the child, after lock or run were renewed."""
         if self.child is not None:
             self.child.extend(self.deadline_boot_s)
 
     def ask_what_is_due(self, now: float) -> None:
-        """Ask for the end of a run whose time is over, in one of three senses; *now* of the boot clock."""
+        """Ask for the end of the run if its timeout, its worker's stay or its time without Redis is over at *now*."""
         stop, alone = self.stop, self.alone_boot_s
         if stop.outcome is not None:
             return
@@ -149,7 +155,7 @@ class ActiveRun:
             stop.ask("lost", self._why_alone(), f"guardian {self.worker}")
 
     def grace_s(self, now: float) -> float:
-        """The job's grace; of a run whose lock is lost, only what is left of it; less when the worker leaves."""
+        """Seconds from TERM to KILL: the job's grace, less if the worker leaves or others may have the lock before."""
         grace_s, deadline = self.spec.grace, self.deadline_boot_s
         if self.stop.is_leaving:
             return min(grace_s, _LEAVE_GRACE_S)
@@ -165,7 +171,7 @@ class ActiveRun:
         return "its lock could not be renewed in time, so it was ended"
 
     def ending(self, settlement: Settlement, now_s: float) -> Ending:
-        """The end of this attempt, as the ledger is to be told of it."""
+        """The end of this attempt for the ledger: who decided it, and whether it counts as a crash."""
         stop = self.stop
         is_asked = settlement.outcome == stop.outcome
         return Ending(

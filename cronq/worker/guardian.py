@@ -1,6 +1,6 @@
-"""The guardian of a run: holds its lock, watches its child, ends it if need be, and settles it, once.
+"""The guardian of a run: it holds the run's lock, watches the child that does the work, and settles the run once.
 
-A run is a chain of steps, each of which may end it: fresh, lock, start, watch, settle, release.
+`Guardian.execute` is the chain of steps; each may end the run: check, take the lock, start, work, settle, release.
 """
 
 from __future__ import annotations
@@ -9,9 +9,10 @@ import logging
 import secrets
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -26,7 +27,7 @@ from cronq.runs.run import Run
 from cronq.runs.store import RunStore, Started
 from cronq.runs.timing import Timing
 from cronq.timetext import format_duration
-from cronq.worker.active_run import ActiveRun, LockFactory, StopRequest
+from cronq.worker.active_run import ActiveRun, LockFactory, RunLock, StopRequest
 from cronq.worker.child import order_for, read_result
 from cronq.worker.outcome import judge
 from cronq.worker.settle import Settler
@@ -40,10 +41,10 @@ _START_AGAIN_S = 0.1
 
 
 class Guardian:
-    """Executes runs one at a time, in children of *watchdog*; *now_s* answers server time.
+    """Executes runs one at a time, each in a child of *watchdog*; *now_s* returns server time without asking Redis.
 
-    *on_look* is called every second of a run; it must be quick, and may raise RedisError. *on_broken* is told of a key
-    of a lock that has a wrong type, to move it aside.
+    *on_look* is called about every second of a run; it must be quick, and may raise RedisError. *on_broken* is called
+    with a key of a lock that has a wrong type, to quarantine it.
     """
 
     def __init__(
@@ -83,35 +84,26 @@ class Guardian:
         args_json: str,
         previous_success: int | None = None,
     ) -> str | None:
-        """Take one queued run through all steps; its outcome, None when it was not ours to run.
+        """Take one queued run through all steps. Return its outcome, or RERUN; None when it did not start here.
 
-        *previous_success* is the newest tick before this run that succeeded.
+        The run may be ended through *stop* from any thread. *worker* is the name of the worker, *previous_success* the
+        newest tick before this run that succeeded.
         """
         timing = self.timing if spec.on_lost == "rerun" else None
         active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), previous_success, timing)
-        if not self._is_fresh(active) or not self._may_run_here(active) or not self._may_begin(active):
+        if not (self._is_fresh(active) and self._may_run_here(active) and self._may_begin(active)):
             return None
         try:
-            if not self._take_lock(active):
-                return None
-        except (KeyBroken, ResponseError) as error:
-            broken = error if isinstance(error, KeyBroken) else broken_key(error)
-            if broken is None:
-                raise
-            # It would come round for ever, and with it each later run of its job.
-            self.on_broken(broken)
-            self.settler.write_unstarted(active, Settlement("failed", str(broken)))
+            if self._take_lock(active) and self._start(active):
+                return self.settler.write(active, self._work(active, args_json))
             return None
-        try:
-            if not self._start(active):
-                return None
-            return self._run(active, args_json)
         finally:
             self._release(active)
 
     # Before the work
 
     def _is_fresh(self, active: ActiveRun) -> bool:
+        """Return True if the run may still start by its ttl; else it has expired."""
         run, ttl_s = active.run, active.spec.ttl
         if ttl_s is None or run.tick is None or run.state != "queued" or run.attempt > 1:
             return True
@@ -125,20 +117,20 @@ class Guardian:
         return False
 
     def _may_run_here(self, active: ActiveRun) -> bool:
-        """Whether this worker runs such work: a command is code that stands in Redis."""
+        """Return False for a command where this worker runs none: a command is code from Redis."""
         run = active.run
         if not self.no_commands or active.spec.command is None:
             return True
         reason = "it is a command, and this worker runs none (--no-commands); let another one serve its queue"
         if run.state == "queued":
             self.settler.write_unstarted(active, Settlement("failed", reason))
-        else:  # put back by a person: its outcome stays
+        else:  # a person requeued it: its outcome stays
             self.settler.reject(active, reason)
         log.error("REFUSED %s: %s", run.run_id, reason)
         return False
 
     def _may_begin(self, active: ActiveRun) -> bool:
-        """Whether it was not started before, for a job that asks for that; also said by the script that starts it."""
+        """Return False if it was started before and its job asks for at_most_once; the start script checks it again."""
         run = active.run
         if not active.spec.at_most_once or run.started_at is None or run.state == "running":
             return True
@@ -151,37 +143,50 @@ class Guardian:
         return False
 
     def _take_lock(self, active: ActiveRun) -> bool:
+        """Take the lock that its job asks for. While it is busy a tick is skipped at its first attempt; others wait."""
         name = active.spec.lock_name
         if name is None:
             return True
+        lock = self._lock_for(active, name)
+        try:
+            if lock.acquire(blocking=False):
+                active.lock = lock
+                return True
+            self._skip_or_park(active, name, lock)
+        except (KeyBroken, ResponseError) as error:
+            broken = error if isinstance(error, KeyBroken) else broken_key(error)
+            if broken is None:
+                raise
+            # Left as it is, this run would come round for ever, and with it each later run of its job.
+            self.on_broken(broken)
+            self.settler.write_unstarted(active, Settlement("failed", str(broken)))
+        return False
+
+    def _lock_for(self, active: ActiveRun, name: str) -> RunLock:
+        holder = {"host": self.host, "pid": self.pid, "run_id": active.run.run_id}
+
+        def on_lost(reason: str) -> None:
+            active.stop.ask("lost", f"its lock {name!r} was lost: {reason}", f"guardian {active.worker}")
+
+        return self.make_lock(name, holder, on_lost, lambda deadline: active.extend())
+
+    def _skip_or_park(self, active: ActiveRun, name: str, lock: RunLock) -> None:
         run = active.run
-        holder = {"host": self.host, "pid": self.pid, "run_id": run.run_id}
-        lock = self.make_lock(
-            name,
-            holder,
-            lambda reason: active.stop.ask(
-                "lost", f"its lock {name!r} was lost: {reason}", f"guardian {active.worker}"
-            ),
-            lambda deadline: active.extend(),
-        )
-        if lock.acquire(blocking=False):
-            active.lock = lock
-            return True
-        # A settled run that comes again was put back by a person: that is by hand, whatever triggered it first.
-        # One whose worker vanished has begun, and is not skipped either.
+        # A run that a person requeued counts as started by hand, whatever triggered it first; one whose worker vanished
+        # has begun before. Neither is skipped.
         is_first = run.state == "queued" and run.attempt == 1
         if run.trigger == "schedule" and run.tick is not None and is_first:
             whose = lock.holding_run() or "somebody else"
             self.settler.write_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
         elif self.runs.park(run, name, self.now_s()):
             log.info("WAITING %s for the lock %r", run.run_id, name)
-        return False
 
     def _start(self, active: ActiveRun) -> bool:
+        """Move the run to `running`. Return False if it may not start: then it is settled, rejected or dropped."""
         run = active.run
         active.heard_boot = boot_s()
         now = self.now_s()
-        started = self._say_that_it_starts(active, now)
+        started = self._send_start_until_answered(active, now)
         if started.code == "broken":
             self.settler.write_unstarted(active, Settlement("failed", f"{started.detail}; see what has written there"))
             return False
@@ -198,17 +203,17 @@ class Guardian:
         log.info("START %s job=%s host=%s pid=%d%s", run.run_id, run.job, self.host, self.pid, attempt)
         return True
 
-    def _say_that_it_starts(self, active: ActiveRun, now: float) -> Started:
+    def _send_start_until_answered(self, active: ActiveRun, now: float) -> Started:
         backoff = Backoff(_START_AGAIN_S, inf)
         while True:
             try:
-                return self._start_once(active, now)
+                return self._send_start(active, now)
             except (RedisError, OSError) as error:
                 is_late = boot_s() - active.heard_boot >= self.timing.start_for_s
                 if is_late or not may_pass(error) or rest(backoff.next_s(), self.giving_up):
                     raise
 
-    def _start_once(self, active: ActiveRun, now: float) -> Started:
+    def _send_start(self, active: ActiveRun, now: float) -> Started:
         start = Start(
             active.worker,
             self.host,
@@ -223,27 +228,25 @@ class Guardian:
 
     # The work
 
-    def _run(self, active: ActiveRun, args_json: str) -> str | None:
+    def _work(self, active: ActiveRun, args_json: str) -> Settlement:
+        """Have a child do the work, and return what became of it, whatever happens to child and watchdog."""
         active.begun_boot = boot_s()
         try:
             child = self._spawn(active, args_json)
         except (WatchdogDied, CronqError, OSError) as error:
-            return self.settler.write(active, Settlement("lost", f"its child could not be started: {error}"))
+            return Settlement("lost", f"its child could not be started: {error}")
         try:
             ended = self._watch(active, child)
         except WatchdogDied as error:  # the child died with it
-            return self.settler.write(active, _without_watchdog(active, error))
+            return _without_watchdog(active, error)
         except Exception as error:  # a mistake of ours: its lock may not be free while its child runs on
             child.end()
             log.exception("the guardian of %s failed; its child was ended", active.run.run_id)
-            return self.settler.write(active, Settlement("lost", f"its guardian failed: {error}; its work was ended"))
+            return Settlement("lost", f"its guardian failed: {error}; its work was ended")
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", active.run.run_id, ended.leftovers)
         at_deadline = active.why_at_deadline(boot_s())
-        left = read_result(child.result)
-        return self.settler.write(
-            active, judge(ended, left, fence=active.fence, told=active.told, at_deadline=at_deadline)
-        )
+        return judge(ended, read_result(child.result), fence=active.fence, told=active.told, at_deadline=at_deadline)
 
     def _spawn(self, active: ActiveRun, args_json: str) -> Child:
         run = active.run
@@ -256,18 +259,21 @@ class Guardian:
             fence=active.fence,
             previous_success=active.previous_success,
         )
-        if not self.watchdog.alive:
-            self.watchdog.close()
-            self.watchdog.start()
-        order = order_for(active.spec, current, args_json)
-        child = self.watchdog.spawn(order, deadline_boot_s=active.deadline_boot_s)
+        child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s)
         active.child = active.stop.child = child
         if active.lock is not None:  # a renewal may have fallen between reading the deadline and here
             active.extend()
         return child
 
+    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
+        """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
+        if not self.watchdog.alive:
+            self.watchdog.close()
+            self.watchdog.start()
+        return self.watchdog.spawn(order, deadline_boot_s=deadline_boot_s)
+
     def _watch(self, active: ActiveRun, child: Child) -> ChildExit:
-        """Wait for the child, renewing its run; TERM at its timeout or when asked, KILL after the grace."""
+        """Wait for the child and renew its run meanwhile; TERM at its timeout or when asked, KILL after the grace."""
         stop = active.stop
         next_look = active.begun_boot + self.timing.renew_s
         kill_at: float | None = None
@@ -293,7 +299,7 @@ class Guardian:
                 self._look(active)
 
     def _look(self, active: ActiveRun) -> None:
-        """Renew the run; hear of a stop. Without Redis the child goes on, unless others may run it again meanwhile."""
+        """Renew the run, and hear whether it is to stop. Without Redis the child goes on until `alone_boot_s`."""
         sent_boot = boot_s()
         try:
             word = self.runs.renew(
@@ -303,11 +309,9 @@ class Guardian:
                 lease_s=_RQ_LEASE_S,
                 now_s=self.now_s(),
             )
-            if word == "forgotten" and self._start_once(active, self.now_s()).code != "started":
+            if word == "forgotten" and self._send_start(active, self.now_s()).code != "started":
                 word = "settled"  # somebody else was faster
-            active.heard_boot = sent_boot
-            if active.timing is not None:
-                active.extend()
+            active.note_heard(sent_boot)
             self.on_look()
         except (RedisError, OSError) as error:
             self._note_unheard(active, sent_boot, error)
@@ -321,13 +325,11 @@ class Guardian:
             active.stop.ask("lost", "it was settled by somebody else meanwhile", "the ledger")
 
     def _note_unheard(self, active: ActiveRun, sent_boot: float, error: Exception) -> None:
-        """Say once why the run could not be renewed. Nobody else can take it from a Redis that takes no writes."""
+        """Log once why the run could not be renewed."""
         how = "does not answer"
-        if refuses_all(error):
+        if refuses_all(error):  # nobody else can take the run from a Redis that takes no writes
             how = "refuses"
-            active.heard_boot = sent_boot
-            if active.timing is not None:
-                active.extend()
+            active.note_heard(sent_boot)
         if active.unheard != how:
             log.warning("UNHEARD %s: Redis %s (%s); its work goes on", active.run.run_id, how, error)
         active.unheard = how
@@ -335,6 +337,7 @@ class Guardian:
     # After the work
 
     def _release(self, active: ActiveRun) -> None:
+        """Release the lock, if it holds one, and wake the run that has waited longest for it."""
         lock, name = active.lock, active.spec.lock_name
         if lock is None or name is None:
             return
@@ -348,7 +351,7 @@ class Guardian:
 
 
 def _without_watchdog(active: ActiveRun, error: WatchdogDied) -> Settlement:
-    """The settlement of a run whose watchdog died or did not answer: what was decided before still counts."""
+    """What became of a run whose watchdog died or did not answer: what the guardian had decided before still counts."""
     if active.told is not None:
         outcome, reason = active.told
         return Settlement(outcome, f"{reason}; its watchdog did not answer, and was ended with it")

@@ -19,10 +19,10 @@ _MOST_TRACEBACK = 20_000
 def judge(
     ended: ChildExit, left: Mapping[str, Any], *, fence: int | None, told: tuple[str, str] | None, at_deadline: str
 ) -> Settlement:
-    """The settlement of a run whose child has *ended* and *left* its result.
+    """What became of a run whose child has *ended* and *left* a result file.
 
-    *told* is the outcome and reason for which the guardian ended the child, None when it did not; *at_deadline* says
-    why the watchdog ended it.
+    *fence* is the token of its lock, *told* the outcome and reason for which the guardian told the child to end (None
+    when it did not), *at_deadline* the reason if the watchdog ended the child at its deadline.
     """
     common: dict[str, Any] = {
         "exit_code": ended.status if ended.status >= 0 else 128 - ended.status,

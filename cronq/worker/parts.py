@@ -1,4 +1,4 @@
-"""What a worker works with. It is made while its process has one thread: user code is imported, the watchdog forked."""
+"""What a worker works with, made while its process has one thread: job modules are imported, the watchdog is forked."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Application(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """All of it at once, so that there is either a whole worker or none."""
+    """The parts of one worker; they exist all or none."""
 
     foreign: RQJobRuns
     dequeue: Dequeue
@@ -119,9 +119,10 @@ def make_parts(
     on_look: Callable[[], None],
     on_broken: Callable[[KeyBroken], None],
 ) -> Parts:
-    """Of *worker*, RQ's view of it, and *serving*, what a foreign run asks of it: the same object.
+    """Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis.
 
-    Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis."""
+    *worker* and *serving* are the same object: as RQ sees it, and as a run of an RQ job does.
+    """
     app.load_jobs()
     config = app.config
     work = RQJobWork(worker.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)

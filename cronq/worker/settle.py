@@ -1,4 +1,4 @@
-"""Writes how a run ended, for as long as it takes: a finished body must not run again for an outage's sake."""
+"""Tells the ledger how a run ended, for as long as it takes: an outage must not make finished work run again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAVE_WRITING_S = 7.0
 
 
 class Settler:
-    """Tells the ledger; *giving_up* is set when the process must leave although something is unwritten."""
+    """Writes the ends of a guardian's runs. *giving_up* is set when the process must leave though one is unwritten."""
 
     def __init__(self, runs: RunStore, now_s: Callable[[], float], giving_up: threading.Event) -> None:
         self.runs = runs
@@ -32,9 +32,9 @@ class Settler:
         self.abandoned = 0  #: outcomes that could not be written before this process had to leave
 
     def write(self, active: ActiveRun, settlement: Settlement) -> str:
-        """Write until Redis has taken it; the outcome that the ledger has then, or RERUN.
+        """Write the end of a run that has started until Redis takes it. Return the outcome in the ledger, or RERUN.
 
-        A worker that is told to leave tries for some seconds after the moment by which it leaves; others for ever.
+        A worker that was told to leave gives up some seconds after the moment by which it leaves, any other never.
         """
         run_id, ending = active.run.run_id, active.ending(settlement, self.now_s())
         backoff, is_said = Backoff(), False
@@ -60,7 +60,7 @@ class Settler:
         return outcome
 
     def write_unstarted(self, active: ActiveRun, settlement: Settlement) -> None:
-        """Settle a run that does not begin, in one try. One that a person requeued keeps its outcome: see `reject`."""
+        """Settle a run that does not start, in one try; one that was requeued keeps its outcome and is rejected."""
         run = active.run
         if run.state == "done":
             self.reject(active, settlement.reason)
@@ -74,7 +74,7 @@ class Settler:
             log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
 
     def reject(self, active: ActiveRun, reason: str) -> None:
-        """Take the id of a run that is not to begin out of the way: its row says nothing of this."""
+        """Reject the id of a run that may not start: its row stays as it is."""
         run = active.run
         self.runs.reject(run.run_id, run.queue, reason, by=f"worker {active.worker}", now_s=self.now_s())
 
@@ -88,14 +88,14 @@ class Settler:
         return outcome if outcome is not None else self._written(active.run, ending.settlement)
 
     def _written(self, run: Run, settlement: Settlement) -> str:
-        """What the ledger says when it did not take our word: somebody else was first, or our first reply was lost."""
+        """The outcome in the ledger, or RERUN, when it refused ours: another was first, or a reply was lost."""
         try:
             known = self.runs.find(run.run_id)
         except (RedisError, OSError):
             known = None
         if known is not None and known.outcome is not None:
             return known.outcome
-        if known is not None and known.attempt > run.attempt:  # it was put back by a beat
+        if known is not None and known.attempt > run.attempt:  # a beat has rerun it
             return RERUN
         log.error("UNSETTLED %s: the ledger did not take %s", run.run_id, settlement.outcome)
         return settlement.outcome

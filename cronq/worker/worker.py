@@ -85,7 +85,7 @@ class GuardedWorker(rq.Worker):
         with_scheduler: bool = False,
         dequeue_strategy: DequeueStrategy = DequeueStrategy.DEFAULT,
     ) -> bool:
-        """Run what is queued until told to stop; whether anything was run.
+        """Run what is queued until told to stop. Return True if anything was run.
 
         `with_scheduler` is not needed: beats serve what is scheduled.
         """
@@ -115,13 +115,13 @@ class GuardedWorker(rq.Worker):
             self._leave()
 
     def meet_redis(self) -> None:
-        """The first word with Redis: its time. `work` repeats it until it is answered."""
+        """Ask Redis for its time: the first command, which `work` repeats until it is answered."""
         assert self.app is not None
         self.app.now_s()
 
     @property
     def parts(self) -> Parts:
-        """What it works with. Raises RuntimeError before `work`."""
+        """What this worker works with. Raises RuntimeError before `work`."""
         if self._parts is None:
             raise RuntimeError(f"the worker {self.name} has not begun to work")
         return self._parts
@@ -176,7 +176,7 @@ class GuardedWorker(rq.Worker):
     # Taking
 
     def _take(self, wait_s: float) -> tuple[str, Any] | None:
-        """(queue, raw id) of the next id; queues change places as RQ's dequeue strategies say."""
+        """Take an id: (queue, raw id), None when there is none. Queues change places as RQ's dequeue strategy says."""
         taken = self.parts.dequeue.take([queue.name for queue in self._ordered_queues], wait_s)
         if taken is not None and len(self.queues) > 1:
             self.reorder_queues(next(queue for queue in self.queues if queue.name == taken[0]))
@@ -219,7 +219,10 @@ class GuardedWorker(rq.Worker):
         self._execute(replace(run, queue=queue), job)
 
     def _readmitted(self, queue: str, run_id: str) -> Run | None:
-        """A run of ours that was requeued when its row had ended. Raises RunRefused when its job was removed."""
+        """The run that was requeued after its row had expired, None for an id that is not cronq's.
+
+        Raises RunRefused when its job was removed.
+        """
         assert self.app is not None
         is_ours = self.app.requeued.readmit(run_id, queue, by=f"worker {self.name}", now_s=self.app.now_s())
         return self.app.runs.find(run_id) if is_ours else None
@@ -251,30 +254,26 @@ class GuardedWorker(rq.Worker):
                 pipe.execute()
 
     def begin_present(self) -> StopRequest:
-        """What the end of the run that begins now can be asked of."""
+        """A run begins: the stop request through which signals and RQ's commands can end it."""
         self._present = present = StopRequest()
         if self._leave_at is not None:  # the signal came since the id was taken
             present.leave_by(self._leave_at)
         return present
 
     def end_present(self) -> None:
-        """The present run is over."""
+        """That run is over."""
         self._present = None
 
     def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
-        watchdog = self.parts.watchdog
-        if not watchdog.alive:
-            watchdog.close()
-            watchdog.start()
-        return watchdog.spawn(order, deadline_boot_s=deadline_boot_s)
+        return self.parts.guardian.spawn(order, deadline_boot_s)
 
     def rest_unless_giving_up(self, seconds: float) -> bool:
         """Wait; True at once when this worker was told a second time to leave."""
         return rest(seconds, self.parts.guardian.giving_up)
 
     def tell_handlers(self, job: Job, error: BaseException) -> None:
-        """Call RQ's exception handlers, in the child of a job that is not ours."""
+        """Call RQ's exception handlers, in the child of an RQ job that is not cronq's."""
         if self._exc_handlers:
             self.handle_exception(job, type(error), error, error.__traceback__)
 
@@ -286,7 +285,7 @@ class GuardedWorker(rq.Worker):
             self.increment_failed_job_count(pipe)
 
     def _drop(self, queue: str, run: Run, reason: str, outcome: str = "stopped") -> None:
-        """Settle a run that cannot be executed. An id of one that is settled or at work already is only removed."""
+        """Settle a queued or waiting run that cannot be executed; reject the stray id of any other run."""
         assert self.app is not None
         if run.state not in ("queued", "waiting"):
             self.refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
@@ -301,15 +300,16 @@ class GuardedWorker(rq.Worker):
             log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
 
     def _quarantine(self, broken: KeyBroken) -> None:
-        """Let the next run have its lock: what the key held is kept for a week."""
+        """Quarantine a key of a lock, so that the next run can take it."""
         assert self.app is not None
         for key in self.app.quarantine.move(broken.key, broken.kind, self.app.now_s()):
             log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
     def refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
-        """Set an id aside that is not to be executed: its code is only named in Redis.
+        """Reject an id that this worker may not execute.
 
-        An RQ job that is queued goes to RQ's failed registry with the reason, where people look and may requeue it.
+        A queued RQ job goes to RQ's failed registry with the reason, where people look and may requeue it. *is_stray*:
+        the id is of a run whose outcome is known, and needs no note.
         """
         assert self.app is not None
         log.error("REFUSED %s", reason)
@@ -317,7 +317,7 @@ class GuardedWorker(rq.Worker):
         self.app.runs.reject(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
 
     def _set_connection(self, connection: Redis) -> Redis:
-        """Leave the time-outs as they are: RQ would raise them to 415 s, and we never block longer than a second."""
+        """Leave time-outs as they are: RQ would raise them to 415 s, and no command of this worker blocks."""
         return connection
 
     # Signals, commands and heartbeats
@@ -327,7 +327,7 @@ class GuardedWorker(rq.Worker):
             super()._install_signal_handlers()
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
-        """First signal: take no more work, and let the present run end within the grace. A second one ends it now."""
+        """Take no more work, and let the present run end within the grace; end it now at the second signal."""
         assert self.app is not None
         if self._stopping.is_set():
             self._end_present()
@@ -341,12 +341,12 @@ class GuardedWorker(rq.Worker):
             log.warning("LEAVING after the present run, in %s at the latest; a second signal ends it at once", span)
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
-        """RQ's name for the second signal."""
+        """The second signal, by RQ's name."""
         self.request_stop(signum, frame)
 
     @property
     def is_orderly(self) -> bool:
-        """Whether Redis knows how every run of this worker ended."""
+        """Return True if Redis knows how every run of this worker ended."""
         return self._parts is None or self._parts.guardian.settler.abandoned == 0
 
     def _end_present(self) -> None:
@@ -357,17 +357,17 @@ class GuardedWorker(rq.Worker):
 
     @property
     def horse_pid(self) -> int:
-        """The child of the present run, 0 without one: RQ's kill command looks at it."""
+        """The pid of the child of the present run, 0 without one: RQ's kill command looks at it."""
         present = self._present
         return present.child.pid if present is not None and present.child is not None else 0
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """End the present run: what RQ's stop and kill commands come to."""
+        """End the present run, for RQ's stop and kill commands."""
         if self._present is not None:
             self._present.ask("stopped", "stopped by an RQ command", "rq")
 
     def handle_payload(self, message: Any) -> None:
-        """An RQ command. Junk on the channel must not deafen the worker."""
+        """Obey an RQ command; junk on the channel is logged, and the worker goes on listening."""
         try:
             super().handle_payload(message)
         except Exception as error:
@@ -383,13 +383,16 @@ class GuardedWorker(rq.Worker):
             )
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
-        """The listener goes on whatever happens: losing it would lose every later command."""
+        """Keep the listening thread alive whatever happens: without it every later command would be lost."""
         rest(_LISTEN_AGAIN_S, self._stopping)
         if self._stopping.is_set():
             pubsub_thread.stop()
 
     def beat_heart(self) -> None:
-        """Tell RQ's tools and ours that this worker lives; a Redis that came back empty learns of it again."""
+        """Tell RQ's tools and cronq's that this worker is alive, if it is time to.
+
+        It is registered again in a Redis that came back empty. Raises RedisError.
+        """
         assert self.app is not None
         now = boot_s()
         every_s = self.parts.guardian.timing.heartbeat_s
@@ -408,7 +411,7 @@ class GuardedWorker(rq.Worker):
         self.parts.heart.beat(self.app.clock.now_s())
 
     def _facts(self) -> dict[str, Any]:
-        """What this worker says of itself besides being alive."""
+        """What this worker's heartbeat says of it besides that it is alive."""
         offset = self.app.clock.offset_s if self.app is not None else None
         return {
             "queues": [queue.name for queue in self.queues],
@@ -417,7 +420,7 @@ class GuardedWorker(rq.Worker):
         }
 
     def register_birth(self) -> None:
-        """Tell RQ's tools of this worker. Knows itself again: a first try may have come through unanswered."""
+        """Register this worker at RQ. Its own record, of a first try whose answer was lost, is no obstacle."""
         known = self.connection.hmget(self.key, "birth", "pid", "hostname")
         if known[0] is None or list(map(text, known[1:])) == [str(self.pid), self.hostname]:
             self.connection.delete(self.key)
