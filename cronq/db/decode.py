@@ -15,6 +15,9 @@ MOST_JSON = 8_000_000
 MOST_DEPTH = 100
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
+#: Fencing tokens, microseconds of server time, are below it until the year 2255.
+_END_OF_WHOLES = 2**53
+
 
 def text(value: Any) -> str:
     """A reply as text; bytes that are not UTF-8 are shown, not refused."""
@@ -35,9 +38,9 @@ def number(value: str | None) -> float | None:
 
 
 def whole(value: str | None) -> int | None:
-    """A whole number; None for anything else."""
+    """A whole number, up to the largest that Lua and JSON keep exactly; None for anything else."""
     found = number(value)
-    return int(found) if found is not None and abs(found) < 1e15 else None
+    return int(found) if found is not None and abs(found) < _END_OF_WHOLES else None
 
 
 def seconds(value: str | float | None) -> float | None:

@@ -111,6 +111,12 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
     }
 
 
+def test_a_fencing_token_is_read_as_the_lock_gave_it() -> None:
+    run = Run.from_hash("invoices-20261121T070000Z", row(fence=f"{TICK}123457"))
+
+    assert run.fence == TICK * 1_000_000 + 123_457
+
+
 def test_earlier_attempts_are_shown_with_what_became_of_them() -> None:
     kept = [
         {"attempt": 1, "outcome": "failed", "reason": "no paper", "decided_by": "worker w1", "host": "db1", "pid": "7",
