@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from cronq.db.decode import moment, read_json, seconds, whole
 from cronq.errors import BadValue
@@ -97,46 +98,47 @@ class Run:
 
     @classmethod
     def from_hash(cls, run_id: str, values: Mapping[str, str]) -> Run:
-        """Read a row, lean or not; unknown fields are left out, so that rows of a newer version can be shown."""
-        values = whole_row(values)
-        return cls(
-            run_id=run_id,
-            job=values.get("job", ""),
-            tick=moment(values.get("tick")),
-            state=values.get("state", "done"),
-            outcome=values.get("outcome") or None,
-            reason=values.get("reason") or None,
-            decided_by=values.get("decided_by") or None,
-            trigger=values.get("trigger", "schedule"),
-            attempt=whole(values.get("attempt")) or 1,
-            queue=values.get("queue", "default"),
-            host=values.get("host") or None,
-            pid=whole(values.get("pid")),
-            worker=values.get("worker") or None,
-            fence=whole(values.get("fence")),
-            queued_at=seconds(values.get("queued_at")),
-            started_at=seconds(values.get("started_at")),
-            ended_at=seconds(values.get("ended_at")),
-            exit_code=whole(values.get("exit_code")),
-            signal=values.get("signal") or None,
-            max_rss_kib=whole(values.get("max_rss_kib")),
-            user_s=seconds(values.get("user_s")),
-            system_s=seconds(values.get("system_s")),
-            crashes=whole(values.get("crashes")) or 0,
-            max_crashes=whole(values.get("max_crashes")),
-            error=values.get("error") or None,
-            args=values.get("args") or None,
-            result=values.get("result") or None,
-            attempts=tuple(_attempts(values.get("attempts"))),
-        )
+        """Read a row, lean or not; fields of a newer version and what cannot be read are left out."""
+        return cls(run_id, **({"job": "", "tick": None, "state": "done"} | _read(whole_row(values), _READERS_OF_RUN)))
 
 
-def _attempts(raw: str | None) -> list[Attempt]:
+def _words(words: str) -> str | None:
+    return words or None
+
+
+def _count(words: str) -> int | None:
+    return whole(words) or None
+
+
+#: What reads each field of a row; None is for a value that cannot be read, and leaves the field at its default.
+_READERS: dict[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("job", "state", "trigger", "queue"), str),
+    **dict.fromkeys(("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result"), _words),
+    **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
+    **dict.fromkeys(("attempt", "crashes"), _count),
+    **dict.fromkeys(("queued_at", "started_at", "ended_at", "user_s", "system_s"), seconds),
+    "tick": moment,
+}
+_READERS_OF_ATTEMPT = {item.name: _READERS[item.name] for item in fields(Attempt)}
+
+
+def _read(values: Mapping[str, str], readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The fields of which *readers* makes something."""
+    found = {}
+    for name, words in values.items():
+        reader = readers.get(name)
+        value = reader(words) if reader is not None else None
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _attempts(raw: str) -> tuple[Attempt, ...]:
     """The earlier attempts as `lua/parts/keep_attempt.lua` keeps them; what cannot be read is left out."""
     try:
         entries = read_json(raw) if raw else []
     except BadValue:
-        return []
+        return ()
     found = []
     for entry in entries if isinstance(entries, list) else []:
         if not isinstance(entry, dict):
@@ -144,21 +146,11 @@ def _attempts(raw: str | None) -> list[Attempt]:
         values = {name: str(value) for name, value in entry.items() if isinstance(value, str | int)}
         number = whole(values.get("attempt"))
         if number is not None:
-            found.append(
-                Attempt(
-                    attempt=number,
-                    outcome=values.get("outcome") or None,
-                    reason=values.get("reason") or None,
-                    decided_by=values.get("decided_by") or None,
-                    host=values.get("host") or None,
-                    pid=whole(values.get("pid")),
-                    started_at=seconds(values.get("started_at")),
-                    ended_at=seconds(values.get("ended_at")),
-                    exit_code=whole(values.get("exit_code")),
-                    error=values.get("error") or None,
-                )
-            )
-    return found
+            found.append(Attempt(**(_read(values, _READERS_OF_ATTEMPT) | {"attempt": number})))
+    return tuple(found)
+
+
+_READERS_OF_RUN = _READERS | {"attempts": _attempts}
 
 
 def _between(begin_s: float | None, end_s: float | None) -> float | None:

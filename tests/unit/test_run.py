@@ -117,6 +117,12 @@ def test_a_fencing_token_is_read_as_the_lock_gave_it() -> None:
     assert run.fence == TICK * 1_000_000 + 123_457
 
 
+def test_every_field_of_a_row_is_read() -> None:
+    run = Run.from_hash("invoices-20261121T070000Z", row(signal="SIGTERM", error="E", max_crashes="3"))
+
+    assert [name for name, value in vars(run).items() if value in (None, ())] == ["attempts"]
+
+
 def test_earlier_attempts_are_shown_with_what_became_of_them() -> None:
     kept = [
         {"attempt": 1, "outcome": "failed", "reason": "no paper", "decided_by": "worker w1", "host": "db1", "pid": "7",
