@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from cronq.errors import ConfigError, ScheduleError
-from cronq.schedule.zone import find_zone, local_zone_name
+from cronq.schedule.zone import find_zone, iana_name, machine_zone_name
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
 from cronq.timetext import format_duration, parse_duration_s
 
@@ -70,7 +70,7 @@ class Config:
     @cached_property
     def foreign_tz(self) -> str:
         """The zone in which rq-scheduler's cron strings are read."""
-        return self.rq_scheduler_tz or local_zone()
+        return self.rq_scheduler_tz or process_zone_name()
 
     @property
     def shown_url(self) -> str:
@@ -294,9 +294,9 @@ def person(host: str) -> str:
         return f"uid {os.getuid()}@{host}"
 
 
-def local_zone() -> str:
-    """The IANA name of this process's zone, as TZ or the machine says it; UTC when neither names one."""
-    return local_zone_name(preferred=os.environ.get("TZ", "")) or "UTC"
+def process_zone_name() -> str:
+    """The IANA name of the zone that this process lives in: that of TZ, else the machine's, else UTC."""
+    return iana_name(os.environ.get("TZ", "")) or machine_zone_name() or "UTC"
 
 
 def environment() -> dict[str, str]:

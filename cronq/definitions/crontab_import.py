@@ -27,7 +27,7 @@ from cronq.errors import ConfigError, CronqError, DefinitionError, SpecTooNew, U
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
-from cronq.schedule.zone import local_zone_name
+from cronq.schedule.zone import machine_zone_name
 
 _ORIGIN, _GONE = "crontab:", "gone from crontab:"
 #: As alike as this are two commands of which one is an edit of the other.
@@ -151,8 +151,11 @@ def _origins(source: Source) -> tuple[str, str]:
 
 
 def zone_for(crontab: Crontab, tz: str | None) -> str:
-    """The zone of lines without CRON_TZ: *tz*, else this machine's. Raises ConfigError when that has no name."""
-    zone = tz if tz is not None else local_zone_name()
+    """The zone of lines without CRON_TZ: *tz*, else the machine's, whatever TZ this process has: cron's has another.
+
+    Raises ConfigError when the machine's zone has no name.
+    """
+    zone = tz if tz is not None else machine_zone_name()
     if zone is None and any(line.tz is None for line in crontab.lines):
         raise ConfigError("the time zone of this machine cannot be told from /etc/localtime or /etc/timezone; give tz")
     return zone or "UTC"

@@ -150,25 +150,25 @@ def find_zone(name: str) -> Zone:
     raise ScheduleError(f"{name!r} is not a time zone; {_suggestion(name)}", field="tz")
 
 
-def local_zone_name(etc: Path = Path("/etc"), *, preferred: str = "") -> str | None:
-    """The IANA name of *preferred*, a process's TZ, if it is one, else of this machine's own zone; None for neither.
-
-    The machine's is what the files below *etc* tell. A path into a directory of zones is taken for its zone.
-    """
-    found = [preferred.lstrip(":"), os.path.realpath(etc / "localtime")]
+def machine_zone_name(etc: Path = Path("/etc")) -> str | None:
+    """The IANA name of this machine's zone, as the files below *etc* tell it; None when they name none."""
+    told = [os.path.realpath(etc / "localtime")]
     try:
-        found.append((etc / "timezone").read_text(encoding="utf-8", errors="replace").strip())
+        told.append((etc / "timezone").read_text(encoding="utf-8", errors="replace"))
     except OSError:
         pass
-    for name in found:
-        name = name.rpartition("/zoneinfo/")[2].removeprefix("posix/")
-        if name in ("Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"):
-            return "UTC"
-        try:
-            return find_zone(name).name
-        except ScheduleError:
-            continue
-    return None
+    return next((name for name in map(iana_name, told) if name is not None), None)
+
+
+def iana_name(told: str) -> str | None:
+    """The zone that *told* stands for: a name, a TZ variable, or a path into a directory of zones; None for no zone."""
+    name = told.strip().lstrip(":").rpartition("/zoneinfo/")[2].removeprefix("posix/")
+    if name in ("Etc/UTC", "Etc/UCT", "Etc/Universal", "Etc/Zulu"):
+        return "UTC"
+    try:
+        return find_zone(name).name
+    except ScheduleError:
+        return None
 
 
 def _suggestion(name: str) -> str:

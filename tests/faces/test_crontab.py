@@ -36,7 +36,7 @@ def table(here: Path) -> Path:
 @pytest.fixture(autouse=True)
 def zone(monkeypatch: pytest.MonkeyPatch) -> str:
     """The zone of this machine, as far as import can tell."""
-    monkeypatch.setattr("cronq.definitions.crontab_import.local_zone_name", lambda: "Asia/Tokyo")
+    monkeypatch.setattr("cronq.definitions.crontab_import.machine_zone_name", lambda: "Asia/Tokyo")
     return "Asia/Tokyo"
 
 
@@ -92,7 +92,7 @@ def test_the_zone_is_that_of_the_machine_unless_the_crontab_or_the_caller_names_
 def test_a_machine_whose_zone_cannot_be_told_needs_to_be_told(
     cronq: Cli, table: Path, app: Cronq, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cronq.definitions.crontab_import.local_zone_name", lambda: None)
+    monkeypatch.setattr("cronq.definitions.crontab_import.machine_zone_name", lambda: None)
 
     said = cronq("crontab", "import", "table")
 
