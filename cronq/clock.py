@@ -21,7 +21,7 @@ def boot_s() -> float:
 
 
 def wall_s() -> float:
-    """This host's own idea of the time; never used to decide anything, only to publish the difference."""
+    """This host's own idea of the time, epoch seconds: for the eye, and to publish the difference, never to decide."""
     return time.time()
 
 
@@ -30,7 +30,7 @@ NOTICE_S = 0.2
 
 
 def rest(seconds: float, stop: threading.Event) -> bool:
-    """Rest for *seconds*, unless *stop* is set; whether it is.
+    """Sleep for *seconds*, or until *stop* is set. Returns True if it is.
 
     Not by `stop.wait()`: a signal handler that sets *stop* would wait for ever for the lock inside of it when the
     thread it interrupts, this one, holds that just then.
@@ -39,17 +39,6 @@ def rest(seconds: float, stop: threading.Event) -> bool:
     while not stop.is_set() and (left := end - boot_s()) > 0:
         time.sleep(min(left, NOTICE_S))
     return stop.is_set()
-
-
-class SystemClock:
-    """This host's clock: for local decisions without Redis, such as `cronq explain`."""
-
-    def now_s(self) -> float:
-        return time.time()
-
-    def wait(self, seconds: float, wake: threading.Event) -> None:
-        if seconds > 0:
-            wake.wait(seconds)
 
 
 #: A step of the server's clock by more than this, against this host's boot clock, is not believed at once.

@@ -20,5 +20,3 @@ OUTCOMES: dict[str, str] = {
 EXECUTED = ("succeeded", "failed", "timed_out", "stopped", "lost")
 #: Outcomes that count as trouble.
 BAD = ("failed", "timed_out", "lost")
-STATES = ("queued", "waiting", "running", "retrying", "done")
-TRIGGERS = ("schedule", "catchup", "manual", "delayed")

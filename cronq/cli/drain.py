@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import click
 from cronq.app.views import hold_row
 from cronq.cli.options import as_json, open_app, options_of_cronq, times_are_utc
 from cronq.cli.output import moment, print_json, print_line, print_table, say
-from cronq.clock import SystemClock, boot_s
+from cronq.clock import boot_s
 from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
@@ -86,11 +86,11 @@ def _span(text: str | None) -> float | None:
 
 def _is_empty_within(app: Cronq, whats: list[str], seconds: float) -> bool:
     """Whether nothing of *whats* runs, or is about to, within so long."""
-    clock, never, until = SystemClock(), threading.Event(), boot_s() + seconds
+    until = boot_s() + seconds
     while not app.is_at_rest(whats):
         if boot_s() >= until:
             return False
-        clock.wait(_POLL_S, never)
+        time.sleep(_POLL_S)
     return True
 
 

@@ -7,7 +7,7 @@ import click
 from cronq.app.views import schedule_document
 from cronq.cli.options import as_json, in_utc, instant_option, options_of_cronq
 from cronq.cli.output import moment, print_json, print_line
-from cronq.clock import SystemClock
+from cronq.clock import wall_s
 from cronq.errors import ScheduleError
 from cronq.timetext import iso
 
@@ -40,7 +40,7 @@ def explain_command(
         if len(expression) > 1 and error.field == "cron":
             raise ScheduleError(f"{error.problem}; is it quoted? cronq explain '0 7 * * 1-5'", field="cron") from None
         raise
-    now_s = SystemClock().now_s()
+    now_s = wall_s()
     begin = instant_option(start, "--from")
     after = int(now_s if begin is None else begin)
     ticks, notes = schedule.next_ticks(after, count), warnings(schedule, after)

@@ -10,13 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from cronq.clock import SystemClock, boot_s
+from cronq.clock import boot_s
 from cronq.config import LEAST_REDIS, PRIVATE_URL_FILE, open_own
 from cronq.errors import ConfigError, LockBusy, RedisUnavailable
 
@@ -149,23 +149,23 @@ class PrivateRedis:
     def _clear_out(self, client: Redis) -> None:
         """Wait for a Redis that a killed `cronq dev` left here: it was told to end, and has its data to write."""
         asked = False
-        begun, never = boot_s(), threading.Event()
+        begun = boot_s()
         while _answers(client):
             if boot_s() - begun > _LEAVING_S and not asked:
                 asked = True
                 client.shutdown()  # nobody told it: without a parent-death signal (macOS) it lived on
             if boot_s() - begun > 2 * _LEAVING_S:
                 raise ConfigError(f"a Redis answers on {self.socket} although no cronq dev runs here; stop it first")
-            SystemClock().wait(0.05, never)
+            time.sleep(0.05)
 
     def _await(self, client: Redis) -> None:
         assert self.process is not None
-        begun, never = boot_s(), threading.Event()
+        begun = boot_s()
         while not _answers(client):
             if self.process.poll() is not None or boot_s() - begun > _READY_S:
                 self.stop()
                 raise RedisUnavailable(f"the private Redis did not start{self._last_words()}")
-            SystemClock().wait(0.02, never)
+            time.sleep(0.02)
 
     def _last_words(self) -> str:
         log = self.home / "redis.log"

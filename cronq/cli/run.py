@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cronq.cli.options import due_option, find_job, open_app, options_of_cronq, suggesting
 from cronq.cli.output import print_line, say
-from cronq.clock import SystemClock
 from cronq.errors import BadValue
 from cronq.timetext import format_duration
 
@@ -88,12 +87,11 @@ def _say_if_nobody_serves(app: Cronq, queue: str) -> None:
 
 def _await(app: Cronq, run_id: str) -> Run:
     """Poll until the run is settled."""
-    clock, never = SystemClock(), threading.Event()
     while True:
         run = app.read_run(run_id)
         if run.outcome is not None:
             return run
-        clock.wait(_POLL_S, never)
+        time.sleep(_POLL_S)
 
 
 @click.command("stop")

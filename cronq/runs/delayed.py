@@ -140,10 +140,6 @@ class Delayed:
         if answer != "moved":
             raise CronqError(f"{entry_id}: cannot be moved: {answer}; look at that key")
 
-    def is_held(self, entry_id: str) -> bool:
-        """Whether rq-scheduler's store holds *entry_id*."""
-        return self.client.zscore(RQ_SCHEDULED_JOBS, entry_id) is not None
-
     def take_out(self, entry_id: str) -> bool:
         """Take somebody else's entry out of rq-scheduler's store, as its own `cancel` does; whether it was there."""
         return bool(self.client.zrem(RQ_SCHEDULED_JOBS, entry_id))

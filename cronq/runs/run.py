@@ -10,12 +10,7 @@ from typing import Any
 from cronq.db.decode import moment, read_json, seconds, whole
 from cronq.errors import BadValue
 from cronq.runs.lean_row import whole_row
-from cronq.timetext import tick_stamp, utc
-
-
-def run_id_of(job: str, tick: int) -> str:
-    """The id of the run of *job* for *tick*; nothing may parse it back."""
-    return f"{job}-{tick_stamp(tick)}"
+from cronq.timetext import utc
 
 
 def manual_run_id(job: str) -> str:

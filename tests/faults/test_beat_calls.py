@@ -26,10 +26,10 @@ from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import make_spec
 from cronq.runs.attempt import Start
-from cronq.runs.run import run_id_of
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work
+from tests.run_ids import run_id_of
 
 LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
 DAY = 86400

@@ -14,6 +14,7 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.beat.beat import Beat
 from cronq.jobs.spec import JobSpec
+from tests.run_ids import run_id_of
 
 Store = Callable[..., JobSpec]
 Plant = Callable[[Redis, str], Any]
@@ -65,8 +66,6 @@ class Stage:
         return pattern.format(tick=self.tick, run=self.run_id("victim", self.tick))
 
     def run_id(self, name: str, tick: int) -> str:
-        from cronq.runs.run import run_id_of
-
         return run_id_of(name, tick)
 
     def passes(self, minutes: int, each: int = 3) -> None:

@@ -10,7 +10,8 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.store import text
-from cronq.runs.run import Run, run_id_of
+from cronq.runs.run import Run
+from tests.run_ids import run_id_of
 
 
 def server_s(redis: Redis) -> float:

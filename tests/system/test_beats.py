@@ -22,7 +22,8 @@ from cronq.app.app import Cronq
 from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import make_spec
-from cronq.runs.run import Run, run_id_of
+from cronq.runs.run import Run
+from tests.run_ids import run_id_of
 from tests.system.ledger import faults, faults_of_queue, read_book, server_s
 from tests.system.processes import CronqProcess, Processes, until
 

@@ -16,7 +16,8 @@ from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
-from cronq.runs.run import Run, run_id_of
+from cronq.runs.run import Run
+from tests.run_ids import run_id_of
 from tests.system.processes import CronqProcess, Processes, until
 
 #: Where `working_jobs` is, the module of jobs that the workers import; and the top, for modules under `tests.`.
