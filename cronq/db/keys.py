@@ -50,8 +50,8 @@ RQ = "rq:"
 #: RQ's own names, as its queue, job, registry and execution modules build them.
 RQ_QUEUES = f"{RQ}queues"
 RQ_CRON_SCHEDULERS = f"{RQ}cron_schedulers"
-#: STRING, permanent, ours: the prefix of the one installation that this database serves. It stands among RQ's keys
-#: because that is what two installations would share.
+#: STRING, permanent, ours: `PREFIX EPOCH`, the one installation that this database serves and its last start. It
+#: stands among RQ's keys because these are what two installations would share.
 RQ_CRONQ_PREFIX = "rq:cronq:prefix"
 #: rq-scheduler's store, a ZSET of RQ job ids by due time; its name is that library's, whatever RQ's keys begin with.
 RQ_SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"

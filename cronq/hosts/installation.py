@@ -5,10 +5,11 @@ from __future__ import annotations
 from redis import Redis
 from redis.client import Pipeline
 
-from cronq.db.decode import text
+from cronq.db.decode import number, text
 from cronq.db.keys import RQ_CRONQ_PREFIX, Keys
 from cronq.errors import RedisUnfit
-from cronq.hosts.heartbeats import Heartbeat, Heartbeats
+from cronq.hosts.heartbeats import ALIVE_S, Heartbeat, Heartbeats
+from cronq.timetext import format_duration
 
 
 class Installation:
@@ -23,32 +24,35 @@ class Installation:
 
         Raises RedisUnfit while another installation has jobs here, or a beat or worker of it is alive: each would take
         the other's runs from the queues and fail them, and runs of jobs of the same name would be one RQ job.
-        The other's word is judged and replaced in one step; two that begin at once do not both get it.
+        A word of less than 20 s counts as life too: its process has yet to store its jobs. The word is judged and
+        replaced in one step, so two that begin at once do not both get the database.
         """
         warnings: list[str] = []
 
         def take(pipe: Pipeline) -> None:
             warnings.clear()
             found = pipe.get(RQ_CRONQ_PREFIX)
-            if found is not None and text(found) != self.keys.prefix:
-                self._refuse_beside(text(found))
-                gone = f"this database served prefix {text(found)!r} before, of which nothing is left"
+            seconds, _ = pipe.time()
+            other, _, since = text(found or b"").partition(" ")
+            if other not in ("", self.keys.prefix):
+                self._refuse_beside(other, seconds - (number(since) or 0.0))
+                gone = f"this database served prefix {other!r} before, of which nothing is left"
                 warnings.append(f"{gone}; it serves {self.keys.prefix!r} from now on")
             pipe.multi()
-            if found is None or warnings:
-                pipe.set(RQ_CRONQ_PREFIX, self.keys.prefix)
+            pipe.set(RQ_CRONQ_PREFIX, f"{self.keys.prefix} {seconds}")
 
         self.client.transaction(take, RQ_CRONQ_PREFIX)
         return warnings
 
-    def _refuse_beside(self, other: str) -> None:
+    def _refuse_beside(self, other: str, age_s: float) -> None:
+        """Raise RedisUnfit when *other* is there, or began *age_s* ago and has yet to say that it is."""
         theirs = Keys(other)
         jobs = self.client.scard(theirs.jobs)
         hosts = Heartbeats(self.client, theirs)
         alive = [each.id for kind in ("beats", "workers") for each in _alive(hosts, kind)]
-        if not jobs and not alive:
+        if not jobs and not alive and age_s > ALIVE_S:
             return
-        what = f"{jobs} jobs" + (f" and {len(alive)} beats and workers" if alive else "")
+        what = f"{jobs} jobs, {len(alive)} beats and workers, last start {format_duration(max(0.0, age_s))} ago"
         raise RedisUnfit(
             f"prefix {self.keys.prefix!r}: this Redis database serves the installation with prefix {other!r} ({what}), "
             "and runs and queues of two would mix; give this one a database number of its own in the URL, "
