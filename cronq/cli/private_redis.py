@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from cronq.clock import boot_s
-from cronq.config import LEAST_REDIS, PRIVATE_URL_FILE, open_own
+from cronq.config import LEAST_REDIS, PRIVATE_URL_FILE, environment, open_own
 from cronq.errors import ConfigError, LockBusy, RedisUnavailable
 
 if TYPE_CHECKING:
@@ -38,19 +38,22 @@ def find_server() -> str:
     The one beside this Python, which a package brought, is often years behind the system's: it does not get its mends.
     Raises RedisUnavailable with the line that installs one.
     """
+    beside = Path(sys.executable).parent
     for name in _NAMES:
-        beside = Path(sys.executable).with_name(name)
-        found = [path for path in (beside, Path(shutil.which(name) or "")) if path.is_file()]
+        # Not `which` alone: in an activated environment that finds the one beside this Python again.
+        on_path = environment().get("PATH", os.defpath).split(os.pathsep)
+        named = (shutil.which(name, path=str(directory)) for directory in (beside, *on_path) if directory)
+        found = {Path(path).resolve(): path for path in named if path is not None}.values()
         newest = max(found, key=_version, default=None)
         if newest is not None and _version(newest)[:2] >= LEAST_REDIS:
-            return str(newest)
+            return newest
     how = "brew install redis" if sys.platform == "darwin" else "apt-get install redis-server"
     raise RedisUnavailable(
         f"found no redis-server 6.2 or newer beside this Python or on PATH: {how}, or set CRONQ_REDIS_URL to a Redis"
     )
 
 
-def _version(program: Path) -> tuple[int, ...]:
+def _version(program: str) -> tuple[int, ...]:
     try:
         answer = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -387,7 +387,8 @@ def test_the_newer_of_two_servers_is_started(
         (tmp_path / place).mkdir()
         _write_program(tmp_path / place / "redis-server", f"Redis server v={version} sha=0:0 malloc=libc bits=64")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "beside" / "python"))
-    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    #: An activated environment is first on PATH and hides the system's server.
+    monkeypatch.setenv("PATH", f"{tmp_path / 'beside'}:{tmp_path / 'path'}")
 
     assert find_server() == str(tmp_path / wanted / "redis-server")
 
