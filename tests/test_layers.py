@@ -157,6 +157,21 @@ def test_only_the_worker_extends_rqs_worker() -> None:
     assert extending == {"worker.worker"}
 
 
+def test_only_the_worker_names_rqs_worker() -> None:
+    naming = {
+        source.name
+        for source in sources()
+        for node in ast.walk(source.tree)
+        if (isinstance(node, ast.Attribute) and ast.unparse(node) in ("rq.Worker", "rq.worker.Worker"))
+        or (
+            (isinstance(node, ast.ImportFrom) and node.module in ("rq", "rq.worker", "rq.worker.base"))
+            and any(alias.name.endswith("Worker") for alias in node.names)
+        )
+    }
+
+    assert naming == {"worker.worker"}
+
+
 def test_only_the_clock_reads_clocks() -> None:
     assert [place for source in sources() if source.name != "clock" for place in mentions(source, CLOCKS)] == []
 

@@ -19,11 +19,9 @@ from cronq.runs.timing import Timing
 from cronq.worker.child import dispatch
 from cronq.worker.dequeue import Dequeue
 from cronq.worker.guardian import Guardian
-from cronq.worker.run_rq_job import RQJobRuns, ServingWorker
+from cronq.worker.run_rq_job import RQJobRuns, RQRecords, ServingWorker
 
 if TYPE_CHECKING:
-    import rq
-
     from cronq.clock import ServerClock
     from cronq.config import Config
     from cronq.db.keys import Keys
@@ -111,7 +109,7 @@ class Parts:
 
 def make_parts(
     serving: ServingWorker,
-    worker: rq.Worker,
+    records: RQRecords,
     app: Application,
     *,
     tell_handlers: Callable[..., None],
@@ -121,20 +119,20 @@ def make_parts(
 ) -> Parts:
     """Import the job modules, fork the watchdog, and make the rest; nothing is sent to Redis.
 
-    *worker* and *serving* are the same object: as RQ sees it, and as a run of an RQ job does.
+    *serving* and *records* are the same worker: as the run of an RQ job sees it, and RQ's own half of it.
     """
     app.load_jobs()
     config = app.config
-    work = RQJobWork(worker.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
+    work = RQJobWork(records.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
     work.load_modules()
-    watch = InProgress(worker.connection, app.keys, lost_after_s=config.lost_after)
-    foreign = RQJobRuns(serving, worker, watch, app.clock.now_s, config.allow)
-    dequeue = Dequeue(worker.connection, app.keys, host=config.host, worker=worker.name)
+    watch = InProgress(records.connection, app.keys, lost_after_s=config.lost_after)
+    foreign = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
+    dequeue = Dequeue(records.connection, app.keys, host=config.host, worker=records.name)
     outlet = Outlet()
     watchdog = Watchdog(dispatch(work), outlet)
     watchdog.start()
     prompt = app.prompt_client()
-    heart = Heart(Heartbeats(prompt, app.keys), "workers", worker.name, config.host, facts)
+    heart = Heart(Heartbeats(prompt, app.keys), "workers", records.name, config.host, facts)
     guardian = Guardian(
         app.runs_through(prompt),
         watchdog,

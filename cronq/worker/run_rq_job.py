@@ -1,7 +1,7 @@
-"""RQ jobs that are not cronq's, as the worker's parent serves them: watched in a child, recorded as RQ records them.
+"""RQ jobs that are not cronq's, in the worker's parent: watched in a child, recorded as a stock RQ worker records them.
 
 The parent unpickles nothing and does nothing that a job names: it carries call, meta and result as the bytes they are.
-`foreign_perform` is what the child does.
+What the child does is in `cronq.interop.perform`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, Protocol
 
+from redis import Redis
+from redis.client import Pipeline
 from redis.exceptions import RedisError
-from rq import Queue, Worker
+from rq import Queue
+from rq.executions import Execution
 from rq.job import Job, JobStatus, Retry
+from rq.registry import StartedJobRegistry
 
 from cronq.clock import boot_s
 from cronq.db.decode import read_json, text
@@ -45,19 +49,19 @@ _WEBHOOKS = {"succeeded": "finished", "failed": "failed"}
 
 
 class ServingWorker(Protocol):
-    """What the run of a foreign job asks of the worker that took it, beside RQ's own records."""
+    """What the run of an RQ job asks of the worker that took it."""
 
     def refuse(self, queue: str, raw_id: Any, reason: str) -> None:
-        """Set the id aside, with the reason."""
+        """Reject the id, with the reason."""
 
     def begin_present(self) -> StopRequest:
-        """What the end of the run that begins now can be asked of."""
+        """A run begins: the stop request through which signals and RQ's commands can end it."""
 
     def end_present(self) -> None:
         """That run is over."""
 
     def beat_heart(self) -> None:
-        """Say that this worker lives, when it is time to."""
+        """Tell RQ's tools and cronq's that this worker is alive, if it is time to."""
 
     def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
         """Start a watched child on *order*, which is dead by the deadline."""
@@ -66,21 +70,46 @@ class ServingWorker(Protocol):
         """Wait; True at once when this worker was told a second time to leave."""
 
 
+class RQRecords(Protocol):
+    """What is used of RQ's own worker: its code that records in Redis how a job fares."""
+
+    name: str
+    pid: int | None
+    connection: Redis
+    execution: Execution | None
+    log_job_description: bool
+    _stopped_job_id: str | None
+
+    def prepare_execution(self, job: Job) -> Any: ...
+    def set_current_job_id(self, job_id: str | None = None, pipeline: Pipeline | None = None) -> Any: ...
+    def set_current_job_working_time(
+        self, current_job_working_time: float, pipeline: Pipeline | None = None
+    ) -> Any: ...
+    def maintain_heartbeats(self, job: Job) -> Any: ...
+    def handle_job_success(self, job: Job, queue: Queue, started_job_registry: StartedJobRegistry) -> Any: ...
+    def handle_job_retry(
+        self, job: Job, queue: Queue, retry: Retry, started_job_registry: StartedJobRegistry, execution: Execution
+    ) -> Any: ...
+    def handle_job_failure(
+        self, job: Job, queue: Queue, started_job_registry: Any = None, exc_string: str = ""
+    ) -> Any: ...
+
+
 class RQJobRuns:
-    """Runs of RQ jobs for *worker*, whose records at RQ are *rq_worker*'s; *allowed* are modules, or `*`."""
+    """Runs RQ jobs for *worker*, whose records at RQ are *records*; *allowed* are modules, or `*`."""
 
     def __init__(
-        self, worker: ServingWorker, rq_worker: Worker, watch: InProgress, now_s: Callable[[], float],
+        self, worker: ServingWorker, records: RQRecords, watch: InProgress, now_s: Callable[[], float],
         allowed: Collection[str],
     ) -> None:  # fmt: skip
         self.worker = worker
-        self.rq = rq_worker
+        self.records = records
         self.watch = watch
         self.now_s = now_s
         self.allowed = tuple(allowed)
 
     def serve(self, queue_name: str, raw_id: Any) -> None:
-        """Run the RQ job that was taken from its queue, or set it aside with the reason."""
+        """Run the RQ job that was taken from its queue, or reject it with the reason."""
         try:
             job = self.fetch(text(raw_id))
         except RunRefused as refusal:
@@ -99,7 +128,7 @@ class RQJobRuns:
                 "or let a stock `rq worker` serve its queue"
             )
         try:
-            job = fetch_job(job_id, self.rq.connection)
+            job = fetch_job(job_id, self.records.connection)
             function, is_method = read_function(job.stored_data)
         except Exception as error:  # whatever stands there
             if isinstance(error, RedisError) and not is_wrong_type(error):
@@ -117,12 +146,14 @@ class RQJobRuns:
     def execute(self, job: SealedJob, queue_name: str, stop: StopRequest) -> None:
         """Take one RQ job through its run and record how it ended, as a stock worker does."""
         job.origin = queue_name
-        queue = sealed_queue(queue_name, self.rq.connection)
+        queue = sealed_queue(queue_name, self.records.connection)
         self._start(job, queue_name)
         execution = self._execution
         begun = boot_s()
         named = str(job.description).partition("(")[0]  # RQ's own text goes on with the arguments: secrets, maybe
-        log.info("START %s %s pid=%d", job.id, named if self.rq.log_job_description else job.origin, self.rq.pid)
+        log.info(
+            "START %s %s pid=%d", job.id, named if self.records.log_job_description else job.origin, self.records.pid
+        )
         process: Child | None = None
         ended: ChildExit | None = None
         try:
@@ -145,12 +176,12 @@ class RQJobRuns:
             self._send_webhooks(job, _WEBHOOKS[outcome], str(left.get("error", "")), stop)
 
     def _start(self, job: Job, queue_name: str) -> None:
-        worker = self.rq
-        worker.prepare_execution(job)
-        with worker.connection.pipeline() as pipe:
-            worker.set_current_job_id(job.id, pipeline=pipe)
-            worker.set_current_job_working_time(0, pipeline=pipe)
-            job.prepare_for_execution(worker.name, pipeline=pipe)
+        records = self.records
+        records.prepare_execution(job)
+        with records.connection.pipeline() as pipe:
+            records.set_current_job_id(job.id, pipeline=pipe)
+            records.set_current_job_working_time(0, pipeline=pipe)
+            job.prepare_for_execution(records.name, pipeline=pipe)
             pipe.lrem(rq_intermediate(queue_name), 1, job.id)
             pipe.hdel(job.key, UNPOPS)
             self.watch.begins(job, self._execution, self.now_s(), pipe)
@@ -158,7 +189,7 @@ class RQJobRuns:
 
     @property
     def _execution(self) -> str:
-        return self.rq.execution.id if self.rq.execution is not None else ""
+        return self.records.execution.id if self.records.execution is not None else ""
 
     def _watch(self, job: Job, process: Child, stop: StopRequest, begun: float) -> ChildExit:
         timeout_s = _timeout_s(job)
@@ -186,8 +217,8 @@ class RQJobRuns:
                 self.watch.alive(job, self._execution, self.now_s())
                 if now - renewed >= _HEARTBEAT_S:
                     renewed = now
-                    self.rq.set_current_job_working_time(now - begun)
-                    self.rq.maintain_heartbeats(job)
+                    self.records.set_current_job_working_time(now - begun)
+                    self.records.maintain_heartbeats(job)
             except (RedisError, OSError) as error:
                 log.debug("UNHEARD %s: %s", job.id, error)
 
@@ -210,7 +241,7 @@ class RQJobRuns:
 
     def _record(self, job: Job, queue: Queue, left: Mapping[str, Any]) -> str:
         """Write what a stock worker's child writes, by the same code of RQ's."""
-        worker = self.rq
+        records = self.records
         job.ended_at = utc(self.now_s())
         job.get_meta(refresh=True)  # the child may have saved it
         registry = queue.started_job_registry
@@ -218,18 +249,18 @@ class RQJobRuns:
             raw = base64.b64decode(left["value"])
             job._result = Sealed(raw) if raw else None
             job._status = JobStatus.FINISHED
-            worker.handle_job_success(job=job, queue=queue, started_job_registry=registry)
+            records.handle_job_success(job=job, queue=queue, started_job_registry=registry)
             return "succeeded"
-        if "retry" in left and worker.execution is not None:
+        if "retry" in left and records.execution is not None:
             wish = Retry(**left["retry"])
-            worker.handle_job_retry(
-                job=job, queue=queue, retry=wish, started_job_registry=registry, execution=worker.execution
+            records.handle_job_retry(
+                job=job, queue=queue, retry=wish, started_job_registry=registry, execution=records.execution
             )
             return "retrying"
-        was_stopped = worker._stopped_job_id == job.id
+        was_stopped = records._stopped_job_id == job.id
         will_retry = job.should_retry and not was_stopped
         job._status = JobStatus.FAILED
-        worker.handle_job_failure(
+        records.handle_job_failure(
             job=job, queue=queue, started_job_registry=registry, exc_string=storable(left["error"], MOST_ERROR)
         )
         return "stopped" if was_stopped else "retrying" if will_retry else "failed"
