@@ -25,7 +25,7 @@ def wall_s() -> float:
     return time.time()
 
 
-#: How soon one who rests notices a signal.
+#: The longest that `rest` takes to notice that its event was set.
 NOTICE_S = 0.2
 
 
@@ -64,7 +64,7 @@ class ServerClock:
         self.offset_s: float | None = None  #: this host's wall clock minus the server's
 
     def observe(self, server_s: float, boot: float | None = None, wall: float | None = None) -> str | None:
-        """Take in one reading; what happened, in words, when something did: for one log line."""
+        """Take in one reading of the server's clock. Returns a line for the log when it jumped, or is steady again."""
         boot = boot_s() if boot is None else boot
         self.offset_s = (wall_s() if wall is None else wall) - server_s
         if self._base is None:
@@ -100,11 +100,11 @@ class ServerClock:
 
     @property
     def holding(self) -> bool:
-        """Whether the server's clock has jumped and nothing may fire yet."""
+        """True while nothing may fire, because the server's clock has jumped and is not known to be steady."""
         return self._doubt is not None
 
     def now_s(self) -> float:
-        """Server time, epoch seconds. Before the first reading there is none: LookupError."""
+        """Server time, epoch seconds. Raises LookupError before the first reading."""
         if self._base is None:
             raise LookupError("no reading of the server's clock yet")
         server, boot = self._base

@@ -179,7 +179,10 @@ def _read_file(directory: Path) -> tuple[dict[str, Any], str]:
 
 
 def _private_url(directory: Path) -> str | None:
-    """The Redis that a `cronq dev` in this directory has started. Raises ConfigError when somebody else says so."""
+    """The URL of the Redis that a `cronq dev` in this directory has started; None when there is none.
+
+    Raises ConfigError when another user could have written the file that holds it.
+    """
     path = directory / PRIVATE_URL_FILE
     if not os.path.lexists(path):
         return None
@@ -195,10 +198,11 @@ def _private_url(directory: Path) -> str | None:
 
 
 def open_own(path: Path, flags: int, *, remedy: str, folder: int | None = None) -> int:
-    """A descriptor of *path*, or of its last part below the open directory *folder*; no link is followed.
+    """Open *path*, or its last part below the open directory *folder*, and return the descriptor; follows no link.
 
-    Raises ConfigError unless it belongs to this user or to root and nobody else may write it: what another user has put
-    into a shared directory must neither configure us nor lead us to other files. What is made is for us alone.
+    Raises ConfigError unless the file belongs to this user or to root and nobody else may write it: what another user
+    puts into a shared directory must neither configure us nor lead us to other files. A file that this call creates
+    can be read by its owner alone.
     """
     try:
         name = path if folder is None else path.name
@@ -282,7 +286,7 @@ def hide_password(url: str) -> str:
 
 
 def _is_secret(name: str) -> bool:
-    """Whether a field of a URL is a password: `password`, `ssl_password`, also written `pass%77ord`."""
+    """Return True if a field of a URL is a password: `password`, `ssl_password`, also written `pass%77ord`."""
     return "password" in unquote(name).lower()
 
 

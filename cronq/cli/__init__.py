@@ -13,7 +13,7 @@ _WITH_VALUE = ("--url", "--prefix")
 
 
 def main() -> None:
-    """The `cronq` command; ends with the exit codes of the README."""
+    """The `cronq` command; ends with the exit codes of `docs/command-line.md`."""
     if verb_among(sys.argv[1:]) in PROCESSES:
         # Until the verb listens for itself, which is after some imports: there is nothing yet to be ended in order.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

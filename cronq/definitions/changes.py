@@ -1,7 +1,7 @@
-"""Saving, pausing, resuming and removing jobs, so that no tick fires from before the change and none goes unrecorded.
+"""Saving, pausing, resuming and removing jobs, so that no tick from before the change fires and none goes unrecorded.
 
-Each change first closes the ticks that are pending at that moment (no beat was alive, say), then moves the
-mark to that same moment. A tick after it is the business of the job as it is then.
+Each change first records the ticks that are pending at that moment (because no beat was alive, say), then moves the
+mark to that same moment. Ticks after it follow the changed job.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TRIES = 8
 
 
 def _check_end(name: str, until_s: float, now_s: float) -> None:
-    """Raise DefinitionError for an end of a pause that is no moment to come: infinity, milliseconds …."""
+    """Raise DefinitionError unless *until_s* is a moment to come: milliseconds, say, lie beyond all calendars."""
     if moment(until_s) is None:
         problem = f"{until_s!r} is no moment before the year 9999 in epoch seconds; leave it out to pause without end"
         raise DefinitionError(problem, job=name, field="until")
@@ -42,7 +42,7 @@ def _check_end(name: str, until_s: float, now_s: float) -> None:
 
 
 class Changes:
-    """Changes jobs; *now_s* answers server time."""
+    """Changes jobs. *now_s* returns server time."""
 
     def __init__(
         self,
@@ -59,10 +59,11 @@ class Changes:
         self.keep_rows_for_s = keep_rows_for_s
 
     def save(self, spec: JobSpec, *, source: str, origin: str) -> str:
-        """Add or update a job; `created`, `changed` or `same`.
+        """Add or update a job. Returns `created`, `changed` or `same`.
 
-        A changed schedule or catch-up rule begins now; any other change leaves the pending ticks alone, so
-        that a deploy does not cost the catch-up of what fell into it. Raises SpecTooNew for a job of a newer cronq.
+        A changed schedule or catch-up rule holds from now on: pending ticks are recorded and do not run. Any other
+        change leaves them alone, so that ticks that fell into a deploy are still caught up. Raises SpecTooNew for a
+        job of a newer cronq.
         """
         return self._retrying(lambda: self._save(spec, source, origin))
 
@@ -84,9 +85,9 @@ class Changes:
         return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
 
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
-        """From now on ticks are recorded `paused`, until *until_s* (epoch seconds) if given.
+        """Have ticks from now on recorded `paused` instead of run, until *until_s* (epoch seconds) if that is given.
 
-        Raises UnknownJob, DefinitionError for an end that is past, or later than all zones can show, and a long note.
+        Raises UnknownJob, and DefinitionError for a note that is too long or an end that is past or in no calendar.
         """
         check_note(note)
 
@@ -103,7 +104,7 @@ class Changes:
         return self._retrying(change)
 
     def resume(self, name: str) -> bool:
-        """Ticks from now on run again; whether it was paused. Those of the pause are recorded `paused`."""
+        """Let ticks from now on run again; those of the pause are recorded `paused`. Returns True if it was paused."""
 
         def change() -> bool:
             job = self.jobs.get(name)
@@ -118,10 +119,10 @@ class Changes:
         return self._retrying(change)
 
     def remove(self, name: str, *, by: str) -> int:
-        """Remove a job; how many runs that had not begun were stopped with it. Raises UnknownJob.
+        """Remove a job and stop its runs that have not begun. Returns how many were stopped. Raises UnknownJob.
 
-        Also one of a newer cronq, whose last ticks are not recorded then: after going back to this version it is the
-        way out. A removal that somebody could not finish is finished, and is no error however often it is asked for.
+        A job that a newer cronq stored can be removed too, which helps after a downgrade; its last ticks are not
+        recorded. A removal that was interrupted is finished by the next call, for which the job need not exist.
         """
         unfinished: list[int] = []
 
@@ -150,7 +151,10 @@ class Changes:
         return sum(unfinished) + (self.bulk_stop.finish_removal(name, self.now_s()) or 0)
 
     def _close(self, job: StoredJob, now: int, words: str) -> StoredJob:
-        """Record every pending tick of *job* as it stands; the job as it is then. Raises Conflict."""
+        """Record every pending tick of *job*: `paused` if a pause covers it, else `missed` with *words* as its reason.
+
+        Returns the job with its mark at the last of them. Raises Conflict.
+        """
         if job.state.mark is None:
             return job
         for _ in range(1000):  # each turn closes up to a thousand ticks

@@ -221,7 +221,7 @@ def _percent_note(line: CrontabLine, stdin: str) -> str:
 
 
 def seems_to_have_users(crontab: Crontab, is_user: Callable[[str], bool]) -> bool:
-    """Whether each command, read without a user column, begins with the name of a user."""
+    """Return True if each command, read as if there were no user column, begins with the name of a user."""
     return bool(crontab.lines) and all(is_user(line.command.split()[0]) for line in crontab.lines)
 
 

@@ -1,4 +1,4 @@
-"""The jobs of a crontab, brought to Redis and kept there: import, changed lines, ghosts.
+"""Brings the jobs of crontabs to Redis: first imports, later ones of changed files, and ghosts.
 
 **Whose job is a line?** A crontab has no names, so a line is known by what it says. It belongs to the stored job of
 its file (by `origin`) that has the same user, command and time; else to one with the same user and command, whose
@@ -51,7 +51,7 @@ class Source:
         return f"{self.host}:{self.path}:{number}"
 
     def made(self, job: StoredJob) -> bool:
-        """Whether *job* came from here, and no other host has imported the same path since."""
+        """Return True if *job* came from here, and no other host has imported the same path since."""
         return job.source.startswith(f"{self.host}:{self.path}:")
 
 
@@ -69,12 +69,12 @@ class CrontabReport:
 
 
 def is_ghost(job: StoredJob) -> bool:
-    """Whether the line of a crontab that *job* came from is gone."""
+    """Return True if *job* came from a crontab that no longer has its line."""
     return job.origin.startswith(_GONE)
 
 
 class CrontabJobs:
-    """Brings crontabs to the store."""
+    """Stores the jobs of crontabs."""
 
     def __init__(self, jobs: JobStore, changes: Changes) -> None:
         self.jobs = jobs
@@ -85,8 +85,8 @@ class CrontabJobs:
     ) -> CrontabReport:
         """Store the jobs of *crontab*; *prune* removes those whose line is gone, *dry* changes nothing.
 
-        *options* are what each job gets besides what its line says. A line that no job can be made of is a fault.
-        Raises SpecTooNew, before anything is changed, when a newer cronq stored a job of this file.
+        *options* are given to each job besides what its line says. A line that no job can be made of is reported as a
+        fault. Raises SpecTooNew, before anything is changed, when a newer cronq stored a job of this file.
         """
         report = CrontabReport(faults=list(crontab.faults), notes=list(crontab.notes))
         stored = self.jobs.find(self.jobs.names())
@@ -110,7 +110,8 @@ class CrontabJobs:
             if not dry:
                 what = self.changes.save(spec, source=place, origin=_ORIGIN + source.path)
             getattr(report, what).append(name)
-        self._lay(report, [name for name in own if name not in names and source.made(own[name])], own, prune, dry, by)
+        gone = [name for name in own if name not in names and source.made(own[name])]
+        self._retire(report, gone, own, prune, dry, by)
         return report
 
     def ghosts(self) -> list[StoredJob]:
@@ -122,10 +123,13 @@ class CrontabJobs:
         origins = _origins(source)
         return {name: job for name, job in stored.items() if isinstance(job, StoredJob) and job.origin in origins}
 
-    def _lay(
+    def _retire(
         self, report: CrontabReport, gone: list[str], own: Mapping[str, StoredJob], prune: bool, dry: bool, by: str
     ) -> None:
-        """Mark or remove the jobs whose lines are gone; a line that could not be read may be one of them."""
+        """Make ghosts of the jobs whose lines are *gone*, or remove them.
+
+        None is removed while some lines cannot be read: a job's line may be among those.
+        """
         if prune and gone and not all(fault.never for fault in report.faults):
             report.notes.append("nothing is removed while there are lines that cannot be read: mend them first")
             prune = False

@@ -1,4 +1,4 @@
-"""What this process's code defines, brought to Redis and kept there: sync, and the ghosts of what is gone."""
+"""Brings the jobs that this process's code defines to Redis, and finds ghosts: stored jobs that no code defines now."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Definitions:
         return report
 
     def ghosts(self, modules: Sequence[str]) -> list[str]:
-        """Stored jobs that came from *modules*, which do not define them any more.
+        """Names of stored jobs that came from *modules* and that these no longer define.
 
         A module that cannot be imported keeps its jobs, and a job whose new definition is refused keeps its old one.
         """

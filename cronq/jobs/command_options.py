@@ -1,6 +1,6 @@
-"""What a command job may ask of the process that it becomes: shell, environment, directory, user, standard input.
+"""The options that only a command can have: shell, environment, directory, user, standard input.
 
-Only looked at here, on the way in; `cronq.worker.command` on the worker does what they say.
+Here they are checked when a job is registered; `worker.command` applies them when it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _short.maxstring = _short.maxother = 60
 
 
 def check_surroundings(values: dict[str, Any]) -> None:
-    """Check and settle, in place, the options of `OF_COMMANDS` that *values* has. Raises DefinitionError."""
+    """Check the options of `OF_COMMANDS` in *values*, and put them into their final form. Raises DefinitionError."""
     if values.get("env") is None:
         values.pop("env", None)
     if values.get("command") is None:

@@ -32,15 +32,15 @@ class JobFunction(Protocol[P, R]):
         ...
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Queue one run with these arguments (the job's own when there are none); its run id."""
+        """Queue one run with these arguments, or the job's own when there are none. Returns the run id."""
         ...
 
     def enqueue_in(self, delay: Delay, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Make one run that is due after *delay*; its run id."""
+        """Make one run that is due after *delay*. Returns the run id."""
         ...
 
     def enqueue_at(self, moment: datetime, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Make one run that is due at *moment*, which has a time zone; its run id."""
+        """Make one run that is due at *moment*, which has a time zone. Returns the run id."""
         ...
 
 
@@ -142,7 +142,7 @@ def _check_call(function: Callable[..., Any], spec: JobSpec) -> None:
 
 
 def _with_handles(function: Callable[P, R], handle: JobHandle | None) -> JobFunction[P, R]:
-    """Hang the handles on the function itself, so that it stays what RQ, pickle and readers expect."""
+    """Give the function itself the attributes `jobs` and `enqueue…`: RQ and pickle must find the same function."""
     if not inspect.isfunction(function):  # it was refused, and may take no attributes
         return cast("JobFunction[P, R]", function)
     jobs: dict[str, JobHandle] = dict(getattr(function, "jobs", {}))
@@ -217,7 +217,7 @@ def job(cron: Any = None, /, *, registry: Registry | None = None, **options: Any
     """Register a job: a function (as a decorator, once or stacked) or, with `command=`, a command.
 
     The first argument is a cron expression of 5 fields, or 6 with seconds first; `every=` and `at=` are the
-    other ways to say when; without any the job is only run by hand. The README lists the options.
+    other ways to say when; without any the job is only run by hand. `docs/jobs.md` lists the options.
     Never raises: a definition that cannot be accepted is reported by `sync`, `beat` and `check-config`.
     """
     into = registry if registry is not None else REGISTRY

@@ -1,4 +1,4 @@
-"""Where something is in the code of a user: `jobs.py:12`, and what is wrong there in a line."""
+"""Places in the code of a user, such as `jobs.py:12`, and errors there in one line."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def duration(key: str, value: str | float | timedelta) -> float:
 
 
 def check_words(values: dict[str, Any]) -> None:
-    """Options that are one of a few words, or true or false."""
+    """Check the options that are one of a few words, and those that are true or false."""
     for option in OPTIONS:
         if option.name not in values:
             continue
@@ -142,14 +142,14 @@ def check_words(values: dict[str, Any]) -> None:
 
 
 def check_queue(values: dict[str, Any]) -> None:
-    """The queue has a name that RQ's tools can show."""
+    """Check the name of the queue."""
     queue = values.get("queue", DEFAULTS["queue"])
     if not isinstance(queue, str) or not _QUEUE.fullmatch(queue):
         raise DefinitionError(f"{queue!r} is not a queue name; use A-Z a-z 0-9 _ . -", field="queue")
 
 
 def check_numbers(values: dict[str, Any]) -> None:
-    """Options that are whole numbers, each within its bounds."""
+    """Check the options that are whole numbers, each within its bounds."""
     for option in OPTIONS:
         if option.kind is not Kind.NUMBER or option.name not in values:
             continue
@@ -160,7 +160,7 @@ def check_numbers(values: dict[str, Any]) -> None:
 
 
 def check_texts(values: dict[str, Any]) -> None:
-    """Options that are text or, like `tags`, lists of words."""
+    """Check the options that are text, and the list of words in `tags`."""
     tags = values.get("tags", ())
     if not isinstance(tags, list | tuple) or not all(isinstance(tag, str) for tag in tags):
         raise DefinitionError(f"{short(tags)} is not a list of words", field="tags")
@@ -182,7 +182,7 @@ def check_texts(values: dict[str, Any]) -> None:
 
 
 def check_work(values: dict[str, Any]) -> None:
-    """What it runs: a function with JSON arguments, or a command; settled in place."""
+    """Check what the job runs, a function with JSON arguments or a command; *values* then hold it in its final form."""
     _settle_arguments(values)
     check_program(values)
     for key in ("args", "kwargs"):
@@ -192,7 +192,7 @@ def check_work(values: dict[str, Any]) -> None:
 
 
 def check_program(values: dict[str, Any]) -> None:
-    """A function or a command, and what a command is given; settled in place."""
+    """Check that it is a function or a command, and the options of a command; *values* then hold their final form."""
     command = values.get("command")
     if (command is None) == (values.get("function") is None):
         given = "nothing to run" if command is None else short(command)

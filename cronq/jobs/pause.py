@@ -32,12 +32,12 @@ class Pause:
     until: float | None = None
 
     def covers(self, tick: int) -> bool:
-        """Whether *tick* falls into the pause."""
+        """Return True if *tick* falls into the pause."""
         return self.until is None or tick < self.until
 
     @property
     def reason(self) -> str:
-        """In words, for the ledger."""
+        """What the ledger says of a tick that fell into the pause."""
         by = f" by {self.by}" if self.by else ""
         note = f": {self.note}" if self.note else ""
         return f"paused since {iso(int(self.since))}{by}{note}"

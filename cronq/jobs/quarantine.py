@@ -34,7 +34,10 @@ class Quarantine:
         self._audit: Any = scripts.load(client, "jobs/audit")
 
     def audit(self, cursors: tuple[str, str], count: int) -> tuple[tuple[str, str], list[AuditedJob]]:
-        """Look through about *count* jobs for damage: where to go on ("0" is the beginning), and what was seen."""
+        """Look at about *count* jobs for damage, from *cursors* on; one round trip.
+
+        Returns the cursors to go on with ("0" is the beginning), and what was seen of each job.
+        """
         args = [self._keys.prefix, *cursors, count, SPEC_LAYOUT]
         reply = json.loads(text(self._audit(keys=[self._keys.jobs, self._keys.agenda], args=args)))
         seen = [
@@ -44,10 +47,10 @@ class Quarantine:
         return (str(reply["jobs"]), str(reply["agenda"])), seen
 
     def move_wrong_types(self, name: str | None, now_s: float) -> list[str]:
-        """Move keys of a wrong type out of the way, for a week; their names.
+        """Move the keys of the job *name* that have a wrong type aside for a week. Returns their names.
 
-        They would keep the job (or, without *name*, all jobs) from being claimed for ever. What they held
-        is not ours to destroy.
+        The keys that all jobs share are always among those looked at; without *name* only they are. Such a key would
+        keep the job from being claimed for ever, and what it holds is not ours to destroy.
         """
         keys = self._keys
         wanted = {
@@ -73,7 +76,7 @@ class Quarantine:
         return self._move(wanted, now_s)
 
     def move(self, key: str, kind: str, now_s: float) -> list[str]:
-        """Move one key out of the way unless it is a *kind*; its name when it was moved."""
+        """Move one key aside for a week, unless its type is *kind*. Returns its name if it was moved."""
         return self._move({key: kind}, now_s)
 
     def is_ours(self, key: str) -> bool:

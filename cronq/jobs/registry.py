@@ -26,15 +26,15 @@ class Enqueuer(Protocol):
     """What `.enqueue` of a decorated function asks: an application, `Cronq`."""
 
     def enqueue(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Queue one run of the job *name* now; its run id."""
+        """Queue one run of the job *name* now. Returns the run id."""
         ...
 
     def enqueue_at(self, moment: datetime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Make one run of the job *name* that is due at *moment*; its run id."""
+        """Make one run of the job *name* that is due at *moment*. Returns the run id."""
         ...
 
     def enqueue_in(self, delay: Delay, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-        """Make one run of the job *name* that is due after *delay*; its run id."""
+        """Make one run of the job *name* that is due after *delay*. Returns the run id."""
         ...
 
 
@@ -58,10 +58,10 @@ class Registry:
     enqueuer: Callable[[], Enqueuer] | None = None  #: makes or finds the application that queues its jobs
 
     def add(self, definition: Definition) -> bool:
-        """Register; a second job of the same name is refused, with both places named.
+        """Add a job. Returns False when its name is taken, which is recorded as a problem that names both places.
 
-        A job at the place of the one before is the same job, its module being imported once more; unless the
-        function is the same too, and other options were given it in a loop.
+        A job that stands at the same place as the known one replaces it: its module was imported a second time. Only
+        when the function is the very same object, with other options, is it a loop that gave two jobs one name.
         """
         name = definition.spec.name
         known = self.definitions.get(name)
@@ -80,12 +80,12 @@ class Registry:
         return True
 
     def refuse(self, problem: DefinitionError) -> None:
-        """Keep *problem* for `sync`, `beat` and `check-config`, once however often its module is imported."""
+        """Keep *problem* for `sync`, `beat` and `check-config`; one that is known is not kept twice."""
         if str(problem) not in map(str, self.problems):
             self.problems.append(problem)
 
     def load(self, modules: Sequence[str]) -> None:
-        """Import *modules*; one that breaks is a problem of its own and the others go on.
+        """Import *modules*. One that cannot be imported is recorded as a problem; the others are imported.
 
         The current directory comes first on `sys.path`, as with `python -m`.
         """
@@ -135,7 +135,7 @@ REGISTRY = Registry(enqueuer=_application_of_the_environment)
 
 
 def checked_call_json(definition: Definition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The arguments of one call as JSON, checked against the function where this process knows it.
+    """The arguments of one call as JSON. They are checked against the function if this process defines it.
 
     Raises DefinitionError for arguments that JSON cannot carry or that do not fit.
     """

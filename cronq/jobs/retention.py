@@ -6,20 +6,20 @@ from cronq.jobs.options import AUTO
 from cronq.jobs.spec import JobSpec
 from cronq.timetext import DAY_S
 
-#: Shown are about so many runs, and records live no shorter and no longer than this.
+#: RQ's tools then show about so many runs; no record lives shorter or longer than these seconds.
 _RESULTS = (20, 3600, 7 * DAY_S)
 _FAILURES = (100, DAY_S, 30 * DAY_S)
-#: Where the rhythm of a schedule is taken when no tick is given: 2024-01-01 00:00 UTC, a Monday.
+#: From here the distance between two ticks is taken when no tick is given: 2024-01-01 00:00 UTC, a Monday.
 _SOME_MOMENT = 1704067200
 
 
 def result_life_s(spec: JobSpec, tick: int | None = None) -> int:
-    """Seconds that RQ keeps a run of *spec* for *tick* that succeeded; without a tick by the job's rhythm."""
+    """Seconds that RQ keeps its record of a run that succeeded. Without a *tick* the job's usual rhythm decides."""
     return _life_s(spec, tick, spec.result_ttl, _RESULTS)
 
 
 def failure_life_s(spec: JobSpec, tick: int | None = None) -> int:
-    """Seconds that RQ keeps a run of *spec* for *tick* that failed; without a tick by the job's rhythm."""
+    """Seconds that RQ keeps its record of a run that failed. Without a *tick* the job's usual rhythm decides."""
     return _life_s(spec, tick, spec.failure_ttl, _FAILURES)
 
 

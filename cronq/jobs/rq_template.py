@@ -43,7 +43,7 @@ def fields_of(client: Redis, spec: JobSpec, run_id: str, description: str, args_
 
 
 def meta_of(spec: JobSpec) -> dict[str, str]:
-    """What RQ's tools show beside a run: flat, and of words that need no escaping, for not all of them escape it."""
+    """The `meta` of the RQ job. RQ's tools show it and not all of them escape it, so no text in it needs that."""
     schedule = {"schedule": str(spec.schedule), "timezone": spec.tz} if spec.schedule is not None else {}
     return {"cronq_job": spec.name} | schedule
 

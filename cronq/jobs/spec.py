@@ -128,7 +128,7 @@ class JobSpec:
         return dump_args(self.args, self.kwargs)
 
     def args_for_run(self, given_json: str | None, most: int) -> str:
-        """The arguments of one run as JSON, the job's own unless others are given: whatever makes a run asks here.
+        """The arguments of one run as JSON: those given, else the job's own. Everything that makes a run calls this.
 
         Raises DefinitionError for more than *most* bytes.
         """
@@ -288,19 +288,19 @@ def _refuse_unknown(values: dict[str, Any]) -> None:
     for key in values:
         if key not in known:
             close = difflib.get_close_matches(key, [*known, *NOT_BUILT], n=1)
-            hint = f"did you mean {close[0]!r}?" if close else "see the README's list of options"
+            hint = f"did you mean {close[0]!r}?" if close else "docs/jobs.md lists the options"
             raise DefinitionError(f"there is no such option; {hint}", field=key)
 
 
 def _refuse_none(values: dict[str, Any]) -> None:
-    """None says "not given" where that is the default, and would have to be guessed at anywhere else."""
+    """Refuse None for an option that has another default: nobody could say which of the two was meant."""
     for key, value in values.items():
         if value is None and _DEFAULTS[key] is not None and key not in ("args", "kwargs", "env"):
             raise DefinitionError("None is not a value of this option; leave it out for the default", field=key)
 
 
 def _check_ranges(spec: JobSpec) -> None:
-    """What harms whoever acts on it when it is out of range: durations, the lock's name, the schedule and its zone."""
+    """Check what would harm a beat or a worker that acts on it: durations, the lock's name, the schedule, the zone."""
     for option in OPTIONS:
         value = getattr(spec, option.name)
         if option.kind is Kind.DURATION and isinstance(value, int | float):
@@ -314,7 +314,7 @@ def _check_ranges(spec: JobSpec) -> None:
 
 
 def _check_sense(spec: JobSpec) -> None:
-    """Options that contradict each other. Not looked at in stored specs: those of before go on as they did."""
+    """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
     if spec.lock is not None and not spec.exclusive:
         raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")
     if spec.at_most_once and spec.on_lost == "rerun":

@@ -1,6 +1,7 @@
-"""Jobs in Redis: definitions, their state, the agenda, the epoch. Owner of those keys; nobody else writes them.
+"""Jobs in Redis: definitions, their state, the agenda, the epoch.
 
-The claim script moves `mark` and the agenda, because that has to happen together with the claim.
+Only three write these keys: this module, `quarantine` for damaged ones, and the claim script, which moves a job's mark
+and its agenda entry in the same step as it claims a tick.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ class JobStore:
         return moment(text(self._client.hget(self._keys.state(name), "mark") or b""))
 
     def is_listed(self, name: str) -> bool:
-        """Whether there is a job of this name, its definition damaged or lost as it may be."""
+        """Return True if there is a job of this name, even if its definition is damaged or lost."""
         return bool(self._client.sismember(self._keys.jobs, name))
 
     def specs(self, names: Iterable[str]) -> dict[str, str]:
@@ -110,10 +111,11 @@ class JobStore:
     def read_due(
         self, limit: int, now_s: float | None = None, *, held_back: bool = False, from_rank: int = 0
     ) -> DueReading:
-        """The jobs whose next tick has come, the most overdue first, those of a newer cronq passed by; one round trip.
+        """At most *limit* jobs whose next tick has come, the most overdue first; one round trip.
 
-        With *held_back* also when the first entry is due of what rq-scheduler and RQ hold back. The *from_rank* most
-        overdue are not looked at.
+        Jobs that a newer cronq stored are counted and left out. The first *from_rank* entries of the agenda are
+        skipped. *now_s* replaces the server's time. With *held_back* the answer also says when the first delayed entry
+        of rq-scheduler and of RQ is due.
         """
         now = "" if now_s is None else repr(now_s)
         args = [self._keys.prefix, limit, now, "1" if held_back else "", SPEC_LAYOUT, from_rank]
@@ -133,7 +135,7 @@ class JobStore:
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:
-        """Whose token stands at each (job, tick), "" for nobody's; one round trip."""
+        """The token in the dedup key of each (job, tick), "" where there is no key; one round trip."""
         found = self._client.mget([self._keys.dedup(name, tick) for name, tick in ticks])
         return ["" if value is None else text(value) for value in found]
 
@@ -155,12 +157,13 @@ class JobStore:
         next_tick: int | None = None,
         instead_of: tuple[str, float] | None = None,
     ) -> str:
-        """Store *spec* if the job is still at version *expected* ("" when it must not exist).
+        """Store *spec* if the job is still at version *expected* ("" when it must not exist); one atomic step.
 
-        *mark* is given when the ticks to come have changed: none up to it will fire. With *instead_of*, id and score of
-        an entry of rq-scheduler's store, that entry goes in the same step, if it is still there. Returns `created`,
-        `changed` or `same`. Raises Conflict when somebody else was first, SpecTooNew for a job
-        of a newer cronq, CronqError for a damaged key, DefinitionError for arguments that are too large.
+        A *mark* is given when the schedule has changed: no tick up to it will fire, and *next_tick* goes on the agenda.
+        *instead_of* names an entry of rq-scheduler's store by id and score: the same step removes it, and stores
+        nothing when it is no longer there. Returns `created`, `changed` or `same`. Raises Conflict when somebody
+        else changed the job first, SpecTooNew for a job of a newer cronq, CronqError for a damaged key, and
+        DefinitionError for arguments that are too large.
         """
         template = fields_of(self._client, spec, "template", spec.name, spec.args_for_run(None, self._max_args))
         document: dict[str, Any] = {
@@ -185,18 +188,17 @@ class JobStore:
         flat = [part for pair in template.items() for part in pair]
         keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
         answer = text(self._save(keys=keys, args=[json.dumps(document), *flat]))
-        if answer == "conflict":
-            raise Conflict(f"job {spec.name!r} was changed by somebody else just now; try again")
-        if answer == "newer":
-            raise SpecTooNew(spec.name, f"in a layout newer than {SPEC_LAYOUT}")
-        if answer.startswith("broken "):
-            raise CronqError(f"job {spec.name!r}: the key {answer[7:]} has a wrong type; a beat moves it aside")
+        _raise_for(answer, spec.name)
         return answer
 
     def set_pause(
         self, job: StoredJob, pause: Pause | None, *, mark: int | None = None, next_tick: int | None = None
     ) -> None:
-        """Pause or resume (None) a job that is still at its version. Raises Conflict."""
+        """Pause *job*, or resume it when *pause* is None, if it is still at its version; one atomic step.
+
+        *mark* and *next_tick* replace those of the job when it is resumed. Raises Conflict, and CronqError for a
+        damaged key.
+        """
         name = job.spec.name
         document: dict[str, Any] = {
             "name": name,
@@ -211,18 +213,14 @@ class JobStore:
             document["next"] = next_tick
         keys = [self._keys.job(name), self._keys.state(name), self._keys.agenda, self._keys.events]
         answer = text(self._set_pause(keys=keys, args=[json.dumps(document)]))
-        if answer == "conflict":
-            raise Conflict(f"job {name!r} was changed by somebody else just now; try again")
-        if answer.startswith("broken "):
-            raise CronqError(
-                f"job {name!r}: the key {answer[7:]} has a wrong type; a beat moves it aside, then try again"
-            )
+        _raise_for(answer, name)
 
     def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> None:
-        """Remove a job; its runs that have not begun are then for `BulkStop.finish_removal`.
+        """Remove a job; afterwards `BulkStop.finish_removal` stops its runs that have not begun.
 
-        Sent again when Redis did not answer in time: the second call knows what the first has done. Raises UnknownJob,
-        and Conflict while an earlier removal of that name is unfinished.
+        The script is called a second time when Redis did not answer in time: by the token in its record it recognises
+        that the first call was carried out. Raises UnknownJob, and Conflict while an earlier removal of that name is
+        unfinished.
         """
         keys = self._keys
         touched = [
@@ -241,11 +239,14 @@ class JobStore:
             raise Conflict(f"runs of job {name!r} are still being stopped since it was removed before; try again")
 
     def postpone(self, name: str, until_s: float) -> None:
-        """Look at a job that cannot be claimed again only at *until_s*; its mark, and so its ticks, stay."""
+        """Move the agenda entry of a job that cannot be claimed just now to *until_s*.
+
+        Its mark stays, so none of its ticks is lost.
+        """
         self._client.zadd(self._keys.agenda, {name: until_s}, xx=True)
 
     def reschedule(self, name: str, next_tick: int | None) -> None:
-        """Correct an agenda entry that does not follow from the job's mark."""
+        """Put *next_tick* on the agenda, where something else stands than follows from the job's mark; None: remove."""
         if next_tick is None:
             self._client.zrem(self._keys.agenda, name)
         else:
@@ -289,6 +290,16 @@ def _check_layout(schema: Any) -> None:
     if not text(schema).isdecimal() or int(schema) > SCHEMA:
         known = f"Redis holds layout {text(schema)} of cronq, this version knows {SCHEMA}"
         raise RedisUnfit(f"{known}; upgrade cronq on this host")
+
+
+def _raise_for(answer: str, name: str) -> None:
+    """Raise the error that *answer* stands for, where the script refused to change the job *name*."""
+    if answer == "conflict":
+        raise Conflict(f"job {name!r} was changed by somebody else just now; try again")
+    if answer == "newer":
+        raise SpecTooNew(name, f"in a layout newer than {SPEC_LAYOUT}")
+    if answer.startswith("broken "):
+        raise CronqError(f"job {name!r}: the key {answer[7:]} has a wrong type; a beat moves it aside, then try again")
 
 
 def _due_job(entry: Any) -> DueJob:

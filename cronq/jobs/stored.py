@@ -96,9 +96,9 @@ class DueReading:
 
 
 def read_pause(raw: str | None) -> Pause | None:
-    """The pause a job's state holds; one that cannot be read still pauses: better late than unasked.
+    """The pause in a job's state. One that cannot be read still pauses the job: somebody did not want it to run.
 
-    One until a moment that no calendar holds has no end.
+    A pause until a moment that no calendar holds has no end.
     """
     if not raw:
         return None

@@ -84,7 +84,7 @@ class CronDays:
         return None
 
     def any(self) -> bool:
-        """Whether there is such a day at all."""
+        """Return True if there is such a day at all."""
         return self._every_day or any(self._in_year(year) for year in range(1970, 1970 + _YEARS))
 
     def _remember(self, year: int) -> array[int]:
@@ -157,8 +157,8 @@ class Pattern:
 
     days: Days
     times: Times
-    #: Whether the minute or the hour field begins with `*`: that is how Debian's cron tells jobs that simply
-    #: follow the clock from jobs at fixed times.
+    #: True if the minute or the hour field begins with `*`: so Debian's cron tells jobs that simply follow the
+    #: clock from jobs at fixed times.
     wildcard: bool
 
     def first(self, local_s: int) -> int | None:

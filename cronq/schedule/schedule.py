@@ -192,7 +192,7 @@ class _WallSchedule(Schedule):
         return None
 
     def _falls_into_gap(self, start_s: int, offset_s: int, previous_s: int) -> bool:
-        """Whether a local time left out at *start_s* matches, and the gap is one to make up for."""
+        """Return True if a local time that was left out at *start_s* matches, and the gap is one to make up for."""
         if not 0 < offset_s - previous_s <= _LARGEST_GAP_S:
             return False
         found_s = self._pattern.first(start_s + previous_s)

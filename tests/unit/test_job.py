@@ -254,7 +254,7 @@ def test_an_unknown_option_is_refused_and_the_close_one_suggested(option: str, m
     text = refusal(**{option: 5})
 
     assert text.startswith(f"job 'nightly': {option}: there is no such option")
-    assert f"did you mean {meant!r}?" in text if meant else "README" in text
+    assert f"did you mean {meant!r}?" in text if meant else "docs/jobs.md" in text
 
 
 def test_a_job_needs_something_to_run() -> None:
