@@ -44,7 +44,7 @@ def make_beat(parts: Parts) -> Beat:
     reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=timing.missed_s)
     serving = None
     if parts.config.serve_rq_scheduler:
-        serving = Chore("held back", RENEW_EVERY_S, parts.serving(by).once)
+        serving = Chore("held back", RENEW_EVERY_S, parts.scheduled_stores(by).once)
     audit = Chore("audit", _AUDIT_S, Audit(parts.quarantine, repair).once)
     chores = [
         Chore("heartbeat", HEARTBEAT_S, heart.beat),

@@ -23,7 +23,7 @@ from cronq.hosts.drain import Holds
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.requeued import Requeued
 from cronq.interop.rq_jobs import release_dependents
-from cronq.interop.rq_scheduler import Serving
+from cronq.interop.rq_scheduler import ScheduledStores
 from cronq.jobs.quarantine import Quarantine
 from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
@@ -208,6 +208,6 @@ class Parts:
             self.client, self.keys, by=by or self.who, keep_events=config.keep_events, max_args=config.max_args
         )
 
-    def serving(self, by: str) -> Serving:
+    def scheduled_stores(self, by: str) -> ScheduledStores:
         """What serves rq-scheduler's store and RQ's registries, in the name of *by*."""
-        return Serving(self.delayed(by), self.runs, self.quarantine, tz=self.config.foreign_tz)
+        return ScheduledStores(self.delayed(by), self.runs, self.quarantine, tz=self.config.foreign_tz)

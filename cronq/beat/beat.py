@@ -179,7 +179,7 @@ class Beat:
     # Chores and trouble
 
     def do_chores(self) -> bool:
-        """Do the chores that are due; whether one has more to do at once."""
+        """Do the chores that are due. Return True if one of them has more to do at once."""
         return do_chores(self.chores, self.clock.now_s, self._troubled)
 
     def _troubled(self, error: Exception) -> None:

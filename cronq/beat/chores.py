@@ -1,4 +1,4 @@
-"""What a beat does besides claiming, each piece for itself: one that fails takes no other along."""
+"""The chores of a beat: what it does besides claiming. A chore that fails takes no other along."""
 
 from __future__ import annotations
 
@@ -20,24 +20,26 @@ _MOST_SAID = 500
 
 @dataclass
 class Chore:
-    """Something a beat does besides claiming, every so often.
+    """One chore, done every *every_s* seconds.
 
-    *work* is given the server's time in epoch seconds, and answers True when it has more to do at once.
+    *work* is given the server's time in epoch seconds, and returns True when it has more to do at once. *outage* is
+    called when Redis is away or refuses all: what the chore has seen before proves nothing then.
     """
 
     name: str
     every_s: float
     work: Callable[[float], bool | None]
     outage: Callable[[], None] = lambda: None
-    due_boot: float = 0.0
-    is_failing: bool = False  #: Redis refused it
-    said: str = ""  #: what was said of it since it worked last
+    due_boot: float = 0.0  #: when it is due, boot clock; 0.0: at once
+    is_failing: bool = False  #: Redis did not let it work the last time
+    said: str = ""  #: what was logged of it since it worked last
 
 
 def do_chores(chores: Iterable[Chore], now_s: Callable[[], float], troubled: Callable[[Exception], None]) -> bool:
-    """Do those that are due. Return True if one has more to do at once; *troubled* is told of each refusal of Redis.
+    """Do the *chores* that are due. Return True if one of them has more to do at once.
 
-    A chore that fails for any other reason is said to be broken, once, and tried again in its own time.
+    *troubled* is called with each error of Redis. Any other failure is logged once, and the chore done again when it is
+    due.
     """
     has_more = False
     for chore in chores:
@@ -58,7 +60,10 @@ def do_chores(chores: Iterable[Chore], now_s: Callable[[], float], troubled: Cal
 
 
 def say_once(said: str, what: str, error: Exception) -> str:
-    """Log that *what* is broken unless the same was *said*; what is said now. The traceback is for `--debug`."""
+    """Log that *what* is broken, unless the words are those *said* before. Returns the words.
+
+    The traceback is logged with `--debug` only.
+    """
     words = storable(f"{type(error).__name__}: {error}", _MOST_SAID)
     if words != said:
         log.error("BROKEN %s cannot be done: %s; going on", what, words, exc_info=log.isEnabledFor(logging.DEBUG))

@@ -13,7 +13,7 @@ from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import Keys
 
-#: A step looks through about so many jobs, most of which have nothing open, and gives so many runs at once.
+#: A step looks at about so many jobs, most of which have no open run, and yields so many runs at once.
 _JOBS = 4000
 _BATCH = 250
 #: Jobs with no more open runs than this are read all in one round trip.

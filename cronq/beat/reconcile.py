@@ -1,7 +1,7 @@
-"""Holds the ledger's queued runs against RQ's own records: people delete, cancel and empty there, and lists get lost.
+"""Compares the ledger's queued runs with RQ's own records: people delete, cancel and empty there, and lists get lost.
 
-A run is taken, started and set aside all the time, so what was read in two steps proves nothing. A run counts as
-vanished when it was in no list at two looks some time apart, and the script that puts it back looks once more.
+Runs are taken and started all the time, so what was read in two steps proves nothing. A run counts as vanished when it
+was in no list at two looks some time apart; the script that repushes it looks once more.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ log = logging.getLogger("cronq.beat")
 
 #: A pass looks at so many batches of runs.
 _MOST_BATCHES = 10
-#: Settled in one pass, each in a round trip of its own while ticks wait; the others are found again.
+#: Most runs settled in one pass: each takes a round trip while ticks wait. The others are found again.
 _MOST_SETTLED = 200
-#: Of longer lists nobody knows at reasonable cost who is not in them; that waits until they are shorter.
+#: Longer lists are not read, so nothing vanishes from them: it is noticed once they are shorter.
 _LONGEST_LIST = 10_000
 
 
@@ -41,7 +41,10 @@ class _Found(NamedTuple):
 
 
 class Reconcile:
-    """Walks over all queued runs, some in each pass; *patience_s* is how long one must be in no list."""
+    """A chore of the beat: walks over all queued runs, some in each pass.
+
+    *patience_s* is how long a run must have been in no list before it is repushed.
+    """
 
     def __init__(self, client: Redis, keys: Keys, runs: RunStore, *, by: str, patience_s: float) -> None:
         self.client = client
@@ -56,7 +59,7 @@ class Reconcile:
         self._missing_now: dict[str, float] = {}  #: the same, as far as the present walk has come
 
     def once(self, now_s: float) -> None:
-        """Settle and put back what the next part of the walk finds; *now_s* is server time."""
+        """Settle or repush what the next part of the walk finds; *now_s* is server time."""
         walk, self._walk = self._walk or self._runs.steps(), None  # an error on the way begins a new walk
         lists: dict[str, set[str] | None] = {}
         settled = 0
@@ -88,12 +91,12 @@ class Reconcile:
         return [_Found(run_id, *answer) for run_id, answer in zip(run_ids, answers, strict=True)]
 
     def _is_missed(self, run_id: str) -> bool:
-        """Whether it was in no list long enough ago."""
+        """Return True if this run was in no list when it was last looked at, `patience_s` ago or longer."""
         since = self._missing.get(run_id)
         return since is not None and boot_s() - since >= self.patience_s
 
     def _is_over(self, found: _Found, lists: dict[str, set[str] | None]) -> bool:
-        """Whether a run is to be settled; notes one that is in no list."""
+        """Return True if the run is to be settled; note one that is in no list, for the next walk."""
         if found.code == "on_its_way":
             if found.queue not in lists:
                 lists[found.queue] = self._read_lists(found.queue)
@@ -115,7 +118,7 @@ class Reconcile:
         return {text(run_id) for part in parts for run_id in part}
 
     def _settle(self, over: list[_Found], now_s: float) -> int:
-        """Settle those that are still queued; how many were tried."""
+        """Settle those of *over* that are still queued. Returns how many it tried to settle."""
         known = {found.run_id: found for found in over}
         for run in self.runs.rows(known):
             found = known[run.run_id]

@@ -1,7 +1,7 @@
-"""Puts right what a claim or an audit found broken, so that no job stays silent for longer than a few seconds.
+"""Mends a job that a claim or an audit found broken, so that none stays silent for longer than a few seconds.
 
-What was in the way is moved aside, never destroyed; what can be derived is derived again: a template from its
-spec, a mark from the agenda or the ledger, an agenda entry from the mark. What is lost for good is said.
+A key that is in the way is moved aside, never destroyed. What can be derived is made again: a template from the spec, a
+mark from the agenda or the ledger, an agenda entry from the mark. What is lost for good is logged.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ class Repair:
         self._said: dict[str, set[str]] = {}
 
     def repair(self, name: str, reason: str, now_s: float, key: str = "", kind: str = "") -> bool:
-        """Put the job *name* right after *reason* ("" for the keys all jobs share); whether it can be claimed now.
+        """Mend the job *name*, which is broken for *reason*. Return True if it can be claimed now.
 
-        *key* and *kind* are what the claim script named: a key, and the type it should have.
+        Without a name: the keys that all jobs share; True if one of them was moved aside. *key* and *kind* are what the
+        claim script named: a key, and the type it should have.
         """
         if name and isinstance(self.jobs.find([name]).get(name), SpecTooNew):
             return True  # what is in its way is for processes of that version to judge
@@ -66,7 +67,7 @@ class Repair:
             return True
 
     def forget(self, names: Iterable[str]) -> None:
-        """These jobs were claimed: say it again should one break again."""
+        """Forget what was logged of these jobs: they were claimed, and what breaks next is logged again."""
         if self._said:
             for name in names:
                 self._said.pop(name, None)
@@ -79,7 +80,7 @@ class Repair:
             log.error("MEND moved %s aside for a week: it had a wrong type or value", each)
 
     def _redefine(self, name: str, now_s: float) -> bool:
-        """Definition and template, from the stored spec or from this process's code."""
+        """Store definition and template again, from the stored spec or from this process's code. True: done."""
         stored = self.jobs.find([name]).get(name)
         try:
             if isinstance(stored, StoredJob):
@@ -103,10 +104,10 @@ class Repair:
             return False
 
     def _remark(self, name: str, score: float | None, now_s: float) -> bool:
-        """The mark and the agenda entry.
+        """Make mark and agenda entry anew; *score* is what the agenda said before.
 
-        The agenda moves with the mark, so a lost mark was just before what the agenda says; without either the
-        newest tick of the ledger has to do, and without that, now.
+        The agenda moves with the mark, so a lost mark was just before the agenda entry. It is never set before the
+        newest tick of the ledger. Where neither is known, ticks count from now.
         """
         job = self.jobs.get(name)
         schedule, mark = job.spec.schedule, job.state.mark

@@ -1,4 +1,4 @@
-"""The return of a beat's jobs to a Redis that lost them: it was emptied, or is a new one."""
+"""Stores the jobs of a beat's code again in a Redis that lost them, because it was emptied or is a new one."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ log = logging.getLogger("cronq.beat")
 
 
 class Restore:
-    """Stores what *definitions* knows under a new epoch; *repair* clears the way where a key is damaged."""
+    """Stores what *definitions* knows; where a damaged key is in the way, *repair* moves it aside."""
 
     def __init__(self, definitions: Definitions, repair: Repair) -> None:
         self.definitions = definitions
         self.repair = repair
 
     def renew_epoch(self, now_s: float) -> str:
-        """Learn the epoch; in a Redis that has none, begin one and restore the jobs that code defines.
+        """The epoch of this Redis; one that has none gets one, and each missing job that code defines is stored.
 
-        A flushed Redis gets them back with their ticks counted from now, so that nothing bursts.
+        Their ticks count from now, so that nothing bursts. A beat calls this when it meets an epoch that is new to it.
         """
         epoch, begun = self.definitions.jobs.open_epoch()
         restored = sum(self._restore(name, now_s) for name in self.definitions.known())
@@ -33,7 +33,7 @@ class Restore:
         return epoch
 
     def _restore(self, name: str, now_s: float) -> bool:
-        """Restore one job, by moving aside what stands in its way; one that fails must not keep back the others."""
+        """Store one job if it is missing. Return True if it was; a failure is logged, for the sake of the others."""
         spec, source, origin = self.definitions.known()[name]
         try:
             return self.definitions.changes.restore(spec, source=source, origin=origin) != "same"

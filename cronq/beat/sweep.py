@@ -68,7 +68,7 @@ class Sweep:
         self.queues: list[str] = []  #: keys of RQ's queues, as of the last pass
         # Sooner than `lost_after`: an id was popped up to a pass before it was seen.
         self.popped = Popped(client, keys, runs, by=by, missed_s=timing.missed_s)
-        self.foreign = InProgress(client, keys, lost_after_s=timing.lost_after_s)
+        self.in_progress = InProgress(client, keys, lost_after_s=timing.lost_after_s)
         self._free_locks: Any = scripts.load(client, "locks/find_free")
         self._steady_since: float | None = None  #: Redis has answered without a gap since then (boot clock)
         self._last_answer: float | None = None  #: boot clock
@@ -94,7 +94,7 @@ class Sweep:
         self.popped.look(found.popped, found.queues, boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
             is_done = self._settle_all_lost(found.unheard, before, now_s)
-            self.foreign.settle_silent(found.silent)
+            self.in_progress.settle_silent(found.silent)
             has_more = has_more or not is_done or len(found.silent) == _MOST
         self._look_at_stock(found.stock, now_s)
         self._stock_at = self._stock_at + _MOST if len(found.stock) == _MOST else 0

@@ -1,7 +1,7 @@
-"""Finds runs that wait where nobody looks: the list they were in was lost, moved aside or removed.
+"""Lists waiting runs again whose list was lost, moved aside or removed: nobody would wake them.
 
-What wakes a run that waits is told in lists beside the ledger. The ledger knows every run that waits, so whatever
-becomes of those lists, they are made again from it.
+Lists beside the ledger say which run to wake, for a lock or at a time. The ledger itself knows every waiting run, so
+the lists are made again from it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOST_BATCHES = 10
 
 
 class WaitingWalk:
-    """Walks over all waiting runs, some in each pass; *quarantine* moves a key of a wrong type out of the way."""
+    """A chore of the beat: walks over all waiting runs, some in each pass. Damaged lists go to *quarantine*."""
 
     def __init__(self, client: Redis, keys: Keys, quarantine: Quarantine) -> None:
         self.keys = keys
@@ -33,7 +33,7 @@ class WaitingWalk:
         self._walk: Iterator[list[str] | None] | None = None
 
     def once(self, now_s: float) -> None:
-        """Put the waiting runs of the next part of the walk where they are looked for; *now_s* is server time."""
+        """List the waiting runs of the next part of the walk again, where they are missing; *now_s* is server time."""
         walk, self._walk = self._walk or self._runs.steps(), None  # an error on the way begins a new walk
         for batch, run_ids in enumerate(walk, 1):
             if run_ids:

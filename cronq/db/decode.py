@@ -1,4 +1,4 @@
-"""Redis replies as text and values: clients may or may not decode, and what is in Redis may be anything."""
+"""Reads replies of Redis as text, numbers and JSON. A client may decode or not, and Redis may hold anything."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def time_s(reply: tuple[int, int]) -> float:
 
 
 def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
-    """The value of a JSON text that is not ours, or may have been changed. Raises BadValue whatever is wrong with it.
+    """The value of a JSON text that others may have written. Raises BadValue whatever is wrong with it.
 
-    NaN and infinity are refused: compared with them every deadline is either never or always over. Depth and length are
-    bounded before the parser sees the text, because what it makes of 100,000 brackets ends whoever walks it.
+    NaN and infinity are refused: compared with them a deadline is over never, or always. Length and depth are bounded
+    before the parser sees the text: a walk over what it makes of 100,000 brackets would end this process.
     """
     if len(raw) > most:
         raise BadValue(f"it is longer than {most} bytes")
@@ -79,7 +79,7 @@ def read_json(raw: Any, *, most: int = MOST_JSON) -> Any:
 
 
 def is_deeper(words: str, most: int) -> bool:
-    """Whether a JSON text is nested more than *most* deep; one with fewer brackets than that is only counted."""
+    """Return True if a JSON text is nested more than *most* deep. With fewer brackets than that it is not walked."""
     if words.count("[") + words.count("{") <= most:
         return False
     depth = deepest = 0

@@ -20,7 +20,7 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Hold:
-    """Who holds something, since when (epoch seconds) and why."""
+    """A queue, host or worker that workers leave alone: who asked for it, when (epoch seconds) and why."""
 
     by: str
     at: float = 0.0
@@ -32,7 +32,7 @@ class Hold:
 
     @classmethod
     def from_json(cls, raw: str, what: str = "") -> Hold:
-        """Read it back; what is damaged still holds."""
+        """Read a hold; one that cannot be read still holds."""
         try:
             values = read_json(raw)
             at = seconds(float(values["at"])) or 0.0
@@ -54,7 +54,7 @@ class Holds:
         self.client.hset(self.keys.holds, what, json.dumps({"by": by, "at": now_s, "note": note}))
 
     def lift(self, *whats: str) -> int:
-        """Let workers take it again; how many of them were held. Wakes the workers."""
+        """Let workers take again from *whats*, and wake them. Returns how many of *whats* were held."""
         with self.client.pipeline() as pipe:
             pipe.hdel(self.keys.holds, *whats)
             pipe.publish(self.keys.wake, "")
@@ -62,14 +62,17 @@ class Holds:
         return int(lifted)
 
     def drain(self, names: tuple[str, ...], workers: set[str], *, by: str, now_s: float, note: str) -> list[str]:
-        """Hold hosts and *workers* by name, without names all of them; what is held by this, as in `Hold.what`."""
+        """Hold the hosts and workers *names*, or all workers when there are none. Returns what is held, as `Hold.what`.
+
+        *workers* are the names of workers: any other name is a host's.
+        """
         whats = [f"worker:{name}" if name in workers else f"host:{name}" for name in names] or [ALL]
         for what in whats:
             self.hold(what, by=by, now_s=now_s, note=note)
         return whats
 
     def end_drains(self, names: tuple[str, ...]) -> list[Hold]:
-        """Lift the holds of these hosts and workers, without names all but those of queues; the holds there were."""
+        """Lift the holds of these hosts and workers, or of all when there are no names. Returns the holds lifted."""
         found = [hold for hold in self.read() if not hold.what.startswith("queue:")]
         wanted = [hold for hold in found if not names or hold.what.partition(":")[2] in names]
         if wanted:
@@ -77,7 +80,7 @@ class Holds:
         return wanted
 
     def is_starting(self) -> bool:
-        """Whether some worker has taken an id from a queue and not begun it yet: a hold came too late for it."""
+        """Return True if some worker has popped an id and not begun it: a hold set now comes too late for that id."""
         queues = [text(queue) for queue in self.client.smembers(RQ_QUEUES)]
         with self.client.pipeline(transaction=False) as pipe:
             for queue in queues:
@@ -85,11 +88,11 @@ class Holds:
             return any(pipe.execute())
 
     def read(self) -> list[Hold]:
-        """All there are, oldest first."""
+        """All holds, oldest first."""
         found = texts(self.client.hgetall(self.keys.holds))
         return sorted((Hold.from_json(raw, text(what)) for what, raw in found.items()), key=lambda hold: hold.at)
 
 
 def busy_with(runs: RunStore, whats: Sequence[str]) -> list[Run]:
-    """The runs that are at work on what these drains hold."""
+    """The runs in progress on the hosts and workers that these drains hold."""
     return [run for run in runs.running() if {f"host:{run.host}", f"worker:{run.worker}", ALL} & set(whats)]

@@ -30,7 +30,7 @@ _FACTS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last word of one process."""
+    """What one process last said of itself, and when."""
 
     id: str
     host: str
@@ -40,7 +40,7 @@ class Heartbeat:
     facts: Mapping[str, Any]
 
     def is_alive(self, now_s: float) -> bool:
-        """Whether the process was heard of within 20 s; one that ends in order takes its entry along."""
+        """Return True if the process was heard of within 20 s. One that ends in order removes its entry."""
         return now_s - self.seen_at <= ALIVE_S
 
 
@@ -71,16 +71,16 @@ class Heartbeats:
         return sorted(known, key=lambda heartbeat: heartbeat.started_at), now_s
 
     def current_runs(self, workers: Sequence[Heartbeat]) -> list[str | None]:
-        """What each of *workers* is busy with, by id. One round trip."""
+        """The run that each of *workers* does now, by id; None for an idle one. One round trip."""
         with self.client.pipeline(transaction=False) as pipe:
             for worker in workers:
                 pipe.hget(rq_worker(worker.id), "current_job")
             return [text(run) if run is not None else None for run in pipe.execute()]
 
     def forget_vanished(self, kind: str, now_s: float) -> int:
-        """Drop the entries of processes that vanished an hour ago, and what is no heartbeat; how many.
+        """Remove the entries of processes that fell silent an hour ago, and what is no heartbeat. Returns how many.
 
-        A process that is still there after all publishes its entry again within seconds.
+        A process that lives after all publishes its entry again within seconds.
         """
         gone = []
         for key, raw in self.client.hscan_iter(self._key(kind), count=500):
@@ -120,7 +120,7 @@ class Heart:
 
 
 def _heartbeat(process_id: str, raw: str) -> Heartbeat | None:
-    """The heartbeat in an entry; None for what is none. Of its facts those are left out that are not what they say."""
+    """The heartbeat in an entry; None when it cannot be read. Facts of a wrong type are left out."""
     try:
         found = read_json(raw, most=_MOST_BYTES)
         times = float(found["started_at"]), float(found["seen_at"])

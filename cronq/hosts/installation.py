@@ -1,4 +1,4 @@
-"""Which installation a Redis database serves: the names of runs and queues in it bear no prefix of cronq's."""
+"""One Redis database serves one installation: ids of runs and names of queues in it bear no prefix of cronq's."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ class Adoption:
         return spec
 
     def _is_done(self, spec: JobSpec, entry_id: str) -> bool:
-        """Whether it was this adoption that was first: its answer was lost, and it was sent again."""
+        """Return True if this adoption is stored already: its answer was lost, and the command was sent again."""
         known = self.jobs.find([spec.name]).get(spec.name)
         is_there = self.client.zscore(RQ_SCHEDULED_JOBS, entry_id) is not None
         return isinstance(known, StoredJob) and known.spec == spec and not is_there

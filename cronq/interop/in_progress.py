@@ -1,5 +1,8 @@
-"""RQ jobs that are not cronq's and are at work under our workers: who does them, and what becomes of those whose
-worker vanished. RQ's own tidying is off in our workers, and would take minutes. Owner of the `foreign` key."""
+"""RQ jobs that are not cronq's and that workers of ours do just now. Those whose worker vanished are settled.
+
+What such an RQ job is: see `rq_jobs`. RQ's own workers would look for lost ones too, but within minutes; that is off in
+our workers. The key `foreign` belongs to this module: it lists them by their last heartbeat.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ log = logging.getLogger("cronq.beat")
 
 
 class InProgress:
-    """The list of foreign jobs at work, by last heartbeat; the sweep has those settled that fell silent."""
+    """The list of RQ jobs in progress: workers say what they do, beats settle what fell silent."""
 
     def __init__(self, client: Redis, keys: Keys, *, lost_after_s: float) -> None:
         self.client = client
@@ -32,21 +35,21 @@ class InProgress:
     # For workers
 
     def begins(self, job: Job, execution: str, now_s: float, pipe: Any) -> None:
-        """Say, with what else is in *pipe*, that *job* is being worked on, by server time."""
+        """Add to *pipe* that a worker begins *job* at *now_s*, server time."""
         pipe.zadd(self.keys.foreign, {_entry(job, execution): now_s})
 
     def alive(self, job: Job, execution: str, now_s: float) -> None:
-        """Say that it still is; of no effect when a beat has given it up: another may be working on it."""
+        """Say that the worker still does *job*. Writes nothing when a beat has settled it: another may do it now."""
         self.client.zadd(self.keys.foreign, {_entry(job, execution): now_s}, xx=True)
 
     def over(self, job: Job, execution: str) -> None:
-        """Say that its end is recorded."""
+        """Say that the end of *job* is recorded."""
         self.client.zrem(self.keys.foreign, _entry(job, execution))
 
     # For beats
 
     def settle_silent(self, silent: Iterable[bytes]) -> None:
-        """Settle the entries *silent*, which were not heard of for `lost_after`."""
+        """Settle the entries *silent*, of which nothing was heard for `lost_after`: a beat's sweep found them."""
         for entry in map(text, silent):
             try:
                 self._settle(entry)

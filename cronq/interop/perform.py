@@ -1,4 +1,4 @@
-"""What the child does that runs an RQ job which is not cronq's: the only place where such a job's pickles are read.
+"""The work of the child that runs an RQ job which is not cronq's (see `rq_jobs`). Only here are its pickles opened.
 
 Only functions of modules that were allowed are called. Arguments may name data and what those modules define.
 """
@@ -75,7 +75,7 @@ class RQJobWork:
                 log.error("ALLOW %s cannot be imported: %s: %s", module, type(error).__name__, error)
 
     def send_webhooks(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
-        """Send the webhooks of an RQ job that has ended; the exit code. See `foreign_webhooks.send_all`."""
+        """Send the webhooks of an RQ job that has ended; the exit code. See `webhooks.send_all`."""
         return send_all(order, result_file, allow_private=self.allow_private)
 
     def perform(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:

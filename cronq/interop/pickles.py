@@ -26,20 +26,21 @@ _DATA_TYPES = {
     "uuid": {"UUID"},
     "collections": {"OrderedDict", "deque"},
 }
-#: ... and those of arguments, which are read in a child that is watched.
+#: Besides those, what arguments may hold. They are read in a child that is watched: it may hang, or die of them.
 _ARGUMENT_TYPES = {
     "builtins": {"bytearray", "range", "slice"},
     "collections": {"Counter"},
     "pathlib": {"Path", "PosixPath", "PurePath", "PurePosixPath"},
     "pathlib._local": {"Path", "PosixPath", "PurePath", "PurePosixPath"},
 }
-#: More than this is no call.
+#: A pickled call that is larger is refused, in bytes.
 _MOST_BYTES = 64 * 1024 * 1024
-#: More than this is no meta. Keys of equal hash cost the square of their number: in 64 KiB at most a tenth of a second.
+#: A larger meta is refused: keys of equal hash cost the square of their number, in 64 KiB at most a tenth of a second.
 MOST_META = 64 * 1024
-#: Deeper than this is no data: `pickle` itself writes less. Hashing nested tuples takes C stack, and has no limit.
+#: Deeper data is refused: hashing nested tuples takes C stack, without a limit. `pickle` itself writes less.
 _DEEPEST = 1000
-#: Objects in plain data, each counted as often as it is met: thirty tuples, each twice the one before, are a billion.
+#: Most objects in plain data, each counted as often as it is met: thirty tuples that each hold the one before twice are
+#: a billion.
 _MOST_OBJECTS = 1_000_000
 #: What is unpacked of a call to find the name of its function, and the longest such name.
 _MOST_HEAD = 8 * 1024
@@ -47,9 +48,9 @@ _MOST_NAME = 1000
 #: Operations that give a number to an object, and those that fetch one by its number.
 _NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 _FETCHING = ("GET", "BINGET", "LONG_BINGET")
-#: Operations before the name of a function, and those that may stand behind it, that say nothing of the call.
+#: Operations that say nothing of the call: they may stand before the name of its function, or right behind it.
 _SILENT = {"PROTO", "FRAME", "MARK", "MEMOIZE", *_NUMBERING}
-#: ... and those that put into an object what follows it on the stack.
+#: Operations that put into an object what follows it on the stack.
 _FILLING = ("APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "BUILD")
 #: Operations of a call whose arguments are a few texts, and how many it may have.
 _OF_TEXTS = {"NONE", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_DICT", "STOP"}
@@ -62,7 +63,7 @@ ANY = "*"
 
 
 class PickleRefused(CronqError):
-    """A pickle names what it may not, or is none."""
+    """A pickle names something that it may not name, or cannot be read."""
 
 
 class _Reader(pickle.Unpickler):
@@ -83,9 +84,10 @@ class _Reader(pickle.Unpickler):
 
 
 class _Sizes:
-    """How deep and how large the objects are that a pickle would make, reckoned from its operations alone.
+    """The depth and the number of the objects that a pickle would make, reckoned from its operations alone.
 
-    Exact for what is hashed while a pickle is read: tuples and their like are made of what is complete already.
+    Exact for what is hashed while a pickle is read: tuples and the like are made of objects that are complete.
+    Lists and mappings may still grow; `_check_size` counts what came of them.
     """
 
     def __init__(self) -> None:
@@ -95,7 +97,7 @@ class _Sizes:
         self._work = 0
 
     def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Reckon with *opcode*. Raises PickleRefused when what it makes is beyond all data; for damage any error."""
+        """Follow one operation. Raises PickleRefused when it makes too much; for a damaged pickle any other error."""
         name = opcode.name
         if name == "MARK":
             self._marks.append(len(self._stack))
@@ -134,9 +136,10 @@ class _Sizes:
 
 
 def _check(raw: bytes, most: int, *, is_data: bool) -> None:
-    """Raise PickleRefused for what takes much more memory than its own size to read; plain data, time and stack too.
+    """Raise PickleRefused for a pickle that would take much more memory to read than it is large.
 
-    Python makes room for as many objects as the highest number that a pickle gives to one: nine bytes ask for 32 GiB.
+    With *is_data* also for one that would take too much time or stack. Python makes room for as many objects as the
+    highest number that a pickle gives to one: nine bytes ask for 32 GiB.
     """
     if len(raw) > most:
         raise PickleRefused(f"a pickle of {len(raw):,} bytes is too large, {most:,} at most")
@@ -154,7 +157,7 @@ def _check(raw: bytes, most: int, *, is_data: bool) -> None:
 
 
 def _check_size(value: Any) -> None:
-    """Raise PickleRefused for lists and mappings that take for ever to write out: those may hold each other."""
+    """Raise PickleRefused for lists and mappings that hold each other: writing them out would never end."""
     left, todo = _MOST_OBJECTS, [value]
     while todo:
         each = todo.pop()
@@ -178,9 +181,9 @@ def load_data(raw: bytes, most: int = MOST_META) -> Any:
 
 
 def load_texts(raw: bytes, most: int) -> Any:
-    """What a pickle of at most *most* bytes holds that is a few texts in tuples: a call of ours. Raises PickleRefused.
+    """What a pickle of at most *most* bytes holds that is only texts in tuples: the call of a run.
 
-    However long they are it takes no time: nothing of it is hashed, and it has no more than some dozen operations.
+    Raises PickleRefused. The texts may be long: none is hashed, and the pickle has no more than some dozen operations.
     """
     try:
         for count, (opcode, _, _) in enumerate(pickletools.genops(raw)):
@@ -196,7 +199,7 @@ def load_texts(raw: bytes, most: int) -> Any:
 def load_within(raw: bytes, allowed: Collection[str]) -> Any:
     """What a pickle holds that names only data types and what the modules *allowed* define. Raises PickleRefused.
 
-    For a process that is watched: it may take long, and more stack than there is.
+    Only for a process that is watched: reading may take long, or more stack than there is.
     """
     _check(raw, _MOST_BYTES, is_data=False)
     return _load(raw, allowed)
@@ -212,7 +215,7 @@ def _load(raw: bytes, allowed: Collection[str]) -> Any:
 
 
 def read_data(raw: bytes, most: int = _MOST_BYTES) -> bytes:
-    """What RQ compressed: the pickled call of an RQ job. Raises PickleRefused, also for more than *most* bytes."""
+    """The pickled call of an RQ job, unpacked. Raises PickleRefused, also for more than *most* bytes."""
     found, is_whole = _unpack(raw, most)
     if not is_whole:
         raise PickleRefused(f"its data is larger than {most:,} bytes, or cut off")
@@ -220,7 +223,7 @@ def read_data(raw: bytes, most: int = _MOST_BYTES) -> bytes:
 
 
 def _unpack(raw: bytes, most: int) -> tuple[bytes, bool]:
-    """The first *most* bytes of what RQ compressed, and whether that is all. Raises PickleRefused."""
+    """The first *most* bytes of what RQ compressed, and True if that is all of it. Raises PickleRefused."""
     if raw[:1] != b"x":  # very old releases did not compress
         return raw[:most], len(raw) <= most
     reader = zlib.decompressobj()
@@ -232,7 +235,7 @@ def _unpack(raw: bytes, most: int) -> tuple[bytes, bool]:
 
 
 def read_function(raw: bytes) -> tuple[str, bool]:
-    """The name of the function that an RQ job calls, and whether it is a method of an object in the pickle.
+    """The name of the function that an RQ job calls, and True if that is a method of an object in the pickle.
 
     *raw* is the job's data as Redis has it. Only its first operations are looked at and nothing of it is made, so
     that any process may ask. The name of a method comes without its class. Raises PickleRefused.
@@ -255,7 +258,7 @@ def read_function(raw: bytes) -> tuple[str, bool]:
 
 
 def is_within(module: str, allowed: Collection[str]) -> bool:
-    """Whether *module* is one of *allowed* or below one."""
+    """Return True if *module* is one of *allowed* or below one."""
     return ANY in allowed or any(module == each or module.startswith(f"{each}.") for each in allowed)
 
 
@@ -273,7 +276,7 @@ def find_within(module: str, name: str, allowed: Collection[str]) -> Any:
 
 
 def is_defined_within(found: Any, allowed: Collection[str]) -> bool:
-    """Whether *found* is a class or function whose code stands in one of the modules *allowed*."""
+    """Return True if *found* is a class or function whose code stands in one of the modules *allowed*."""
     if ANY in allowed:
         return True
     found = inspect.unwrap(found) if inspect.isfunction(found) else found

@@ -25,7 +25,7 @@ _MOST = 10**10
 
 @dataclass(frozen=True)
 class Repetition:
-    """How often a foreign job comes again; all None: it is due once."""
+    """How often rq-scheduler repeats an RQ job; all None: it is due once."""
 
     interval_s: int | None = None
     cron: str | None = None
@@ -39,7 +39,7 @@ class Repetition:
         return f"{words}, {self.left} left" if self.left is not None else str(words)
 
     def served(self) -> Repetition | None:
-        """What is left of it after one more run; None when that was the last one. rq-scheduler counts the same way."""
+        """The repetition after one more run, counted as rq-scheduler does; None when that was the last run."""
         if self.interval_s is None and self.cron is None:
             return None
         left = self.left - 1 if self.left else self.left
@@ -47,7 +47,7 @@ class Repetition:
 
 
 def read_repetition(meta: Any) -> Repetition:
-    """The repetition that the meta of an RQ job speaks of. Raises DefinitionError for words that mean nothing."""
+    """The repetition in the meta of an RQ job. Raises DefinitionError for what means nothing."""
     if not isinstance(meta, Mapping):
         return Repetition()
     interval, cron, left = meta.get("interval"), meta.get("cron_string"), meta.get("repeat")
@@ -91,7 +91,7 @@ class RQSchedulerCron:
 
     @property
     def has_one_day_field(self) -> bool:
-        """Whether `expression` says all of it, so that a job of ours can have it."""
+        """Return True if `expression` says all of it, so that a job of ours can have it."""
         return self._both is None
 
     def next_after(self, after_s: float) -> int | None:
@@ -104,9 +104,9 @@ class RQSchedulerCron:
         return None
 
     def is_beside_a_clock_change(self, score_s: float) -> bool:
-        """Whether *score_s* is no tick but what rq-scheduler makes of one near a change of the clocks.
+        """Return True if *score_s* is no tick, but what rq-scheduler makes of a tick near a change of the clocks.
 
-        It reckons with local times that do not exist, and comes out early or late by as much as the clocks change.
+        rq-scheduler reckons with local times that do not exist: it is early or late by as much as the clocks change.
         """
         at = int(score_s)
         if self._schedule.last_until(at) == at:

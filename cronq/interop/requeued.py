@@ -31,12 +31,12 @@ _MOST_STEPS = 5
 _MOST_QUEUES = 100
 #: The settings allow no larger arguments of a run.
 _MOST_CALL = 101_000_000
-#: What `rq_job.meta_of` leaves in the meta of each run.
+#: What `rq_template` leaves in the meta of each run.
 _MARK = b"cronq_job"
 
 
 class Requeued:
-    """Brings the ledger up to what RQ's tools requeued."""
+    """Tells the ledger what RQ's tools requeued: a chore of the beat, and asked by workers for one id."""
 
     def __init__(self, client: Redis, keys: Keys, keep_events: int) -> None:
         self.client = client
@@ -48,9 +48,9 @@ class Requeued:
         self._last = ""  #: the queue that was looked through last
 
     def once(self, queues: Sequence[str], now_s: float) -> None:
-        """Open again what was requeued to *queues* (their keys), as far as one pass comes; *now_s* is server time.
+        """Open the runs again that were requeued to *queues* (their keys); *now_s* is server time.
 
-        Each queue from its tail, where RQ pushes what is requeued, a part in each pass.
+        Each pass looks through a part of each queue, beginning at its tail, where RQ pushes what is requeued.
         """
         if not queues:
             return
@@ -129,7 +129,7 @@ class Requeued:
             name = read_meta(meta).values.get(_MARK.decode())
             call = load_texts(read_data(data, _MOST_CALL), _MOST_CALL)
         except (CronqError, ResponseError):
-            return None  # whatever stands there: whoever serves foreign jobs says what is wrong with it
+            return None  # damaged: the worker takes it for an RQ job that is not cronq's, and says what is wrong
         if not (isinstance(call, tuple) and len(call) == 4 and call[0] == FUNCTION and isinstance(call[2], tuple)):
             return None
         given = call[2]

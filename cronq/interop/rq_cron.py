@@ -49,7 +49,7 @@ class RqCron:
         self._has_failed = False
 
     def once(self, now_s: float) -> None:
-        """Begin to publish, beside the caller's work; nothing while the last time still goes on."""
+        """Begin to publish in a thread, unless the last time still goes on."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._try, args=(now_s,), name="cronq-rq-cron", daemon=True)
             self._thread.start()
@@ -64,7 +64,7 @@ class RqCron:
             self._has_failed = True
 
     def publish(self, now_s: float) -> bool:
-        """Write the record if it is this beat's turn; whether it was. *now_s* is server time."""
+        """Write the record if it is this beat's turn. Return True if it was. *now_s* is server time."""
         if not self._send(now_s, {}):
             return False
         found = self.jobs.find(self.jobs.next_due(_MOST_JOBS)).values()

@@ -1,5 +1,9 @@
-"""An RQ job that somebody holds back for later: what the beat reads of it, the meta in which rq-scheduler keeps its
-repetition, and how its pickles are carried without being opened."""
+"""RQ jobs that are not cronq's, and how a process reads them without opening their pickles.
+
+An RQ job is not cronq's when its id is that of no run: a program queued it with RQ's `enqueue`, or gave it to
+rq-scheduler. Whoever may write to Redis may make one, and its pickles run code when they are opened. So beats and the
+parents of workers carry call and result as bytes (they are *sealed*); only the child that does the work opens them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +38,7 @@ _LONGEST_S = 10**10
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """One entry of rq-scheduler's store, or of RQ's registry of a queue; all as it was read."""
+    """One entry of a store of scheduled jobs, as it was read: rq-scheduler's, or RQ's registry of one queue."""
 
     id: bytes
     score: str
@@ -58,7 +62,7 @@ class StoreEntry:
 
     @property
     def is_odd(self) -> bool:
-        """Whether it can never have been the id of an RQ job."""
+        """Return True if this can never have been the id of an RQ job."""
         return not self.id or not _ID.issuperset(self.id) or len(self.id) > 1000
 
     @classmethod
@@ -105,7 +109,7 @@ def _ids(words: str) -> tuple[str, ...]:
 
 
 def _is_before(stamp: str, moment_s: float) -> bool:
-    """Whether RQ's time *stamp* lies before *moment_s*; one that cannot be read does."""
+    """Return True if RQ's time *stamp* lies before *moment_s*, or cannot be read."""
     try:
         found = datetime.fromisoformat(stamp)
     except ValueError:
@@ -115,7 +119,7 @@ def _is_before(stamp: str, moment_s: float) -> bool:
 
 @dataclass(frozen=True)
 class Meta:
-    """The meta of an RQ job, and the repetition in it."""
+    """The meta of an RQ job, and in it how often rq-scheduler is to repeat the job."""
 
     values: Mapping[str, Any]
     repetition: Repetition
@@ -152,7 +156,7 @@ class Sealed:
 
 
 class SealedSerializer:
-    """What RQ's code in the parent reads and writes pickles with: it opens none."""
+    """The serializer of RQ's own code in a process that opens no pickle."""
 
     @staticmethod
     def loads(raw: bytes) -> Any:
@@ -161,14 +165,14 @@ class SealedSerializer:
 
     @staticmethod
     def dumps(value: Any) -> bytes:
-        """The bytes as they came; what RQ itself makes (a `Retry`) is written as RQ does."""
+        """The bytes as they came; of what RQ itself has made (a `Retry`) the pickle."""
         return value.raw if isinstance(value, Sealed) else pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 class SealedJob(Job):
     """An RQ job as RQ's own code reads and writes it in a process that opens nothing: its call stays as Redis has it.
 
-    Few bytes may stand for more than this machine has memory. Its webhooks are not sent by that code.
+    For few compressed bytes may stand for more than this machine has memory. Nor does that code send its webhooks.
     """
 
     stored_data: bytes = b""  #: the call, compressed by whoever queued it
@@ -190,7 +194,7 @@ class SealedJob(Job):
         return {**super().to_dict(include_meta, include_result), "data": self.stored_data}
 
     def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """Nothing: `foreign_webhooks` sends them, from a child."""
+        """Send nothing: `webhooks` does, from a child."""
 
     @classmethod
     def fetch_many(cls, job_ids: Iterable[str], connection: Redis, serializer: Any = None) -> list[Job | None]:

@@ -1,8 +1,12 @@
-"""Serving what is held back elsewhere: rq-scheduler's store, with delayed runs of ours and whatever programs put
-there, and RQ's own registries of scheduled jobs. All beats do it together; the script lets each entry be served once.
+"""The beats do the work of stock schedulers: they queue what stands in a store of scheduled jobs when it is due.
 
-While they do they hold the locks that stock schedulers respect, under one value for the whole installation, so that
-a stray `rqscheduler` or `rq worker --with-scheduler` stays quiet. Owner of the `aside` key.
+A store is rq-scheduler's set, with our delayed runs and what other programs put there, or RQ's registry of the
+scheduled jobs of one queue. To serve an entry is to queue its RQ job, and to give it its next time if it repeats. All
+beats serve the same stores; the script serves each entry once.
+
+Meanwhile the beats hold the locks that stock schedulers respect, under one value for the whole installation: a
+`rqscheduler` or a `rq worker --with-scheduler` beside them stays quiet. An entry that cannot be understood is rejected:
+it is moved out of the store into the key `aside`, which belongs to this module, and `cronq delayed` lists it.
 """
 
 from __future__ import annotations
@@ -38,10 +42,10 @@ log = logging.getLogger("cronq.beat")
 #: How often the locks are renewed, and how long stock schedulers stay quiet when the last beat has gone.
 RENEW_EVERY_S = 12.0
 _LOCK_LIFE_S = 40
-#: Entries served in one round trip, and round trips in one go: the beat has jobs of its own.
+#: Entries served in one round trip, and round trips of one pass: ticks wait meanwhile.
 _AT_ONCE = 250
 _MOST_ROUNDS = 20
-#: A repeating job that is "queued" or "started" for longer is looked for where it should be.
+#: A repeating job that RQ has called queued or started for longer may be neither: the script looks for its id.
 _STALE_S = 60.0
 _MOST_ASIDE = 1000
 _MOST_REASON = 500
@@ -49,7 +53,7 @@ _MOST_REASON = 500
 
 @dataclass(frozen=True)
 class Order:
-    """What is to become of one entry; the words are explained in `lua/interop/serve.lua`."""
+    """What is to become of one entry; `lua/interop/serve.lua` explains each field."""
 
     entry: StoreEntry
     act: str
@@ -113,8 +117,8 @@ def _order_for_repeating(entry: StoreEntry, now_s: float, tz: str) -> Order:
     return Order(entry, "push", next_s=later if after is not None else None, later_s=later, meta=raw)
 
 
-class Serving:
-    """One pass serves all that is due; cron strings are read in the zone *tz*."""
+class ScheduledStores:
+    """A chore of the beat: serves the due entries of all stores. Their cron strings mean the zone *tz*."""
 
     def __init__(self, delayed: Delayed, runs: RunStore, quarantine: Quarantine, *, tz: str) -> None:
         self.client = delayed.client
@@ -135,7 +139,10 @@ class Serving:
         self._looked_s = float("-inf")
 
     def once(self, now_s: float) -> None:
-        """Renew the locks, serve what is due at *now_s* (epoch seconds), now and then look for runs that vanished."""
+        """Renew the locks and serve what is due at *now_s*, server time.
+
+        Now and then it also settles the delayed runs that somebody took out of the store.
+        """
         skip: Counter[str] = Counter()
         for _ in range(_MOST_ROUNDS):
             entries = self._look(now_s, skip)
@@ -217,7 +224,7 @@ class Serving:
             if len(self._broken) < _MOST_ASIDE:
                 self._broken[what] = detail
 
-    # Runs of ours that somebody took out of the store
+    # Delayed runs that somebody took out of the store
 
     def _settle_vanished(self, now_s: float) -> None:
         try:
@@ -239,7 +246,7 @@ class Serving:
 
 
 def rejected_entries(client: Redis, keys: Keys) -> Iterable[tuple[str, dict[str, Any]]]:
-    """What is not served because it cannot be understood: id and {store, due, reason, at}."""
+    """The rejected entries: the id of each, and {store, due, reason, at}."""
     for entry_id, raw in client.hgetall(keys.aside).items():
         try:
             found = read_json(raw)

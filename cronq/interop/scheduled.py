@@ -1,4 +1,4 @@
-"""What is held back for later, as people look at it: delayed runs, rq-scheduler's jobs, RQ's own, what was put aside.
+"""What `cronq delayed` lists: delayed runs, the scheduled jobs of rq-scheduler and of RQ, and rejected entries.
 
 Reading changes nothing, and nothing that is read is executed.
 """
@@ -24,7 +24,7 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class ScheduledEntry:
-    """One thing that is held back; `kind` is `run` (ours), `rq-scheduler`, `rq`, or `aside` (it is not served)."""
+    """One entry of a store. `kind` is `run` (ours), `rq-scheduler`, `rq`, or `aside` (it was rejected)."""
 
     id: str
     kind: str
@@ -36,7 +36,7 @@ class ScheduledEntry:
 
 
 def read_all(client: Redis, keys: Keys) -> list[ScheduledEntry]:
-    """All of it, the next one first, what was put aside last."""
+    """All entries of all stores, the next one first, rejected ones last. A store that cannot be read is named too."""
     queues = sorted(queue_name(text(each)) for each in client.smembers(RQ_QUEUES))
     with client.pipeline(transaction=False) as pipe:
         pipe.zrange(RQ_SCHEDULED_JOBS, 0, _MOST, withscores=True)
@@ -51,7 +51,7 @@ def read_all(client: Redis, keys: Keys) -> list[ScheduledEntry]:
             found.append(_unreadable(rq_scheduled(queue) if queue else RQ_SCHEDULED_JOBS, queue, store))
     found.sort(key=lambda view: (math.inf if view.due_s is None else view.due_s, view.id))
     try:
-        return found + [_aside(entry_id, facts) for entry_id, facts in rejected_entries(client, keys)]
+        return found + [_rejected(entry_id, facts) for entry_id, facts in rejected_entries(client, keys)]
     except ResponseError as error:
         return [*found, _unreadable(keys.aside, "", error)]
 
@@ -61,7 +61,7 @@ def _unreadable(key: str, queue: str, error: object) -> ScheduledEntry:
     return ScheduledEntry(key, "aside", None, queue or None, None, None, f"cannot be read: {error}")
 
 
-def _aside(entry_id: str, facts: dict[str, Any]) -> ScheduledEntry:
+def _rejected(entry_id: str, facts: dict[str, Any]) -> ScheduledEntry:
     return ScheduledEntry(
         entry_id, "aside", None, str(facts.get("store") or "") or None, None, None, str(facts["reason"])
     )
@@ -80,14 +80,14 @@ def _views(client: Redis, keys: Keys, queue: str, entries: list[tuple[str, float
             job, of, reason = (text(value) if value is not None else None for value in row)
             found.append(ScheduledEntry(entry_id, "run", job, of, due_s, None, reason))
         else:
-            view = _foreign(entry_id, due_s, queue, fields)
+            view = _rq_entry(entry_id, due_s, queue, fields)
             found.append(
                 view if due_s is not None else replace(view, note=f"{score:g} is no time; reschedule or stop it")
             )
     return found
 
 
-def _foreign(entry_id: str, due_s: float | None, queue: str, fields: Any) -> ScheduledEntry:
+def _rq_entry(entry_id: str, due_s: float | None, queue: str, fields: Any) -> ScheduledEntry:
     kind = "rq" if queue else "rq-scheduler"
     if not isinstance(fields, list) or fields[0] is None:
         return ScheduledEntry(entry_id, kind, None, queue or None, due_s, None, "its RQ job does not exist")

@@ -35,13 +35,13 @@ _TRANSLATED = [ipaddress.ip_network(each) for each in ("64:ff9b::/96", "2002::/1
 
 
 def order_of(job: SealedJob, status: str, error: str) -> dict[str, Any] | None:
-    """What a child is told that sends the webhooks which *job* has for *status*; None when it has none."""
+    """The order for a child that sends the webhooks of *job* for *status*; None when there are none."""
     hooks = [hook.to_dict() for hook in job.webhooks if hook.job_status == status]
     if not hooks:
         return None
     try:
         function, _ = read_function(job.stored_data)
-    except PickleRefused:
+    except PickleRefused:  # the webhook is sent all the same, and names no function
         function = ""
     return {
         "webhooks": hooks[:_MOST],
@@ -54,7 +54,7 @@ def order_of(job: SealedJob, status: str, error: str) -> dict[str, Any] | None:
 
 
 def send_all(order: Mapping[str, Any], result_file: BinaryIO, *, allow_private: bool) -> int:
-    """Send each; the exit code. Leaves what went wrong in the result file, a line each."""
+    """Send each webhook of the *order*. Returns the exit code; each failure is a line in the result file."""
     code = 0
     for fields in order["webhooks"]:
         try:
@@ -105,7 +105,7 @@ def _reach(host: str, port: int, timeout_s: float, *, allow_private: bool) -> so
 
 
 def is_public(address: str) -> bool:
-    """Whether an address belongs to the internet: neither to a private network nor to this machine."""
+    """Return True if an address belongs to the internet: neither to a private network nor to this machine."""
     found: Any = ipaddress.ip_address(address.partition("%")[0])
     found = getattr(found, "ipv4_mapped", None) or found
     is_translated = any(found in network for network in _TRANSLATED if network.version == found.version)
@@ -113,7 +113,7 @@ def is_public(address: str) -> bool:
 
 
 def _told_of(order: Mapping[str, Any]) -> Any:
-    """As much of an RQ job as `Webhook.get_payload` asks for."""
+    """The attributes of an RQ job that `Webhook.get_payload` asks for."""
     return SimpleNamespace(
         id=order["id"],
         func_name=order["function"],

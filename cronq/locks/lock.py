@@ -37,7 +37,7 @@ from cronq.locks.renewal import LockTiming, Renewal
 
 log = logging.getLogger("cronq.lock")
 
-#: Who held a lock is known so long after its last use. Tokens go on growing without it: they are server time.
+#: Who held a lock last is known for so long after its last use. Tokens grow all the same: they are server time.
 _FENCE_LIFE_S = 30 * 86400
 
 #: No white space, quotes or glob signs: a name becomes part of keys, log lines and metric labels.
@@ -200,7 +200,7 @@ class Lock(redis_lock.Lock):
         return next((held.run_id for held in read_locks(self._client, self._keys, [self.name])), None)
 
     def _own_renewal(self) -> Renewal:
-        """The hold that this process may speak for, also a lost one; raises LockLost when there is none."""
+        """The present hold, or one that was lost. Raises LockLost when there is none, or it is another process's."""
         renewal = self._renewal
         if renewal is None or (renewal.is_over and renewal.lost is None):
             state = "never acquired" if renewal is None else "released"
@@ -257,7 +257,7 @@ class Lock(redis_lock.Lock):
                 return True
 
     def _wait(self, lease_s: float, end_s: float) -> None:
-        """Until the lock may be free. A release is signalled, an expiry is not: never longer than the lease.
+        """Wait until the lock may be free. A release is signalled, an expiry is not: so never longer than the lease.
 
         *lease_s* is below 0 when a plain lock has no ttl.
         """

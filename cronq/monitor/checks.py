@@ -1,4 +1,4 @@
-"""What `cronq check …` finds, in the form monitoring systems read, and what beats and workers insist on at start."""
+"""The checks of `cronq check …`, in the form that monitoring systems read; beats and workers ask them at start, too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cronq.timetext import DAY_S, format_duration
 
 OK, WARNING, CRITICAL, UNKNOWN = range(4)
 _WORDS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
-#: Who is told of a full Redis later than this has no week-end left to do something about it.
+#: A warning comes when Redis is full within this time: a week leaves days to do something about it.
 _SOON_FULL_S = 7 * DAY_S
 
 
@@ -69,7 +69,7 @@ def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Findi
 
 
 def _lua_findings(client: Redis) -> list[Finding]:
-    """Whether the server runs scripts: Lua is a module of its own from Valkey 9.1 on, and may be missing."""
+    """A finding when the server runs no scripts: from Valkey 9.1 on Lua is a module of its own, and may be missing."""
     try:
         client.eval("return 1", 0)
     except NoPermissionError:  # of EVAL alone, perhaps; what cannot be done without it says so where it is tried
@@ -92,7 +92,7 @@ def require_fit(client: Redis, *, allow_eviction: bool) -> list[str]:
 
 
 def check_redis(client: Redis, memory: Memory, *, allow_eviction: bool = False) -> Finding:
-    """`cronq check redis`: whether it is fit, how full it is, and when it is full at the rate of the last day."""
+    """`cronq check redis`: what is unfit in it, how full it is, and when it is full at the rate of the last day."""
     found = redis_findings(client, allow_eviction=allow_eviction)
     limit = f";;;0;{memory.most}" if memory.most else ""
     performance = f"'used_memory'={memory.used}B{limit}"

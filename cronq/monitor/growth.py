@@ -1,4 +1,4 @@
-"""How fast Redis fills: beats note what it uses now and then, and `check redis` reckons from that when it is full."""
+"""How fast Redis fills: beats note now and then what it uses, and `cronq check redis` says when it is full."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LEAST_SPAN_S = 3600.0
 
 @dataclass(frozen=True)
 class Memory:
-    """What Redis uses, may use, and how that grows."""
+    """How much memory Redis uses, how much it may use, and how fast that grows."""
 
     used: int  #: bytes
     most: int  #: bytes; 0: Redis has no limit of its own
@@ -68,7 +68,7 @@ class Growth:
         self.key = keys.memory
 
     def note(self, now_s: float) -> None:
-        """Note what Redis uses, unless another beat has done so lately. Two at once do no harm: one note more."""
+        """Note what Redis uses, unless another beat has done so lately. Two beats at once leave one note more."""
         newest = self._notes(self.client.lrange(self.key, 0, 0))
         if newest and 0 <= now_s - newest[0][0] < 0.9 * NOTE_EVERY_S:
             return
@@ -108,7 +108,7 @@ class Growth:
         for words in (text(reply).split(" ") for reply in replies):
             try:
                 at, size = float(words[0]), int(words[1])
-            except (ValueError, IndexError):
+            except (ValueError, IndexError):  # not written by us: the other notes tell enough
                 continue
             if 0 < at < END_OF_TIME_S and size >= 0:
                 found.append((at, size))

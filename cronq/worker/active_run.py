@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from cronq.timetext import format_duration
 
 #: Most time from TERM to KILL when the worker is leaving.
 _LEAVE_GRACE_S = 5.0
+#: How often KILL is sent to what does not die of it.
+_KILL_EVERY_S = 1.0
 
 
 class StopRequest:
@@ -58,6 +61,25 @@ class StopRequest:
     def _wake(self) -> None:
         if self.child is not None:
             self.child.wake()
+
+
+class Termination:
+    """The end of a child in two steps: TERM, and KILL when the grace is over, again each second until it is dead."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.kill_at: float | None = None  #: boot clock; None before it has begun
+
+    def begin(self, now: float, grace_s: float) -> None:
+        """Send TERM. Call it once."""
+        self.kill_at = now + grace_s
+        self.child.signal(signal.SIGTERM)
+
+    def go_on(self, now: float) -> None:
+        """Send KILL to all that is left, when it is time to."""
+        if self.kill_at is not None and now >= self.kill_at:
+            self.child.kill_all()
+            self.kill_at = now + _KILL_EVERY_S
 
 
 class RunLock(Protocol):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import signal
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -27,7 +26,7 @@ from cronq.runs.run import Run
 from cronq.runs.store import RunStore, Started
 from cronq.runs.timing import Timing
 from cronq.timetext import format_duration
-from cronq.worker.active_run import ActiveRun, LockFactory, RunLock, StopRequest
+from cronq.worker.active_run import ActiveRun, LockFactory, RunLock, StopRequest, Termination
 from cronq.worker.child import order_for, read_result
 from cronq.worker.outcome import judge
 from cronq.worker.settle import Settler
@@ -276,24 +275,21 @@ class Guardian:
         """Wait for the child and renew its run meanwhile; TERM at its timeout or when asked, KILL after the grace."""
         stop = active.stop
         next_look = active.begun_boot + self.timing.renew_s
-        kill_at: float | None = None
+        termination = Termination(child)
         while True:
             now = boot_s()
-            ends = (active.timeout_boot_s, stop.leave_at) if stop.outcome is None else (kill_at,)
+            ends = (active.timeout_boot_s, stop.leave_at) if stop.outcome is None else (termination.kill_at,)
             until = min(t for t in (next_look, *ends) if t is not None)
             ended = child.wait(max(0.0, until - now))
             if ended is not None:
                 return ended
             now = boot_s()
             active.ask_what_is_due(now)
-            if stop.outcome is not None and kill_at is None:
-                kill_at = now + active.grace_s(now)
+            if stop.outcome is not None and termination.kill_at is None:
                 log.warning("STOPPING %s: %s", active.run.run_id, stop.reason)
                 active.stopping = True
-                child.signal(signal.SIGTERM)
-            if kill_at is not None and now >= kill_at:
-                child.kill_all()
-                kill_at = now + 1.0
+                termination.begin(now, active.grace_s(now))
+            termination.go_on(now)
             if now >= next_look:
                 next_look = now + self.timing.renew_s
                 self._look(active)

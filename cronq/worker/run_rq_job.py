@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import signal
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, Protocol
@@ -34,7 +33,7 @@ from cronq.interop.webhooks import MOST_S, order_of
 from cronq.process.watchdog import Child, ChildExit, WatchdogDied
 from cronq.safetext import printable, storable
 from cronq.timetext import utc
-from cronq.worker.active_run import StopRequest
+from cronq.worker.active_run import StopRequest, Termination
 
 log = logging.getLogger("cronq.worker")
 
@@ -194,10 +193,10 @@ class RQJobRuns:
     def _watch(self, job: Job, process: Child, stop: StopRequest, begun: float) -> ChildExit:
         timeout_s = _timeout_s(job)
         last_s = begun + timeout_s + _TERM_AFTER_S if timeout_s > 0 else float("inf")
-        kill_at: float | None = None
+        termination = Termination(process)
         renewed = begun
         while True:
-            ended = process.wait(max(0.0, min(_LOOK_EVERY_S, (kill_at or last_s) - boot_s())))
+            ended = process.wait(max(0.0, min(_LOOK_EVERY_S, (termination.kill_at or last_s) - boot_s())))
             if ended is not None:
                 return ended
             now = boot_s()
@@ -205,13 +204,10 @@ class RQJobRuns:
                 stop.ask("timed_out", f"it ran longer than its timeout of {timeout_s} s", "its worker")
             if stop.leave_at is not None and now >= stop.leave_at:
                 stop.leave("its worker was told to leave, and the time it had for that was over")
-            if stop.outcome is not None and kill_at is None:
+            if stop.outcome is not None and termination.kill_at is None:
                 log.warning("STOPPING %s: %s", job.id, stop.reason)
-                process.signal(signal.SIGTERM)
-                kill_at = now + _KILL_AFTER_S
-            if kill_at is not None and now >= kill_at:
-                process.kill_all()
-                kill_at = now + 1.0
+                termination.begin(now, _KILL_AFTER_S)
+            termination.go_on(now)
             try:
                 self.worker.beat_heart()
                 self.watch.alive(job, self._execution, self.now_s())

@@ -94,7 +94,7 @@ def test_one_that_is_served_in_between_is_not_adopted(app: Cronq, scheduler: Sch
     save = app.jobs._save
 
     def and_meanwhile(**options: Any) -> Any:
-        app.serving("beat").once(now + 1)
+        app.scheduled_stores("beat").once(now + 1)
         return save(**options)
 
     app.jobs._save = and_meanwhile

@@ -38,7 +38,7 @@ def job(app: Cronq, store: Store, now: float) -> JobSpec:
 
 
 def serve(app: Cronq, at_s: float) -> None:
-    app.serving("beat test").once(at_s)
+    app.scheduled_stores("beat test").once(at_s)
 
 
 def row(app: Cronq, run_id: str) -> Run:
@@ -277,7 +277,7 @@ def test_a_beat_wakes_for_it(app: Cronq, job: JobSpec, now: float) -> None:
 def test_one_beat_of_many_serves_it(app: Cronq, job: JobSpec, redis: Redis, now: float) -> None:
     for _ in range(50):
         app.enqueue_at(at(now - 5), "mail")
-    beats = [app.serving(f"beat {number}") for number in range(3)]
+    beats = [app.scheduled_stores(f"beat {number}") for number in range(3)]
     readings = [beat._look(now + 1, {}) for beat in beats]
     assert [len(reading) for reading in readings] == [50, 50, 50]
 
@@ -345,7 +345,7 @@ def test_moving_the_list_of_delayed_runs_aside_is_said(
     app.enqueue_in(60, "mail")
     redis.delete("cronq:delayed")
     redis.set("cronq:delayed", "junk")
-    serving = app.serving("beat")
+    serving = app.scheduled_stores("beat")
     serving._ours = 1
 
     for second in (1, 20):

@@ -91,6 +91,6 @@ def test_a_delayed_run_that_a_stock_scheduler_served_is_queued(app: Cronq, store
     run_id = app.enqueue_at(utc(app.now_s() - 5), "a")
     Scheduler(connection=redis).enqueue_jobs()
 
-    app.serving("beat test").once(app.now_s() + 1)
+    app.scheduled_stores("beat test").once(app.now_s() + 1)
 
     assert told(app, run_id) == ["delayed", "queued"]

@@ -24,7 +24,7 @@ from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
 from cronq.config import Config
 from cronq.interop.in_progress import InProgress
-from cronq.interop.rq_scheduler import Serving
+from cronq.interop.rq_scheduler import ScheduledStores
 from cronq.jobs.registry import Registry
 from cronq.runs.timing import Timing
 from tests.redis.foreign_jobs import work
@@ -48,8 +48,8 @@ def scheduler(redis: Redis) -> Scheduler:
 
 
 @pytest.fixture
-def serving(app: Cronq) -> Serving:
-    return app.serving("beat test")
+def serving(app: Cronq) -> ScheduledStores:
+    return app.scheduled_stores("beat test")
 
 
 def naive(epoch_s: float) -> datetime:
@@ -70,7 +70,7 @@ def finish(redis: Redis, job_id: str, queue: str = "default") -> None:
 
 
 def test_one_job_at_a_time_and_one_after_a_while(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     first = scheduler.enqueue_at(naive(now + 5), work, 1, b=2)
     second = scheduler.enqueue_in(timedelta(seconds=60), work, "x")
@@ -94,7 +94,7 @@ def test_one_job_at_a_time_and_one_after_a_while(
     assert not redis.exists(STORE)
 
 
-def test_cancel_and_change_of_time(scheduler: Scheduler, serving: Serving, redis: Redis, now: float) -> None:
+def test_cancel_and_change_of_time(scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float) -> None:
     gone, moved = scheduler.enqueue_at(naive(now + 5), work), scheduler.enqueue_at(naive(now + 5), work)
     scheduler.cancel(gone)
     scheduler.change_execution_time(moved, naive(now + 50))
@@ -108,7 +108,7 @@ def test_cancel_and_change_of_time(scheduler: Scheduler, serving: Serving, redis
 
 
 def test_an_interval_goes_on_with_the_same_id_and_keeps_its_step(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     start = int(now) + 10
     job = scheduler.schedule(
@@ -129,7 +129,7 @@ def test_an_interval_goes_on_with_the_same_id_and_keeps_its_step(
 
 
 def test_what_was_missed_of_an_interval_runs_once_and_then_in_step(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     scheduler.schedule(naive(int(now)), work, interval=60, id="steady")
 
@@ -141,7 +141,7 @@ def test_what_was_missed_of_an_interval_runs_once_and_then_in_step(
 
 @pytest.mark.parametrize(("repeat", "runs"), [(3, 3), (1, 1), (0, 1), (None, 6)])
 def test_a_repeat_is_counted_as_rq_scheduler_counts(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float, repeat: int | None, runs: int
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float, repeat: int | None, runs: int
 ) -> None:
     scheduler.schedule(naive(int(now)), work, interval=10, repeat=repeat, id="some")
 
@@ -156,7 +156,7 @@ def test_a_repeat_is_counted_as_rq_scheduler_counts(
 
 
 def test_a_repeating_job_that_is_still_queued_or_at_work_is_not_queued_again(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     scheduler.schedule(naive(int(now)), work, interval=10, repeat=3, id="slow")
     serving.once(now + 0.1)
@@ -177,7 +177,7 @@ def test_a_repeating_job_that_is_still_queued_or_at_work_is_not_queued_again(
 
 
 def test_a_job_that_is_queued_in_name_only_is_queued_again(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     scheduler.schedule(naive(int(now)), work, interval=10, id="lost")
     serving.once(now + 0.1)
@@ -190,7 +190,7 @@ def test_a_job_that_is_queued_in_name_only_is_queued_again(
     assert queued(redis) == ["lost"]
 
 
-def test_front_of_the_queue(scheduler: Scheduler, serving: Serving, redis: Redis, now: float) -> None:
+def test_front_of_the_queue(scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float) -> None:
     scheduler.enqueue_at(naive(now - 9), work, job_id="first")
     scheduler.schedule(naive(now - 8), work, id="second", at_front=True)  # its enqueue_at forgets at_front
 
@@ -200,7 +200,7 @@ def test_front_of_the_queue(scheduler: Scheduler, serving: Serving, redis: Redis
 
 
 def test_what_depends_on_another_job_waits_for_it(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     parent = Queue("high", connection=redis).enqueue(work)
     scheduler.enqueue_at(naive(now - 5), work, job_id="child", depends_on=parent)
@@ -254,7 +254,7 @@ def stock_job(redis: Redis, scheduler: Scheduler, now: float, **options: Any) ->
     ],
 )
 def test_what_is_written_for_a_job_is_what_rq_scheduler_writes(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float, options: dict[str, Any]
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float, options: dict[str, Any]
 ) -> None:
     scheduler.enqueue_at(naive(now - 5), work, 1, job_id="same", **options)
     serving.once(now)
@@ -268,7 +268,7 @@ def test_what_is_written_for_a_job_is_what_rq_scheduler_writes(
 
 
 def test_what_is_written_for_a_repeating_job_is_what_rq_scheduler_writes(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     start = naive(int(now))
     scheduler.schedule(start, work, interval=100, repeat=5, id="same")
@@ -290,7 +290,7 @@ def test_what_is_written_for_a_repeating_job_is_what_rq_scheduler_writes(
 
 @pytest.mark.parametrize("options", [{}, {"at_front": True, "ttl": 100, "job_timeout": 5, "retry": Retry(2, [5])}])
 def test_what_is_written_for_rqs_own_delayed_jobs_is_what_rq_writes(
-    serving: Serving, redis: Redis, now: float, options: dict[str, Any]
+    serving: ScheduledStores, redis: Redis, now: float, options: dict[str, Any]
 ) -> None:
     def make() -> None:
         Queue("low", connection=redis).enqueue_at(
@@ -325,7 +325,7 @@ def run_cron(redis: Redis, zone: str, first: str, until: str, expression: str, s
     scheduler = Scheduler(connection=redis)
     job = scheduler.cron(expression, work, id="nightly")
     redis.zadd(STORE, {job.id: at(first)})
-    serving, moment, fired = app.serving("beat"), at(first) - step_s, []
+    serving, moment, fired = app.scheduled_stores("beat"), at(first) - step_s, []
     while moment < at(until):
         serving.once(moment + 0.2)
         if queued(redis):
@@ -410,7 +410,7 @@ def trap(tmp_path: Path) -> Iterator[Path]:
     "wrap", [lambda trap: trap, lambda trap: {"interval": 5, "x": trap}, lambda trap: {"interval": trap}]
 )
 def test_a_hostile_meta_is_set_aside_and_never_executed(
-    serving: Serving, app: Cronq, redis: Redis, now: float, trap: Path, wrap: Any
+    serving: ScheduledStores, app: Cronq, redis: Redis, now: float, trap: Path, wrap: Any
 ) -> None:
     plant(redis, "bad", now, meta=pickle.dumps(wrap(Trap(trap))))
     plant(redis, "good", now + 1)
@@ -442,7 +442,7 @@ def test_a_hostile_meta_is_set_aside_and_never_executed(
     ],
 )
 def test_what_means_nothing_is_set_aside_with_its_reason_once(
-    serving: Serving, redis: Redis, now: float, fields: dict[str, Any], words: str
+    serving: ScheduledStores, redis: Redis, now: float, fields: dict[str, Any], words: str
 ) -> None:
     plant(redis, "odd", now, **fields)
 
@@ -458,7 +458,7 @@ def test_what_means_nothing_is_set_aside_with_its_reason_once(
 @pytest.mark.parametrize("score", [float("-inf"), -1e300, 0.0])
 @pytest.mark.parametrize("meta", [{}, {"interval": 5}, {"cron_string": "* * * * *"}])
 def test_a_time_that_is_none_holds_nothing_up(
-    serving: Serving, redis: Redis, now: float, score: float, meta: dict[str, Any]
+    serving: ScheduledStores, redis: Redis, now: float, score: float, meta: dict[str, Any]
 ) -> None:
     plant(redis, "odd", now, meta=pickle.dumps(meta))
     plant(redis, "good", now + 1)
@@ -471,7 +471,7 @@ def test_a_time_that_is_none_holds_nothing_up(
 
 
 def test_an_id_that_can_be_none_is_set_aside_and_one_without_a_job_is_dropped(
-    serving: Serving, redis: Redis, now: float
+    serving: ScheduledStores, redis: Redis, now: float
 ) -> None:
     redis.zadd(STORE, {"a b:c": now - 5, b"\xff\xfe": now - 5, "gone": now - 5, "x" * 2000: now - 5})
 
@@ -495,7 +495,7 @@ DEEP = b"(N" + b"\x85" * 30_000 + b"Nu."  #: {((((None,),),),): None}, deeper th
     ids=["deep", "large", "deep JSON", "infinite"],
 )
 def test_a_meta_that_would_end_its_reader_is_set_aside_and_the_next_entry_is_served(
-    scheduler: Scheduler, serving: Serving, redis: Redis, now: float, meta: bytes, why: str
+    scheduler: Scheduler, serving: ScheduledStores, redis: Redis, now: float, meta: bytes, why: str
 ) -> None:
     poison, good = scheduler.enqueue_at(naive(now - 5), work), scheduler.enqueue_at(naive(now - 1), work)
     redis.hset(poison.key, "meta", meta)
@@ -506,7 +506,9 @@ def test_a_meta_that_would_end_its_reader_is_set_aside_and_the_next_entry_is_ser
     assert why in json.loads(redis.hget("cronq:aside", poison.id) or b"")["reason"]
 
 
-def test_a_large_meta_of_rqs_own_delayed_jobs_is_nobodys_business(serving: Serving, redis: Redis, now: float) -> None:
+def test_a_large_meta_of_rqs_own_delayed_jobs_is_nobodys_business(
+    serving: ScheduledStores, redis: Redis, now: float
+) -> None:
     job = Queue("low", connection=redis).enqueue_at(datetime.fromtimestamp(now - 5, UTC), work, meta={"a": "x" * 10**5})
 
     serving.once(now)
@@ -514,7 +516,7 @@ def test_a_large_meta_of_rqs_own_delayed_jobs_is_nobodys_business(serving: Servi
     assert queued(redis, "low") == [job.id]
 
 
-def test_a_job_of_a_wrong_type_is_set_aside(serving: Serving, redis: Redis, now: float) -> None:
+def test_a_job_of_a_wrong_type_is_set_aside(serving: ScheduledStores, redis: Redis, now: float) -> None:
     redis.set("rq:job:text", "junk")
     redis.zadd(STORE, {"text": now - 5})
 
@@ -523,7 +525,9 @@ def test_a_job_of_a_wrong_type_is_set_aside(serving: Serving, redis: Redis, now:
     assert "wrong type" in aside(redis, "text")
 
 
-def test_what_cannot_be_queued_now_does_not_crowd_out_the_rest(serving: Serving, redis: Redis, now: float) -> None:
+def test_what_cannot_be_queued_now_does_not_crowd_out_the_rest(
+    serving: ScheduledStores, redis: Redis, now: float
+) -> None:
     redis.set("rq:queue:bad", "junk")
     for number in range(260):
         plant(redis, f"bad-{number}", now - 100, origin="bad")
@@ -541,7 +545,7 @@ def test_what_cannot_be_queued_now_does_not_crowd_out_the_rest(serving: Serving,
 def test_the_locks_are_held_under_one_value_and_renewed(app: Cronq, redis: Redis, now: float) -> None:
     redis.sadd("rq:queues", "rq:queue:default")
     for beat in ("one", "two"):
-        app.serving(beat).once(now)
+        app.scheduled_stores(beat).once(now)
 
     for lock in ("rq:scheduler_lock", "rq:scheduler-lock:default"):
         assert redis.get(lock) == b"cronq beats of cronq"
@@ -549,7 +553,7 @@ def test_the_locks_are_held_under_one_value_and_renewed(app: Cronq, redis: Redis
 
 
 def test_stock_schedulers_get_no_lock_beside_beats(
-    serving: Serving, scheduler: Scheduler, redis: Redis, now: float
+    serving: ScheduledStores, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
     redis.sadd("rq:queues", "rq:queue:default")
     serving.once(now)
@@ -564,7 +568,7 @@ def test_stock_schedulers_get_no_lock_beside_beats(
 
 
 def test_a_store_that_somebody_else_serves_is_left_alone_until_its_lock_ends(
-    serving: Serving, scheduler: Scheduler, redis: Redis, now: float, caplog: pytest.LogCaptureFixture
+    serving: ScheduledStores, scheduler: Scheduler, redis: Redis, now: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis.set("rq:scheduler_lock", now)
     redis.set("rq:scheduler-lock:low", "worker-1")
@@ -583,7 +587,7 @@ def test_a_store_that_somebody_else_serves_is_left_alone_until_its_lock_ends(
 
 
 def test_an_entry_whose_lock_was_lost_meanwhile_is_not_served(
-    serving: Serving, scheduler: Scheduler, redis: Redis, now: float
+    serving: ScheduledStores, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
     from cronq.interop.rq_scheduler import order_for
 
@@ -596,7 +600,7 @@ def test_an_entry_whose_lock_was_lost_meanwhile_is_not_served(
 
 
 def test_what_was_moved_between_reading_and_serving_is_not_served(
-    serving: Serving, scheduler: Scheduler, redis: Redis, now: float
+    serving: ScheduledStores, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
     from cronq.interop.rq_scheduler import order_for
 
@@ -609,7 +613,7 @@ def test_what_was_moved_between_reading_and_serving_is_not_served(
 
 
 def test_what_a_dying_stock_scheduler_left_in_its_store_is_not_run_again(
-    serving: Serving, scheduler: Scheduler, redis: Redis, now: float
+    serving: ScheduledStores, scheduler: Scheduler, redis: Redis, now: float
 ) -> None:
     job = scheduler.enqueue_at(naive(now - 5), work, job_id="once")
     scheduler.get_queue_for_job(job).enqueue_job(job)  # and killed before it could remove it

@@ -122,7 +122,7 @@ def test_settled_runs_without_a_tick_are_kept_as_many_as_asked_for_with_their_ro
 ) -> None:
     now = app.exact_now_s()
     store("k", mark=int(now), keep=10)
-    serving = app.serving("beat test")
+    serving = app.scheduled_stores("beat test")
     for _ in range(40):
         run_id = app.enqueue("k") if delay is None else app.enqueue_in(delay, "k")
         serving.once(now + 5)
@@ -142,7 +142,7 @@ def test_delayed_runs_that_were_made_at_once_do_not_stay_when_they_have_run(
     for second in range(60):
         app.enqueue_in(60 + second, "k")
 
-    serving = app.serving("beat test")
+    serving = app.scheduled_stores("beat test")
     for second in range(62):  # no other is made meanwhile
         serving.once(now + 60 + second)
         for run_id, state in app.runs.active(["k"])["k"].items():

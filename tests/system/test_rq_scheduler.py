@@ -195,7 +195,7 @@ def test_killed_at_any_moment_no_repeating_job_vanishes(
     Scheduler(connection=redis).schedule(naive(now - 100_000), "foreign_jobs.tick", ["x"], interval=1, id="steady")
     script = (
         "from cronq.app.app import Cronq\n"
-        "app = Cronq.from_env(); serving = app.serving('beat')\n"
+        "app = Cronq.from_env(); serving = app.scheduled_stores('beat')\n"
         "at = app.exact_now_s() - 90000\n"
         "print('ready', flush=True)\n"
         "while True:\n"
@@ -212,6 +212,6 @@ def test_killed_at_any_moment_no_repeating_job_vanishes(
     assert redis.zscore(STORE, "steady") is not None
     redis.delete("rq:queue:default")
     redis.hset("rq:job:steady", "status", "finished")
-    app.serving("another").once(app.exact_now_s())
+    app.scheduled_stores("another").once(app.exact_now_s())
     assert redis.lrange("rq:queue:default", 0, -1) == [b"steady"]
     assert redis.zscore(STORE, "steady") is not None
