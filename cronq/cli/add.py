@@ -49,7 +49,10 @@ def _flag_of(option: Option) -> Callable[[F], F]:
 @options_of_cronq
 @click.pass_context
 def add_command(ctx: click.Context, /, name: str, command: tuple[str, ...], **options: Any) -> int:
-    """Store the command CMD as the job NAME: cronq add tidy --every 1h -- find /tmp/x -mtime +7 -delete
+    """Store the command CMD as the job NAME.
+
+    \b
+        cronq add tidy --every 1h -- find /tmp/x -mtime +7 -delete
 
     The words after `--` are executed as they are, without a shell. Adding the same again changes nothing.
     """

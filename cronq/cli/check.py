@@ -62,7 +62,7 @@ def _guarded(ctx: click.Context, check: Callable[[Cronq], Finding]) -> int:
     return finding.state
 
 
-@check_command.command("redis")
+@check_command.command("redis", short_help="Whether Redis is fit, how full it is, and will be.")
 @options_of_cronq
 @click.pass_context
 def check_redis_command(ctx: click.Context) -> int:

@@ -30,7 +30,7 @@ def crontab_command() -> None:
     """Bring the lines of crontabs here as jobs, and write jobs as the lines of a crontab."""
 
 
-@crontab_command.command("import")
+@crontab_command.command("import", short_help="Make each line of a crontab a job.")
 @click.argument("file", metavar="FILE")
 @click.option("--system", is_flag=True, help="It has a user column; known of /etc/crontab and /etc/cron.d.")
 @click.option("--user", metavar="NAME", help="Whose crontab it is, where it has no user column (you).")
@@ -48,7 +48,10 @@ def crontab_import_command(
     ctx: click.Context, /, file: str, system: bool, prune: bool, dry_run: bool, json_: bool, user: str | None,
     tz: str | None, **options: str | None,
 ) -> int:  # fmt: skip
-    """Make each line of the crontab FILE a job; `-` reads one: crontab -l | cronq crontab import -
+    """Make each line of the crontab FILE a job; `-` reads one from a pipe.
+
+    \b
+        crontab -l | cronq crontab import -
 
     A second import changes what has changed. A job whose line is gone stays, as a ghost. Lines that cannot be carried
     over are named with their reason, and the exit code is 1.
@@ -110,7 +113,7 @@ def _tell(report: CrontabReport, path: str, dry_run: bool) -> None:
         say("this was a dry run: nothing was changed")
 
 
-@crontab_command.command("export")
+@crontab_command.command("export", short_help="Write jobs as the lines of a crontab.")
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--system", is_flag=True, help="With a user column, as in /etc/cron.d.")
 @click.option("--user", metavar="NAME", help="Whose crontab it is to be, without --system (you).")

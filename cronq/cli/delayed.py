@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     """All that is held back for later, the next one first.
 
-    Delayed runs, jobs that programs gave to rq-scheduler, RQ's own delayed jobs and retries; and what was set aside
+    Delayed runs, jobs that programs gave to rq-scheduler, RQ's own delayed jobs and retries; and what beats rejected
     because it cannot be understood.
     """
     app = open_app(ctx)

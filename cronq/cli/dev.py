@@ -266,7 +266,7 @@ def _show_next(screen: _Screen, jobs: list[StoredJob], now_s: float) -> None:
     ]
     if rows:
         screen.say()
-        print_table(["NEXT", "LEFT", "NAME", "MEANING"], rows)
+        print_table(["NEXT", "LEFT", "NAME", "MEANING"], rows, cut=["MEANING"])
         if len(due) > _MOST_SHOWN:
             screen.say(f"… and {len(due) - _MOST_SHOWN} more: cronq next")
         screen.say()

@@ -39,7 +39,8 @@ def drain_command(
 ) -> int:  # fmt: skip
     """Let the workers of these HOSTs, these WORKERs, or without names all of them, take no more work.
 
-    What has begun goes on. It lasts, also for workers that start later, until `cronq drain --end` or `cronq resume`.
+    What has begun goes on. The drain holds for workers that start later too, until `cronq drain --end` or
+    `cronq resume`.
     """
     app = open_app(ctx)
     if list_:

@@ -17,7 +17,9 @@ from cronq.timetext import iso
 @click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="IANA name of the zone.")
 @click.option("--dst", default="debian", show_default=True, metavar="RULE", help="debian, skip or both.")
 @click.option("--from", "start", metavar="TIME", help="Count from here (ISO 8601; UTC without an offset).")
-@click.option("-n", "count", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many ticks.")
+@click.option(
+    "-n", "count", metavar="N", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many ticks."
+)
 @click.option("--name", default="", help="The job's name, which H depends on.")
 @as_json
 @in_utc
@@ -29,7 +31,10 @@ def explain_command(
 ) -> int:  # fmt: skip
     """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis.
 
-    Quote it, because of the stars: cronq explain '30 2 * * *' --tz Europe/Berlin
+    Quote it, because of the stars:
+
+    \b
+        cronq explain '30 2 * * *' --tz Europe/Berlin
     """
     from cronq.schedule.schedule import parse_schedule, warnings
 

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 @click.command("history")
 @click.argument("name", required=False)
-@click.option("-n", "count", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@click.option(
+    "-n", "count", metavar="N", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many."
+)
 @click.option("--outcome", type=click.Choice(sorted(OUTCOMES)), metavar="WORD", help="Only what ended so.")
 @as_json
 @in_utc
@@ -31,7 +33,7 @@ def history_command(
 ) -> int:
     """What became of each tick of the job NAME, newest first, and of its runs by hand.
 
-    Without NAME of all jobs, and of ids in queues that workers had to set aside because there was no run behind them.
+    Without NAME those of all jobs, and the ids in queues that workers rejected because there is no run behind them.
     """
     app = open_app(ctx)
     if name is None:

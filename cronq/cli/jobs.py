@@ -57,7 +57,8 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
         return 0
     jobs.sort(key=lambda job: (job.next_tick is None, job.next_tick or 0))
     head = ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
-    print_table(head, [_list_row(app, job, active[job.spec.name], now_s, utc) for job in jobs])
+    rows = [_list_row(app, job, active[job.spec.name], now_s, utc) for job in jobs]
+    print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["LAST", "SCHEDULE", "DESCRIPTION"])
     if sys.stdout.isatty():
         _say_who_is_alive(app, len(jobs))
     return 0
@@ -139,7 +140,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("arguments", None if spec.args_json == "[[],{}]" else spec.args_json),
         ("schedule", _schedule_text(spec)),
         ("meaning", document["meaning"]),
-        ("next", when(job.next_tick)),
+        ("next", _next_text(job, when(job.next_tick))),
         ("status", document["status"]),
         ("paused", _pause_text(job, now_s, utc)),
         ("now", ", ".join(f"{state} {run}" for run, state in document["active"].items())),
@@ -152,6 +153,13 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("source", job.source),
         ("ghost", job.origin if job.origin.startswith("gone from ") else None),
     ]
+
+
+def _next_text(job: StoredJob, when: str | None) -> str | None:
+    """*when* the next tick is, and whether it will only be recorded."""
+    pause = job.state.pause
+    is_paused = pause is not None and job.next_tick is not None and pause.covers(job.next_tick)
+    return f"{when}, paused" if is_paused else when
 
 
 def _pause_text(job: StoredJob, now_s: float, utc: bool) -> str | None:
@@ -196,7 +204,9 @@ def _option_text(value: object) -> str:
 
 @click.command("next")
 @click.argument("name", required=False)
-@click.option("-n", "count", default=None, type=click.IntRange(1, 1000), help="How many (5 of one job, 1 of each).")
+@click.option(
+    "-n", "count", metavar="N", default=None, type=click.IntRange(1, 1000), help="How many (5 of one job, 1 of each)."
+)
 @as_json
 @in_utc
 @options_of_cronq

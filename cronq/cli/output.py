@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,9 @@ from cronq.timetext import format_duration
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.config import Config
+
+#: Characters that a text keeps at least when it is cut to fit a terminal.
+_LEAST_CUT = 16
 
 
 def say(words: object) -> None:
@@ -56,12 +61,41 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Plain columns, as wide as they need: a pipe must not lose anything. One row is one line."""
-    cells = [head, *([printable(cell) for cell in row] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-    for row in cells:
+def print_table(
+    head: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """Plain columns, as wide as they need: a pipe must not lose anything. One row is one line.
+
+    On a terminal that is too narrow the columns *spare* are left out, the last one first, and the texts of the columns
+    *cut* end in `…`; should that not help, lines are as long as they are.
+    """
+    columns = [[name, *(printable(row[i]) for row in rows)] for i, name in enumerate(head)]
+    most = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
+    if most:  # a terminal, and one that says how wide it is
+        columns = _fitted(columns, most, cut, spare)
+    widths = [_width(column) for column in columns]
+    for row in zip(*columns, strict=True):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _fitted(columns: list[list[str]], most: int, cut: Sequence[str], spare: Sequence[str]) -> list[list[str]]:
+    """The *columns*, each a name and its cells, made narrower until a row has at most *most* characters."""
+    for left_out in range(len(spare) + 1):
+        shown = [column for column in columns if column[0] not in spare[len(spare) - left_out :]]
+        over = sum(_width(column) + 2 for column in shown) - 2 - most
+        for column in sorted((column for column in shown if column[0] in cut), key=_width, reverse=True):
+            width = max(_LEAST_CUT, _width(column) - max(0, over))
+            if over > 0 and width < _width(column):
+                over -= _width(column) - width
+                column_at = shown.index(column)
+                shown[column_at] = [cell if len(cell) <= width else cell[: width - 1] + "…" for cell in column]
+        if over <= 0:
+            return shown
+    return columns
+
+
+def _width(column: Sequence[str]) -> int:
+    return max(len(cell) for cell in column)
 
 
 def next_words(app: Cronq, name: str) -> str:

@@ -31,7 +31,7 @@ _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
 def run_command(
     ctx: click.Context, name: str, arguments: tuple[str, ...], delay: str | None, instant: str | None, wait: bool
 ) -> int:
-    """Queue one run of the job NAME now, beside its schedule, or later, and print its id.
+    """Queue one run of the job NAME, now or later, beside its schedule, and print its id.
 
     With --wait the exit code is 0 when it succeeded, 124 when it timed out, what the command or sys.exit said when
     that failed, else 1. Ctrl-C leaves the run alone.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import io
 import sys
@@ -38,7 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "config": ("config", "The settings, and where each came from."),
     "beats": ("status", "The beats, and when each was heard of."),
     "workers": ("status", "The workers, and what each is doing."),
-    "check": ("check", "Checks for Nagios: redis, beat, clock."),
+    "check": ("check", "Checks for Nagios: redis, beat, workers, clock."),
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
@@ -76,6 +75,8 @@ class _Verbs(click.Group):
         if args and args[0] in NOT_BUILT:
             raise click.UsageError(f"the verb {args[0]!r} is not part of this version yet", ctx)
         if args and args[0] not in VERBS and not args[0].startswith("-"):
+            import difflib
+
             close = difflib.get_close_matches(args[0], VERBS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise click.UsageError(f"there is no verb {args[0]!r}{hint}", ctx)

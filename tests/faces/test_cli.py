@@ -951,7 +951,7 @@ def test_run_due_does_its_other_chores_beside_a_broken_one_and_says_so(
 ) -> None:
     done: list[float] = []
     monkeypatch.setattr("cronq.beat.sweep.Sweep.once", lambda *_: [][0])
-    monkeypatch.setattr("cronq.beat.repair.Audit.once", lambda _, now_s: done.append(now_s))
+    monkeypatch.setattr("cronq.beat.audit.Audit.once", lambda _, now_s: done.append(now_s))
 
     answer = cronq("run-due")
 

@@ -166,6 +166,26 @@ def _on_a_terminal(*words: str) -> str:
     return shown.decode()
 
 
+def test_a_narrow_terminal_shows_rows_that_fit_and_a_pipe_all_there_is(
+    cronq: Cli, app: Cronq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.add("tidy", command=["true"], cron="0 3 * * *", tz="Europe/Amsterdam", description="Sweeps up. " * 9)
+    app.pause("tidy", note="the disk is being changed by the people of the data centre")
+    monkeypatch.setenv("COLUMNS", "80")
+
+    shown = _on_a_terminal("list")
+
+    head, row, *_ = [line.rstrip() for line in shown.splitlines()]
+    assert "NAME" in head
+    assert "DESCRIPTION" not in head
+    assert "tidy" in row
+    assert "paused: the" in row
+    assert "…" in row
+    assert len(row) <= 80
+    assert "data centre" in cronq("list").out
+    assert ("Sweeps up. " * 9).strip() in cronq("list").out
+
+
 def test_drained_hosts_are_told_as_json(cronq: Cli, app: Cronq) -> None:
     drained = cronq("drain", "box", "--note", "deploy", "--json")
 
