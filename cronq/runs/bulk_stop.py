@@ -1,5 +1,7 @@
-"""Stopping all runs of a job that have not begun, however many: some in each step, and none is looked for in a
-queue. Also what a removed job leaves to be stopped. Owner of `removals` and `removed:{name}:{set}`."""
+"""Stops all runs of a job that have not begun, however many: some in each step, and none is looked for in its queue.
+
+It also finishes what the removal of a job began. Owner of `removals` and `removed:{name}:{set}`.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,17 @@ from cronq.runs.store import RunStore
 
 log = logging.getLogger("cronq.beat")
 
-#: Runs stopped in one step: two or three milliseconds of Redis.
+#: Runs stopped in one step, which takes Redis two or three milliseconds.
 _BATCH = 50
-#: Steps of one pass of a beat, which has ticks to serve in between.
+#: Most steps of one pass of a beat, which has ticks to serve in between.
 _MOST_STEPS = 60
-#: A removal that is older has lost its remover: a beat goes on with it.
+#: Age in seconds from which a removal counts as left by its remover, and a beat goes on with it.
 _LEFT_ALONE_S = 30.0
 _SETS = ("active", "given")
 
 
 class BulkStop:
-    """Stops runs that wait or are queued, in the ledger of *runs*."""
+    """Stops runs that are queued or waiting; *runs* is the ledger."""
 
     def __init__(self, client: Redis, keys: Keys, runs: RunStore) -> None:
         self.client = client
@@ -37,7 +39,10 @@ class BulkStop:
         self._stop: Any = scripts.load(client, "runs/stop_all")
 
     def stop_open(self, name: str, *, by: str, now_s: float) -> tuple[list[str], list[str]]:
-        """The ids of the runs of a job that were stopped, and of those that have begun or that RQ jobs depend on."""
+        """Stop the runs of a job that have not begun. Return their ids, and those of open runs that are left.
+
+        Left are those that have begun, and those for which RQ jobs wait.
+        """
         stopped: list[str] = []
         others: list[str] = []
         for key in (self.keys.active(name), self.keys.given(name)):
@@ -51,10 +56,10 @@ class BulkStop:
         return stopped, list(dict.fromkeys(others))  # a part of a small set is looked at twice
 
     def finish_removal(self, name: str, now_s: float, *, most_steps: int | None = None) -> int | None:
-        """Stop what the removal of a job has left; how many runs, None when no removal of that name is unfinished.
+        """Stop the runs that a removed job has left. Return how many; None when no removal of that name is unfinished.
 
-        Whoever removed it does this at once; when they died over it, whoever removes that name next, or a beat. Two
-        that do it at the same time share the work.
+        Whoever removes a job calls this at once; if that process dies meanwhile, whoever removes that name next does,
+        or a beat. Two that do it at the same time share the work.
         """
         record = self.client.hget(self.keys.removals, name)
         if record is None:
@@ -78,9 +83,9 @@ class BulkStop:
         return stopped
 
     def once(self, now_s: float) -> bool:
-        """A beat's chore: go on with removals whose remover has died over them; one round trip when there is none.
+        """Go on with removals whose remover has died: a beat's chore. Return True if more is to be done at once.
 
-        Whether there is more to do at once.
+        One round trip when there is none.
         """
         has_more = False
         for raw_name, record in self.client.hscan_iter(self.keys.removals, count=100):
@@ -94,7 +99,7 @@ class BulkStop:
         return has_more
 
     def _one_by_one(self, name: str, part: str, run_ids: list[str], by: str, now_s: float) -> int:
-        """Stop runs that RQ jobs depend on: those are told of it."""
+        """Stop runs for which RQ jobs wait, each by the script that releases those."""
         stopped = 0
         for run in self.runs.rows(run_ids):
             if run.state in ("queued", "waiting"):
@@ -124,7 +129,7 @@ class BulkStop:
 
 
 def _facts(record: Any) -> dict[str, Any]:
-    """What a removal says of itself; nothing when somebody wrote over it."""
+    """The facts that a removal's record holds; none when somebody wrote over it."""
     try:
         facts = read_json(record)
     except BadValue:

@@ -1,4 +1,4 @@
-"""Taking ticks: the decision of `due` and the one script that carries it out, hundreds of ticks a round trip."""
+"""Claims ticks: sends what `due` decided to the one script that carries it out, hundreds of ticks in a round trip."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from cronq.runs.due import Decision
 from cronq.runs.run import describe_run, manual_run_id
 from cronq.timetext import rq_stamp, tick_stamp
 
-#: Life of a dedup key. It tells a claim that is sent again from another beat's, and that comes within minutes; after
-#: that the mark, and behind it the row, keep a tick from firing twice. Each tick of each job pays for a longer life.
+#: Life of a dedup key, which tells a claim that is sent again from another beat's: that comes within minutes. After it
+#: the mark keeps a tick from firing twice, and behind that the row. A longer life would cost memory for each tick.
 DEDUP_LIFE_S = 3600
 
 
@@ -29,7 +29,7 @@ DEDUP_LIFE_S = 3600
 
 
 class TickClaim(NamedTuple):
-    """One tick to be claimed: the job as it was read, and what was decided."""
+    """One tick to claim: the job as the beat has read it, and what was decided."""
 
     spec: JobSpec
     version: str

@@ -1,4 +1,4 @@
-"""Looking back over many jobs at once: the newest rows, of one outcome if wished, and what workers set aside."""
+"""The newest runs of many jobs at once, of one outcome if wished, and the ids that workers rejected."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _MOST_LOOKED_AT, _LOOKED_AT_ONCE = 1000, 500
 
 
 def newest_rows(runs: RunStore, names: Sequence[str], count: int, outcome: str | None = None) -> list[Run]:
-    """The newest *count* rows of these jobs, newest first, runs with and without a tick merged.
+    """The newest *count* runs of these jobs, newest first, with and without a tick.
 
-    With an *outcome* only such rows are counted, among the newest thousand of each job. Two round trips, more with
-    an outcome.
+    With an *outcome* only such runs count, among the newest thousand of each job. Two round trips, more with an
+    outcome.
     """
     depth = count if outcome is None else max(count, _MOST_LOOKED_AT)
     ids = runs.newest_ids(names, depth)
@@ -30,7 +30,7 @@ def newest_rows(runs: RunStore, names: Sequence[str], count: int, outcome: str |
 
 
 def newest_of_all(runs: RunStore, names: Sequence[str], count: int, outcome: str | None = None) -> list[Run]:
-    """The same of all jobs *names*, and what workers set aside, which counts as `failed`."""
+    """The same, and with them the ids that workers rejected, which count as `failed`."""
     rows = newest_rows(runs, names, count, outcome)
     if outcome in (None, "failed"):
         rows += refused_rows(runs, count)
@@ -38,7 +38,7 @@ def newest_of_all(runs: RunStore, names: Sequence[str], count: int, outcome: str
 
 
 def refused_rows(runs: RunStore, count: int) -> list[Run]:
-    """What workers set aside, newest first, as rows without a job."""
+    """The newest *count* ids that workers rejected, newest first, as runs without a job."""
     return [_refused_run(fields) for fields in runs.rejected(count)]
 
 

@@ -1,4 +1,4 @@
-"""Ending one run at somebody's wish, wherever it is just now."""
+"""Stops one run, whatever state it is in."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
 
-#: A run of a stock worker is renewed by nobody, and counts as heard of until its time-out is over: this far ahead.
+#: A run whose last heartbeat lies so far in the future is a stock worker's: nobody renews it, so it counts as heard of
+#: until its time-out is over.
 _STOCK_S = 30.0
 
 
 def stop_run(
     runs: RunStore, run: Run, reopen: Callable[[Sequence[str], float], Sequence[str]], *, by: str, now_s: float
 ) -> bool:
-    """Settle a run that has not begun, leave word for the guardian of one that has; False when it has ended.
+    """Settle a run that has not begun, ask the guardian of one that has. Return False if it has ended.
 
-    One that has ended and was requeued with RQ's tools has not begun: *reopen* opens it again and returns its id.
+    A run that has ended and was requeued with RQ's tools counts as not begun: *reopen*, called with its id and the
+    time, opens it again and returns its id.
     """
     if run.state == "done":
         if not reopen([run.run_id], now_s):
@@ -37,7 +39,7 @@ def stop_run(
 
 
 def _tell_stock_worker(runs: RunStore, run: Run, now_s: float) -> None:
-    """Send RQ's own command when a stock worker runs it: it knows of no other. The sweep settles the run then."""
+    """Send RQ's own command if a stock worker executes the run: it knows no other. The sweep settles the run then."""
     heard_s = runs.last_heard_s(run.run_id)
     if run.worker is not None and heard_s is not None and heard_s > now_s + _STOCK_S:
         runs.send_stop_job(run.run_id, run.worker)

@@ -1,4 +1,4 @@
-"""The ledger in Redis: reading rows, and the steps of a run from queued to settled. Owner of the run keys."""
+"""The ledger in Redis: its rows, and the steps that move a run from queued to settled. Owner of the run keys."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from cronq.timetext import rq_stamp
 log = logging.getLogger("cronq.runs")
 
 _STOP_LIFE_S = 86400
-#: Of a set of open runs; all 100,000 that there may be would keep Redis from answering others.
+#: Entries of a set of open runs that one command reads; all 100,000 that there may be would keep others waiting.
 _READ_AT_ONCE = 1000
-#: How long RQ keeps what was set aside, and how many of them we remember.
+#: How long RQ keeps a rejected job, in seconds, and how many rejected ids are noted in `refused`.
 _REFUSED_S = 30 * 86400
 _REFUSED_KEPT = 1000
 
@@ -41,7 +41,10 @@ class Started:
 
 
 class RunStore:
-    """Reads the ledger and moves runs along; each move is one atomic step, accepted once."""
+    """Reads the ledger and moves runs along; each move is one script, and is accepted once.
+
+    *release_dependents* is called with queue and id of a settled run for which RQ jobs wait.
+    """
 
     def __init__(
         self,
@@ -68,12 +71,12 @@ class RunStore:
     # Reading
 
     def find(self, run_id: str) -> Run | None:
-        """One row, None when the ledger has none (any more)."""
+        """The run of that id; None when the ledger has no row of it (any more)."""
         values = self._client.hgetall(self._keys.run(run_id))
         return Run.from_hash(run_id, texts(values)) if values else None
 
     def get(self, run_id: str) -> Run:
-        """One row. Raises UnknownRun."""
+        """The run of that id. Raises UnknownRun."""
         run = self.find(run_id)
         if run is None:
             raise UnknownRun(f"there is no run {run_id!r} in the ledger; see `cronq history JOB`")
@@ -93,7 +96,7 @@ class RunStore:
         return [text(run_id) for run_id, _ in sorted(found, key=lambda pair: float(pair[1]), reverse=True)]
 
     def rows(self, run_ids: Iterable[str]) -> list[Run]:
-        """The rows of these ids that still exist, in this order; one round trip."""
+        """The runs of these ids whose rows still exist, in this order; one round trip."""
         wanted = list(run_ids)
         if not wanted:
             return []
@@ -108,13 +111,13 @@ class RunStore:
         ]
 
     def run_at(self, name: str, tick: int) -> Run | None:
-        """The row of one tick."""
+        """The run of one tick of a job; None when the ledger has none."""
         found = self._client.zrangebyscore(self._keys.runs(name), tick, tick)
         rows = self.rows(text(run_id) for run_id in found)
         return rows[0] if rows else None
 
     def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
-        """For each job its open runs by id, with their state.
+        """The open runs of each job: by its name, their ids and states.
 
         One round trip, and one more for each thousand runs of a job beyond the first.
         """
@@ -130,7 +133,7 @@ class RunStore:
         return {name: given | active for name, given, active in zip(names, sets[::2], sets[1::2], strict=True)}
 
     def _rest_of(self, key: str, cursor: int, found: dict[Any, Any]) -> dict[str, str]:
-        """A whole hash, of which *found* was read up to *cursor*."""
+        """The whole hash at *key*, of which *found* was read up to *cursor*."""
         while cursor:
             reply: Any = self._client.hscan(key, cursor, count=_READ_AT_ONCE)
             cursor = reply[0]
@@ -147,7 +150,7 @@ class RunStore:
     # The life of a run
 
     def start(self, run: Run, start: Start) -> Started:
-        """Move a queued run to running; see the codes in `lua/runs/start.lua`."""
+        """Move a queued run to running, if it may start; `lua/runs/start.lua` explains the codes of the answer."""
         document = self._document(
             run,
             start.now_s,
@@ -165,13 +168,12 @@ class RunStore:
         attempt = detail if isinstance(detail, int) else 0
         return Started(code, attempt, detail if isinstance(detail, str) else "")
 
-    def renew(
-        self, run: Run, *, attempt: int, execution: str, lease_s: int, now_s: float, seen_s: float | None = None
-    ) -> str:
-        """Say that a run is alive; "" to go on, `stop <by>` when asked to, `settled` when it is not ours any more,
-        `forgotten` when Redis knows nothing of its start.
+    def renew(self, run: Run, *, execution: str, lease_s: int, now_s: float, seen_s: float | None = None) -> str:
+        """Say that *run*, in this attempt, is alive, and hear what its guardian is to do.
 
-        *seen_s*: when it counts as heard of; None: now, by the server's own clock.
+        Return "" to go on, `stop <by>` when it was asked to stop, `settled` when it is another's or has its outcome,
+        `forgotten` when Redis has lost its start. *lease_s* is the life of RQ's own records from now on. *seen_s* is
+        when the run counts as heard of; None: now, by the server's own clock.
         """
         keys = [
             self._keys.running,
@@ -182,13 +184,13 @@ class RunStore:
             rq_job(run.run_id),
         ]
         seen = "" if seen_s is None else repr(seen_s)
-        args = [run.run_id, repr(now_s), execution, lease_s, attempt, rq_stamp(now_s), seen]
+        args = [run.run_id, repr(now_s), execution, lease_s, run.attempt, rq_stamp(now_s), seen]
         return text(self._renew(keys=keys, args=args))
 
     def settle(self, run: Run, ending: Ending) -> bool:
-        """Give *run* its outcome; False when somebody else has settled it, or it is not as *ending* expects.
+        """Give *run* its outcome. Return False if it is not as *ending* expects, or somebody else has settled it.
 
-        Safe to send again after a lost reply: the second call finds it settled and returns False.
+        It may be called again after a lost reply: the second call then finds the run settled and returns False.
         """
         settlement = ending.settlement
         record = in_rq(run.queue, ending)
@@ -216,18 +218,18 @@ class RunStore:
         return answer == "settled" or (answer == "depended" and self._release(run))
 
     def _release(self, run: Run) -> bool:
-        """Let the RQ jobs that depend on *run* go on; True, for it is settled whatever becomes of that."""
+        """Queue the RQ jobs that wait for *run*. Return True whatever becomes of that: the run is settled."""
         try:
             if self._release_dependents is not None:
                 self._release_dependents(run.queue, run.run_id)
-        except Exception as error:  # of Redis, or of what stands in the hash of a job that is not ours
+        except Exception as error:  # of Redis, or of what somebody else's job holds
             log.error("DEFERRED the RQ jobs that depend on %s were not queued: %s", run.run_id, error)
         return True
 
     def rerun(self, run: Run, ending: Ending, max_crashes: int) -> str:
-        """Put a running run back to the front of its queue as its next attempt; see the codes in `lua/runs/rerun.lua`.
+        """Put a running run back to the front of its queue as its next attempt, unless it crashed *max_crashes* times.
 
-        Not so when *ending* is a crash and the *max_crashes*-th one of this run.
+        The answer is a code, which `lua/runs/rerun.lua` explains, and after a space its detail.
         """
         document = self._document(
             run,
@@ -242,7 +244,7 @@ class RunStore:
         return text(self._rerun(args=[document]))
 
     def _document(self, run: Run, now_s: float, **facts: object) -> str:
-        """What a script is told of a step of *run*, as JSON; facts that are None are left out."""
+        """The JSON that a script takes for a step of *run*; facts that are None are left out."""
         document: dict[str, object] = {
             "prefix": self._keys.prefix,
             "run": run.run_id,
@@ -255,15 +257,15 @@ class RunStore:
         document |= {name: fact for name, fact in facts.items() if fact is not None}
         return json.dumps(document)
 
-    # Setting aside, stopping, sweeping
+    # Parking, rejecting, stopping
 
     def park(self, run: Run, lock: str, now_s: float) -> bool:
-        """Set a run aside until the lock *lock* is free; it keeps no worker. False for a stray id of a settled run."""
+        """Let a run wait for *lock* without a worker. Return False for the stray id of a run that has its outcome."""
         args = [self._keys.prefix, run.run_id, repr(now_s), run.queue, lock, self.keep_events]
         return bool(self._park(keys=self._keys_of_waiters(lock), args=args))
 
     def wake_waiter(self, lock: str) -> bool:
-        """Put the run that has waited longest for *lock* back on its queue; whether there was one."""
+        """Put the run that has waited longest for *lock* back on its queue. Return True if there was one."""
         args = [self._keys.prefix, lock, self.keep_events]
         return bool(self._wake_waiter(keys=self._keys_of_waiters(lock), args=args))
 
@@ -271,10 +273,10 @@ class RunStore:
         return [self._keys.waiting(lock), self._keys.waiting_locks, self._keys.events]
 
     def reject(self, raw_id: Any, queue: str, reason: str, *, by: str, now_s: float, is_stray: bool = False) -> None:
-        """Take an id that is not to be executed out of the way, with the reason, where people look.
+        """Take an id that may not be executed out of RQ's intermediate list, and say why where people look.
 
-        Its RQ job, when that is queued, goes to RQ's failed registry. Unless the id *is_stray*, of a run whose
-        outcome is known, it is noted in `refused`.
+        Its RQ job, if that is queued, goes to RQ's failed registry with the reason. The id is noted in `refused`,
+        unless it *is_stray*: of a run whose outcome is known.
         """
         told = Result(text(raw_id), Result.Type.FAILED, self._client, worker_name=by, exc_string=reason)
         document: dict[str, Any] = {
@@ -294,12 +296,12 @@ class RunStore:
         self._reject(args=[json.dumps(document), raw_id])
 
     def rejected(self, count: int) -> list[dict[str, str]]:
-        """What was noted of the newest *count* ids that were rejected, newest first."""
+        """The notes of `refused` on the newest *count* rejected ids, newest first."""
         found: Any = self._client.xrevrange(self._keys.refused, count=count)
         return [texts(fields) for _, fields in found]
 
     def ask_to_stop(self, run_id: str, by: str) -> None:
-        """Leave word for the guardian of a running run; it looks every second."""
+        """Ask the guardian of a running run to stop it, in the name of *by*; it looks about every second."""
         self._client.set(self._keys.stop(run_id), by, ex=_STOP_LIFE_S)
 
     def last_heard_s(self, run_id: str) -> float | None:
@@ -312,7 +314,7 @@ class RunStore:
         send_command(self._client, worker, "stop-job", job_id=run_id)
 
     def running(self) -> list[Run]:
-        """All runs at work."""
+        """All runs at work; two round trips."""
         return self.rows(text(run_id) for run_id in self._client.zrange(self._keys.running, 0, -1))
 
     def forget_running(self, run_id: str) -> None:

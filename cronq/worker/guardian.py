@@ -300,7 +300,6 @@ class Guardian:
         try:
             word = self.runs.renew(
                 active.run,
-                attempt=active.run.attempt,
                 execution=active.execution,
                 lease_s=_RQ_LEASE_S,
                 now_s=self.now_s(),

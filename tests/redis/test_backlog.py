@@ -55,7 +55,7 @@ def work_off(app: Cronq, dequeue: Dequeue, count: int, now_s: float) -> None:
             run, Start(worker="w", host="box", pid=1, execution=f"e{number}", lease_s=90, now_s=now_s, seen_s=now_s)
         )
         assert started.code == "started"
-        app.runs.renew(run, attempt=1, execution=f"e{number}", lease_s=90, now_s=now_s)
+        app.runs.renew(run, execution=f"e{number}", lease_s=90, now_s=now_s)
         done = Settlement("succeeded", "it ran to its end")
         assert app.runs.settle(run, Ending(done, by="worker w", now_s=now_s, execution=f"e{number}"))
 

@@ -121,7 +121,7 @@ class Both:
         options: dict[str, Any] = {"execution": execution, "now_s": now_s}
         started = self.app.runs.start(run, Start(worker=WORKER, host="box", pid=1, lease_s=90, **options))
         assert started.code == "started"
-        self.app.runs.renew(run, attempt=1, lease_s=90, **options)
+        self.app.runs.renew(run, lease_s=90, **options)
         self.works["ours"] = dump(self.redis)
         run = self.app.runs.get(self.run_id)
         try:

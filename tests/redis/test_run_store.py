@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from threading import Thread
 
 import pytest
@@ -70,7 +71,9 @@ def settle(app: Cronq, outcome: str, **options: object) -> bool:
 
 
 def renew(app: Cronq, now_s: float, attempt: int = 1) -> str:
-    return app.runs.renew(app.runs.get(RUN), attempt=attempt, execution="e", lease_s=90, now_s=now_s, seen_s=now_s)
+    return app.runs.renew(
+        replace(app.runs.get(RUN), attempt=attempt), execution="e", lease_s=90, now_s=now_s, seen_s=now_s
+    )
 
 
 def requeued_by_a_person(app: Cronq) -> None:
@@ -221,7 +224,7 @@ def test_an_earlier_attempt_is_told_that_the_run_is_no_longer_its_own(app: Cronq
     requeued_by_a_person(app)
     start(app)
 
-    assert renew(app, T + 5, attempt=1) == "settled"
+    assert renew(app, T + 5) == "settled"
     assert renew(app, T + 5, attempt=2) == ""
 
 
@@ -229,7 +232,7 @@ def test_a_run_whose_row_vanished_with_all_of_redis_goes_on(app: Cronq, queued: 
     start(app)
     app.client.flushall()
 
-    assert app.runs.renew(queued, attempt=1, execution="e", lease_s=90, now_s=T + 5) == ""
+    assert app.runs.renew(queued, execution="e", lease_s=90, now_s=T + 5) == ""
     assert app.client.keys("*") == []
 
 
@@ -569,7 +572,7 @@ def test_a_run_that_somebody_asked_to_stop_is_not_run_again(app: Cronq, queued: 
 
 def test_a_run_that_is_heard_of_again_is_left_alone(app: Cronq, queued: Run) -> None:
     start_again(app, T + 1)
-    app.runs.renew(app.runs.get(RUN), attempt=1, execution=f"e{T + 1}", lease_s=90, now_s=T + 99, seen_s=T + 99)
+    app.runs.renew(app.runs.get(RUN), execution=f"e{T + 1}", lease_s=90, now_s=T + 99, seen_s=T + 99)
 
     assert lost(app) is None
 
@@ -583,7 +586,7 @@ def test_a_guardian_whose_run_was_put_back_can_neither_settle_nor_renew_it(app: 
     start_again(app, T + 101)
 
     assert not app.runs.settle(old, Ending(Settlement("succeeded", "late"), by="w", now_s=T + 110, attempt=1))
-    assert app.runs.renew(old, attempt=1, execution=f"e{T + 1}", lease_s=90, now_s=T + 110) == "settled"
+    assert app.runs.renew(old, execution=f"e{T + 1}", lease_s=90, now_s=T + 110) == "settled"
 
     assert app.runs.get(RUN).state == "running"
 
@@ -616,7 +619,7 @@ def test_a_guardian_in_doubt_about_the_time_is_heard_of_now(app: Cronq, queued: 
     before = app.exact_now_s()
     app.runs.start(app.runs.get(RUN), Start(worker="w", host="box", pid=1, **facts))  # type: ignore[arg-type]
     started = app.client.zscore(app.keys.running, RUN)
-    app.runs.renew(app.runs.get(RUN), attempt=1, **facts)  # type: ignore[arg-type]
+    app.runs.renew(app.runs.get(RUN), **facts)  # type: ignore[arg-type]
     renewed = app.client.zscore(app.keys.running, RUN)
 
     assert started is not None

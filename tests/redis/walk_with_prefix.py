@@ -67,7 +67,7 @@ def main(url: str, prefix: str) -> None:
     failed = Settlement("failed", "no paper", error="Traceback")
     assert app.runs.settle(first, Ending(failed, "worker", now, attempt=1, execution="e1"))
     second = begin("e2")
-    app.runs.renew(second, execution="e2", now_s=now, lease_s=90, attempt=1)
+    app.runs.renew(second, execution="e2", now_s=now, lease_s=90)
     lost = Ending(Settlement("lost", "its worker vanished"), "beat", now, attempt=1, execution="e2")
     assert app.runs.rerun(second, lost, 3) == "queued"
     client.lmove(keys.rq_queue("default"), keys.rq_intermediate("default"), "LEFT", "RIGHT")
