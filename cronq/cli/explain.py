@@ -36,7 +36,8 @@ def explain_command(
     \b
         cronq explain '30 2 * * *' --tz Europe/Berlin
     """
-    from cronq.schedule.schedule import parse_schedule, warnings
+    from cronq.schedule.schedule import parse_schedule
+    from cronq.schedule.surprises import warnings
 
     text = " ".join(expression)
     try:

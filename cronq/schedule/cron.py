@@ -1,6 +1,6 @@
-"""Cron expressions as text: what they mean, what is wrong with them, what is surprising about them.
+"""Cron expressions as text: what they mean, and what is wrong with them.
 
-cronsim parses. Added here are `H`, the macros, error messages that name the offending value, and warnings.
+cronsim parses. Added here are `H`, the macros, and error messages that name the offending value.
 """
 
 from __future__ import annotations
@@ -117,28 +117,6 @@ def explain(expression: str) -> str:
     return parse_fields(expression).explain()
 
 
-def surprises(text: str, expression: str) -> list[str]:
-    """What people often do not expect of a valid expression: *text* as written, *expression* as expanded."""
-    found = []
-    fields = expression.split()
-    seconds = len(parse_fields(expression).seconds)
-    if seconds > 1:
-        found.append(f"of 6 fields the first is seconds: this runs {seconds} times in each minute that matches")
-    for field, value in zip(FIELDS, fields, strict=True):
-        found += [surprise for term in value.split(",") if (surprise := _uneven(field, term))]
-    day, weekday = fields[3], fields[5]
-    if day != "*" and weekday != "*":
-        if day.startswith("*") or weekday.startswith("*"):
-            rule = "both must match, because one of them begins with *"
-        else:
-            rule = "one that matches is enough (a field that begins with * would make it both)"
-        found.append(f"day of month {day} and day of week {weekday} are both set: {rule}")
-    if re.search(r"(?:^|[\s,])[Hh](?![A-Za-z])", text):
-        written = expression.removeprefix("0 ") if len(text.split()) == 5 else expression
-        found.append(f"H is hashed from the job's name: here {text} means {written}")
-    return found
-
-
 def _refusal(problem: str) -> ScheduleError:
     return ScheduleError(problem, field="cron")
 
@@ -251,29 +229,3 @@ def _wrapped(field: Field, start: str, stop: str) -> str:
         last, first = field.names[field.hash_high - field.low], field.names[0]
     head = start if start == last else f"{start}-{last}"
     return f"{head},{stop if stop == first else f'{first}-{stop}'}"
-
-
-def _uneven(field: Field, term: str) -> str | None:
-    """A step that does not divide its field comes round unevenly; most people mean an interval."""
-    body, slash, step_text = term.partition("/")
-    if not slash or body.startswith("L") or (field.names and body != "*"):
-        return None
-    first, _, last = body.partition("-")
-    start = field.low if body == "*" else field.number(first) or 0
-    size, step = field.hash_high - field.low + 1, int(step_text)
-    if field.name == "day of month":
-        size = field.high
-    top = field.low + size - 1
-    if step == 1 or (last and int(last) != top) or (body != "*" and start - field.low >= step):
-        return None  # a range on purpose, such as hours 9-17/2
-    if start + step > top:
-        return f"{field.name} {term} matches only {start}: the step is as large as the field"
-    if field.name == "day of month":
-        return f"day of month {term} starts again on the 1st of each month: the last step before it is shorter"
-    newest = range(start, top + 1, step)[-1]
-    if start + size - newest == step:
-        return None
-    return (
-        f"{field.name} {term} is uneven: {step} does not divide {size}, so after {newest} comes {start}, "
-        f"{start + size - newest} later instead of {step}"
-    )

@@ -37,17 +37,17 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from cronq.errors import ScheduleError
-from cronq.schedule.cron import compile_pattern, expand, explain, surprises
+from cronq.schedule.cron import compile_pattern, expand, explain
 from cronq.schedule.pattern import EveryNthDay, Pattern, Times
-from cronq.schedule.zone import Stretch, Zone, find_zone
-from cronq.timetext import DAY_S, parse_duration_s, utc
+from cronq.schedule.zone import Zone, find_zone
+from cronq.timetext import DAY_S, parse_duration_s
 
 DST_RULES = ("debian", "skip", "both")
 
 #: Debian: changes of up to three hours are daylight saving, larger ones are corrections of the clock. (The
 #: alternative, a run at the first instant after a missing day, would run a daily job twice on the day after,
 #: once of them for a date that nobody there ever had.)
-_LARGEST_GAP_S = 3 * 3600
+LARGEST_GAP_S = 3 * 3600
 #: More than any zone's offset plus any change of it: from an instant so long before a local time, everything
 #: that local time can mean lies ahead.
 _MARGIN_S = 2 * DAY_S
@@ -58,19 +58,21 @@ _LAST_S = 250_246_540_800
 _AT = re.compile(r"(\d{1,2}):(\d{1,2})(?::(\d{1,2}))?", re.ASCII)
 
 
-class _Rule(NamedTuple):
+class Rule(NamedTuple):
+    """What becomes of ticks when the clocks change."""
+
     makes_up: bool  #: ticks of a gap run at its end
     repeats: bool  #: ticks at repeated local times run both times
 
 
 # By the dst rule and whether the pattern is a wildcard: the table above.
 _RULES = {
-    ("debian", False): _Rule(makes_up=True, repeats=False),
-    ("debian", True): _Rule(makes_up=False, repeats=True),
-    ("skip", False): _Rule(makes_up=False, repeats=False),
-    ("skip", True): _Rule(makes_up=False, repeats=False),
-    ("both", False): _Rule(makes_up=True, repeats=True),
-    ("both", True): _Rule(makes_up=False, repeats=True),
+    ("debian", False): Rule(makes_up=True, repeats=False),
+    ("debian", True): Rule(makes_up=False, repeats=True),
+    ("skip", False): Rule(makes_up=False, repeats=False),
+    ("skip", True): Rule(makes_up=False, repeats=False),
+    ("both", False): Rule(makes_up=True, repeats=True),
+    ("both", True): Rule(makes_up=False, repeats=True),
 }
 
 
@@ -142,16 +144,16 @@ class IntervalSchedule(Schedule):
 
 
 @dataclass(frozen=True, slots=True)
-class _WallSchedule(Schedule):
+class WallSchedule(Schedule):
     """A pattern of local times in a zone; steps over the stretches of constant offset by the dst rule."""
 
-    _pattern: Pattern = field(compare=False, repr=False)
-    _zone: Zone = field(compare=False, repr=False)
-    _rule: _Rule = field(compare=False, repr=False)
+    pattern: Pattern = field(compare=False, repr=False)
+    zone: Zone = field(compare=False, repr=False)
+    rule: Rule = field(compare=False, repr=False)
 
     def next_after(self, after_s: int) -> int | None:
-        pattern, stretch_at = self._pattern, self._zone.stretch_at
-        makes_up, repeats = self._rule
+        pattern, stretch_at = self.pattern, self.zone.stretch_at
+        makes_up, repeats = self.rule
         at_s = max(after_s + 1, _FIRST_S)
         while at_s < _LAST_S:
             start_s, end_s, offset_s, previous_s = stretch_at(at_s)
@@ -173,8 +175,8 @@ class _WallSchedule(Schedule):
         return None
 
     def last_until(self, until_s: int) -> int | None:
-        pattern, stretch_at = self._pattern, self._zone.stretch_at
-        makes_up, repeats = self._rule
+        pattern, stretch_at = self.pattern, self.zone.stretch_at
+        makes_up, repeats = self.rule
         at_s = min(until_s, _LAST_S)
         while at_s >= _FIRST_S:
             start_s, _, offset_s, previous_s = stretch_at(at_s)
@@ -193,14 +195,14 @@ class _WallSchedule(Schedule):
 
     def _falls_into_gap(self, start_s: int, offset_s: int, previous_s: int) -> bool:
         """Return True if a local time that was left out at *start_s* matches, and the gap is one to make up for."""
-        if not 0 < offset_s - previous_s <= _LARGEST_GAP_S:
+        if not 0 < offset_s - previous_s <= LARGEST_GAP_S:
             return False
-        found_s = self._pattern.first(start_s + previous_s)
+        found_s = self.pattern.first(start_s + previous_s)
         return found_s is not None and found_s < start_s + offset_s
 
 
 @dataclass(frozen=True, slots=True)
-class CronSchedule(_WallSchedule):
+class CronSchedule(WallSchedule):
     """A cron expression in a zone."""
 
     text: str
@@ -214,7 +216,7 @@ class CronSchedule(_WallSchedule):
 
 
 @dataclass(frozen=True, slots=True)
-class DailySchedule(_WallSchedule):
+class DailySchedule(WallSchedule):
     """A time of day on every nth day, counted in local days from 1970-01-01."""
 
     days: int
@@ -264,55 +266,6 @@ def parse_schedule(
         problem = f"at={at!r} needs whole days, and every is {_short(every_s)}; use 1d, 2d … or leave at out"
         raise ScheduleError(problem, field="at")
     return _daily(every_s // DAY_S, second, zone, dst)
-
-
-def warnings(schedule: Schedule, from_s: int) -> list[str]:
-    """What a user may not expect of *schedule*, one sentence each.
-
-    Uneven steps, two day fields, what `H` became; and for the next two clock changes of its zone after *from_s*
-    (epoch seconds) what it does there.
-    """
-    found: list[str] = []
-    if isinstance(schedule, CronSchedule):
-        found += surprises(schedule.text, schedule.expression)
-    if isinstance(schedule, IntervalSchedule) and schedule.tz != "UTC":
-        remedy = "; add at=HH:MM for a local time" if schedule.every_s % DAY_S == 0 else ""
-        found.append(f"an interval counts in UTC: tz {schedule.tz} makes no difference{remedy}")
-    if isinstance(schedule, _WallSchedule):
-        found += [_foresee(schedule, change) for change in schedule._zone.changes_after(from_s, 2)]
-    return found
-
-
-def _foresee(schedule: _WallSchedule, change: Stretch) -> str:
-    """What *schedule* does when the clocks change at the start of *change*."""
-    gap_s = change.gap_s
-    old_s, new_s = change.start_s + change.previous_offset_s, change.start_s + change.offset_s
-    begin_s, end_s = min(old_s, new_s), max(old_s, new_s)
-    ticks = schedule._pattern.some_between(begin_s, end_s, 4)
-    shows_date = end_s - begin_s >= DAY_S or utc(begin_s).date() != utc(end_s - 1).date()
-    times = ", ".join(_clock(tick, begin_s, shows_date) for tick in ticks[:3]) + (", …" if ticks[3:] else "")
-    many = len(ticks) > 1
-    if not ticks:
-        effect = "no tick falls into it"
-    elif gap_s > _LARGEST_GAP_S:
-        effect = f"{times} {'do' if many else 'does'} not run, because more than 3 hours are missing"
-    elif gap_s > 0 and schedule._rule.makes_up:
-        effect = f"{times} {'run' if many else 'runs'} once{', together,' if many else ','} at {utc(end_s):%H:%M}"
-    elif gap_s > 0:
-        effect = f"{times} {'do' if many else 'does'} not run"
-    elif schedule._rule.repeats:
-        effect = f"{times} {'run' if many else 'runs'} both times"
-    else:
-        effect = f"{times} {'run' if many else 'runs'} once, the first time"
-    span = f"{utc(begin_s):%Y-%m-%d %H:%M} to {_clock(end_s, begin_s, shows_date)}"
-    what = "does not exist" if gap_s > 0 else "happens twice"
-    return f"{span} {what} in {schedule.tz}: {effect} (dst={schedule.dst})"
-
-
-def _clock(local_s: int, near_s: int, shows_date: bool) -> str:
-    """A local time; with its date when it is needed, with seconds when there are any."""
-    day = "%Y-%m-%d " if shows_date else ""
-    return f"{utc(local_s):{day}%H:%M{':%S' if local_s % 60 else ''}}"
 
 
 def _zone(tz: str) -> Zone:

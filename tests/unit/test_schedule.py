@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from cronq.errors import ScheduleError
-from cronq.schedule.schedule import parse_schedule, warnings
+from cronq.schedule.schedule import parse_schedule
+from cronq.schedule.surprises import warnings
 
 
 def epoch(text: str) -> int:

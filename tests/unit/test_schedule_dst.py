@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from cronq.schedule import zone as zones
-from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule, warnings
+from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule
+from cronq.schedule.surprises import warnings
 from cronq.schedule.zone import find_zone
 from tests.unit import cron_oracle
 

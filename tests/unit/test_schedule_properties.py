@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from cronq.errors import ScheduleError
-from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule, warnings
+from cronq.schedule.schedule import DST_RULES, Schedule, parse_schedule
+from cronq.schedule.surprises import warnings
 from tests.unit import cron_oracle
 
 ZONES = (
