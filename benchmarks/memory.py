@@ -21,7 +21,7 @@ from server import describe_setup, redis_server
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
 
 from cronq.app.app import Cronq
-from cronq.beat.sweep import Sweep
+from cronq.beat.tidy import Tidy
 from cronq.config import Config
 from cronq.db.keys import rq_failed, rq_finished, rq_intermediate, rq_queue
 from cronq.jobs.registry import Registry
@@ -29,7 +29,6 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
-from cronq.runs.timing import Timing
 
 #: A key belongs to the first kind whose pattern it matches; what is left is "all else".
 KINDS = {
@@ -96,14 +95,14 @@ class Ledger:
         assert runs.settle(run, ending), run
 
     def end_rq_records(self) -> None:
-        """Move the end of RQ's records and of the dedup keys to now, and let a beat's sweep tidy RQ's registries."""
+        """Move the end of RQ's records and of the dedup keys to now, and let a beat tidy RQ's registries."""
         for pattern in ENDED_WITH_RQ:
             for key in self.client.scan_iter(pattern, count=1000):
                 self.client.expire(key, -1)
         for registry in (rq_finished("default"), rq_failed("default")):
             for member in self.client.zrange(registry, 0, -1):
                 self.client.zadd(registry, {member: 1})
-        Sweep(self.client, self.app.keys, self.app.runs, by="beat", timing=Timing(30.0)).once()
+        Tidy(self.client, self.app.heartbeats).once([rq_queue("default")], self.app.now_s())
 
 
 def by_kind(client: Redis) -> Counter[str]:
