@@ -221,6 +221,19 @@ def test_a_script_reads_every_key_and_argument_that_its_head_names_and_no_other(
             assert used == named, f"{word}: named {named}, used {used}"
 
 
+def test_scripts_keep_to_the_lines_and_the_words_of_the_house() -> None:
+    """A run is parked, woken, rerun, requeued or repushed, an id unpopped or rejected, a key quarantined."""
+    riddles = re.compile(r"\b(puts?( it)? back|sets?( it)? aside|moved aside)\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(PACKAGE)}:{number} {line.strip()}"
+        for path in sorted((PACKAGE / "lua").rglob("*.lua"))
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > 120 or riddles.search(line)
+    ]
+
+    assert found == []
+
+
 @pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
 def test_a_script_never_scans_all_of_redis(path: Path) -> None:
     assert re.search(r"""['"](KEYS|FLUSHALL|FLUSHDB|RANDOMKEY)['"]""", path.read_text()) is None

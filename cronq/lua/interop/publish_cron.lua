@@ -1,8 +1,8 @@
--- Takes or keeps the turn of publishing RQ's cron record, and writes the record when it is given.
+-- Gives a beat the turn to publish RQ's record of a cron scheduler, unless it is another's, and writes that record.
 --
 -- KEYS  1 rq-cron   2 rq:cron_schedulers   3 rq:cron_scheduler:{name}
 -- ARGV  1 id of the beat   2 life of its turn (seconds)   3 name of the record   4 now (epoch seconds)
---       5 life of the record (seconds)   6… field, value, … of the record; none: only take the turn
+--       5 life of the record (seconds)   6… field, value, … of the record; none: only the turn is taken
 -- Returns 1 when it is this beat's turn, 0 when it is another's (then nothing was written)
 --
 -- One step, because a beat whose turn has passed to another meanwhile must not write over what that one wrote.

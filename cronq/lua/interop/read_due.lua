@@ -1,6 +1,6 @@
--- Reads what is due in rq-scheduler's store and in RQ's registries of scheduled jobs, and holds the locks of both.
+-- Takes or renews the locks of rq-scheduler's store and of RQ's registries of scheduled jobs, and reads what is due.
 --
--- KEYS  none (the registries follow from rq:queues, and one that may not be touched must not keep back the others)
+-- KEYS  none (the registries follow from rq:queues; one that may not be read must not keep the others from being read)
 -- ARGV  1 JSON {prefix, holder, life, now, most, most_bytes, skip}
 --       holder: what all beats of an installation write into the locks   life: of a lock, seconds
 --       most: entries to return   most_bytes: of a field of an RQ job that is read
@@ -45,8 +45,8 @@ local function read(store, key, lock)
     for i = 1, #due, 2 do
         local id = due[i]
         local state = try('HGET', item.prefix .. ':run:' .. id, 'state')
-        local job = try('HMGET', RQ .. 'job:' .. id, 'meta', 'origin', 'status', 'enqueued_at', 'started_at', 'ended_at',
-            'ttl', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'dependency_ids', 'data')
+        local job = try('HMGET', RQ .. 'job:' .. id, 'meta', 'origin', 'status', 'enqueued_at', 'started_at',
+            'ended_at', 'ttl', 'enqueue_at_front', 'enqueue_at_front_on_retry', 'dependency_ids', 'data')
         local there = job.err and 'a key of a wrong type' or job[11] and 'yes' or ''
         if store ~= '' and there == 'yes' then job[1], job[10] = false, false end  -- only rq-scheduler's mean something
         for field = 1, 10 do

@@ -1,12 +1,13 @@
--- Moves due entries of rq-scheduler's store and of RQ's registries to their queues, each once.
+-- Queues what is due in rq-scheduler's store and in RQ's registries of scheduled jobs, each entry once.
 --
 -- KEYS  none (all are built from the entries: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, holder, now, stamp, events, by, most_aside}   holder: ours, in the locks of the stores
---       2… for each entry: JSON {store, score, act, next, later, queue, front, stale, ttl, timeout, needs, reason}, id, meta
+--       2… three for each entry: JSON {store, score, act, next, later, queue, front, stale, ttl, timeout, needs,
+--         reason}, its id, and meta
 --         act: run (a run of ours), push (anybody's RQ job), move (only to its next time), drop (no RQ job any more),
---              aside (cannot be understood)
+--              aside (it cannot be understood, and is rejected)
 --         score: where it was read; it must still be there   next: when it is due again once it was queued, or absent
---         later: ... when it cannot be queued now, or absent for what is due once
+--         later: when it is due again if it cannot be queued now; absent for what is due once
 --         meta: what its RQ job gets, "" to leave it   needs: RQ jobs that must have finished first, or absent
 --         stale: it was queued or started long ago: only what is really there keeps it from being queued again
 -- Returns JSON: for each entry, in order, [code, detail]
@@ -85,9 +86,8 @@ end
 
 local function unfinished(needs)
     for _, id in ipairs(needs or {}) do
-        if call('TYPE', RQ .. 'job:' .. id).ok == 'hash' and call('HGET', RQ .. 'job:' .. id, 'status') ~= 'finished' then
-            return true
-        end
+        local hash = RQ .. 'job:' .. id
+        if call('TYPE', hash).ok == 'hash' and call('HGET', hash, 'status') ~= 'finished' then return true end
     end
     return false
 end
@@ -108,7 +108,8 @@ local function serve_job(item, id, store, meta)
     local hash, queue = RQ .. 'job:' .. id, item.queue
     local waiting = RQ .. 'queue:' .. queue
     local wanted = {hash, 'hash', RQ .. 'queues', 'set', waiting, 'list', waiting .. ':intermediate', 'list',
-        RQ .. 'wip:' .. queue, 'zset', RQ .. 'deferred:' .. queue, 'zset', RQ .. 'job::' .. id .. ':dependencies', 'set'}
+        RQ .. 'wip:' .. queue, 'zset', RQ .. 'deferred:' .. queue, 'zset',
+        RQ .. 'job::' .. id .. ':dependencies', 'set'}
     for _, each in ipairs(item.needs or {}) do
         wanted[#wanted + 1] = RQ .. 'job:' .. each .. ':dependents'
         wanted[#wanted + 1] = 'set'

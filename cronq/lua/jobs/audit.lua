@@ -1,5 +1,5 @@
--- Looks through some of the jobs for damage that no claim would meet: a job that is not on the agenda is never due,
--- and one that `jobs` has lost is on no list.
+-- Looks through some of the jobs for damage that no claim would meet: a job that is not on the agenda is never due, and
+-- one that is missing in `jobs` is on no list.
 --
 -- KEYS  1 jobs   2 agenda
 -- ARGV  1 prefix   2 cursor over the jobs   3 cursor over the agenda   4 about how many
@@ -7,7 +7,7 @@
 -- Returns JSON {jobs, agenda: the next cursors ("0" at the end), seen: [[name, what, mark, score, spec]…]}
 --         what: "" (nothing to be seen), wrong_type, undefined or untemplated; absent values are ""
 --         A name of "" with wrong_type: one of the two keys itself.
--- Agenda entries of jobs that `jobs` has lost are put back into it here; entries of nobody are removed.
+-- A job that is on the agenda and missing in `jobs` is added to it; an agenda entry without a job is removed.
 --
 -- One step, because reading the keys one by one while beats claim would find differences that are none.
 --@ types

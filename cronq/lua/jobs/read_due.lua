@@ -2,15 +2,15 @@
 --
 -- KEYS  1 agenda (ZSET)   2 epoch (STRING)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
---       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""   5 newest layout of a spec the caller knows
---       6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed}; absent values are
---   "".
---   `newer` is how many due jobs were passed by because their spec has a newer layout: an older process leaves them
---   alone, and they must not take the places of others. `cut`: more may be due than was looked at. `listed`: how many jobs
---   are on the agenda, due or not.
---   `next` is the first agenda score after now. `delayed` is the first score, due or not, and the first after now,
---   of what is held back elsewhere; what cannot be read there does not count. A job whose keys have a wrong type comes with version "!".
+--       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""
+--       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed}
+--       Absent values are "". A job whose keys have a wrong type comes with version "!".
+--       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
+--         alone, and they must not take the places of others
+--       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
+--       next: the first agenda score after now   delayed: the first score, due or not, and the first after now, of what
+--         is held back elsewhere; what cannot be read there does not count
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
 -- time would make a tick look claimed that was not, and the other way round.
@@ -42,7 +42,8 @@ for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all t
     is_cut = #flat == 2 * wanted
     if not is_cut or #due == most then break end
 end
-local after = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. string.format('%.6f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local past_now = '(' .. string.format('%.6f', now)
+local after = redis.call('ZRANGEBYSCORE', KEYS[1], past_now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
 local first, following = '', ''
 local function look(key)
     local soonest = redis.pcall('ZRANGE', key, 0, 0, 'WITHSCORES')
@@ -50,7 +51,7 @@ local function look(key)
     if first == '' or tonumber(soonest[2]) < tonumber(first) then first = soonest[2] end
     local later = soonest
     if tonumber(soonest[2]) <= now then
-        later = redis.pcall('ZRANGEBYSCORE', key, '(' .. string.format('%.6f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+        later = redis.pcall('ZRANGEBYSCORE', key, past_now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     end
     if later[2] and (following == '' or tonumber(later[2]) < tonumber(following)) then following = later[2] end
 end

@@ -1,4 +1,4 @@
--- Removes a job: its definition, state, template and agenda entry. Running runs go on; the ledger lives out its time.
+-- Removes a job: its definition, state, template and agenda entry. Running runs go on; the ledger stays for its time.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
@@ -7,10 +7,11 @@
 -- Returns removed (also when an earlier call with the same record did it, whose reply was lost) | none (no such job)
 --         | unfinished (runs of an earlier removal of that name are still to be stopped: nothing was written)
 --
--- The runs that have not begun are not stopped here, for there may be 100,000: the sets of them change their names, and
--- stop_runs works them off. From this step on none of them starts: start_run looks for it there. A job that is added
--- again under the name begins with new sets. What stands in `removals` is finished by who removes that name next, or
--- else by a beat. Keys named after a lock are not the job's: runs of other jobs may wait for that lock.
+-- The runs that have not begun are not stopped here, for there may be 100,000: the sets of them change their names,
+-- and runs/stop_all stops them piece by piece. From this step on none of them starts: runs/start looks for its run
+-- there. A job that is added again under the name begins with new sets. What stands in `removals` is finished by who
+-- removes that name next, or else by a beat. Keys named after a lock are not the job's: runs of other jobs may wait
+-- for that lock.
 --
 -- One step, because a beat that claims between two of these would leave a ghost in the agenda or a run
 -- of a job that nobody knows.

@@ -2,7 +2,8 @@
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
--- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead, keep}
+-- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
+--               keep}
 --       layout: that of the spec   knows: the newest layout that the caller can read
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
@@ -25,7 +26,8 @@ local _, wrong = wrong_type({KEYS[1], 'set', KEYS[2], 'hash', KEYS[3], 'hash', K
 if wrong then return 'broken ' .. wrong end
 local held = redis.call('HMGET', KEYS[2], 'version', 'spec', 'layout')
 if (tonumber(held[3] or '') or 1) > job.knows then return 'newer' end
-if held[1] == job.version then return job.expected == '' and 'created' or 'changed' end  -- this call; its reply was lost
+-- By this very call, whose reply was lost.
+if held[1] == job.version then return job.expected == '' and 'created' or 'changed' end
 if (held[1] or '') ~= job.expected then return 'conflict' end
 if job.instead then
     local score = redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', job.instead[1])

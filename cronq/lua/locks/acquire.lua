@@ -1,10 +1,10 @@
--- Take a lock, or learn how long it is still taken.
+-- Takes a lock, or says how long it is still held by another.
 --
 -- KEYS  1 lock (STRING: the holder's id, python-redis-lock's layout)   2 fence (HASH)
 -- ARGV  1 id of the one who asks   2 ttl in ms   3 host   4 pid   5 run id ('' = unknown)
 --       6 life of the fence from now on, in seconds
--- Returns {1, fencing token} when held now, else {0, ms the holder's lease still lasts (-1: no limit)}. A key of a wrong
--- type: an error that names it, and nothing was written.
+-- Returns {1, fencing token} when it is taken now or was by the same id before, else {0, ms that the holder's
+--         lease still lasts (-1: no limit)}. A key of a wrong type: an error that names it, and nothing was written.
 --
 -- One step, because between finding the lock free and writing its holder and token another could do the same;
 -- and because a request that is sent again after its reply was lost must find "already mine" and the token

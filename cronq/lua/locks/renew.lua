@@ -1,4 +1,4 @@
--- Renew a lock that its holder still has.
+-- Renews a lock that its holder still has.
 --
 -- KEYS  1 lock (STRING: the holder's id)   2 fence (HASH: who that is)
 -- ARGV  1 id of the holder   2 ttl in ms   3 life of the fence from now on, in seconds

@@ -1,5 +1,4 @@
--- Part of start_run, park_run, rerun_run and reopen_runs. Moves what is known of the attempt that has ended into the row's `attempts` (JSON,
--- the last 20, oldest first), and opens the row for the next one. *attempt* is the number of the one that ended.
+-- Part of every script that begins another attempt: start, park, rerun and reopen.
 
 -- Writes into a lean row what lean_row has taken out of it.
 local function restore_row(row)
@@ -21,6 +20,8 @@ local function restore_row(row)
     redis.call('HSETNX', row, 'reason', 'it ran to its end')
 end
 
+-- Moves what is known of the attempt that has ended into the row's `attempts` (JSON, the last 20, oldest first), and
+-- opens the row for the next one. *attempt* is the number of the one that ended.
 local function keep_attempt(row, attempt)
     restore_row(row)
     local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}

@@ -1,10 +1,10 @@
 --@ types
--- Part of enqueue, delay and readmit, whose first keys are the row of the run, `manual` and `given` of its job, and the RQ
--- job.
+-- Part of enqueue, delay and readmit, whose first keys are the row of the run, `manual` and `given` of its job, and
+-- the RQ job.
 
--- Returns why a run cannot be made: a key is of a wrong type (*others*: those besides the first four), its job is gone, or
--- it is there already; nil when nothing stands in the way. The key of the job is only read, so it is none of KEYS: those
--- must be open for writing to who calls, and who may queue runs need not define jobs.
+-- Returns why a run cannot be made: a key is of a wrong type (*others*: those besides the first four), its job is
+-- gone, or it is there already; nil when nothing stands in the way. The key of the job is only read, so it is none of
+-- KEYS: those must be open for writing to who calls, and who may queue runs need not define jobs.
 local function why_not(item, others)
     local job = item.prefix .. ':job:' .. item.name
     local _, wrong = wrong_type({job, 'hash', KEYS[1], 'hash', KEYS[2], 'zset', KEYS[3], 'hash', KEYS[4], 'hash',

@@ -1,7 +1,7 @@
 --@ rq
 --@ wake
--- Part of every script that queues something. Pushes *ids* to *queue*, which RQ's tools list from then on, and wakes its
--- workers. *command*: RPUSH for the tail of the queue, LPUSH for its head.
+-- Part of every script that queues something. Pushes *ids* to *queue*, which RQ's tools list from then on, and wakes
+-- its workers. *command*: RPUSH for the tail of the queue, LPUSH for its head.
 local function push(prefix, queue, command, ids)
     local key = RQ .. 'queue:' .. queue
     redis.call('SADD', RQ .. 'queues', key)

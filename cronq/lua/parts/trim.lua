@@ -1,6 +1,7 @@
--- Part of claim, give_run, delay_run and settle_run. Drops settled rows with their entries in *index* until about *keep*
--- are left, a few at a time, the oldest first; open ones, which are in *open*, stay whatever their number and do not count.
--- *rows* is what the keys of rows begin with; *spared* a run that has just ended, of which somebody may wait to hear.
+-- Part of claim, enqueue, delay and settle. Drops settled rows with their entries in *index* until about *keep* are
+-- left, a few at a time, the oldest first; open ones, which are in *open*, stay whatever their number and do not
+-- count. *rows* is what the keys of rows begin with; *spared* a run that has just ended, of which somebody may wait to
+-- hear.
 local function trim(rows, index, open, keep, spared)
     local over = redis.call('ZCARD', index) - redis.call('HLEN', open) - keep
     local function drop(first, last)

@@ -7,8 +7,8 @@ local function fits(key, kind)
     return found == kind or found == 'none'
 end
 
--- *wanted* is {key, type, key, type, …}. Returns what is wrong with the first key of another type, in words, and that key
--- itself; nil when all fit.
+-- *wanted* is {key, type, key, type, …}. Returns what is wrong with the first key of another type, in words, and that
+-- key itself; nil when all fit.
 local function wrong_type(wanted)
     for i = 1, #wanted, 2 do
         if not fits(wanted[i], wanted[i + 1]) then

@@ -1,4 +1,4 @@
--- Returns an id that this worker has popped and will not serve to its queue.
+-- Unpops an id that this worker will not serve: returns it from RQ's intermediate list to its queue.
 --
 -- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}
 -- ARGV  1 id   2 LPUSH for the head, RPUSH for the tail

@@ -1,4 +1,4 @@
--- Sets an id aside that a worker popped and must not execute: out of the intermediate list, with the reason.
+-- Rejects an id that was popped and must not run: takes it out of the intermediate list, and notes the reason.
 --
 -- KEYS  none (all are built from the id: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, queue, reason, by, now, stamp, life, most, events, note, results: {field, value, …}}

@@ -1,12 +1,12 @@
 -- Pops the next id from the first of several queues that has one, into that queue's intermediate list.
 --
 -- KEYS  1… rq:queue:{queue}, in order of priority   (what is only read is none of them: KEYS must be open for writing)
--- ARGV  1 prefix   2 this worker's host   3 its name   4 newest layout of a spec it knows   5 jobs it leaves alone, as JSON
---       6… the names of the queues
+-- ARGV  1 prefix   2 this worker's host   3 its name   4 newest layout of a spec it knows
+--       5 jobs it leaves alone, as JSON   6… the names of the queues
 -- Returns [key of the queue, id] | nil when all are empty | ['', why] when this worker is to take nothing: `rq suspend`
 --         is on (why is ''), or it is drained (why is the JSON of that hold). Queues that are paused are passed over,
 --         and so is one of a wrong type; that is an error once there is nothing to take from the others.
--- An id of a job that a newer cronq stored goes to the tail of its queue, for a newer worker: none of it is taken.
+-- An id whose job a newer cronq stored is not taken: it goes to the tail of its queue, for a newer worker.
 --
 -- One step, because the order of the queues is only kept when nothing is pushed between two looks, and because
 -- who has drained a worker must know that nothing is taken from then on.

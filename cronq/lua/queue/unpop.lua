@@ -1,12 +1,12 @@
--- Returns an id that a worker popped and never started to the head of its queue.
+-- Unpops an id that a worker popped and never began: returns it from RQ's intermediate list to the head of its queue.
 --
 -- KEYS  1 rq:queue:{queue}:intermediate   2 rq:queue:{queue}   3 run:{id}   4 rq:job:{id}
--- ARGV  1 run id   2 name of the queue   3 how often an RQ job that is not ours may be put back   4 prefix
--- Returns back   it is queued again: a run to be executed (also a settled one that a person has queued again with RQ's
+-- ARGV  1 run id   2 name of the queue   3 how often an RQ job that is not ours may be unpopped   4 prefix
+-- Returns back   it is queued again: a run to be executed (also a settled one that a person has requeued with RQ's
 --                tools, and one whose RQ job is gone: the next worker settles it), or a queued RQ job that is not ours
---         stray  of a run that is at work, waits or is settled: it is nowhere now
---         often  an RQ job that is not ours, put back so often since it last began that it seems to end every worker that
---                takes it: it is to be set aside, and its id was not touched
+--         stray  of a run that is at work, waits or is settled: the id is nowhere now
+--         often  an RQ job that is not ours, unpopped so often since it last began that it seems to end every worker
+--                that takes it: it is to be rejected, and its id was not touched
 --         empty  there is neither a run nor an RQ job of that id: nothing was written
 --         left   nothing was written: it was not there any more, or is not ours to judge
 --

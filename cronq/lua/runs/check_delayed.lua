@@ -1,8 +1,8 @@
--- Looks whether delayed runs are still in rq-scheduler's store, and follows what others did to them.
+-- Compares delayed runs with rq-scheduler's store, where others may have moved, served or removed them.
 --
 -- KEYS  1 delayed   2 rq:scheduler:scheduled_jobs   3 events
 -- ARGV  1 prefix   2 events to keep   3… run ids
--- Returns the ids that wait for a time that will never come: taken out of the store, and queued by nobody.
+-- Returns the ids of those that were removed from the store and queued by nobody: their time will never come.
 --
 -- One step, because a run that is served between two looks would seem to be gone.
 --@ event

@@ -59,9 +59,9 @@ local function shared_wrong(key, kind)
     return shared[key] ~= true and shared[key] or nil
 end
 
--- The open run of an earlier tick that stands in the way of a new one. Entries that the ledger does not know as open are
--- dropped: a stray field here would otherwise silence the job for ever. Runs without a tick, which the release before
--- kept here too, are moved to where they belong; should there be thousands, each tick moves a part.
+-- The open run of an earlier tick that stands in the way of a new one. Entries that the ledger does not know as open
+-- are dropped: a stray field here would otherwise silence the job for ever. Runs without a tick, which the release
+-- before kept here too, are moved to where they belong; should there be thousands, each tick moves a part.
 local function standing(job, open)
     local active, given, cursor = job .. ':active', job .. ':given', '0'
     if open > 100 then  -- among so many it may be found late, and mostly it is one of the last ticks

@@ -1,7 +1,7 @@
 -- Makes one run that is due later: ledger row (waiting), RQ job (scheduled), an entry in rq-scheduler's store.
 --
--- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 rq:job:{id}   5 rq:scheduler:scheduled_jobs   6 delayed
---       7 events
+-- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 rq:job:{id}   5 rq:scheduler:scheduled_jobs
+--       6 delayed   7 events
 -- ARGV  1 JSON {prefix, name, run, queue, trigger, token, by, due, events, keep, args, reason}
 --         due: epoch seconds   args, keep: as in runs/enqueue.lua
 --       2… field, value, … of the RQ job (binary, so not in the JSON)

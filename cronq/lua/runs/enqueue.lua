@@ -1,6 +1,7 @@
 -- Queues one run that has no tick (by hand, through the API): ledger row, RQ job, push and the set of open ones.
 --
--- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 rq:job:{id}   5 rq:queue:{queue}   6 rq:queues   7 events
+-- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 rq:job:{id}   5 rq:queue:{queue}
+--       6 rq:queues   7 events
 -- ARGV  1 JSON {prefix, name, run, queue, trigger, token, by, now, events, keep, args, reason}
 --         args: arguments as JSON text, absent: the job's own   keep: settled rows of this kind to keep
 --       2… field, value, … of the RQ job (binary, so not in the JSON)

@@ -1,4 +1,4 @@
--- Looks through some of the jobs for open runs in one state.
+-- Finds the open runs of some jobs that are in one state.
 --
 -- KEYS  1 jobs
 -- ARGV  1 prefix   2 cursor over the jobs   3 about how many jobs   4 open runs of a job that are read at once

@@ -1,4 +1,4 @@
--- The guardian says that its run is alive, and hears whether it was asked to stop or has been settled.
+-- Notes that a run is alive, and tells its guardian whether it was asked to stop or has been settled.
 --
 -- KEYS  1 running   2 stop:{id}   3 run:{id}   4 rq:wip:{queue}   5 rq:execution:{id}:{execution}   6 rq:job:{id}
 -- ARGV  1 run id   2 now (epoch seconds)   3 execution id   4 life of RQ's records (seconds)   5 attempt

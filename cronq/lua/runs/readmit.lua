@@ -1,4 +1,4 @@
--- Makes the ledger row of a run anew that was requeued with RQ's tools after its row had ended: RQ keeps its own record
+-- Makes a new ledger row for a run that was requeued with RQ's tools after its row had expired: RQ keeps its own record
 -- for longer.
 --
 -- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 rq:job:{id}   5 events

@@ -1,4 +1,4 @@
--- Holds runs that the ledger has as queued against RQ, and puts one that is in none of RQ's lists back on its queue.
+-- Compares runs that the ledger has as queued with RQ's records, and repushes those that are in none of RQ's lists.
 --
 -- KEYS  1 events   2 rq:queues   (the others are built from the runs: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, now, events, runs: [[run id, 1 when it was in no list for a while, else 0]…]}
@@ -9,7 +9,7 @@
 --         repushed    it was in no list: it is again, at the head of its queue
 --         vanished    it was in no list once more after it had been repushed
 --
--- One step, because a run is taken, started or set aside between any two commands: only one that is queued in
+-- One step, because a run is taken, started or rejected between any two commands: only one that is queued in
 -- the ledger and in no list at one and the same moment may be pushed, or it would be in two places.
 --@ event
 --@ open_set

@@ -1,10 +1,11 @@
--- Opens settled runs again that somebody has requeued with RQ's tools: each is queued, as its next attempt.
+-- Opens settled runs again that somebody has requeued with RQ's tools: each is queued in the ledger, too, as its next
+-- attempt.
 --
 -- KEYS  1 events
 -- ARGV  1 prefix   2 now (epoch seconds)   3 events to keep   4… run ids
 -- Returns the ids of those that were opened: they had an outcome, and RQ's word for them is `queued`.
 --
--- A run that may be started a single time and was started keeps its outcome: whoever pops it sets it aside. Keys of a
+-- A run that may be started a single time and was started keeps its outcome: whoever pops it rejects it. Keys of a
 -- wrong type are left to those who meet them when the run starts.
 --
 -- One step, because a run that is popped and started between two commands would be opened a second time.
@@ -27,7 +28,8 @@ local function open(id)
     local run = prefix .. ':run:' .. id
     if not fits(run, 'hash') then return false end
     local row = call('HMGET', run, 'state', 'job', 'attempt', 'started_at')
-    if row[1] ~= 'done' or not row[2] or redis.pcall('HGET', RQ .. 'job:' .. id, 'status') ~= 'queued' then return false end
+    if row[1] ~= 'done' or not row[2] then return false end
+    if redis.pcall('HGET', RQ .. 'job:' .. id, 'status') ~= 'queued' then return false end
     local active = open_set(prefix, row[2], id)
     if not fits(active, 'hash') or (row[4] and is_once(row[2])) then return false end
     local attempt = tonumber(row[3] or '') or 1

@@ -1,9 +1,10 @@
--- Looks at runs that wait, and puts those that nobody would wake back where they are looked for.
+-- Looks at runs that wait, and lists those that nobody would wake again: the lists that tell of them were lost.
 --
 -- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs
 -- ARGV  1 prefix   2 now (epoch seconds)   3… run ids
--- Returns {[[run id, what it waits for]…], [[key, its kind]…]}: those that were in no list, `lock <name>` or `time`; and
---         keys of a wrong type, which keep runs from being listed until they are moved aside
+-- Returns {[[run id, what it waits for]…], [[key, its type]…]}: those that were in no list, `lock <name>` or `time`;
+--         and keys of a wrong type, with what they should be: they keep runs from being listed until they are
+--         quarantined
 --
 -- A run that waits for a lock belongs into the list of that lock, and the lock into `waiting`; the sweep wakes it from
 -- there when the lock is free. One that waits for its time belongs into `delayed`, where it is noticed that

@@ -1,11 +1,11 @@
--- Puts a running run whose worker vanished, or is leaving, back to the front of its queue, as its next attempt.
+-- Reruns a run whose worker vanished or is leaving: it is queued at the head of its queue, as its next attempt.
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, attempt, execution, unseen_since, reason, by, now, stamp, events, most}
 --       attempt, execution: the ones it must be in, or absent   unseen_since: only when its last heartbeat is older
---       most: this counts as a crash, and with so many it is not put back; absent: it is no crash
+--       most: this counts as a crash, and with so many it is not rerun; absent: it is no crash
 -- Returns queued
---       | again      the first answer was lost: this very attempt was put back by an earlier call
+--       | again      the first answer was lost: an earlier call has rerun this very attempt
 --       | spent <n>  it has crashed n times now: nothing was written, settle it
 --       | asked <by> somebody asked it to stop: nothing was written, settle it
 --       | stale      it is no longer running in that attempt: somebody else was first

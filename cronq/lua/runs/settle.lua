@@ -2,9 +2,10 @@
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
---               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock, results: {field, value, …}}
---       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it is
---         queued in this attempt and an execution of it has ended: Redis came back without its last second
+--               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock,
+--               results: {field, value, …}}
+--       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it
+--         is queued in this attempt and an execution of it has ended: Redis came back without its last second
 --       execution: of a running one: the one that has started it, or absent
 --       attempt: the attempt it must be, or absent
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
@@ -12,8 +13,10 @@
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
 --       stock: a stock RQ worker runs it and keeps RQ's records itself
 --       results: what RQ's result stream gets, or absent: the run returned nothing
--- Returns settled | depended (settled, and RQ jobs wait for it) | stale (it is no longer in that state or attempt: somebody else settled it)
---       | unknown (it has no row: only RQ's records were settled)
+-- Returns settled
+--       | depended   settled, and RQ jobs wait for it
+--       | stale      it is no longer in that state or attempt: somebody else settled it
+--       | unknown    it has no row: only RQ's records were settled
 --
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
 -- from the active set without writing its outcome would lose it, the other way round would silence the job.
@@ -123,7 +126,8 @@ if item.expect ~= 'running' and row.state == 'done' and row.ended_at == item.now
     return settled()
 end
 if row.state ~= item.expect and not is_back and not is_forgotten then return 'stale' end
-if row.state == 'running' and item.execution and row.execution and row.execution ~= item.execution then return 'stale' end
+local is_of_another = item.execution and row.execution and row.execution ~= item.execution
+if row.state == 'running' and is_of_another then return 'stale' end
 if item.attempt and (row.attempt or '1') ~= tostring(item.attempt) then return 'stale' end
 if item.unseen_since then
     local seen = try('ZSCORE', running, item.run)

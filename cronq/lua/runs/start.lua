@@ -1,4 +1,4 @@
--- A worker begins a run: queued -> running, in the ledger and in RQ's own records.
+-- Begins a run for a worker: from queued to running, in the ledger and in RQ's own records.
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, worker, host, pid, now, stamp, execution, lease, events, stock, once,
@@ -9,13 +9,13 @@
 --       once: it may be started a single time   max_crashes: so many vanished workers end it; absent: the first one
 --       seen: when it counts as heard of; absent: this moment by the server's own clock
 -- Returns JSON [code, attempt]
---       started    attempt is 1, or one more when a settled run was put back by a person
+--       started    attempt is 1, or one more when a person requeued a settled run
 --       unknown    the ledger has no such run
---       settled    it has an outcome already and nobody put it back: a stray id
+--       settled    it has an outcome already and nobody requeued it: a stray id
 --       running    somebody is working on it: a stray id. Not so for the execution that has started it: a start
 --                  that is sent again after its reply was lost is told `started` once more
 --       begun      it may be started once, and was: nothing was written
---       removed    its job was removed since it was queued, whether or not one of that name came back: nothing was written
+--       removed    its job was removed since it was queued, even if one of that name came back: nothing was written
 --       broken     a key it needs has a wrong type: nothing was written (detail in the second place)
 --
 -- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run

@@ -1,10 +1,11 @@
 -- Stops the queued and waiting runs of one set of open runs, some in each call.
 --
--- KEYS  1 a HASH of open runs: job:{name}:active, :given, or what remove_job made of them   2 events
+-- KEYS  1 a HASH of open runs: job:{name}:active, :given, or what jobs/remove made of them   2 events
 -- ARGV  1 JSON {prefix, job, removal, by, reason, now, row_ttl, events, cursor, count}
 --       removal: the record of the removal that the set belongs to, absent for a job that stays
 --       cursor: "0" at first   count: runs to be stopped in this call
--- Returns JSON {cursor: the next one, "0" at the end, "again" for a part of a small set, stopped: [run id…], others: [run id…], is_over}
+-- Returns JSON {cursor, stopped: [run id…], others: [run id…], is_over}
+--         cursor: the next one, "0" at the end, "again" for a part of a small set
 --         others: those that are not stopped here: at work, or RQ jobs depend on them
 --         is_over: nothing of that removal is left, and its record is gone
 --
@@ -49,7 +50,7 @@ for i = 1, #found[2], 2 do
     if is_stopped then stopped[#stopped + 1] = id
     elseif state == 'running' or state == 'depended' then others[#others + 1] = id end
     if is_stopped or (item.removal and state ~= 'depended') then entries[#entries + 1] = id end
-    if #stopped >= item.count and i + 1 < #found[2] then  -- Redis gives a small hash as a whole, whatever it is asked for
+    if #stopped >= item.count and i + 1 < #found[2] then  -- Redis gives a small hash whole, whatever it is asked for
         cursor = item.cursor == '0' and 'again' or item.cursor
         break
     end

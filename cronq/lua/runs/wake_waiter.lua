@@ -1,4 +1,4 @@
--- Wakes the run that has waited longest for a lock: puts it back on its queue.
+-- Wakes the run that has waited longest for a lock: it is queued again, at the tail of its queue.
 --
 -- KEYS  1 job:{lock}:waiting   2 waiting   3 events
 -- ARGV  1 prefix   2 lock   3 events to keep
