@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from cronq.clock import ServerClock, boot_s
 from cronq.config import Config, person
 from cronq.db.client import bytes_client, open_client, own_client
+from cronq.db.decode import time_s
 from cronq.db.keys import Keys
 from cronq.definitions.changes import Changes
 from cronq.definitions.crontab_import import CrontabJobs
@@ -167,8 +168,7 @@ class Parts:
             return self.clock.now_s()
 
     def _read_clock(self) -> None:
-        seconds, micros = self.client.time()
-        note = self.clock.observe(seconds + micros / 1e6)
+        note = self.clock.observe(time_s(self.client.time()))
         if note:
             log.warning("CLOCK %s", note)
         self._clock_read_boot = boot_s()

@@ -45,8 +45,8 @@ class PassResult:
 class Beat:
     """Looks at the agenda, has what is due claimed, and does the chores.
 
-    *serving* and *audit* are those of the *chores* that a pass may want done at once: the one that serves what
-    rq-scheduler and RQ hold back, and the one that looks for jobs that no claim would meet. *leave* is called last.
+    *serving* and *audit* are two of the *chores*, which a pass may make due at once: *serving* serves the stores of
+    scheduled jobs, *audit* looks for damage that no claim would meet. *leave* is called when the beat ends.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Beat:
     # The loop
 
     def run(self, stop: threading.Event) -> None:
-        """Pass after pass until *stop* is set; errors are logged once each way and never end it."""
+        """Make pass after pass until *stop* is set. No error ends this; trouble is logged as it begins and ends."""
         wait_s = 0.0
         backoff = Backoff()
         while not rest(wait_s, stop):
@@ -147,7 +147,7 @@ class Beat:
         return reading
 
     def _wait_s(self, reading: DueReading, claimed: Claimed) -> float:
-        """Until something is due: a job, or what is held back elsewhere; at most until the next look."""
+        """How long to wait until a job is due, or an entry of a store of scheduled jobs; one second at most."""
         if reading.is_cut:
             return 0.0
         next_s = earliest(reading.next_score, claimed.next_due_s, reading.held_back[1])
@@ -157,7 +157,7 @@ class Beat:
         return min(LOOK_EVERY_S, max(0.0, next_s - reading.now_s - passed_s) + self._phase_s)
 
     def _hasten_chores(self, reading: DueReading) -> None:
-        """Have what is held back and due served right after this pass, and the jobs audited when the agenda shrank."""
+        """Make chores due at once: serving, when a store has a due entry; the audit, when the agenda shrank by half."""
         first, _ = reading.held_back
         if self.serving is not None and first is not None and first <= reading.now_s:
             self.serving.due_boot = 0.0
@@ -166,9 +166,9 @@ class Beat:
         self._listed = reading.listed
 
     def _pass_by(self, reading: DueReading, claimed: Claimed) -> None:
-        """Have the next pass begin behind the jobs of a newer cronq, which stay where they are, as long as more is due.
+        """Let the next pass begin behind the due jobs that a newer cronq stored, as long as more jobs are due.
 
-        There they are looked at once in a round, however many they are.
+        This beat leaves them on the agenda, where they would fill each pass: so they are passed by for one round.
         """
         newer = reading.newer + claimed.newer
         self._passed_by = self._passed_by + newer if reading.is_cut else 0

@@ -1,6 +1,6 @@
 """What a beat does with a due job that cannot be claimed: it has it mended, or postpones it.
 
-Nothing about one job stops another. Whatever is wrong is said once, and the job is looked at again later.
+Nothing about one job stops another. Whatever is wrong is logged once, and the job is looked at again later.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class BrokenJobs:
         self.jobs.postpone(name, now_s + _POSTPONE_S)
 
     def decided(self, name: str) -> None:
-        """Note that the job *name* could be decided: what breaks it next is said again."""
+        """Note that the job *name* could be decided: what breaks it next is logged again."""
         self._said.pop(name, None)
 
     def claimed(self, names: Iterable[str]) -> None:
-        """Note that these jobs could be claimed."""
+        """Note that these jobs could be claimed: what breaks one of them next is logged again."""
         self.repair.forget(names)

@@ -1,6 +1,7 @@
-"""Claims all due ticks of a pass: what is due is decided, sent in batches, and each answer is heeded here.
+"""Claims the due ticks of a pass: decides them, sends the claims in batches, and acts on each answer.
 
-The next batch is decided while Redis works on the last one, so two may be under way. `Sending` keeps their order.
+The next batch is decided while Redis works on the last one, so two may be under way; `Sending` keeps their order. What
+an answer means for the count, the log and the job is in `_heed` alone.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ class Claiming:
         return Claimed(codes, next_due_s, newer)
 
     def confirm(self) -> int:
-        """Find out what became of batches whose answers were lost with the connection: how many ticks were won."""
+        """Ask Redis which ticks were won of batches whose answers were lost with the connection. Returns how many.
+
+        The beat calls it in the pass after the loss, before it claims anything.
+        """
         won = 0
         while self._unconfirmed:
             batch = self._unconfirmed[0]
@@ -100,7 +104,10 @@ class Claiming:
     # Answers
 
     def _heed(self, claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: float) -> Mapping[str, int]:
-        """Count, log and mend by the *answers* to one batch; how often each code was answered."""
+        """Act on the *answers* to one batch: count and log what was won, mend what is broken.
+
+        Returns how often each code was answered.
+        """
         if len(claims) > _MOST_LINES and answers.count(QUEUED) == len(answers):
             self.status.won += len(answers)
             self._broken.claimed(claim.spec.name for claim in claims)

@@ -14,7 +14,7 @@ log = logging.getLogger("cronq.beat")
 
 
 class Damage:
-    """What one chore, called *chore* in the log, has said of damaged keys."""
+    """Logs the damaged keys that one chore meets, each once; *chore* is its name in the log."""
 
     def __init__(self, chore: str) -> None:
         self._chore = chore
@@ -22,7 +22,7 @@ class Damage:
 
     @contextmanager
     def passed_over(self) -> Iterator[None]:
-        """Leave the block at a key of a wrong type, without an error; other errors go on."""
+        """A block that ends, without an error, where a command meets a key of a wrong type. Other errors are raised."""
         try:
             yield
         except ResponseError as error:

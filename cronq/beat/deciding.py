@@ -102,7 +102,7 @@ class Deciding:
         yield Batch(claims, min(nexts, default=None), newer)
 
     def mend(self, name: str, reason: str, now_s: float, key: str = "", kind: str = "") -> None:
-        """Have a job mended that was read, decided or claimed in vain; see `BrokenJobs.mend`."""
+        """Have a job mended that could not be read, decided or claimed; see `BrokenJobs.mend`."""
         self.specs.forget(name)
         self.broken.mend(name, reason, now_s, key, kind)
 

@@ -75,7 +75,7 @@ class Reconcile:
         self._missing, self._missing_now = self._missing_now, {}
 
     def outage(self) -> None:
-        """Redis did not answer: what was missing before proves nothing."""
+        """Take nothing for vanished that was missing until now: Redis did not answer."""
         self._walk = None
         self._missing.clear()
         self._missing_now.clear()

@@ -17,7 +17,7 @@ _MOST_REASON = 500
 
 
 class SentBatch(NamedTuple):
-    """Claims whose answers are out."""
+    """Claims that were sent, and have not been answered yet."""
 
     claims: Sequence[TickClaim]
     token: str  #: what the dedup keys of these claims hold once they are won
@@ -25,7 +25,7 @@ class SentBatch(NamedTuple):
 
 
 class Sending:
-    """The batches of one pass. One at a time is on its way, in the order of `send`.
+    """The batches of one pass, sent one after the other in the order of `send`: each when the last one was answered.
 
     No batch is sent after one that was lost: a later tick would move the mark past those that did not arrive, and
     leave them unrecorded. When a tick is broken, the later ticks of its job are held in all batches that follow, as

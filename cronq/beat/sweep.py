@@ -137,11 +137,14 @@ class Sweep:
         return time_s(self.client.time())
 
     def outage(self) -> None:
-        """Redis did not answer: what was unheard of meanwhile proves nothing."""
+        """Take nothing for lost that was not heard of until now: Redis did not answer."""
         self._steady_since = None
 
     def _note_answer(self, boot: float, server_s: float) -> None:
-        """Note since when Redis has been there all the time, for the guardians too, and its clock has run like ours."""
+        """Note since when Redis has answered without a gap, and its clock has not jumped.
+
+        In a gap no guardian could be heard of either, so whom nobody heard of may be alive.
+        """
         ahead_s = server_s - boot
         is_gap = self._last_answer is None or boot - self._last_answer > self.timing.silence_s
         is_jump = self._ahead_s is not None and abs(ahead_s - self._ahead_s) > _JUMP_S
@@ -151,10 +154,10 @@ class Sweep:
         self._last_answer, self._ahead_s = boot, ahead_s
 
     def _settle_all_lost(self, run_ids: Sequence[bytes], before: float, now_s: float) -> bool:
-        """Settle what was last heard of before *before*, a hundred after the other; False when time ran out.
+        """Settle the runs that were last heard of before *before*, a hundred at a time; False when time ran out.
 
-        A whole rack of workers may have gone at once. Ticks wait meanwhile, so a pass has its limit. Each hundred comes
-        from another place: beats that do it together share the work, and do not do the same twice.
+        A whole rack of workers may have gone at once, but ticks wait meanwhile: so the time is limited. After the first
+        hundred each comes from a random place, so that beats that settle at once seldom meet.
         """
         until = boot_s() + _BUSY_S
         more: Any
@@ -173,7 +176,7 @@ class Sweep:
         return True
 
     def _settle_one(self, run_id: str, run: Run | None, before: float, now_s: float) -> None:
-        """One damaged run must not keep the others from being settled."""
+        """Settle one run. A damaged one is logged and forgotten: it must not keep the others from being settled."""
         try:
             if run is None or run.state != "running":
                 log.warning("FORGOTTEN %s: the ledger has no running run of that id", run_id)
@@ -198,7 +201,7 @@ class Sweep:
             log.error("FINISH %s %s %s", run_id, outcome, reason)
 
     def _look_at_stock(self, run_ids: Iterable[bytes], now_s: float) -> None:
-        """A stock RQ worker whose work-horse died, or was told to stop, tells RQ and not the ledger."""
+        """Settle runs that their stock RQ worker has ended: when its child died or was stopped, it tells only RQ."""
         ids = [text(run_id) for run_id in run_ids]
         if not ids:
             return

@@ -33,13 +33,13 @@ _TIMEOUT_S, _SENTINEL_TIMEOUT_S = 5.0, 1.0
 
 
 class _PrimaryRetry(Retry):
-    """Drops a connection whose server says READONLY, besides those that break; then tries again or raises."""
+    """redis-py's `Retry`, which also drops a connection whose server says READONLY before it tries again or raises."""
 
     def __init__(self, backoff: AbstractBackoff, retries: int, errors: tuple[type[Exception], ...]) -> None:
         super().__init__(backoff, retries, (*errors, redis_errors.ReadOnlyError))
 
     def call_with_retry(self, do: Callable[[], Found], *args: Any, **options: Any) -> Found:
-        """As `Retry` does it; a READONLY from within a script is one, however old the server."""
+        """Call *do* as `Retry` does. A READONLY that an old server reports from within a script counts as one, too."""
 
         def done() -> Found:
             try:
@@ -53,7 +53,7 @@ class _PrimaryRetry(Retry):
 
 
 class _Sentinel(Sentinel):
-    """Says in a line that no primary is known; redis-py shows its clients, in some versions with their passwords."""
+    """Says in one line that no primary is known. redis-py's words show its clients, in some versions with passwords."""
 
     def discover_master(self, service_name: str) -> tuple[str, int]:
         """The address of the primary. Raises MasterNotFoundError."""
@@ -68,9 +68,9 @@ class _Sentinel(Sentinel):
 
 
 def patient() -> Retry:
-    """Try a command again within a second when its connection breaks; not when its answer takes too long.
+    """Try a command again within a second when its connection breaks, but not when its answer takes too long.
 
-    The beat and the worker have to know of that, say so, and go on in their own rhythm.
+    Beats and workers have to hear of the second: they log it, and try again in their own rhythm.
     """
     return _PrimaryRetry(ExponentialBackoff(cap=0.5, base=0.05), 3, (redis_errors.ConnectionError,))
 

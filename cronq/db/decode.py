@@ -30,7 +30,7 @@ def texts(values: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def number(value: str | None) -> float | None:
-    """A number; None for anything that is none."""
+    """The number in a text; None when there is none."""
     try:
         return float(value) if value else None
     except ValueError:
@@ -38,13 +38,13 @@ def number(value: str | None) -> float | None:
 
 
 def whole(value: str | None) -> int | None:
-    """A whole number, up to the largest that Lua and JSON keep exactly; None for anything else."""
+    """The whole number in a text, up to the largest that Lua and JSON keep exactly; None for anything else."""
     found = number(value)
     return int(found) if found is not None and abs(found) < _END_OF_WHOLES else None
 
 
 def seconds(value: str | float | None) -> float | None:
-    """Seconds since the epoch, or of a span, with their fraction; None for what is none, or too long to be shown."""
+    """Seconds since the epoch, or of a span; None for what is no number, negative, or too long to be shown."""
     found = number(value) if isinstance(value, str) else value
     return found if found is not None and 0 <= found < END_OF_TIME_S else None
 

@@ -43,7 +43,7 @@ _WRONG_TYPE = re.compile(r"WRONGTYPE (\S+) is not an? (\w+)")
 
 
 def refusal_code(error: Exception) -> str:
-    """The word with which Redis refused: `OOM`, `READONLY`, …; also what a script met in it. "" for other errors."""
+    """The code with which Redis refused a command, or one in a script: `OOM`, `READONLY`, …; "" for other errors."""
     if not isinstance(error, ResponseError):
         return ""
     inner = _IN_SCRIPT.match(str(error))
@@ -116,9 +116,10 @@ class Backoff:
 
 
 class Outage:
-    """Whether Redis answers, as one process sees it; *meanwhile* is what the first line of trouble ends with.
+    """Logs trouble with Redis in one line when it begins, and in one when it is over.
 
-    When the server turns out to be a replica, *client* connects anew: it may be one that does not do so by itself.
+    *meanwhile* ends the first line: what the process does now. When the server turns out to be a replica, *client*
+    connects anew: it may be one that does not do so by itself.
     """
 
     def __init__(self, log: logging.Logger, client: Redis | None = None, meanwhile: str = "going on trying") -> None:
@@ -129,7 +130,7 @@ class Outage:
         self._since = 0.0
 
     def noticed(self, error: Exception) -> None:
-        """Redis did not answer, or refused; each kind of trouble is logged once until it is `over`."""
+        """Log that Redis did not answer, or refused; each kind of trouble once until it is `over`."""
         if self._client is not None and is_read_only(error):
             self._client.connection_pool.disconnect(inuse_connections=False)
         what, kind = f"{type(error).__name__}: {error}", _kind_of(error)
@@ -141,7 +142,7 @@ class Outage:
         self._kinds.add(kind)
 
     def over(self) -> None:
-        """Redis answered; logged when it had not."""
+        """Log that Redis answers, if it had not."""
         if self._kinds:
             self._log.warning("RECOVERED Redis answers again after %s", format_duration(boot_s() - self._since))
             self._kinds.clear()
@@ -160,7 +161,7 @@ class Outage:
 
 
 def _kind_of(error: Exception) -> str:
-    """What kind of trouble it is: a Redis that is away shows in many ways, a closed connection, a time-out…"""
+    """The kind of trouble: of a Redis that is away always the same, though it shows as many different errors."""
     is_away = isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError | OSError)
     if is_away and not isinstance(error, redis_errors.AuthenticationError):
         return "away"

@@ -24,8 +24,8 @@ class Installation:
 
         Raises RedisUnfit while another installation has jobs here, or a beat or worker of it is alive: each would take
         the other's runs from the queues and fail them, and runs of jobs of the same name would be one RQ job.
-        A word of less than 20 s counts as life too: its process has yet to store its jobs. The word is judged and
-        replaced in one step, so two that begin at once do not both get the database.
+        A start of the other one within the last 20 s counts too: it has yet to store its jobs. One transaction, so of
+        two installations that begin at once only one gets the database.
         """
         warnings: list[str] = []
 

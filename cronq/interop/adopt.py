@@ -42,8 +42,8 @@ class Adoption:
     def adopt(self, entry_id: str, now_s: float, name: str | None = None) -> JobSpec:
         """Store the job that *entry_id* stands for and take the entry out, or do neither.
 
-        What was due and not yet served is a tick of the new job. Raises UnknownRun, DefinitionError for what a job of
-        ours cannot say, Conflict when the entry was served in between.
+        If the entry is due and was not served yet, that is the first tick of the new job. Raises UnknownRun,
+        DefinitionError for what a job of ours cannot say, Conflict when the entry was served in between.
         """
         with self.client.pipeline() as pipe:
             pipe.zscore(RQ_SCHEDULED_JOBS, entry_id)

@@ -65,7 +65,7 @@ class RQJobWork:
         self.on_failure = on_failure
 
     def load_modules(self) -> None:
-        """Import what is allowed, once, before the children are forked; one that breaks is said and goes missing."""
+        """Import the modules *allowed*, once, before children are forked. One that cannot be imported is logged."""
         for module in self.allowed:
             if module == ANY:
                 continue
@@ -79,7 +79,7 @@ class RQJobWork:
         return send_all(order, result_file, allow_private=self.allow_private)
 
     def perform(self, order: Mapping[str, Any], result_file: BinaryIO) -> int:
-        """Do the work of one RQ job; the exit code.
+        """Do the work of one RQ job. Returns the exit code.
 
         Leaves `{"value"}` (a pickle in base64), `{"retry"}` or `{"error"}` in the result file.
         """
@@ -120,7 +120,7 @@ class RQJobWork:
             log.error("HANDLER of exceptions failed for %s: %s", job.id, _told(trouble))
 
     def _tell_failure(self, job: Job, error: BaseException, left: dict[str, Any]) -> dict[str, Any]:
-        """Call the failure callback, as RQ does; an error in it is what is recorded then."""
+        """Call the failure callback, as RQ does. Returns what is to be recorded: its own error, or *left*."""
         try:
             job._status = JobStatus.FAILED
             job.execute_failure_callback(UnixSignalDeathPenalty, type(error), error, error.__traceback__)

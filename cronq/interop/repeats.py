@@ -155,8 +155,8 @@ _MACROS = {
 def next_due(repetition: Repetition, score_s: float, now_s: float, tz: str) -> int | None:
     """When a job that was due at *score_s* and is served at *now_s* is due again; None: never.
 
-    An interval keeps its step: rq-scheduler counts from whenever it came round, and so drifts. What was missed
-    is not made up for, as with rq-scheduler: once, then the next to come. Raises ScheduleError.
+    An interval keeps its step, where rq-scheduler drifts: that counts from the moment of serving. As there, several
+    missed times are served once, and then the next one that is to come. Raises ScheduleError.
     """
     after = repetition.served()
     if after is None:

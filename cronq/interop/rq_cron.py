@@ -35,7 +35,7 @@ _MOST_JOBS = 1000
 
 
 class RqCron:
-    """Publishes the record under the name of the installation's prefix; *client* is nobody else's."""
+    """A chore of the beat: publishes the record, named after the installation's prefix, by a *client* of its own."""
 
     def __init__(self, client: Redis, keys: Keys, jobs: JobStore, *, beat_id: str, host: str, pid: int) -> None:
         self.client = client

@@ -222,7 +222,7 @@ def fetch_job(job_id: str, client: Redis) -> SealedJob:
 def open_job(job_id: str, client: Redis, serializer: Any) -> Job:
     """The RQ job *job_id* for the child that runs it: its pickles are read by *serializer*.
 
-    Raises PickleRefused for a call that unpacks to more than any call, and whatever RQ raises.
+    Raises PickleRefused for a call that unpacks to more than 64 MiB, and whatever RQ raises.
     """
     fields: dict[Any, Any] = client.hgetall(rq_job(job_id))
     data = read_data(fields.get(b"data", b""))

@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import ResponseError, TimeoutError
 
 from cronq.db import scripts
-from cronq.db.decode import moment, number, text
+from cronq.db.decode import moment, number, text, time_s
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.errors import BadValue, Conflict, CronqError, RedisUnfit, SpecTooNew, UnknownJob
@@ -141,8 +141,7 @@ class JobStore:
 
     def server_now_s(self) -> float:
         """The server's time, epoch seconds; one round trip."""
-        seconds, micros = self._client.time()
-        return seconds + micros / 1e6
+        return time_s(self._client.time())
 
     # Writing
 

@@ -62,7 +62,7 @@ class Lock(redis_lock.Lock):
     thread of the lock's own; *on_renewed* with the new deadline after each acquisition and renewal. Both
     must be quick.
 
-    Raises ConfigError for a name or a ttl that cannot be.
+    Raises ConfigError for a name or a ttl that is not allowed.
     """
 
     def __init__(
@@ -210,7 +210,7 @@ class Lock(redis_lock.Lock):
         return renewal
 
     def _seek(self, waits_s: float) -> bool:
-        """Ask until the lock is ours or *waits_s* are over; leaves nothing behind when interrupted."""
+        """Ask until the lock is ours or *waits_s* are over. When interrupted, a lock that was taken is released."""
         if self._unspent_in != os.getpid():  # in a forked child too: parent and child must not be one holder
             self._id = b64encode(os.urandom(18)).decode()
             self._unspent_in = os.getpid()

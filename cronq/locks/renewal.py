@@ -33,10 +33,9 @@ _SLICE_S = 0.2
 class LockTiming:
     """The spans of a lock's life, derived from its ttl so that an outage of Redis of up to 0.65 ttl is survived.
 
-    What must fit into one ttl when an outage begins just before a renewal is due and ends just after an
-    attempt was swallowed: `renew_s`, the outage, the attempt that hangs (`socket_s`), the round trip that
-    succeeds (0.025 ttl), `margin_s`. So a renewal that hangs once is still repeated within a quarter of the
-    ttl.
+    At the worst the outage begins just before a renewal is due, and ends just after an attempt was sent in vain.
+    Then these must fit into one ttl: `renew_s`, the outage, the attempt that hangs (`socket_s`), the round trip that
+    succeeds (0.025 ttl), `margin_s`. So a renewal that hangs once is repeated within a quarter of the ttl.
     """
 
     ttl_s: float
@@ -130,7 +129,7 @@ class Renewal:
                 self._lose(f"no renewal was answered for {now_s - self._sent_s:.1f} s ({cause})")
 
     def renew(self) -> None:
-        """Renew once, now; raises whatever stood in the way. A key gone or another's is a loss at once."""
+        """Renew once, now. A key that is gone or another's is a loss at once. Raises what kept Redis from answering."""
         sent_s = boot_s()  # the key lives at least until this + ttl, however late the answer comes
         answer = self._renew()
         with self._changed:

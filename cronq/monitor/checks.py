@@ -39,7 +39,7 @@ class Finding:
 
 
 def redis_findings(client: Redis, *, allow_eviction: bool = False) -> list[Finding]:
-    """What is wrong with this Redis as a place for schedules: CRITICAL would lose or double runs.
+    """What is wrong with this Redis as a place for schedules. What is CRITICAL would lose or double runs.
 
     Two round trips; needs only INFO, which managed servers allow where CONFIG is forbidden, and scripts.
     """
@@ -129,8 +129,8 @@ def check_beat(beats: Sequence[Heartbeat], now_s: float, least: int = 1) -> Find
 def check_workers(workers: Sequence[Heartbeat], now_s: float, least: int = 1) -> Finding:
     """`cronq check workers`: at least *least* workers were heard of lately, and none fell silent within the last hour.
 
-    One that ends in order takes its entry along. One that does not was killed, or stands still: a stopped worker holds
-    its run, and what it held may be somebody else's by now.
+    A worker that ends in order removes its entry. A silent one was killed, or stands still: then it still has its run,
+    whose lock may be somebody else's by now.
     """
     alive = [worker for worker in workers if worker.is_alive(now_s)]
     silent = [worker for worker in workers if not worker.is_alive(now_s)]

@@ -27,7 +27,7 @@ from rq.logutils import ColorizingStreamHandler, setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
 from cronq.clock import boot_s, rest
-from cronq.db.decode import text
+from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
 from cronq.db.keys import rq_intermediate, rq_job
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
@@ -403,8 +403,8 @@ class GuardedWorker(rq.Worker):
             self.heartbeat(pipeline=pipe)
             pipe.hexists(self.key, "birth")
             pipe.time()
-            *_, is_known, (seconds, micros) = pipe.execute()
-        self.app.clock.observe(seconds + micros / 1e6)
+            *_, is_known, clock = pipe.execute()
+        self.app.clock.observe(time_s(clock))
         if not is_known:  # the heartbeat made what is there: the rest was lost with Redis
             self.register_birth()
             self.set_state(WorkerStatus.IDLE if self._present is None else WorkerStatus.BUSY)
