@@ -32,13 +32,13 @@ class Worker(GuardedWorker):
             check_serializer(self.serializer)
 
     def work(self, *args: Any, **options: Any) -> bool:
-        """Run what is queued until told to stop; whether anything was run."""
+        """Run what is queued until told to stop. Return True if anything was run."""
         if options.get("with_scheduler"):
             log.warning("NEEDLESS with_scheduler: `cronq beat` serves what RQ has scheduled")
         return super().work(*args, **options)
 
     def meet_redis(self) -> None:
-        """Ask for the time; when RQ's command line started this, also whether this Redis is fit, as `cronq worker` did.
+        """Ask Redis for its time and, if RQ's command line started this, check that it is fit, as `cronq worker` has.
 
         Raises RedisUnfit.
         """

@@ -1,4 +1,4 @@
-"""Runs under a stock `rq worker`, which has no guardian: the ledger is kept, and what needs guarding is refused."""
+"""Runs under a stock `rq worker`, which has no guardian: this keeps the ledger, and refuses what needs guarding."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from cronq.worker.command import order_of, prepare
 
 log = logging.getLogger("cronq.worker")
 
-#: Nobody renews the run, so it counts as alive for its timeout and this.
+#: Nobody renews the run, so it counts as heard of until so many seconds after its timeout.
 _SPARE_S = 60
 
 
 def perform(job_name: str, args_json: str) -> Any:
-    """Do the work of RQ's current job: what RQ is told to run. A stock `rq worker` calls it.
+    """Do the work of RQ's current job, for a stock `rq worker`: this is the function that the RQ job of each run names.
 
-    `cronq.Worker` does not: there the guardian has a child do the work. It finds its run by RQ's current job id and
-    the callable among the jobs of CRONQ_JOBS. The ledger has the outcome before RQ does. Raises RunRefused for a job
+    `cronq.Worker` does not call it: there a guardian has a child do the work. The run is found by RQ's current job id,
+    the callable among the jobs of CRONQ_JOBS; the ledger has the outcome before RQ does. Raises RunRefused for a job
     that needs a guardian, UnknownRun, or what the job raises.
     """
     rq_job = get_current_job()

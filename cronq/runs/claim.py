@@ -167,8 +167,10 @@ class Claimer:
         args_json: str | None = None,
         reason: str | None = None,
     ) -> str:
-        """Queue one run of *spec* that has no tick; its id. Raises UnknownJob, CronqError for a damaged key,
-        DefinitionError for arguments that are too large."""
+        """Queue one run of *spec* that has no tick. Return its id.
+
+        Raises UnknownJob, DefinitionError for arguments that are too large, CronqError for a damaged key.
+        """
         travelling = spec.args_for_run(args_json, self.max_args)
         run_id = run_id or manual_run_id(spec.name)
         description = describe_run(spec.name, None, run_id)

@@ -1,4 +1,4 @@
-"""Delayed runs: jobs of ours that are due once, later. They wait in rq-scheduler's store, and any beat serves them.
+"""Delayed runs: runs of a job that are due once, later. They wait in rq-scheduler's store, and any beat serves them.
 
 The only module that knows rq-scheduler's code: its `Scheduler` writes the RQ job of a delayed run, so that what
 programs read with `Scheduler.get_jobs` is what they would have written. Owner of the `delayed` key.
@@ -64,7 +64,7 @@ class Delayed:
         self._check: Any = scripts.load(client, "runs/check_delayed")
 
     def put(self, spec: JobSpec, due_s: float, now_s: float, args_json: str | None = None) -> str:
-        """Make a run of *spec* that is due at *due_s* (rounded up to a second; at once when past); its id.
+        """Make a run of *spec* that is due at *due_s*, rounded up to a second; at once if that is past. Return its id.
 
         One atomic step. Raises UnknownJob, DefinitionError for a time too far away or arguments that are too
         large, CronqError for a damaged key.
@@ -111,7 +111,7 @@ class Delayed:
         return f"delayed until {iso(due_s)}; asked for by {self.by}"
 
     def _rq_fields(self, spec: JobSpec, run_id: str, due_s: int, args_json: str) -> dict[bytes, bytes]:
-        """The hash that rq-scheduler writes for this run; its commands are taken from a pipeline, not sent."""
+        """The RQ job that rq-scheduler would write for this run; its commands stay in a pipeline that is not sent."""
         with self.client.pipeline() as pipeline:
             scheduler: Any = rq_scheduler
             made = scheduler.Scheduler(queue_name=spec.queue, connection=pipeline).enqueue_at(
@@ -130,7 +130,10 @@ class Delayed:
         return {as_bytes(name): as_bytes(value) for name, value in made.to_dict().items()}
 
     def move(self, entry_id: str, due_s: float, now_s: float, job: str | None) -> None:
-        """Let an entry of rq-scheduler's store, ours (of *job*) or not, be due at *due_s*. Raises UnknownRun."""
+        """Let an entry of rq-scheduler's store be due at *due_s*; *job* is None for one that is not cronq's.
+
+        Raises UnknownRun, DefinitionError for a time too far away, CronqError for a damaged key.
+        """
         due = self._checked_due(due_s, now_s, entry_id)
         keys = self.keys
         touched = [RQ_SCHEDULED_JOBS, keys.delayed, keys.run(entry_id), keys.manual(job or ""), keys.events]
@@ -141,13 +144,16 @@ class Delayed:
             raise CronqError(f"{entry_id}: cannot be moved: {answer}; look at that key")
 
     def take_out(self, entry_id: str) -> bool:
-        """Take somebody else's entry out of rq-scheduler's store, as its own `cancel` does; whether it was there."""
+        """Take an entry that is not cronq's out of rq-scheduler's store, as its own `cancel` does.
+
+        Return True if it was there.
+        """
         return bool(self.client.zrem(RQ_SCHEDULED_JOBS, entry_id))
 
     # For the beats
 
     def vanished(self, cursor: int) -> tuple[int, list[str]]:
-        """Where to go on looking, and delayed runs of which nothing will come: somebody took them out of the store."""
+        """Look through delayed runs from *cursor* on. Return the next cursor, and ids that left the store."""
         cursor, found = self.client.zscan(self.keys.delayed, cursor, count=_CHECKED_AT_ONCE)
         ids = [run_id for run_id, _ in found]
         return cursor, self._gone(ids) if ids else []

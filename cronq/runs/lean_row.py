@@ -1,7 +1,7 @@
-"""The lean form of a row whose run ended well: what is the default is left out, and numbers stand in one field.
+"""Reads the lean form of a row whose run ended well: defaults are left out, and its numbers stand in one field.
 
-`lua/parts/lean_row.lua` writes it and `lua/parts/keep_attempt.lua` undoes it when such a run is put back; both say the
-same as this module, which reads it.
+`lua/parts/lean_row.lua` writes that form, `lua/parts/keep_attempt.lua` undoes it when such a run has another attempt:
+the three must say the same.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _NEVER_BEGUN = frozenset(OUTCOMES) - frozenset(EXECUTED)
 
 
 def whole_row(values: Mapping[str, str]) -> Mapping[str, str]:
-    """*values* of a row as they were before it was made lean; those of a row that is not lean unchanged."""
+    """The *values* of a row as they were before it was made lean; unchanged if it is not lean."""
     if values.get("state") != "done":
         return values
     left_out: dict[str, str] = _numbers(values)
@@ -34,8 +34,12 @@ def whole_row(values: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _numbers(values: Mapping[str, str]) -> dict[str, str]:
-    """What `facts` holds: pid; ms from the tick to the queue, on to the start, on to the end; KiB at most; ms of CPU of
-    the user, of the system; the last part of the worker's name, which begins with host and pid."""
+    """What the field `facts` holds, by the names of the fields of a whole row.
+
+    Eight words, `-` for none: pid; milliseconds from the tick to the queue, from there to the start, from there to the
+    end; most memory in KiB; milliseconds of CPU time of the user, and of the system; the last part of the worker's
+    name, whose other parts are host and pid.
+    """
     words = values.get("facts", "").split(" ")
     if len(words) != 8:
         return {}

@@ -1,6 +1,6 @@
-"""What becomes of a run whose worker vanished, or is leaving: another attempt, or its outcome.
+"""What becomes of a run whose worker vanished, or leaves before it has ended: another attempt, or its outcome.
 
-The sweep of a beat asks for the first, the guardian that has to leave for the second.
+The sweep of a beat calls this for a worker that vanished, a guardian for its own that leaves, or that lost the run.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from cronq.runs.attempt import Ending
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
 
-#: In place of an outcome: the run is on its queue again.
+#: Returned in place of an outcome: the run is on its queue again.
 RERUN = "queued"
 
 
 def settle_or_rerun(runs: RunStore, run: Run, ending: Ending, max_crashes: int | None) -> str | None:
-    """Put a lost run back on its queue, or settle it as *ending* says; RERUN or the outcome, None if it was not lost.
+    """Rerun a lost run, or settle it as *ending* says. Return RERUN or the outcome; None if another was first.
 
-    It is put back when *max_crashes* is given and this is not its *max_crashes*-th crash. Each of the two is one
-    atomic step that checks what *ending* expects, so a run that several miss is lost once.
+    It is rerun if *max_crashes* is given, unless this is its *max_crashes*-th crash. Either is one atomic step that
+    checks what *ending* expects, so a run that several miss is lost once.
     """
     if max_crashes is not None:
         code, _, detail = runs.rerun(run, ending, max_crashes).partition(" ")
@@ -32,7 +32,7 @@ def settle_or_rerun(runs: RunStore, run: Run, ending: Ending, max_crashes: int |
 
 
 def _not_rerun(ending: Ending, code: str, detail: str, max_crashes: int) -> Ending:
-    """The end of a run that `lua/runs/rerun.lua` did not put back, for the reason *code*."""
+    """The end of a run that `lua/runs/rerun.lua` did not rerun; it explains *code* and *detail*."""
     lost = ending.settlement
     if code == "spent":
         reason = f"{detail} of its workers vanished (max_crashes is {max_crashes}); the last: {lost.reason}"

@@ -1,4 +1,4 @@
-"""What RQ's own records say of a run that has ended: its status, the registry that lists it, and its result."""
+"""What RQ's own records say of a run that has ended: its status, the registry that lists it, its result."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from cronq.timetext import utc
 if TYPE_CHECKING:
     from redis import Redis
 
-#: RQ's record of a run that never began says nothing that the ledger does not: a job whose lock is always busy
-#: would otherwise leave tens of thousands of them.
+#: Most seconds that RQ keeps the record of a run that never began. It says nothing that the ledger does not, and a job
+#: whose lock is always busy would leave tens of thousands of them.
 _CANCELED_LIFE_S = 86400
-#: RQ's own status, registry and result type for each of our outcomes.
+#: RQ's status for the outcomes that it has a word for; the others are `canceled`.
 _RQ_STATUS = {
     "succeeded": "finished",
     "failed": "failed",

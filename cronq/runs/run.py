@@ -1,4 +1,4 @@
-"""A run as a value: its id, its states, its outcomes, and the row that the ledger keeps of it."""
+"""A run as a value: its id, and how the row is read that the ledger keeps of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def describe_run(job: str, tick: int | None, run_id: str) -> str:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What became of an earlier attempt of a run that was put back. Times are epoch seconds."""
+    """What became of an earlier attempt of a run. Times are epoch seconds."""
 
     attempt: int
     outcome: str | None = None

@@ -12,7 +12,7 @@ class Timing:
     Nobody does a run twice, because who is at work stops before others may take over:
 
         renew_s < alone_s <= dead_s < lost_after_s    a guardian that is cut off ends its child first
-        start_for_s < missed_s                        nor does one begin an id that is put back as vanished
+        start_for_s < missed_s                        nor does one start an id that was given back meanwhile
 
     No healthy run is taken for lost, because a beat does not judge after a silence of Redis in which no guardian could
     be heard either; from `lost_after` = 3 s on:
@@ -68,7 +68,7 @@ class Timing:
 
     @property
     def missed_s(self) -> float:
-        """How long an id must have been popped and not begun, or in no list at all, before it is put back."""
+        """How long an id must have been popped and not started to be unpopped, or in no list to be repushed."""
         return 0.8 * self.lost_after_s
 
 

@@ -40,7 +40,7 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
 
 def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
-    """What the child is told: everything it needs, as JSON."""
+    """The order for a child: everything it needs for one run, as JSON."""
     return {
         "job": spec.name,
         "function": spec.function,
@@ -51,7 +51,7 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
 
 
 def dispatch(foreign: RQJobWork) -> Callable[[Mapping[str, Any], BinaryIO], int]:
-    """What a worker's children do: runs of ours, and RQ jobs that are not ours by *foreign*."""
+    """What a worker's children do with an order: a run of cronq's, or by *foreign* an RQ job that is not."""
 
     def work(order: Mapping[str, Any], result_file: BinaryIO) -> int:
         if "rq_job" in order:
@@ -65,7 +65,7 @@ def dispatch(foreign: RQJobWork) -> Callable[[Mapping[str, Any], BinaryIO], int]
 
 
 def _define_adopted(order: Mapping[str, Any], allowed: Collection[str]) -> None:
-    """Make the function of an adopted job known, which no decorator names, if its module is *allowed*."""
+    """Register the function of an adopted job, which no decorator names, if its module is *allowed*."""
     name, path = order["job"], order.get("function")
     if not path or name in REGISTRY.definitions:
         return
@@ -81,7 +81,7 @@ def _define_adopted(order: Mapping[str, Any], allowed: Collection[str]) -> None:
 
 
 def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
-    """Do the work of one run; the exit code.
+    """Do the work of one run. Return the exit code.
 
     Leaves `{"value", "notes"}` or `{"error", "traceback"}` in the result file.
     """
@@ -103,7 +103,7 @@ def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
 
 
 def call(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """Call a job's function; a coroutine is run to its end."""
+    """Call a job's function, and run a coroutine to its end. Return its value."""
     value = function(*args, **kwargs)
     if inspect.iscoroutine(value):
         return asyncio.run(value)
@@ -146,7 +146,7 @@ def _exit_code(leaving: SystemExit, result_file: BinaryIO) -> int:
 
 
 def _success(value: Any) -> dict[str, Any]:
-    """What is left of a run that ended well: its value, and notes on what could not be kept."""
+    """The result of a run that ended well: its value, and notes on what could not be kept."""
     notes = [] if flush_standard_streams() else ["the end of its output was lost"]
     try:
         words = json.dumps(value, allow_nan=False)
@@ -170,7 +170,7 @@ def _repr(value: object) -> str:
 
 
 def _exec_command(order: Mapping[str, Any], run: CurrentRun, result_file: BinaryIO) -> int:
-    """Become the command; returns only when that is impossible."""
+    """Become the command. Return the exit code if that is impossible."""
     program = order["words"][0]
     flush_standard_streams()
     try:
@@ -191,7 +191,7 @@ def _write(result_file: BinaryIO, document: dict[str, Any]) -> None:
 
 
 def read_result(result_file: BinaryIO) -> dict[str, Any]:
-    """What the child left; {} when it left nothing (a command, or ended by a signal), or junk."""
+    """The result that a child left in its file; {} when it left nothing (a command, or killed), or junk."""
     result_file.seek(0)
     raw = result_file.read(_MOST_FILE + 1)
     try:

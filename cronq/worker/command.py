@@ -1,4 +1,4 @@
-"""What a command job becomes on the worker: its words, environment, directory, standard input, and whose process.
+"""What a command job becomes on its worker: words, environment, directory, standard input, and whose process it is.
 
 `run_as` is kept or refused, never bent: the command runs as exactly that user, or not at all.
 """
@@ -21,7 +21,7 @@ from cronq.process.system import die_with_parent, may_kill_others
 
 
 def order_of(spec: JobSpec) -> dict[str, Any]:
-    """What of *spec* travels to the child, as JSON."""
+    """The part of *spec* that travels to the child, as JSON."""
     return {
         "words": command_line(list(spec.command or ()), shell=spec.shell),
         "shell": SH if spec.shell is True else spec.shell or None,
@@ -50,7 +50,7 @@ class Command:
     account: pwd.struct_passwd | None = None  #: whom to become first; None when this process is that user
 
     def become(self) -> NoReturn:
-        """Replace this process. Raises RunRefused, or the OSError of the exec, when that is impossible."""
+        """Replace this process by the command. Raises RunRefused, or the OSError of the exec."""
         self._read_stdin()
         if self.account is not None:
             _hand_over_output(self.account)
@@ -65,7 +65,7 @@ class Command:
         os.execvpe(self.words[0], self.words, self.env)
 
     def _read_stdin(self) -> None:
-        """Put the text where standard input is: a file without a name, opened before the user changes."""
+        """Make the text standard input, by a file without a name that is opened before the user changes."""
         if self.stdin is None:
             return
         with tempfile.TemporaryFile() as file:
@@ -98,7 +98,7 @@ def prepare(order: Mapping[str, Any], run: dict[str, str]) -> Command:
 
 
 def has_user(name: str) -> bool:
-    """Whether this host knows the user *name*."""
+    """Return True if this host knows the user *name*."""
     try:
         pwd.getpwnam(name)
         return True

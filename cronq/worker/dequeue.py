@@ -18,16 +18,16 @@ from cronq.db.keys import Keys, queue_name, rq_intermediate, rq_queue
 from cronq.hosts.drain import Hold
 from cronq.jobs.spec import SPEC_LAYOUT
 
-#: A message wakes all idle workers of a queue: each waits up to so long before it looks whether an id is left for it.
+#: A message wakes all idle workers of a queue: each waits a random time, up to this, before it looks for an id.
 _SCATTER_S = 0.008
-#: Whether a job of a newer cronq has become one of ours again is seen after so long.
+#: How long a job that a newer cronq has stored is left alone: after that it may be one for this version again.
 _LEAVE_ALONE_S = 5.0
 
 
 class Dequeue:
-    """Pops ids with LMOVE, whatever the number of queues: an id popped by BLPOP is lost with its worker.
+    """Moves ids into RQ's intermediate lists, however many queues there are: one popped by BLPOP dies with its worker.
 
-    Each look is one round trip, and none blocks in Redis: a worker that was cut off cannot be served an id there.
+    Each look is one round trip and none blocks in Redis, where an id could be served to a worker that is cut off.
     """
 
     def __init__(self, client: Redis, keys: Keys, *, host: str, worker: str) -> None:
@@ -35,17 +35,17 @@ class Dequeue:
         self.keys = keys
         self.host = host
         self.worker = worker
-        self.woken = threading.Event()  #: set when a script says that something was queued where we look
+        self.woken = threading.Event()  #: set when a script says that something was queued in one of the queues
         self._names: frozenset[str] = frozenset()
         self._left_alone: dict[str, float] = {}  # job -> until when, on the boot clock
-        self.held: str | None = None  #: why the last look was to take nothing, in words
+        self.held: str | None = None  #: why this worker was to take nothing at the last look, in words
         self._take: Any = scripts.load(client, "queue/take")
         self._give_back: Any = scripts.load(client, "queue/give_back")
 
     def take(self, names: Sequence[str], wait_s: float) -> tuple[str, Any] | None:
-        """(queue, raw id) of the next id of the queues *names*; None when there is none within *wait_s*.
+        """Take the next id of the queues *names*: (queue, raw id); None when none comes within *wait_s*.
 
-        Our scripts wake us by a message; what others push is seen within *wait_s*.
+        What cronq's scripts queue wakes it at once; what others push is seen with the next call.
         """
         self._names = frozenset(names)
         until = boot_s() + wait_s
@@ -61,7 +61,7 @@ class Dequeue:
         return found
 
     def hear(self, queue: str) -> None:
-        """Something was queued in *queue*: look again, if it is one of those we take from."""
+        """Wake a `take` that waits, if it looks at *queue*: something was queued there."""
         if queue in self._names:
             self.woken.set()
 
@@ -87,10 +87,10 @@ class Dequeue:
         return queue_name(queue), found[1]
 
     def give_back(self, queue: str, raw_id: Any) -> None:
-        """Return an id that was taken and will not be served to the head of its queue."""
+        """Put an id that was taken, and will not be served, back at the head of its queue."""
         self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id, "LPUSH"])
 
     def leave_to_newer(self, queue: str, raw_id: Any, job: str) -> None:
-        """Return an id to the tail of its queue, and take none of *job* for some seconds: it is for a newer worker."""
+        """Put an id back at the tail of its queue for a newer worker, and take none of *job* for some seconds."""
         self._left_alone[job] = boot_s() + _LEAVE_ALONE_S
         self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id, "RPUSH"])
