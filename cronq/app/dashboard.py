@@ -13,7 +13,7 @@ from rq.serializers import DefaultSerializer
 
 from cronq.db.client import open_client
 from cronq.interop.pickles import PickleRefused, load_data, read_data, read_function
-from cronq.interop.rq_jobs import fetch_job
+from cronq.interop.sealed import fetch_job
 
 #: A call, a result or a meta that is larger is not shown: to read it may take long, and each page asks again.
 _MOST_SHOWN = 256 * 1024

@@ -23,8 +23,8 @@ from cronq.definitions.sync import Definitions
 from cronq.hosts.drain import Holds
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.requeued import Requeued
-from cronq.interop.rq_jobs import release_dependents
 from cronq.interop.rq_scheduler import ScheduledStores
+from cronq.interop.sealed import release_dependents
 from cronq.jobs.quarantine import Quarantine
 from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore

@@ -18,7 +18,7 @@ from rq.job import Job, JobStatus
 from cronq.db.decode import text
 from cronq.db.faults import is_outage
 from cronq.db.keys import Keys, rq_execution, rq_executions, rq_started
-from cronq.interop.rq_jobs import SealedJob, sealed_queue
+from cronq.interop.sealed import SealedJob, sealed_queue
 from cronq.timetext import format_duration
 
 log = logging.getLogger("cronq.beat")

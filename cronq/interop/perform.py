@@ -21,7 +21,7 @@ from rq.timeouts import JobTimeoutException, UnixSignalDeathPenalty
 
 from cronq.errors import RunRefused
 from cronq.interop.pickles import ANY, is_defined_within, is_within, load_within
-from cronq.interop.rq_jobs import open_job
+from cronq.interop.sealed import open_job
 from cronq.interop.webhooks import send_all
 from cronq.safetext import storable
 

@@ -1,34 +1,24 @@
-"""RQ jobs that are not cronq's, and how a process reads them without opening their pickles.
+"""What a beat reads of RQ jobs that are not cronq's: their entries in stores of scheduled jobs, and their meta.
 
 An RQ job is not cronq's when its id is that of no run: a program queued it with RQ's `enqueue`, or gave it to
-rq-scheduler. Whoever may write to Redis may make one, and its pickles run code when they are opened. So beats and the
-parents of workers carry call and result as bytes (they are *sealed*); only the child that does the work opens them.
+rq-scheduler. Whoever may write to Redis may make one, and a pickle in it may run code when it is opened. So a meta is
+read by a reader that knows only data, and the call stays closed: see `sealed`.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from redis import Redis
-from redis.exceptions import RedisError
-from rq import Queue
-from rq.exceptions import NoSuchJobError
-from rq.job import Job, parse_job_id
-
 from cronq.db.decode import read_json, text
-from cronq.db.keys import rq_job
 from cronq.errors import CronqError
-from cronq.interop.pickles import MOST_META, load_data, read_data
+from cronq.interop.pickles import MOST_META, load_data
 from cronq.interop.repeats import Repetition, read_repetition
 from cronq.safetext import storable
-
-log = logging.getLogger("cronq.worker")
 
 #: RQ allows no other characters in the id of a job.
 _ID = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
@@ -146,99 +136,3 @@ def dump_meta(meta: Meta, *, left: int) -> bytes:
     """The meta with *left* runs to go, in the form it was read."""
     values = {**meta.values, "repeat": left}
     return json.dumps(values).encode() if meta.is_json else pickle.dumps(values, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-class Sealed:
-    """Bytes of a pickle that nobody has opened."""
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-
-
-class SealedSerializer:
-    """The serializer of RQ's own code in a process that opens no pickle."""
-
-    @staticmethod
-    def loads(raw: bytes) -> Any:
-        """Keep the bytes."""
-        return Sealed(raw)
-
-    @staticmethod
-    def dumps(value: Any) -> bytes:
-        """The bytes as they came; of what RQ itself has made (a `Retry`) the pickle."""
-        return value.raw if isinstance(value, Sealed) else pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-
-
-class SealedJob(Job):
-    """An RQ job as RQ's own code reads and writes it in a process that opens nothing: its call stays as Redis has it.
-
-    For few compressed bytes may stand for more than this machine has memory. Nor does that code send its webhooks.
-    """
-
-    stored_data: bytes = b""  #: the call, compressed by whoever queued it
-
-    def __init__(self, id: str | None = None, connection: Redis | None = None, serializer: Any = None) -> None:
-        super().__init__(id, connection=connection, serializer=serializer or SealedSerializer)
-
-    def restore(self, raw_data: Any) -> None:
-        """Take over what stands in Redis. Raises NoSuchJobError, and whatever RQ raises for damage."""
-        fields = {key if isinstance(key, bytes) else key.encode(): value for key, value in raw_data.items()}
-        if b"data" not in fields:
-            raise NoSuchJobError(f"No such job: {self.id}")
-        fields.pop(b"exc_info", None)  # compressed too, of an earlier attempt; nothing here asks for it
-        super().restore({**fields, b"data": b""})
-        self.stored_data = fields[b"data"]
-
-    def to_dict(self, include_meta: bool = True, include_result: bool = True) -> dict[str, Any]:
-        """What is saved; the call as it was read."""
-        return {**super().to_dict(include_meta, include_result), "data": self.stored_data}
-
-    def send_webhooks(self, status: Any, *, exc_string: str | None = None) -> None:
-        """Send nothing: `webhooks` does, from a child."""
-
-    @classmethod
-    def fetch_many(cls, job_ids: Iterable[str], connection: Redis, serializer: Any = None) -> list[Job | None]:
-        """The RQ jobs *job_ids*, None for each that is gone or damaged: one must not keep the others back."""
-        found: list[Job | None] = []
-        for job_id in job_ids:
-            try:
-                found.append(cls.fetch(job_id, connection=connection, serializer=serializer))
-            except (RedisError, OSError):
-                raise
-            except Exception as error:  # damage raises whatever it likes
-                if not isinstance(error, NoSuchJobError):
-                    log.error("DAMAGED %s: %s", job_id, error)
-                found.append(None)
-        return found
-
-
-def fetch_job(job_id: str, client: Redis) -> SealedJob:
-    """The RQ job *job_id*, its pickles unopened. Raises whatever RQ raises for one that is gone or damaged."""
-    job = SealedJob(parse_job_id(job_id), connection=client)
-    job.restore(client.hgetall(rq_job(job.id)))
-    return job
-
-
-def open_job(job_id: str, client: Redis, serializer: Any) -> Job:
-    """The RQ job *job_id* for the child that runs it: its pickles are read by *serializer*.
-
-    Raises PickleRefused for a call that unpacks to more than 64 MiB, and whatever RQ raises.
-    """
-    fields: dict[Any, Any] = client.hgetall(rq_job(job_id))
-    data = read_data(fields.get(b"data", b""))
-    fields.pop(b"exc_info", None)
-    job = Job(parse_job_id(job_id), connection=client, serializer=serializer)
-    job.restore({**fields, b"data": b""})
-    job.data = data
-    return job
-
-
-def sealed_queue(name: str, client: Redis) -> Queue:
-    """RQ's queue *name*, for RQ's own code in a parent: it opens no pickle and unpacks no bomb."""
-    return Queue(name, connection=client, job_class=SealedJob, serializer=SealedSerializer)
-
-
-def release_dependents(client: Redis, queue: str, job_id: str) -> None:
-    """Queue the RQ jobs that waited for *job_id* alone, as RQ's worker does after each job."""
-    job = SealedJob(job_id, connection=client)
-    sealed_queue(queue, client).enqueue_dependents(job)

@@ -21,7 +21,7 @@ from rq.webhook import Webhook
 
 from cronq.errors import RunRefused
 from cronq.interop.pickles import PickleRefused, read_function
-from cronq.interop.rq_jobs import SealedJob
+from cronq.interop.sealed import SealedJob
 from cronq.safetext import storable
 
 #: All of a job's webhooks together, each of them, and how many of a job are sent.

@@ -28,7 +28,7 @@ from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.interop.in_progress import InProgress
 from cronq.interop.perform import MOST_ERROR, MOST_RESULT
 from cronq.interop.pickles import is_within, read_function
-from cronq.interop.rq_jobs import Sealed, SealedJob, fetch_job, sealed_queue
+from cronq.interop.sealed import Sealed, SealedJob, fetch_job, sealed_queue
 from cronq.interop.webhooks import MOST_S, order_of
 from cronq.process.watchdog import Child, ChildExit, WatchdogDied
 from cronq.safetext import printable, storable
