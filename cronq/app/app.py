@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,7 +18,7 @@ from cronq.app.beat_parts import make_beat
 from cronq.app.parts import Parts
 from cronq.app.redis_words import redis_words
 from cronq.beat.beat import Beat
-from cronq.clock import SKEW_WARN_S, rest
+from cronq.clock import SKEW_WARN_S, boot_s, rest
 from cronq.config import Config
 from cronq.db.decode import text
 from cronq.db.keys import rq_job
@@ -40,6 +41,8 @@ from cronq.runs.history import newest_of_all, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.stop import stop_run
 
+#: Seconds between two looks at a run that is waited for, and at what a drain is to empty.
+_POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 #: So many runs of a job are stopped one by one.
 _FEW_RUNS = 50
 
@@ -132,7 +135,7 @@ class Cronq(Parts):
         return self.changes().pause(name, by=self.who, note=note, until_s=until_s)
 
     def resume(self, name: str) -> bool:
-        """Let the ticks of a job run again from now on; whether it was paused."""
+        """Let the ticks of a job run again from now on. Return True if it was paused."""
         return self.changes().resume(name)
 
     # Runs
@@ -208,6 +211,12 @@ class Cronq(Parts):
         """One row of the ledger. Raises UnknownRun."""
         return self.runs.get(run_id)
 
+    def wait_for(self, run_id: str) -> Run:
+        """Wait until a run has an outcome, however long that takes. Raises UnknownRun."""
+        while (run := self.read_run(run_id)).outcome is None:
+            time.sleep(_POLL_RUN_S)
+        return run
+
     def read_jobs(self) -> tuple[list[StoredJob], list[CronqError]]:
         """All stored jobs that can be read, by name; and what is wrong with the others, each naming its job."""
         found = self.jobs.find(self.jobs.names())
@@ -219,13 +228,9 @@ class Cronq(Parts):
         return [job for job in found.values() if isinstance(job, StoredJob)], problems
 
     def seems_lost(self) -> bool:
-        """Whether a running run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""
+        """Return True if a run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""
         long_ago = self.now_s() - self.config.lost_after
         return bool(self.client.zcount(self.keys.running, "-inf", long_ago)) or self.holds.is_starting()
-
-    def status_of(self, job: StoredJob, active: Mapping[str, str], now_s: float) -> str:
-        """How a job is, in a word; see `StoredJob.status`."""
-        return job.status(active, now_s)
 
     def beats(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all beats, and the server's time."""
@@ -234,6 +239,11 @@ class Cronq(Parts):
     def workers(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all workers, and the server's time."""
         return self.heartbeats.read("workers")
+
+    def is_served(self, queue: str) -> bool:
+        """Return True if a worker is alive that serves *queue*."""
+        workers, now_s = self.workers()
+        return any(each.is_alive(now_s) and queue in each.facts.get("queues", ()) for each in workers)
 
     def current_runs(self, workers: Sequence[Heartbeat]) -> list[str | None]:
         """What each of *workers* is busy with, by id."""
@@ -257,11 +267,20 @@ class Cronq(Parts):
         return busy_with(self.runs, whats)
 
     def is_at_rest(self, whats: Sequence[str]) -> bool:
-        """Whether nothing of what these drains hold runs any more, or is about to."""
+        """Return True if nothing of what these drains hold runs any more, or is about to."""
         return not self.at_work_on(whats) and not self.holds.is_starting()
 
+    def wait_until_at_rest(self, whats: Sequence[str], patience_s: float) -> bool:
+        """Wait until nothing of what these drains hold runs; return False when that takes longer than *patience_s*."""
+        until = boot_s() + patience_s
+        while not self.is_at_rest(whats):
+            if boot_s() >= until:
+                return False
+            time.sleep(_POLL_REST_S)
+        return True
+
     def resume_queue(self, queue: str) -> bool:
-        """Let workers take from *queue* again; whether it was paused."""
+        """Let workers take from *queue* again. Return True if it was paused."""
         return self.holds.lift(f"queue:{queue}") > 0
 
     def pause_queue(self, queue: str, *, note: str = "") -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from cronq.timetext import iso
 
-if (
-    TYPE_CHECKING
-):  # `explain` and `config` need no Redis and bring none; `X as X`: what faces know of these they know from here
+# `explain` and `config` need no Redis, and so this brings none. `X as X`: faces take the names of these from here.
+if TYPE_CHECKING:
+    from cronq.app.upcoming import UpcomingTick
     from cronq.config import Config
     from cronq.definitions.crontab_import import CrontabReport as CrontabReport
     from cronq.definitions.sync import SyncReport as SyncReport
@@ -78,9 +78,9 @@ def job_document(job: StoredJob, active: Mapping[str, str], now_s: float) -> dic
     }
 
 
-def tick_row(job: StoredJob, tick: int) -> dict[str, Any]:
+def tick_row(upcoming: UpcomingTick) -> dict[str, Any]:
     """One row of `next`."""
-    return {"name": job.spec.name, "tick": iso(tick)}
+    return {"name": upcoming.job.spec.name, "tick": iso(upcoming.tick)}
 
 
 def schedule_document(

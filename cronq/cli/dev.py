@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.app.processes import die_with_parent
+from cronq.app.upcoming import upcoming_ticks
 from cronq.cli.options import call_state, load_config, open_app, options_of_cronq
 from cronq.cli.output import left, moment, print_table, say, say_problems
 from cronq.clock import boot_s, rest
@@ -73,7 +74,7 @@ class _Screen:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the reader is gone: `cronq dev | head`, or a terminal that was closed."""
+        """Return True if the reader is gone: `cronq dev | head`, or a terminal that was closed."""
         if self._has_failed:
             return True
         try:
@@ -250,15 +251,8 @@ def _introduce(ctx: click.Context, screen: _Screen, modules: tuple[str, ...], *,
 
 
 def _show_next(screen: _Screen, jobs: list[StoredJob], now_s: float) -> None:
-    due: list[tuple[int, StoredJob]] = []
-    pending = 0
-    for job in jobs:
-        schedule = job.spec.schedule
-        pending += job.next_tick is not None and job.next_tick <= now_s
-        found = schedule.next_after(max(int(now_s), job.state.mark or 0)) if schedule is not None else None
-        if found is not None:
-            due.append((found, job))
-    due.sort(key=lambda pair: (pair[0], pair[1].spec.name))
+    due = upcoming_ticks(jobs, now_s)
+    pending = sum(job.next_tick is not None and job.next_tick <= now_s for job in jobs)
     rows = [
         [moment(tick, job.spec.tz, now_s), left(tick, now_s), job.spec.name, job.spec.schedule.describe()]
         for tick, job in due[:_MOST_SHOWN]

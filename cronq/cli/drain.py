@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -11,14 +10,12 @@ import click
 from cronq.app.views import hold_row
 from cronq.cli.options import as_json, open_app, options_of_cronq, times_are_utc
 from cronq.cli.output import moment, print_json, print_line, print_table, say
-from cronq.clock import boot_s
 from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.app.views import Hold
 
-_POLL_S = 0.2
 _BUSY = 75
 
 
@@ -64,7 +61,7 @@ def drain_command(
 
 def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell: Callable[[str], None]) -> int:
     """Wait for what these drains hold to end, then with *kill* stop it and *tell* the ids; the exit code."""
-    if _is_empty_within(app, whats, wait_s):
+    if app.wait_until_at_rest(whats, wait_s):
         return 0
     if not kill:
         left = app.at_work_on(whats)
@@ -73,7 +70,7 @@ def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell:
     for run in app.at_work_on(whats):
         app.stop(run.run_id)
         tell(run.run_id)
-    return 0 if _is_empty_within(app, whats, app.config.lost_after + 3600.0) else _BUSY
+    return 0 if app.wait_until_at_rest(whats, app.config.lost_after + 3600.0) else _BUSY
 
 
 def _span(text: str | None) -> float | None:
@@ -83,16 +80,6 @@ def _span(text: str | None) -> float | None:
         return parse_duration_s(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--wait") from None
-
-
-def _is_empty_within(app: Cronq, whats: list[str], seconds: float) -> bool:
-    """Whether nothing of *whats* runs, or is about to, within so long."""
-    until = boot_s() + seconds
-    while not app.is_at_rest(whats):
-        if boot_s() >= until:
-            return False
-        time.sleep(_POLL_S)
-    return True
 
 
 def _print(app: Cronq, holds: list[Hold], json_: bool) -> None:

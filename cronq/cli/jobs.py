@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cronq.app.upcoming import UpcomingTick, upcoming_ticks
 from cronq.app.views import command_text, job_document, job_row, tick_row
 from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
 from cronq.cli.output import counted, left, moment, print_json, print_line, print_table, say, say_problems
@@ -57,16 +58,16 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
         return 0
     jobs.sort(key=lambda job: (job.next_tick is None, job.next_tick or 0))
     head = ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
-    rows = [_list_row(app, job, active[job.spec.name], now_s, utc) for job in jobs]
+    rows = [_list_row(job, active[job.spec.name], now_s, utc) for job in jobs]
     print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["LAST", "SCHEDULE", "DESCRIPTION"])
     if sys.stdout.isatty():
         _say_who_is_alive(app, len(jobs))
     return 0
 
 
-def _list_row(app: Cronq, job: StoredJob, active: dict[str, str], now_s: float, utc: bool) -> list[str]:
+def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool) -> list[str]:
     spec, state = job.spec, job.state
-    status = app.status_of(job, active, now_s)
+    status = job.status(active, now_s)
     words, upcoming = status, job.next_tick
     if status == "failing" and state.streak < -1:
         words += f" x{-state.streak}"
@@ -156,9 +157,8 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
 
 
 def _next_text(job: StoredJob, when: str | None) -> str | None:
-    """*when* the next tick is, and whether it will only be recorded."""
-    pause = job.state.pause
-    is_paused = pause is not None and job.next_tick is not None and pause.covers(job.next_tick)
+    """*when* the next tick is, and that it will only be recorded while the job is paused."""
+    is_paused = job.next_tick is not None and UpcomingTick(job.next_tick, job).is_paused
     return f"{when}, paused" if is_paused else when
 
 
@@ -216,23 +216,18 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
     app = open_app(ctx)
     jobs = [find_job(app, name)] if name else sound_jobs(app)
     now_s = app.now_s()
-    found: list[tuple[int, StoredJob]] = []
-    for job in jobs:
-        after = max(int(now_s), job.state.mark or 0)
-        if job.spec.schedule is not None:
-            found += [(tick, job) for tick in job.spec.schedule.next_ticks(after, count or (5 if name else 1))]
-    found.sort(key=lambda pair: (pair[0], pair[1].spec.name))
+    found = upcoming_ticks(jobs, now_s, count or (5 if name else 1))
     if json_:
-        print_json([tick_row(job, tick) for tick, job in found])
+        print_json([tick_row(each) for each in found])
     elif found:
         rows = [
             [
-                moment(tick, job.spec.tz, now_s, force_utc=utc),
-                left(tick, now_s),
-                job.spec.name,
-                "paused" if job.state.pause is not None and job.state.pause.covers(tick) else "",
+                moment(each.tick, each.job.spec.tz, now_s, force_utc=utc),
+                left(each.tick, now_s),
+                each.job.spec.name,
+                "paused" if each.is_paused else "",
             ]
-            for tick, job in found
+            for each in found
         ]
         print_table(["TICK", "LEFT", "NAME", ""], rows)
     elif name and jobs[0].spec.schedule is None:

@@ -191,7 +191,7 @@ class PrivateRedis:
 
 
 def _answers(client: Redis) -> bool:
-    """Whether a server is there, ready or not."""
+    """Return True if a server is there, ready or not."""
     from redis.exceptions import BusyLoadingError, RedisError
 
     try:

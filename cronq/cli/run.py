@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +12,8 @@ from cronq.errors import BadValue
 from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
-    from cronq.app.app import Cronq
     from cronq.app.views import Run
 
-_POLL_S = 0.1
 _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
 
 
@@ -45,11 +42,11 @@ def run_command(
     run_id = app.enqueue(name, (), kwargs) if due is None else app.enqueue_at(due, name, (), kwargs)
     try:
         print_line(run_id)
-        if due is None:
-            _say_if_nobody_serves(app, spec.queue)
+        if due is None and not app.is_served(spec.queue):
+            say(f"no `cronq worker` serves the queue {spec.queue!r} at the moment; the run waits for one")
         if not wait:
             return 0
-        run = _await(app, run_id)
+        run = app.wait_for(run_id)
     except KeyboardInterrupt:
         say(f"{run_id} goes on without us; `cronq stop {run_id}` ends it")
         return _INTERRUPTED
@@ -77,21 +74,6 @@ def _argument(text: str) -> tuple[str, Any]:
     except BadValue as error:
         words = f"the value of {key}: {error}; pass a path or a key instead"
         raise click.BadParameter(words, param_hint="--arg") from None
-
-
-def _say_if_nobody_serves(app: Cronq, queue: str) -> None:
-    workers, now_s = app.workers()
-    if not any(each.is_alive(now_s) and queue in each.facts.get("queues", ()) for each in workers):
-        say(f"no `cronq worker` serves the queue {queue!r} at the moment; the run waits for one")
-
-
-def _await(app: Cronq, run_id: str) -> Run:
-    """Poll until the run is settled."""
-    while True:
-        run = app.read_run(run_id)
-        if run.outcome is not None:
-            return run
-        time.sleep(_POLL_S)
 
 
 @click.command("stop")
