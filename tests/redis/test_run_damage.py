@@ -8,6 +8,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from cronq.app.app import Cronq
+from cronq.beat.popped import Popped
 from cronq.beat.sweep import Sweep
 from cronq.config import Config
 from cronq.jobs.registry import Registry
@@ -154,6 +155,22 @@ def test_an_id_that_is_given_back_is_in_its_queue_once_though_the_reply_was_lost
     assert dropped.is_set()
     assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
     assert app.client.llen(POPPED) == 0
+
+
+def test_an_id_stays_where_it_was_popped_while_its_queue_is_of_a_wrong_type(app: Cronq, queued: Run) -> None:
+    dequeue = Dequeue(app.client, app.keys, host="box", worker="w")
+    taken = dequeue.take(["default"], 0.0)
+    assert taken is not None
+    app.client.set(QUEUE, "junk")
+
+    dequeue.give_back(*taken)
+    popped = Popped(app.client, app.keys, app.runs, by="beat", missed_s=1.0)
+    assert not popped.unpop(QUEUE, RUN.encode(), T + 60.0)
+    assert app.client.lrange(POPPED, 0, -1) == [RUN.encode()]
+
+    app.client.delete(QUEUE)
+    assert popped.unpop(QUEUE, RUN.encode(), T + 60.0)
+    assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
 
 
 # A Redis that has forgotten its last second

@@ -188,13 +188,15 @@ def test_damage_to_what_was_kept_does_not_keep_a_run_from_starting(app: Cronq, q
     assert run_row(app.runs.get(RUN))["attempt"] == 2
 
 
-def test_a_key_of_a_wrong_type_is_named_and_nothing_is_written(app: Cronq, queued: Run) -> None:
-    app.client.set("rq:wip:default", "junk")
+@pytest.mark.parametrize("key", ["rq:wip:default", f"rq:executions:{RUN}"])
+def test_a_key_of_a_wrong_type_is_named_and_nothing_is_written(app: Cronq, queued: Run, key: str) -> None:
+    app.client.set(key, "junk")
 
     started = start(app)
 
-    assert (started.code, started.detail) == ("broken", "rq:wip:default is not a zset")
+    assert (started.code, started.detail) == ("broken", f"{key} is not a zset")
     assert app.runs.get(RUN).state == "queued"
+    assert not app.client.exists("cronq:running")
 
 
 # Renewing
@@ -208,6 +210,21 @@ def test_a_renewed_run_is_heard_of_again(app: Cronq, queued: Run) -> None:
     assert app.client.zscore(app.keys.running, RUN) == T + 5
     assert app.client.zscore("rq:wip:default", f"{RUN}:e") == T + 95
     assert app.client.zscore(f"rq:executions:{RUN}", "e") == T + 155
+
+
+@pytest.mark.parametrize(
+    "key", ["rq:wip:default", f"rq:executions:{RUN}", f"rq:execution:{RUN}:e", f"rq:job:{RUN}", f"cronq:stop:{RUN}"]
+)
+def test_a_renewal_is_heard_whatever_stands_where_rqs_own_records_were(app: Cronq, queued: Run, key: str) -> None:
+    start(app)
+    app.client.delete(key)
+    app.client.rpush(key, "junk")
+
+    assert renew(app, T + 5) == ""
+    assert app.client.zscore(app.keys.running, RUN) == T + 5
+    if not key.startswith("cronq:stop"):
+        app.runs.ask_to_stop(RUN, "somebody")
+        assert renew(app, T + 6) == "stop somebody"
 
 
 def test_a_renewal_does_not_revive_a_run_that_was_settled(app: Cronq, queued: Run) -> None:

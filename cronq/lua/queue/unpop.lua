@@ -8,7 +8,7 @@
 --         often  an RQ job that is not ours, unpopped so often since it last began that it seems to end every worker
 --                that takes it: it is to be rejected, and its id was not touched
 --         empty  there is neither a run nor an RQ job of that id: nothing was written
---         left   nothing was written: it was not there any more, or is not ours to judge
+--         left   nothing was written: it was not there any more, is not ours to judge, or its queue is of a wrong type
 --
 -- One step, because two beats may see the same id: only the one that removes it may push it.
 --@ unpop

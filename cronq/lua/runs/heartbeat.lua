@@ -24,14 +24,17 @@ if seen == '' then
     seen = time[1] .. '.' .. string.format('%06d', time[2])
 end
 redis.call('ZADD', KEYS[1], seen, ARGV[1])
-local ends = math.floor(tonumber(ARGV[2]) + tonumber(ARGV[4]))
-redis.call('ZADD', KEYS[4], 'XX', ends, ARGV[1] .. ':' .. ARGV[3])
+-- RQ's own records follow, as far as they can: should one be of a wrong type, the run goes on, and hears who asks it to
+-- stop.
+local try = redis.pcall
+local ends, executions = math.floor(tonumber(ARGV[2]) + tonumber(ARGV[4])), RQ .. 'executions:' .. ARGV[1]
+try('ZADD', KEYS[4], 'XX', ends, ARGV[1] .. ':' .. ARGV[3])
 if redis.call('EXISTS', KEYS[5]) == 1 then
-    redis.call('HSET', KEYS[5], 'last_heartbeat', ARGV[2])
+    try('HSET', KEYS[5], 'last_heartbeat', ARGV[2])
     redis.call('EXPIRE', KEYS[5], ARGV[4])
-    redis.call('ZADD', RQ .. 'executions:' .. ARGV[1], 'XX', ends + 60, ARGV[3])
-    redis.call('EXPIRE', RQ .. 'executions:' .. ARGV[1], ARGV[4] + 60)
+    try('ZADD', executions, 'XX', ends + 60, ARGV[3])
+    redis.call('EXPIRE', executions, ARGV[4] + 60)
 end
-if redis.call('EXISTS', KEYS[6]) == 1 then redis.call('HSET', KEYS[6], 'last_heartbeat', ARGV[6]) end
-local by = redis.call('GET', KEYS[2])
-return by and ('stop ' .. by) or ''
+if redis.call('EXISTS', KEYS[6]) == 1 then try('HSET', KEYS[6], 'last_heartbeat', ARGV[6]) end
+local by = try('GET', KEYS[2])
+return type(by) == 'string' and ('stop ' .. by) or ''

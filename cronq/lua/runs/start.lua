@@ -35,8 +35,9 @@ local hash = RQ .. 'job:' .. item.run
 local popped = RQ .. 'queue:' .. item.queue .. ':intermediate'
 local events = item.prefix .. ':events'
 local wip = RQ .. 'wip:' .. item.queue
+local execution, executions = RQ .. 'execution:' .. item.run .. ':' .. item.execution, RQ .. 'executions:' .. item.run
 local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', popped, 'list', events, 'stream',
-    wip, 'zset'})
+    wip, 'zset', execution, 'hash', executions, 'zset'})
 if wrong then return cjson.encode({'broken', wrong}) end
 local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution', 'started_at', 'facts')
 local status = call('HGET', hash, 'status')
@@ -80,7 +81,6 @@ call('LREM', popped, 1, item.run)
 call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
     'worker_name', item.worker)
 local ends = tonumber(item.now) + item.lease
-local execution, executions = RQ .. 'execution:' .. item.run .. ':' .. item.execution, RQ .. 'executions:' .. item.run
 call('HSET', execution, 'id', item.execution, 'created_at', item.now, 'last_heartbeat', item.now,
     'worker_name', item.worker)
 call('EXPIRE', execution, item.lease)
