@@ -187,7 +187,7 @@ class JobStore:
         flat = [part for pair in template.items() for part in pair]
         keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
         answer = text(self._save(keys=keys, args=[json.dumps(document), *flat]))
-        _raise_for(answer, spec.name)
+        _raise_for(answer, spec.name, "a beat moves it aside")
         return answer
 
     def set_pause(
@@ -212,7 +212,7 @@ class JobStore:
             document["next"] = next_tick
         keys = [self._keys.job(name), self._keys.state(name), self._keys.agenda, self._keys.events]
         answer = text(self._set_pause(keys=keys, args=[json.dumps(document)]))
-        _raise_for(answer, name)
+        _raise_for(answer, name, "a beat moves it aside, then try again")
 
     def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> None:
         """Remove a job; afterwards `BulkStop.finish_removal` stops its runs that have not begun.
@@ -291,14 +291,17 @@ def _check_layout(schema: Any) -> None:
         raise RedisUnfit(f"{known}; upgrade cronq on this host")
 
 
-def _raise_for(answer: str, name: str) -> None:
-    """Raise the error that *answer* stands for, where the script refused to change the job *name*."""
+def _raise_for(answer: str, name: str, remedy: str) -> None:
+    """Raise the error that *answer* stands for, where the script refused to change the job *name*.
+
+    *remedy* says what becomes of a key of a wrong type.
+    """
     if answer == "conflict":
         raise Conflict(f"job {name!r} was changed by somebody else just now; try again")
     if answer == "newer":
         raise SpecTooNew(name, f"in a layout newer than {SPEC_LAYOUT}")
     if answer.startswith("broken "):
-        raise CronqError(f"job {name!r}: the key {answer[7:]} has a wrong type; a beat moves it aside, then try again")
+        raise CronqError(f"job {name!r}: the key {answer[7:]} has a wrong type; {remedy}")
 
 
 def _due_job(entry: Any) -> DueJob:
