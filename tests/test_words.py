@@ -79,6 +79,35 @@ def test_each_thing_has_one_word_in_docstrings_and_in_the_help(word: str) -> Non
     assert found == []
 
 
+#: RQ's own words, in names of what is RQ's.
+FINE_IN_NAMES = re.compile(r"\b(rq (cron )?scheduler|rq cron|with scheduler|maintenance tasks|executions?)\b")
+
+
+def names_of(path: Path) -> Iterator[str]:
+    """The names of a module and of its classes, functions and parameters, as words: `RunStore` is `run store`."""
+    yield path.stem
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def in_single_words(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_", " ", name).strip().lower()
+
+
+@pytest.mark.parametrize("word", INSTEAD)
+def test_each_thing_has_one_word_in_names(word: str) -> None:
+    other = re.compile(rf"\b({'|'.join(INSTEAD[word])})\b")
+    paths = [*sorted(PACKAGE.rglob("*.py")), *sorted((PACKAGE.parent / "workers").rglob("*.py"))]
+    names = {
+        (path.stem, name, FINE_IN_NAMES.sub("", in_single_words(name))) for path in paths for name in names_of(path)
+    }
+
+    assert {f"{where}: {name}, say {word!r}" for where, name, words in names if other.search(words)} == set()
+
+
 def test_every_verb_says_in_a_line_what_it_does() -> None:
     context = click.Context(cli, info_name="cronq")
 
