@@ -61,7 +61,7 @@ class Cronq(Parts):
     # Definitions
 
     def load_jobs(self, modules: Sequence[str] = ()) -> list[DefinitionError]:
-        """Import the job modules (default: those of the config); what is wrong with them."""
+        """Import the job modules (default: those of the config). Return what is wrong with them."""
         self.registry.load(modules or self.config.jobs)
         return self.registry.problems
 
@@ -76,7 +76,7 @@ class Cronq(Parts):
         return self.definitions().sync(modules, remove=remove, by=self.who)
 
     def add(self, name: str, **options: Any) -> str:
-        """Store a job that no module defines, usually a command; `created`, `changed` or `same`."""
+        """Store a job that no module defines, usually a command. Return `created`, `changed` or `same`."""
         spec = make_spec(name, **options)
         known = self.jobs.find([name]).get(name)
         # An adopted job has the same origin, and its function would be lost for good.
@@ -127,7 +127,7 @@ class Cronq(Parts):
         return [job for job in of_modules if isinstance(job, StoredJob)] + self.crontabs.ghosts()
 
     def remove(self, name: str) -> int:
-        """Remove a job; how many queued runs were stopped with it. Raises UnknownJob."""
+        """Remove a job. Return how many queued runs were stopped with it. Raises UnknownJob."""
         return self.changes().remove(name, by=self.who)
 
     def pause(self, name: str, *, note: str = "", until_s: float | None = None) -> Pause:
@@ -141,7 +141,7 @@ class Cronq(Parts):
     # Runs
 
     def enqueue(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> str:
-        """Queue one run now, beside the schedule; its run id. Without arguments the job's own are used."""
+        """Queue one run now, beside the schedule. Return its id. Without arguments the job's own are used."""
         spec, given = self.call_of(name, args, kwargs)
         return self.claimer(self.who).give(spec, self.now_s(), args_json=given, reason=f"asked for by {self.who}")
 
@@ -192,7 +192,7 @@ class Cronq(Parts):
         return rows
 
     def history_of_all(self, count: int = 20, outcome: str | None = None) -> list[Run]:
-        """The newest rows of all jobs, newest first, and what workers had to set aside."""
+        """The newest rows of all jobs, newest first, and the ids that workers rejected."""
         return newest_of_all(self.runs, self.jobs.names(), count, outcome)
 
     def read_job(self, name: str) -> StoredJob:
@@ -250,7 +250,7 @@ class Cronq(Parts):
         return self.heartbeats.current_runs(workers)
 
     def drain(self, *names: str, note: str = "") -> list[str]:
-        """Let the workers of these hosts, or these workers, or without names all, take no more; what that holds."""
+        """Let the workers of these hosts, or these workers, or all, take no more. Return what that holds."""
         workers = {heartbeat.id for heartbeat in self.workers()[0]}
         return self.holds.drain(names, workers, by=self.who, now_s=self.now_s(), note=note)
 
@@ -259,7 +259,7 @@ class Cronq(Parts):
         return self.holds.read()
 
     def end_drains(self, *names: str) -> list[Hold]:
-        """Let the workers of these hosts, or these workers, or without names all, work again; what was held."""
+        """Let the workers of these hosts, or these workers, or all, work again. Return what was held."""
         return self.holds.end_drains(names)
 
     def at_work_on(self, whats: Sequence[str]) -> list[Run]:
@@ -307,7 +307,7 @@ class Cronq(Parts):
     def enqueue_at(
         self, moment: datetime, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> str:
-        """Make one run that is due at *moment*, which has a time zone; its run id. Past: due at once."""
+        """Make one run that is due at *moment*, which has a time zone. Return its id. Past: due at once."""
         spec, given = self.call_of(name, args, kwargs)
         return self.delayed().put(spec, due_at(moment, name), self.now_s(), given)
 
@@ -318,7 +318,7 @@ class Cronq(Parts):
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> str:
-        """Make one run that is due after *delay*, by the server's clock; its run id."""
+        """Make one run that is due after *delay*, by the server's clock. Return its id."""
         spec, given = self.call_of(name, args, kwargs)
         now_s = self.now_s()
         return self.delayed().put(spec, due_in(delay, now_s, name), now_s, given)
@@ -351,19 +351,19 @@ class Cronq(Parts):
             raise ConfigError(f"{where}: {error}") from None
 
     def check_redis(self) -> Finding:
-        """Whether Redis is fit for schedules, and when it will be full."""
+        """Find out whether Redis is fit for schedules, and when it will be full."""
         return check_redis(self.client, self.growth.read(), allow_eviction=self.config.allow_eviction)
 
     def check_beats(self, least: int = 1) -> Finding:
-        """Whether *least* beats are alive and at work."""
+        """Find out whether *least* beats are alive and at work."""
         return check_beat(*self.beats(), least)
 
     def check_workers(self, least: int = 1) -> Finding:
-        """Whether *least* workers are alive, and none has fallen silent."""
+        """Find out whether *least* workers are alive, and none has fallen silent."""
         return check_workers(*self.workers(), least)
 
     def check_clock(self) -> Finding:
-        """The clocks of this host and of the beats against that of Redis."""
+        """Compare the clocks of this host and of the beats with that of Redis."""
         return check_clock(self.client, *self.beats())
 
     # Processes
@@ -376,7 +376,7 @@ class Cronq(Parts):
         return fit + Installation(self.client, self.keys).settle_in()
 
     def wait_until_fit(self, stop: threading.Event, log: logging.Logger) -> bool:
-        """Wait until Redis answers, and log what is doubtful about it; False when told to stop meanwhile.
+        """Wait until Redis answers, and log what is doubtful about it. Return False when told to stop meanwhile.
 
         Raises RedisUnfit.
         """

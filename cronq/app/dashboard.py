@@ -25,7 +25,7 @@ def _client(url: str) -> Redis:
 
 
 def connect(url: str, **_: Any) -> tuple[None, Redis]:
-    """Open its Redis, in place of its own function, whose reader of sentinel URLs knows neither users nor TLS."""
+    """Open the Redis of *url*. rq-dashboard's own function reads no user and no TLS from a sentinel URL."""
     return None, _client(url)
 
 
@@ -45,7 +45,7 @@ def read_data_only() -> None:
 
 
 class _BoundedZlib:
-    """What RQ uses of zlib; of a megabyte that stands for a thousand it says so instead."""
+    """What RQ uses of zlib; in place of a text that would unpack to too much it returns why that is not shown."""
 
     error = zlib.error
     compress = staticmethod(zlib.compress)

@@ -63,7 +63,7 @@ class Parts:
 
     @cached_property
     def client(self) -> Redis:
-        """The connection pool of this application; a given client that answers in `str` is not used itself."""
+        """The connection pool of this application; for a given client that answers in `str` a second one in bytes."""
         return open_client(self.config.url) if self._given_client is None else bytes_client(self._given_client)
 
     @cached_property

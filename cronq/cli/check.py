@@ -23,7 +23,7 @@ _CHECKS_NOT_BUILT = frozenset(["jobs", "queue", "groups", "hosts", "file-age", "
 
 
 class _Checks(click.Group):
-    """Monitoring systems read a faulty call as UNKNOWN, exit 3."""
+    """The checks; a faulty call of one exits with 3, which monitoring systems read as UNKNOWN."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         call_state(ctx)["nagios"] = True

@@ -1,4 +1,4 @@
-"""The verbs about what is due later and is no tick: `delayed`, `reschedule`, `adopt`."""
+"""`delayed`, `reschedule` and `adopt`: what is due later and is no tick."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class _Screen:
                 self._has_failed = True
 
     def line(self, name: str, words: str) -> None:
-        """`06:42:00 worker  FINISH …`; output of jobs, which is no log line, stands behind a bar."""
+        """Show a line of the process *name*: `06:42:00 worker  FINISH …`, or output of a job after a bar."""
         found = _LOG_LINE.fullmatch(words)
         clock = " " * 8
         if found:
@@ -120,7 +120,7 @@ class _Dev:
         self.stop.set()
 
     def start_redis(self, private: PrivateRedis) -> str:
-        """Start the private Redis; its version."""
+        """Start the private Redis. Return its version."""
         self.private = private
         self._env["CRONQ_REDIS_URL"] = private.url
         me = os.getpid()
@@ -148,7 +148,7 @@ class _Dev:
             self.screen.line(name, piece.rstrip("\n"))
 
     def watch(self) -> int:
-        """Until told to stop, or until a process ends that should not; the exit code."""
+        """Wait until told to stop, or until a process ends that should not. Return the exit code."""
         while not rest(_LOOK_S, self.stop):
             if self.screen.is_closed:
                 return 0
@@ -185,7 +185,7 @@ class _Dev:
             self.screen.say(f"stopped {count} process{'' if count == 1 else 'es'}")
 
     def _await_end(self, alive: list[_Process], patience_s: float) -> None:
-        """Until they have ended, for at most *patience_s*, or until somebody presses Ctrl-C once more."""
+        """Wait until they have ended, at most *patience_s*, or until somebody presses Ctrl-C once more."""
         begun, asked, has_said = boot_s(), self._asked, False
         nap = threading.Event()
         while any(process.popen.poll() is None for process in alive):
@@ -234,7 +234,7 @@ def dev_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
 
 
 def _introduce(ctx: click.Context, screen: _Screen, modules: tuple[str, ...], *, is_private: bool) -> list[str]:
-    """Store the jobs and show what will happen next, the one thing a newcomer waits for; the queues in use."""
+    """Store the jobs and show what will happen next, the one thing a newcomer waits for. Return the queues in use."""
     app = open_app(ctx, jobs=modules)
     report = app.sync(modules, remove=is_private)
     say_problems(report.problems)

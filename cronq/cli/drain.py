@@ -60,7 +60,7 @@ def drain_command(
 
 
 def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell: Callable[[str], None]) -> int:
-    """Wait for what these drains hold to end, then with *kill* stop it and *tell* the ids; the exit code."""
+    """Wait for what these drains hold to end, then with *kill* stop it and *tell* the ids. Return the exit code."""
     if app.wait_until_at_rest(whats, wait_s):
         return 0
     if not kill:

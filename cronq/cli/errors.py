@@ -30,7 +30,7 @@ def _not_built(verb: str) -> set[str]:
 
 
 def tell(error: Exception, call: Mapping[str, Any]) -> int:
-    """Say on stderr what went wrong with this *call* of the command line; the exit code."""
+    """Say on stderr what went wrong with this *call* of the command line. Return the exit code."""
     if _is_closed_pipe(error):
         _give_up_stdout()
         return _CLOSED_PIPE
@@ -48,7 +48,7 @@ def tell(error: Exception, call: Mapping[str, Any]) -> int:
 
 
 def words_and_code(error: Exception, call: Mapping[str, Any]) -> tuple[str, int]:
-    """*error* in one line, and the exit code."""
+    """Return *error* in one line, and the exit code."""
     if isinstance(error, click.ClickException):
         return _usage(error), error.exit_code
     if isinstance(error, CronqError):
@@ -106,7 +106,7 @@ def _is_closed_pipe(error: Exception) -> bool:
 
 
 def _give_up_stdout() -> None:
-    """Nobody reads on (`cronq list | head`): let the flush at exit go nowhere, and say nothing."""
+    """Let the flush at exit go nowhere and fail at nothing, when nobody reads on (`cronq list | head`)."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (OSError, ValueError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) -> None:
-    """Log lines of beats and workers on stderr, one event a line; *quiet* without a wish: only warnings."""
+    """Log on stderr, one event a line. With *quiet* only warnings, unless a setting or --debug asks for more."""
     level = config.log_level.lower()
     if quiet and config.origin("log_level") == "default":
         level = "warning"

@@ -64,7 +64,7 @@ def load_config(ctx: click.Context, **flags: Any) -> Config:
 
 
 def _refuse_path(module: str, origin: str) -> None:
-    """A file name where the name of a module belongs is the most frequent slip."""
+    """Raise ConfigError for a file name where the name of a module belongs, the most frequent slip."""
     if "/" in module or module.endswith(".py"):
         name = module.removesuffix("/").removesuffix(".py").strip("./").replace("/", ".")
         raise ConfigError(f"{module!r} (from {origin}) is a path; name the module, as in an import: {name}")
@@ -81,7 +81,7 @@ def open_app(ctx: click.Context, **flags: Any) -> Cronq:
 
 @contextmanager
 def suggesting(app: Cronq, name: str) -> Iterator[None]:
-    """Add to an UnknownJob from within the stored name that *name* may have meant."""
+    """Add the stored name that *name* may have meant to an UnknownJob that is raised inside."""
     try:
         yield
     except UnknownJob as error:

@@ -25,7 +25,7 @@ _LEAST_CUT = 16
 
 
 def say(words: object) -> None:
-    """Talk: one line on stderr. A reader that went away is no reason to end."""
+    """Print one line of talk on stderr. A reader that went away is no reason to end."""
     try:
         click.echo(f"cronq: {printable(' '.join(str(words).split()))}", err=True)
     except OSError:
@@ -52,19 +52,19 @@ def counted(count: int, word: str) -> str:
 
 
 def print_line(words: object) -> None:
-    """One line of data on stdout, which cannot talk to a terminal whatever stands in it."""
+    """Print one line of data on stdout; whatever stands in it cannot control a terminal."""
     click.echo(printable(str(words)))
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on stdout."""
+    """Print one JSON document on stdout."""
     click.echo(json.dumps(value, indent=2))
 
 
 def print_table(
     head: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[str] = (), spare: Sequence[str] = ()
 ) -> None:
-    """Plain columns, as wide as they need: a pipe must not lose anything. One row is one line.
+    """Print plain columns, as wide as they need: a pipe must not lose anything. One row is one line.
 
     On a terminal that is too narrow the columns *spare* are left out, the last one first, and the texts of the columns
     *cut* end in `…`; should that not help, lines are as long as they are.
@@ -99,7 +99,7 @@ def _width(column: Sequence[str]) -> int:
 
 
 def next_words(app: Cronq, name: str) -> str:
-    """When the job *name* is due next, to be put behind what was done to it; empty when it never is."""
+    """Return `; next …`, when the job *name* is due next, to end a line about it; empty when it never is."""
     job = app.read_job(name)
     if job.next_tick is None:
         return ""

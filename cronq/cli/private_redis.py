@@ -35,7 +35,7 @@ _LEAVING_S = 5.0
 def find_server() -> str:
     """The newest redis-server of at least 6.2, else such a valkey-server, beside this Python or on PATH.
 
-    The one beside this Python, which a package brought, is often years behind the system's: it does not get its mends.
+    A package brought the one beside this Python, often years behind that of the system, which gets security updates.
     Raises RedisUnavailable with the line that installs one.
     """
     beside = Path(sys.executable).parent
@@ -126,7 +126,7 @@ class PrivateRedis:
         raise ConfigError("no directory has a path short enough for a unix socket; run cronq dev in a shorter one")
 
     def start(self, before_exec: Callable[[], None]) -> str:
-        """Start it and wait until it answers; the version. Raises RedisUnavailable, ConfigError.
+        """Start it and wait until it answers. Return its version. Raises RedisUnavailable, ConfigError.
 
         *before_exec* runs in the new process, to tie its life to ours.
         """
@@ -204,7 +204,7 @@ def _answers(client: Redis) -> bool:
 
 
 def _own_directory(room: Path) -> Path:
-    """*room*, made for us alone. Raises ConfigError when somebody else could have put it there."""
+    """Make the directory *room*, for us alone. Raises ConfigError when somebody else could have put it there."""
     room.mkdir(mode=0o700, exist_ok=True)
     found = room.lstat()
     if room.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:

@@ -84,7 +84,7 @@ class _Verbs(click.Group):
 
 
 def _refuse_bytes(word: str, ctx: click.Context) -> None:
-    """Raise UsageError for what is not UTF-8: Python hands its bytes on as halves of characters."""
+    """Raise UsageError for a word that is not UTF-8: Python hands its bytes on as surrogates."""
     try:
         word.encode()
     except UnicodeEncodeError:
