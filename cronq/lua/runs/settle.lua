@@ -32,6 +32,7 @@ local call = redis.call
 local run = item.prefix .. ':run:' .. item.run
 local job = item.prefix .. ':job:' .. item.job
 local running = item.prefix .. ':running'
+local hash, queue, wip = RQ .. 'job:' .. item.run, RQ .. 'queue:' .. item.queue, RQ .. 'wip:' .. item.queue
 -- Does what it can: an error that a wrong type makes is answered like nothing at all.
 local function try(...)
     local reply = redis.pcall(...)
@@ -48,7 +49,7 @@ local function try_all(does, ...)
 end
 -- RQ writes these for every job and reads a job without them alike: what is empty, and when one that has ended was last
 -- heard of. They are a fifth of what it keeps.
-local function drop_needless(hash)
+local function drop_needless()
     local names = {'group_id', 'success_callback_name', 'failure_callback_name', 'stopped_callback_name'}
     local values, needless = call('HMGET', hash, unpack(names)), {'last_heartbeat'}
     for i, name in ipairs(names) do
@@ -63,8 +64,7 @@ local function leave_open()
 end
 -- A queue is looked through only for a run that may stand in it, and only while that is quick: Redis answers nobody
 -- meanwhile. In a longer one the id stays, without its RQ job: whoever pops it drops it, RQ's own tools do too.
-local function leave_queue(hash)
-    local queue = RQ .. 'queue:' .. item.queue
+local function leave_queue()
     if (try('LLEN', queue) or 0) <= 100000 then
         try('LREM', queue, 0, item.run)
     elseif call('TYPE', hash).ok == 'hash' then
@@ -72,16 +72,15 @@ local function leave_queue(hash)
     end
 end
 local function settle_in_rq(may_be_queued)
-    local hash = RQ .. 'job:' .. item.run
-    if may_be_queued then leave_queue(hash) end
-    try('LREM', RQ .. 'queue:' .. item.queue .. ':intermediate', 0, item.run)
+    if may_be_queued then leave_queue() end
+    try('LREM', queue .. ':intermediate', 0, item.run)
     if item.execution then
-        try('ZREM', RQ .. 'wip:' .. item.queue, item.run .. ':' .. item.execution)
+        try('ZREM', wip, item.run .. ':' .. item.execution)
         try('DEL', RQ .. 'execution:' .. item.run .. ':' .. item.execution)
         try('ZREM', RQ .. 'executions:' .. item.run, item.execution)
     else
         -- By the list of what is worked on, which has no life of its own: the execution's record may have expired.
-        local wip, begins = RQ .. 'wip:' .. item.queue, item.run .. ':'
+        local begins = item.run .. ':'
         for _, entry in ipairs(try('ZRANGE', wip, 0, -1) or {}) do
             if string.sub(entry, 1, #begins) == begins then
                 try('ZREM', wip, entry)
@@ -95,7 +94,7 @@ local function settle_in_rq(may_be_queued)
     end
     if call('TYPE', hash).ok == 'hash' then
         try('HSET', hash, 'status', item.status, 'ended_at', item.stamp)
-        drop_needless(hash)
+        drop_needless()
         try('EXPIRE', hash, item.life)
         try('ZADD', item.registry, math.floor(tonumber(item.now) + item.life), item.run)
     end
@@ -115,10 +114,10 @@ if not row.state then
 end
 -- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
 local is_back = row.state == 'done' and row.outcome == 'lost' and item.outcome ~= 'lost' and item.execution
-    and row.execution == item.execution and redis.pcall('HGET', RQ .. 'job:' .. item.run, 'status') ~= 'queued'
+    and row.execution == item.execution and redis.pcall('HGET', hash, 'status') ~= 'queued'
 local is_forgotten = row.state == 'queued' and item.expect == 'running' and item.execution and not row.execution
 local function settled()
-    return call('EXISTS', RQ .. 'job:' .. item.run .. ':dependents') == 1 and 'depended' or 'settled'
+    return call('EXISTS', hash .. ':dependents') == 1 and 'depended' or 'settled'
 end
 -- By this very call, whose reply was lost: somebody who stops a run is not to be told that there was nothing to stop.
 if item.expect ~= 'running' and row.state == 'done' and row.ended_at == item.now and row.decided_by == item.by
@@ -134,7 +133,7 @@ if item.unseen_since then
     if seen and tonumber(seen) > tonumber(item.unseen_since) then return 'stale' end
 end
 if item.rq_status then
-    local status = redis.pcall('HGET', RQ .. 'job:' .. item.run, 'status')
+    local status = redis.pcall('HGET', hash, 'status')
     if (status or '') ~= item.rq_status then return 'stale' end
 end
 
