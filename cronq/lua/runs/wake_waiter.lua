@@ -15,7 +15,7 @@
 local call, prefix = redis.call, ARGV[1]
 for _, id in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     local run = prefix .. ':run:' .. id
-    local row = redis.pcall('HMGET', run, 'state', 'queue', 'job')  -- one of a wrong type is passed over
+    local row = redis.pcall('HMGET', run, 'state', 'queue', 'job')  -- of a wrong type: an error, and it waits no more
     local queue, active = row[2] or 'default', open_set(prefix, row[3], id)
     if row[1] ~= 'waiting' then
         call('ZREM', KEYS[1], id)

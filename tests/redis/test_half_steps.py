@@ -1,0 +1,168 @@
+"""A step that a key of a wrong type stops has written nothing: Redis does not roll a script back.
+
+Each step is taken once with each key that it touches, or might, replaced by something of another type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from cronq.app.app import Cronq
+from cronq.beat.popped import Popped
+from cronq.errors import CronqError
+from cronq.jobs.spec import JobSpec
+from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Run
+from cronq.timetext import utc
+from cronq.worker.dequeue import Dequeue
+
+Store = Callable[..., JobSpec]
+#: 2026-01-05 07:00:00 UTC, a Monday.
+T = 1767596400
+RUN = "a-m00000001"
+QUEUE, POPPED = "rq:queue:default", "rq:queue:default:intermediate"
+#: Keys of the run, its job and its queue that a step may touch when they are there, and that may not be.
+MORE_KEYS = [
+    "cronq:delayed", "cronq:events", "cronq:job:a:active", "cronq:job:a:given", "cronq:job:a:manual",
+    "cronq:job:a:waiting", "cronq:refused", "cronq:running", "cronq:waiting", f"cronq:stop:{RUN}", QUEUE, POPPED,
+    "rq:failed:default", "rq:queues", "rq:scheduler:scheduled_jobs", "rq:wip:default", f"rq:execution:{RUN}:e1",
+    f"rq:execution:{RUN}:e2", f"rq:executions:{RUN}", f"rq:results:{RUN}",
+]  # fmt: skip
+
+
+class Stage:
+    """A run of the job `a`, brought into a state; *run* is its row as it was then."""
+
+    def __init__(self, app: Cronq, redis: Redis, store: Store) -> None:
+        self.app = app
+        self.redis = redis
+        self.store = store
+        self.spec: JobSpec
+        self.run: Run
+
+    def defined(self) -> None:
+        self.spec = self.store("a", mark=T, exclusive=True)
+
+    def queued(self) -> None:
+        self.defined()
+        self.app.claimer("p").give(self.spec, T + 1.0, run_id=RUN)
+        self.run = self.app.runs.get(RUN)
+
+    def popped(self) -> None:
+        self.queued()
+        self.redis.lmove(QUEUE, POPPED)
+
+    def running(self) -> None:
+        self.popped()
+        assert self.start("e1") == "started"
+        self.run = self.app.runs.get(RUN)
+
+    def requeued(self) -> None:
+        """By a person, after it had failed; a worker has popped it."""
+        self.running()
+        assert self.app.runs.settle(self.run, self.ending("failed"))
+        self.redis.hset(f"rq:job:{RUN}", "status", "queued")
+        self.redis.rpush(POPPED, RUN)
+        self.run = self.app.runs.get(RUN)
+
+    def parked(self) -> None:
+        self.popped()
+        assert self.app.runs.park(self.run, "a", T + 1.0)
+
+    def delayed(self) -> None:
+        self.defined()
+        self.run = self.app.runs.get(self.app.enqueue_in("5m", "a"))
+
+    def start(self, execution: str) -> str:
+        start = Start(worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=T + 2.0)
+        return self.app.runs.start(self.run, start).code
+
+    def ending(self, outcome: str) -> Ending:
+        return Ending(Settlement(outcome, "because"), "w", T + 3.0, attempt=1, execution="e1")
+
+    def dequeue(self) -> Dequeue:
+        return Dequeue(self.redis, self.app.keys, host="box", worker="w")
+
+    def unpop(self) -> bool:
+        popped = Popped(self.redis, self.app.keys, self.app.runs, by="beat", missed_s=1.0)
+        return popped.unpop(QUEUE, RUN.encode(), T + 60.0)
+
+    def reschedule(self) -> None:
+        self.app.reschedule(self.run.run_id, utc(self.app.now_s()) + timedelta(minutes=2))
+
+    def contents(self) -> dict[str, Any]:
+        return {key.decode(): self._content(key) for key in self.redis.scan_iter()}
+
+    def _content(self, key: bytes) -> Any:
+        read: dict[bytes, Callable[[bytes], Any]] = {
+            b"string": self.redis.get,
+            b"hash": self.redis.hgetall,
+            b"set": self.redis.smembers,
+            b"list": lambda key: self.redis.lrange(key, 0, -1),
+            b"zset": lambda key: self.redis.zrange(key, 0, -1, withscores=True),
+            b"stream": self.redis.xrange,
+        }
+        return read[self.redis.type(key)](key), self.redis.ttl(key) > 0
+
+
+#: What it begins with, and the step; it answers false, or with another word, when it was not taken.
+STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
+    "enqueue": (Stage.defined, lambda s: s.app.claimer("p").give(s.spec, T + 1.0, run_id=RUN) == RUN),
+    "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
+    "start": (Stage.popped, lambda s: s.start("e1") == "started"),
+    "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),
+    "rerun": (Stage.running, lambda s: s.app.runs.rerun(s.run, s.ending("lost"), 3) == "queued"),
+    "park": (Stage.popped, lambda s: s.app.runs.park(s.run, "a", T + 4.0)),
+    "park again": (Stage.requeued, lambda s: s.app.runs.park(s.run, "a", T + 4.0)),
+    "wake": (Stage.parked, lambda s: s.app.runs.wake_waiter("a")),
+    "take": (Stage.queued, lambda s: s.dequeue().take(["default"], 0.0) is not None),
+    "give back": (Stage.popped, lambda s: s.dequeue().give_back("default", RUN) is None),
+    "unpop": (Stage.popped, Stage.unpop),
+    "reschedule": (Stage.delayed, lambda s: s.reschedule() is None),
+}
+#: What is no step that was stopped: without its row a waiter is none, and without its RQ job nobody has requeued a run.
+DECIDED = {("wake", f"cronq:run:{RUN}"), ("park again", f"rq:job:{RUN}")}
+
+
+@pytest.fixture
+def stages(app: Cronq, redis: Redis, store: Store) -> Iterator[Callable[[], Stage]]:
+    """Makes a stage in an emptied Redis."""
+
+    def make() -> Stage:
+        redis.flushdb()
+        return Stage(app, redis, store)
+
+    return make
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_step_that_is_stopped_has_written_nothing(stages: Callable[[], Stage], name: str) -> None:
+    prepare, step = STEPS[name]
+    stage = stages()
+    prepare(stage)
+    there = set(stage.contents())
+    assert step(stage)
+    half_done = {}
+
+    for key in sorted(there | set(stage.contents()) | set(MORE_KEYS)):
+        stage = stages()
+        prepare(stage)
+        kind = stage.redis.type(key)
+        stage.redis.delete(key)
+        stage.redis.set(key, "junk") if kind == b"hash" else stage.redis.hset(key, "junk", "junk")
+        before = stage.contents()
+        try:
+            is_taken = step(stage)
+        except (ResponseError, CronqError):
+            is_taken = False
+        after = stage.contents()
+        if not is_taken and after != before and (name, key) not in DECIDED:
+            half_done[key] = sorted(each for each in before | after if before.get(each) != after.get(each))
+
+    assert half_done == {}
