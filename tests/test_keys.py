@@ -245,3 +245,11 @@ def test_a_script_is_used(path: Path) -> None:
     code = "\n".join(module.read_text() for module in PACKAGE.rglob("*.py"))
 
     assert f'"{name_of(path)}"' in code
+
+
+def test_every_part_is_asked_for() -> None:
+    asked = {
+        part for path in (PACKAGE / "lua").rglob("*.lua") for part in re.findall(r"^--@ (\w+)$", path.read_text(), re.M)
+    }
+
+    assert asked == {path.stem for path in (PACKAGE / "lua" / "parts").iterdir()}
