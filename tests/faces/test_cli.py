@@ -333,6 +333,17 @@ def test_list_shows_every_job_in_columns_with_its_schedule_and_zone(here: Path, 
     assert answer.err == "", "a pipe is not talked to"
 
 
+def test_pausing_reads_the_job_and_the_time_once(here: Path, cronq: Cli, app: Cronq, redis: Redis) -> None:
+    app.add("tidy", command=["true"], every="1h")
+    redis.config_resetstat()
+
+    assert cronq("pause", "tidy").code == 0
+
+    calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in redis.info("commandstats").items()}
+    assert calls["time"] == 1
+    assert calls["zscore"] == 1, "the job's place on the agenda, read with the job"
+
+
 def test_a_person_at_a_terminal_is_told_which_process_is_missing(here: Path, app: Cronq) -> None:
     app.add("tidy", command=["true"], every="1h")
     ours, theirs = pty.openpty()
