@@ -132,7 +132,7 @@ class Claimer:
         self.keep_events = keep_events
         self.max_args = max_args
         self._claim: Any = scripts.load(client, "runs/claim")
-        self._give: Any = scripts.load(client, "runs/enqueue")
+        self._enqueue: Any = scripts.load(client, "runs/enqueue")
 
     def claim_due(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
         """Claim *claims* in order, in one round trip; one answer each.
@@ -184,7 +184,6 @@ class Claimer:
             "token": secrets.token_hex(8),
             "by": self.by,
             "now": repr(now_s),
-            "row_ttl": self.row_ttl_s,
             "events": self.keep_events,
             "keep": spec.keep,
         }
@@ -195,7 +194,7 @@ class Claimer:
             keys.events,
         ]  # fmt: skip
         flat = [part for pair in fields.items() for part in pair]
-        answer = text(self._give(keys=touched, args=[json.dumps(document), *flat]))
+        answer = text(self._enqueue(keys=touched, args=[json.dumps(document), *flat]))
         if answer == "gone":
             raise UnknownJob(f"there is no job {name!r} (any more); see `cronq list`")
         if answer not in ("won", "mine"):

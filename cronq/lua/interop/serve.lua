@@ -68,7 +68,7 @@ local function serve_run(item, id, store)
     return {'served', row[3]}
 end
 
--- Whether an RQ job is on its queue, popped from it, or at work.
+-- Returns true if an RQ job is on its queue, popped from it, or at work.
 local function is_busy(id, queue, status, stale)
     if status == 'deferred' then return true end
     if status == 'queued' then

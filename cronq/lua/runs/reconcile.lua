@@ -21,7 +21,7 @@ local batch = cjson.decode(ARGV[1])
 local call, prefix = redis.call, batch.prefix
 local over = {failed = true, finished = true, stopped = true}
 
--- Whether a stock RQ worker is at it: it says so to RQ first, and to the ledger when it has imported the job.
+-- Returns true if a stock RQ worker is at it: it says so to RQ first, and to the ledger when it has imported the job.
 local function is_worked_on(id, queue)
     for _, entry in ipairs(call('ZRANGEBYSCORE', RQ .. 'wip:' .. queue, batch.now, '+inf')) do
         if string.sub(entry, 1, #id + 1) == id .. ':' then return true end

@@ -17,7 +17,7 @@
 
 local call, prefix = redis.call, ARGV[1]
 
--- Whether a job asks for at_most_once.
+-- Returns true if a job asks for at_most_once.
 local function is_once(job)
     local spec = redis.pcall('HGET', prefix .. ':job:' .. job, 'spec')
     local fine, known = pcall(cjson.decode, type(spec) == 'string' and spec or '')

@@ -25,7 +25,7 @@ if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local stopped, others = {}, {}  -- ids
 local entries, bodies, held = {}, {}, {}  -- to be removed at the end, all at once
 
--- Whether it was stopped; else its state, or what else is the matter with it.
+-- Returns true if it was stopped; else false, and its state or what else is the matter with it.
 local function stop(id)
     local run, hash = prefix .. ':run:' .. id, RQ .. 'job:' .. id
     local row = redis.pcall('HMGET', run, 'state', 'lock')
