@@ -135,8 +135,8 @@ class Beat:
 
     def _read(self, now_s: float | None) -> DueReading | None:
         """What is due; None while the server's clock is in doubt. An emptied Redis gets its jobs back first."""
-        held_back = self.serving is not None
-        reading = self.jobs.read_due(_MOST_JOBS, now_s, held_back=held_back, from_rank=self._passed_by)
+        with_stores = self.serving is not None
+        reading = self.jobs.read_due(_MOST_JOBS, now_s, with_stores=with_stores, from_rank=self._passed_by)
         note = self.clock.observe(reading.server_s)
         if note:
             log.warning("CLOCK %s", note)
@@ -150,7 +150,7 @@ class Beat:
         """How long to wait until a job is due, or an entry of a store of scheduled jobs; one second at most."""
         if reading.is_cut:
             return 0.0
-        next_s = earliest(reading.next_score, claimed.next_due_s, reading.held_back[1])
+        next_s = earliest(reading.next_score, claimed.next_due_s, reading.next_stored_s)
         if next_s is None:
             return LOOK_EVERY_S
         passed_s = self.clock.now_s() - reading.server_s
@@ -158,7 +158,7 @@ class Beat:
 
     def _hasten_chores(self, reading: DueReading) -> None:
         """Make chores due at once: serving, when a store has a due entry; the audit, when the agenda shrank by half."""
-        first, _ = reading.held_back
+        first = reading.first_stored_s
         if self.serving is not None and first is not None and first <= reading.now_s:
             self.serving.due_boot = 0.0
         if self.audit is not None and reading.listed < self._listed / 2:  # the agenda was lost, or much of it

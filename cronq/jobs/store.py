@@ -109,16 +109,16 @@ class JobStore:
         return {name: text(reply) for name, reply in zip(wanted, replies, strict=True) if isinstance(reply, bytes)}
 
     def read_due(
-        self, limit: int, now_s: float | None = None, *, held_back: bool = False, from_rank: int = 0
+        self, limit: int, now_s: float | None = None, *, with_stores: bool = False, from_rank: int = 0
     ) -> DueReading:
         """At most *limit* jobs whose next tick has come, the most overdue first; one round trip.
 
         Jobs that a newer cronq stored are counted and left out. The first *from_rank* entries of the agenda are
-        skipped. *now_s* replaces the server's time. With *held_back* the answer also says when the first delayed entry
-        of rq-scheduler and of RQ is due.
+        skipped. *now_s* replaces the server's time. With *with_stores* the answer also says when entries of the
+        stores of scheduled jobs are due: rq-scheduler's store, and RQ's registries.
         """
         now = "" if now_s is None else repr(now_s)
-        args = [self._keys.prefix, limit, now, "1" if held_back else "", SPEC_LAYOUT, from_rank]
+        args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank]
         reply = json.loads(text(self._read_due(keys=[self._keys.agenda, self._keys.epoch], args=args)))
         first, following = reply["delayed"]
         due = [_due_job(entry) for entry in reply.get("due", [])]
@@ -131,7 +131,8 @@ class JobStore:
             listed=reply["listed"],
             is_cut=reply["cut"],
             next_score=float(reply["next"]) if reply["next"] else None,
-            held_back=(number(first), number(following)),
+            first_stored_s=number(first),
+            next_stored_s=number(following),
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:

@@ -90,9 +90,10 @@ class DueReading:
     next_score: float | None
     newer: int = 0  #: due jobs that were passed by, because a newer cronq stored them
     listed: int = 0  #: how many jobs are on the agenda, due or not
-    is_cut: bool = False  #: whether more may be due than was looked at
-    #: First score, and first one after now, of what rq-scheduler and RQ hold back.
-    held_back: tuple[float | None, float | None] = (None, None)
+    is_cut: bool = False  #: True: more may be due than was looked at
+    #: When the first entry of a store of scheduled jobs is due (rq-scheduler's store, RQ's registries), if any is known.
+    first_stored_s: float | None = None
+    next_stored_s: float | None = None  #: the same of the first that is not due yet
 
 
 def read_pause(raw: str | None) -> Pause | None:

@@ -2,15 +2,15 @@
 --
 -- KEYS  1 agenda (ZSET)   2 epoch (STRING)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
---       4 "1" to look at what rq-scheduler and RQ hold back as well, else ""
+--       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
 -- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed}
 --       Absent values are "". A job whose keys have a wrong type comes with version "!".
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
 --       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
---       next: the first agenda score after now   delayed: the first score, due or not, and the first after now, of what
---         is held back elsewhere; what cannot be read there does not count
+--       next: the first agenda score after now   delayed: the first score, due or not, and the first after now, in
+--         rq-scheduler's store and RQ's registries of scheduled jobs; one that cannot be read does not count
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
 -- time would make a tick look claimed that was not, and the other way round.
