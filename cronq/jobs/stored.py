@@ -91,7 +91,7 @@ class DueReading:
     newer: int = 0  #: due jobs that were passed by, because a newer cronq stored them
     listed: int = 0  #: how many jobs are on the agenda, due or not
     is_cut: bool = False  #: True: more may be due than was looked at
-    #: When the first entry of a store of scheduled jobs is due (rq-scheduler's store, RQ's registries), if any is known.
+    #: When the first entry of a store of scheduled jobs is due: of rq-scheduler's store, or of RQ's registries.
     first_stored_s: float | None = None
     next_stored_s: float | None = None  #: the same of the first that is not due yet
 
