@@ -22,7 +22,8 @@ from cronq.clock import SKEW_WARN_S, boot_s, rest
 from cronq.config import Config
 from cronq.db.decode import text
 from cronq.db.keys import rq_job
-from cronq.definitions.crontab import parse_crontab, seems_to_have_users, write_crontab
+from cronq.definitions.crontab import parse_crontab, seems_to_have_users
+from cronq.definitions.crontab_export import write_crontab
 from cronq.definitions.crontab_import import CrontabReport, Source, zone_for
 from cronq.definitions.sync import SyncReport
 from cronq.errors import ConfigError, CronqError, DefinitionError, UnknownJob

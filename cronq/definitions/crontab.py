@@ -1,4 +1,4 @@
-"""Crontabs as text: what Debian's cron would do with each line, and the jobs that do the same; and the way back.
+"""Crontabs as text: what Debian's cron would do with each line, and the jobs that do the same.
 
 The grammar is that of crontab(5) and nothing more: `L`, `#`, `H`, seconds and `5/10` are cronq's, and in a crontab
 they are faults. Where cron would ignore the rest of a field or a range that runs backwards, the line is a fault too:
@@ -8,31 +8,27 @@ whoever wrote it meant something else.
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cronq.errors import ScheduleError
-from cronq.jobs.command_options import DEFAULT_PATH, SH
-from cronq.jobs.spec import JobSpec
-from cronq.safetext import printable
+from cronq.jobs.command_options import SH
 from cronq.schedule.cron import FIELDS, MACROS, Field
 from cronq.schedule.zone import find_zone
-from cronq.timetext import format_duration
 
 #: Debian's cron reads no longer command; it refuses such a line, and so the command has never run.
-_LONGEST_COMMAND = 998
+LONGEST_COMMAND = 998
 #: Of a command or its input so much is quoted in a note.
 _QUOTED = 60
 
-_VARIABLE = re.compile(
+VARIABLE = re.compile(
     r"""(?:"([^"=]*)"|'([^'=]*)'|([^\s=]+)) \s*=\s* (?:"([^"]*)"|'([^']*)'|((?:[^"'\s].*)?)) \s*""",
     re.VERBOSE | re.ASCII,
 )
 #: What would end a line, or talk to a terminal that shows it.
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
-_BLANKS = " \t\n\r\v\f"  # as C has them
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+BLANKS = " \t\n\r\v\f"  # as C has them
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _TERM = re.compile(r"(?:\*|([A-Za-z0-9]+)(?:-([A-Za-z0-9]+))?)(?:/([0-9]+))?")
 
@@ -70,8 +66,8 @@ class Crontab:
     notes: list[str] = field(default_factory=list)  #: what is the same as under cron, and may surprise
 
 
-class _Bad(Exception):
-    """Why a line is a fault."""
+class Refused(Exception):
+    """Why there is no job for a line, or no line for a job."""
 
 
 def parse_crontab(raw: bytes, *, system: bool = False, is_user: Callable[[str], bool] = lambda name: True) -> Crontab:
@@ -88,13 +84,13 @@ def parse_crontab(raw: bytes, *, system: bool = False, is_user: Callable[[str], 
         if not line or line.startswith("#"):
             continue
         try:
-            if (pair := _VARIABLE.fullmatch(line)) is not None:
+            if (pair := VARIABLE.fullmatch(line)) is not None:
                 _set(variables, pair, number, found.notes)
             else:
                 found.lines.append(_read_line(number, text, line, variables, system, is_user))
                 if (stdin := found.lines[-1].stdin) is not None:
                     found.notes.append(_percent_note(found.lines[-1], stdin))
-        except _Bad as fault:
+        except Refused as fault:
             found.faults.append(Fault(number, text, str(fault), never=line.startswith("@reboot")))
     return found
 
@@ -102,23 +98,23 @@ def parse_crontab(raw: bytes, *, system: bool = False, is_user: Callable[[str], 
 def _set(variables: dict[str, str], pair: re.Match[str], number: int, notes: list[str]) -> None:
     name = next((word for word in pair.group(1, 2, 3) if word is not None), "")
     value = next((word for word in pair.group(4, 5, 6) if word is not None), "")
-    value = value.rstrip(_BLANKS) if pair[6] else _unquoted(value)
+    value = value.rstrip(BLANKS) if pair[6] else unquoted(value)
     if not _NAME.fullmatch(name) or "\0" in value:
-        raise _Bad(f"{name!r} is not the name of a variable; use A-Z a-z 0-9 _, and no digit first")
+        raise Refused(f"{name!r} is not the name of a variable; use A-Z a-z 0-9 _, and no digit first")
     if name == "CRON_TZ":
         try:
             find_zone(value)
         except ScheduleError as error:
             variables[name] = value  # so that the lines below do not run by another clock
-            raise _Bad(f"CRON_TZ: {error.problem}") from None
+            raise Refused(f"CRON_TZ: {error.problem}") from None
     if name == "LOGNAME":
         notes.append(f"line {number}: LOGNAME stays the name of the user, as under cron")
         return
     variables[name] = value
 
 
-def _unquoted(value: str) -> str:
-    """Without one more pair of quotes: cron takes two off `"'x'"`."""
+def unquoted(value: str) -> str:
+    """*value* without one more pair of quotes: cron takes two off `"'x'"`."""
     return value[1:-1] if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"" else value
 
 
@@ -130,18 +126,18 @@ def _read_line(
     if system:
         user, rest = [*re.split(r"[ \t]+", rest, maxsplit=1), ""][:2]
         if user and not is_user(user):
-            raise _Bad(f"there is no user {user!r} here; is this a crontab without a user column?")
+            raise Refused(f"there is no user {user!r} here; is this a crontab without a user column?")
     elif rest.startswith("*"):
-        raise _Bad("the command begins with *: a crontab has five fields for the time")
+        raise Refused("the command begins with *: a crontab has five fields for the time")
     if not rest.strip():
-        raise _Bad("no command follows the user" if system and user else "no command follows the time")
-    if len(rest.encode()) > _LONGEST_COMMAND:
-        raise _Bad(f"the command is longer than the {_LONGEST_COMMAND} bytes that cron reads; put it into a script")
+        raise Refused("no command follows the user" if system and user else "no command follows the time")
+    if len(rest.encode()) > LONGEST_COMMAND:
+        raise Refused(f"the command is longer than the {LONGEST_COMMAND} bytes that cron reads; put it into a script")
     if "\0" in rest:
-        raise _Bad("the command has a NUL byte")
+        raise Refused("the command has a NUL byte")
     command, stdin = _split_percent(rest)
     if not command.strip():
-        raise _Bad("no command stands before the %")
+        raise Refused("no command stands before the %")
     others = {name: value for name, value in variables.items() if name not in ("CRON_TZ", "SHELL")}
     shell = variables.get("SHELL", SH)
     return CrontabLine(number, text, cron, user, command, stdin, others, shell, variables.get("CRON_TZ"))
@@ -150,39 +146,39 @@ def _read_line(
 def _read_macro(line: str) -> tuple[str, str]:
     word, _, rest = re.sub(r"[ \t]+", " ", line, count=1).partition(" ")
     if word == "@reboot":
-        raise _Bad("@reboot is not a time; let the boot scripts of each machine call `cronq run NAME`")
+        raise Refused("@reboot is not a time; let the boot scripts of each machine call `cronq run NAME`")
     if word not in MACROS:
-        raise _Bad(f"{word} is not known to cron; use one of {', '.join(MACROS)}, @reboot")
+        raise Refused(f"{word} is not known to cron; use one of {', '.join(MACROS)}, @reboot")
     return word, rest
 
 
 def _read_fields(line: str) -> tuple[str, str]:
     words = re.split(r"[ \t]+", line, maxsplit=5)
     if line.startswith("-"):
-        raise _Bad("Debian's cron knows no leading -; take it away")
-    fields = [_read_field(each, word) for each, word in zip(FIELDS[1:], words, strict=False)]
+        raise Refused("Debian's cron knows no leading -; take it away")
+    fields = [read_field(each, word) for each, word in zip(FIELDS[1:], words, strict=False)]
     if len(fields) < 5:
-        raise _Bad(f"there {'is' if len(fields) == 1 else 'are'} only {len(fields)} of the five fields of a time")
+        raise Refused(f"there {'is' if len(fields) == 1 else 'are'} only {len(fields)} of the five fields of a time")
     return " ".join(fields), words[5] if len(words) > 5 else ""
 
 
-def _read_field(field: Field, text: str) -> str:
-    """One field as cronq reads it. Raises _Bad."""
+def read_field(field: Field, text: str) -> str:
+    """One field of a crontab as cronq writes it. Raises Refused."""
     return ",".join(_read_term(field, term, text) for term in text.split(","))
 
 
 def _read_term(field: Field, term: str, text: str) -> str:
     match = _TERM.fullmatch(term)
     if match is None:
-        raise _Bad(f"{field.name} {text!r} is not understood by cron")
+        raise Refused(f"{field.name} {text!r} is not understood by cron")
     first, last, step = match.groups()
     low, high = (_number(field, bound) if bound else None for bound in (first, last))
     if step is not None and int(step) == 0:
-        raise _Bad(f"{field.name} step 0 in {term!r} is not a whole number of at least 1")
+        raise Refused(f"{field.name} step 0 in {term!r} is not a whole number of at least 1")
     if step is not None and low is not None and high is None:
-        raise _Bad(f"{field.name} {term!r}: cron wants a range before the step; write {first}-{field.high}/{step}")
+        raise Refused(f"{field.name} {term!r}: cron wants a range before the step; write {first}-{field.high}/{step}")
     if low is not None and high is not None and low > high:
-        raise _Bad(f"{field.name} {term!r} runs backwards, and cron matches nothing by that")
+        raise Refused(f"{field.name} {term!r} runs backwards, and cron matches nothing by that")
     # 5-5/10 is 5; cronq reads it as 5/10, which goes on to the end of the field.
     return first if low is not None and low == high else term
 
@@ -191,7 +187,7 @@ def _number(field: Field, bound: str) -> int:
     value = field.number(bound.upper())
     if value is None or not field.low <= value <= field.high:
         names = f" or {field.names[0]}-{field.names[field.hash_high - field.low]}" if field.names else ""
-        raise _Bad(f"{field.name} {bound} is outside {field.low}-{field.high}{names}")
+        raise Refused(f"{field.name} {bound} is outside {field.low}-{field.high}{names}")
     return value
 
 
@@ -236,129 +232,3 @@ def options_of(line: CrontabLine, *, user: str, tz: str) -> dict[str, Any]:
         "stdin": line.stdin,
         "run_as": line.user if line.user is not None else user,
     }
-
-
-# The way back
-
-
-class Written(NamedTuple):
-    """One job as a crontab has it: variables that must be set above it, and its line; or why there is none."""
-
-    variables: dict[str, str]
-    line: str
-    reason: str | None = None
-
-
-def write_line(spec: JobSpec, *, system: bool, user: str) -> Written:
-    """*spec* as a line of a *system* crontab, or of the crontab of *user*."""
-    try:
-        schedule = _written_schedule(spec)
-        command = _written_command(spec)
-        column = _written_user(spec, system=system, user=user)
-    except _Bad as reason:
-        return Written({}, "", str(reason))
-    line = f"{schedule} {column}{command}"
-    if _CONTROL.search(line):
-        return Written({}, "", "its line would hold a control character")
-    variables = {"CRON_TZ": spec.tz, "SHELL": SH if isinstance(spec.shell, bool) else spec.shell} | spec.env
-    for name, value in variables.items():
-        is_read_back = _VARIABLE.fullmatch(f"{name}={_quoted(value)}") is not None and _unquoted(value) == value
-        if _CONTROL.search(value) or not is_read_back:
-            return Written({}, "", f"a crontab cannot hold the value of {name}")
-    return Written(variables, line)
-
-
-def _written_schedule(spec: JobSpec) -> str:
-    if spec.cron is None:
-        when = "it is run only by hand" if spec.schedule is None else f"{spec.schedule} is not cron"
-        raise _Bad(when)
-    if spec.dst != "debian":
-        raise _Bad(f"cron has no dst={spec.dst}")
-    text = spec.cron.strip()
-    if text.startswith("@"):
-        if text.lower() not in MACROS:
-            raise _Bad(f"{text} is not known to cron")
-        return text.lower()
-    words = text.split()
-    if len(words) != 5:
-        raise _Bad("cron has no seconds")
-    for each, word in zip(FIELDS[1:], words, strict=True):
-        _read_field(each, word)
-    return " ".join(words)
-
-
-def _written_command(spec: JobSpec) -> str:
-    if spec.command is None:
-        raise _Bad(f"it is the Python function {spec.function}")
-    command = spec.command[0] if spec.shell else shlex.join(spec.command)
-    if spec.cwd is not None:
-        command = f"cd {shlex.quote(spec.cwd)} && {command}"
-    if "\n" in command or command != command.lstrip(" \t"):
-        raise _Bad("its command has more than one line" if "\n" in command else "its command begins with a blank")
-    # Before % and \, and at the end, a backslash would escape what follows.
-    written = re.sub(r"\\(?=[\\%]|$)|%", lambda mark: "\\" + mark[0], command)
-    if spec.stdin is not None:
-        written += "%" + _written_stdin(spec.stdin)
-    if len(written.encode()) > _LONGEST_COMMAND:
-        raise _Bad(f"cron reads only {_LONGEST_COMMAND} bytes of a command")
-    return written
-
-
-def _written_stdin(text: str) -> str:
-    if (text and not text.endswith("\n")) or "\\\n" in text:
-        raise _Bad("cron can give a command only whole lines to read, and none that ends with a backslash")
-    lines = text if text == "\n" or text.endswith("\n\n") else text[:-1]
-    return lines.replace("%", "\\%").replace("\n", "%")
-
-
-def _written_user(spec: JobSpec, *, system: bool, user: str) -> str:
-    if not system:
-        if spec.run_as not in (None, user):
-            raise _Bad(f"it runs as {spec.run_as}, and this is the crontab of {user}; export with --system")
-        return ""
-    if spec.run_as is None:
-        raise _Bad("it names no user (run_as), and a system crontab must")
-    if not spec.run_as or len(spec.run_as.split()) != 1:
-        raise _Bad(f"{spec.run_as!r} is not the name of a user")
-    return f"{spec.run_as} "
-
-
-def _differences(spec: JobSpec) -> list[str]:
-    """What of *spec* cron cannot do, although it can run the command."""
-    lost = [f"timeout={format_duration(spec.timeout)}"]
-    lost += [f"overlap={spec.overlap}"] if spec.overlap != "allow" else []
-    lost += [f"catchup={spec.catchup}"] if spec.catchup != "skip" else []
-    lost += [f"lock={spec.lock_name}"] if spec.lock_name is not None else []
-    lost += [f"ttl={format_duration(spec.ttl)}"] if spec.ttl is not None else []
-    return lost
-
-
-def _quoted(value: str) -> str:
-    """The value of a variable as a crontab has it."""
-    if value and value == value.strip(_BLANKS) and value[0] not in "'\"":
-        return value
-    return f"'{value}'" if '"' in value else f'"{value}"'
-
-
-def write_crontab(specs: Iterable[JobSpec], *, system: bool, user: str) -> Iterable[str]:
-    """The lines of a crontab of these jobs; what cannot be written is a comment with its reason.
-
-    A variable cannot be taken back in a crontab, so jobs with fewer of them come first.
-    """
-    written = [(spec, write_line(spec, system=system, user=user)) for spec in specs]
-    written.sort(key=lambda pair: (len(pair[1].variables), sorted(pair[1].variables.items()), pair[0].name))
-    standing: dict[str, str] = {}
-    for spec, each in written:
-        usual = {"PATH": DEFAULT_PATH, "MAILTO": spec.run_as or user}  # what cron does where they are not set
-        left = sorted(set(standing) - set(each.variables))
-        if each.reason is not None or set(left) - set(usual):
-            reason = each.reason or f"it must not have {', '.join(left)}, set above; export it alone"
-            yield f"# {printable(f'{spec.name} cannot be written here: {reason}')}"
-            continue
-        wanted = {name: usual[name] for name in left} | each.variables
-        for name, value in wanted.items():
-            if standing.get(name) != value:
-                yield f"{name}={_quoted(value)}"
-        standing |= wanted
-        yield f"# {printable(spec.name)}; cron has no {printable(', '.join(_differences(spec)))}"
-        yield each.line

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from cronq.clock import boot_s
 from cronq.config import process_zone_name
-from cronq.definitions.crontab import CrontabLine, Fault, options_of, parse_crontab, write_crontab, write_line
+from cronq.definitions.crontab import CrontabLine, Fault, options_of, parse_crontab
+from cronq.definitions.crontab_export import write_crontab, write_line
 from cronq.definitions.crontab_import import Source, names_for
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.schedule.zone import machine_zone_name
