@@ -16,6 +16,7 @@ from cronq.jobs.quarantine import MARK_AHEAD_S, Quarantine
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
+from cronq.timetext import DAY_S
 
 log = logging.getLogger("cronq.beat")
 
@@ -116,7 +117,7 @@ class Repair:
         if mark is None or mark > now_s + MARK_AHEAD_S:
             recorded = self.quarantine.newest_recorded_tick(name)
             candidates = [recorded] if recorded is not None else []
-            if score is not None and now_s - 86400 * 30 < score <= now_s + MARK_AHEAD_S:
+            if score is not None and now_s - 30 * DAY_S < score <= now_s + MARK_AHEAD_S:
                 candidates.append(int(score) - 1)
             mark = min(max(candidates), int(now_s)) if candidates else int(now_s)
         self.quarantine.restore_mark(name, mark, schedule.next_after(mark))

@@ -20,7 +20,7 @@ HEARTBEAT_S = 5.0
 ALIVE_S = 20.0
 #: An entry of a process that vanished without a word is dropped after this.
 _FORGET_S = 3600.0
-#: No heartbeat is longer than this, or from after the year 5138.
+#: No heartbeat has more bytes than this.
 _MOST_BYTES = 1_000_000
 #: What processes say of themselves and others read, and what each is.
 _FACTS: dict[str, Any] = {

@@ -34,17 +34,18 @@ from cronq.db.scripts import load
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost, RedisUnavailable
 from cronq.locks.held import read_locks
 from cronq.locks.renewal import LockTiming, Renewal
+from cronq.timetext import DAY_S
 
 log = logging.getLogger("cronq.lock")
 
 #: Who held a lock last is known for so long after its last use. Tokens grow all the same: they are server time.
-_FENCE_LIFE_S = 30 * 86400
+_FENCE_LIFE_S = 30 * DAY_S
 
 #: No white space, quotes or glob signs: a name becomes part of keys, log lines and metric labels.
 _NAME = re.compile(r"[A-Za-z0-9_.:@/+=,%~#-]{1,512}")
 
 MIN_TTL_S = 2.0
-MAX_TTL_S = 7 * 86400.0
+MAX_TTL_S = 7.0 * DAY_S
 
 #: What `release` may take for its command and for its threads; the rest is left to the ttl.
 _UNLOCK_S = 1.6

@@ -17,7 +17,6 @@ _SPAN_S = DAY_S
 _KEPT = int(_SPAN_S / NOTE_EVERY_S)
 #: From less than this nothing is concluded.
 _LEAST_SPAN_S = 3600.0
-#: Beyond this year (5138) is no time, but damage.
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
+from cronq.timetext import DAY_S
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ REMOVED = Settlement("stopped", "removed from its queue")
 class RecordLife:
     """How long RQ keeps its own records of a run that has ended, in seconds."""
 
-    result_s: float = 7 * 86400  #: of one that succeeded
-    failure_s: float = 30 * 86400
+    result_s: float = 7 * DAY_S  #: of one that succeeded
+    failure_s: float = 30 * DAY_S
 
     @classmethod
     def of(cls, spec: JobSpec, tick: int | None) -> RecordLife:

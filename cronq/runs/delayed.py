@@ -24,10 +24,10 @@ from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.rq_template import FUNCTION, as_bytes, meta_of
 from cronq.jobs.spec import JobSpec
 from cronq.runs.run import manual_run_id
-from cronq.timetext import format_duration, iso, parse_duration_s, utc
+from cronq.timetext import DAY_S, format_duration, iso, parse_duration_s, utc
 
 #: Further away than this is a slip of the unit.
-MOST_DELAY_S = 10 * 366 * 86400
+MOST_DELAY_S = 10 * 366 * DAY_S
 _CHECKED_AT_ONCE = 200
 
 

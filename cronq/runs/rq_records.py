@@ -10,14 +10,14 @@ from rq.results import Result
 from cronq.db.keys import rq_canceled, rq_failed, rq_finished
 from cronq.runs.attempt import Ending
 from cronq.runs.run import Run
-from cronq.timetext import utc
+from cronq.timetext import DAY_S, utc
 
 if TYPE_CHECKING:
     from redis import Redis
 
 #: Most seconds that RQ keeps the record of a run that never began. It says nothing that the ledger does not, and a job
 #: whose lock is always busy would leave tens of thousands of them.
-_CANCELED_LIFE_S = 86400
+_CANCELED_LIFE_S = DAY_S
 #: RQ's status for the outcomes that it has a word for; the others are `canceled`.
 _RQ_STATUS = {
     "succeeded": "finished",

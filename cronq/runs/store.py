@@ -19,15 +19,15 @@ from cronq.errors import UnknownRun
 from cronq.runs.attempt import Ending, Start
 from cronq.runs.rq_records import in_rq, result_fields
 from cronq.runs.run import Run
-from cronq.timetext import rq_stamp
+from cronq.timetext import DAY_S, rq_stamp
 
 log = logging.getLogger("cronq.runs")
 
-_STOP_LIFE_S = 86400
+_STOP_LIFE_S = DAY_S
 #: Entries of a set of open runs that one command reads; all 100,000 that there may be would keep others waiting.
 _READ_AT_ONCE = 1000
 #: How long RQ keeps a rejected job, in seconds, and how many rejected ids are noted in `refused`.
-_REFUSED_S = 30 * 86400
+_REFUSED_S = 30 * DAY_S
 _REFUSED_KEPT = 1000
 
 
