@@ -137,16 +137,20 @@ def plain():
 def release_to_come(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     """A directory in which the package `cronq` is this one, with one option more."""
     shutil.copytree(ROOT / "cronq", tmp_path / "to-come" / "cronq", ignore=shutil.ignore_patterns("__pycache__"))
-    path = tmp_path / "to-come" / "cronq" / "jobs" / "spec.py"
-    text = path.read_text()
-    changes = {"    at_most_once: bool = False\n": "    at_most_once: bool = False\n    patience: int = 0\n"}
+    flag, field = '    Option("at_most_once", ', '    at_most_once: bool = DEFAULTS["at_most_once"]\n'
+    changes = [
+        ("options", flag, f'    Option("patience", Kind.NUMBER, 0, "How long it waits.", "N", most=100),\n{flag}'),
+        ("spec", field, f"{field}    patience: int = 0\n"),
+    ]
     if request.param == "with a layout of its own":
-        changes[f"SPEC_LAYOUT = {SPEC_LAYOUT}\n"] = f"SPEC_LAYOUT = {SPEC_LAYOUT + 1}\n"
-        changes["SINCE: dict[str, int] = {"] = f'SINCE: dict[str, int] = {{"patience": {SPEC_LAYOUT + 1}, '
-    for before, after in changes.items():
+        since = "SINCE: dict[str, int] = {"
+        changes.append(("spec", f"SPEC_LAYOUT = {SPEC_LAYOUT}\n", f"SPEC_LAYOUT = {SPEC_LAYOUT + 1}\n"))
+        changes.append(("spec", since, f'{since}"patience": {SPEC_LAYOUT + 1}, '))
+    for module, before, after in changes:
+        path = tmp_path / "to-come" / "cronq" / "jobs" / f"{module}.py"
+        text = path.read_text()
         assert text.count(before) == 1, before
-        text = text.replace(before, after)
-    path.write_text(text)
+        path.write_text(text.replace(before, after))
     return tmp_path / "to-come"
 
 
