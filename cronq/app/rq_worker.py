@@ -43,6 +43,6 @@ class Worker(GuardedWorker):
         Raises RedisUnfit.
         """
         super().meet_redis()
-        if self._started_by_rq and self.app is not None:
+        if self._started_by_rq:
             for warning in self.app.require_fit_redis():
                 log.warning("REDIS %s", warning)

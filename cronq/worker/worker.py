@@ -54,15 +54,15 @@ _LISTEN_AGAIN_S = 2.0
 
 
 class GuardedWorker(rq.Worker):
-    """RQ's worker with a guardian for each run; *app* is absent only where RQ makes one to look at its record."""
+    """RQ's worker with a guardian for its runs; *app* is None only where RQ makes one to look at a worker's record."""
 
     def __init__(
         self, queues: Any, name: str | None = None, *args: Any, app: Application | None = None, **options: Any
     ) -> None:
-        self.app = app
-        if name is None and self.app is not None:
+        self._app = app
+        if name is None and app is not None:
             # RQ refuses a name whose last bearer died without a word; in a container each has the same pid.
-            name = f"{self.app.config.host}.{os.getpid()}.{secrets.token_hex(2)}"
+            name = f"{app.config.host}.{os.getpid()}.{secrets.token_hex(2)}"
         options["maintenance_interval"] = 10**9  # reading and tidying registries is the sweep's
         super().__init__(queues, name, *args, **options)
         self._stopping = threading.Event()
@@ -89,7 +89,6 @@ class GuardedWorker(rq.Worker):
 
         `with_scheduler` is not needed: beats serve what is scheduled.
         """
-        assert self.app is not None
         self._dequeue_strategy = dequeue_strategy
         if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
             setup_loghandlers(logging_level or "INFO", date_format, log_format, name="cronq")
@@ -116,8 +115,14 @@ class GuardedWorker(rq.Worker):
 
     def meet_redis(self) -> None:
         """Ask Redis for its time: the first command, which `work` repeats until it is answered."""
-        assert self.app is not None
         self.app.now_s()
+
+    @property
+    def app(self) -> Application:
+        """The application that made this worker. Raises RuntimeError where RQ made it, to look at a record."""
+        if self._app is None:
+            raise RuntimeError(f"{self.name} is the record of a worker, which cannot work itself")
+        return self._app
 
     @property
     def parts(self) -> Parts:
@@ -184,7 +189,6 @@ class GuardedWorker(rq.Worker):
 
     def _serve(self, queue: str, raw_id: Any) -> None:
         """Run one id, whatever it turns out to be."""
-        assert self.app is not None
         run_id = text(raw_id)
         try:
             run = self.app.runs.find(run_id) or self._readmitted(queue, run_id)
@@ -196,34 +200,38 @@ class GuardedWorker(rq.Worker):
             return
         if run is None:
             self.parts.foreign.serve(queue, raw_id)
-            return
-        if not self.connection.exists(rq_job(run_id)):
-            if run.state == "done":  # one of many that were stopped at once: none is looked for in its queue
-                self.connection.lrem(rq_intermediate(queue), 0, run_id)
-                log.info("DROPPED %s: it was %s while it waited", run_id, run.outcome)
-                return
+        elif self._is_in_rq(queue, run) and (job := self._job_of(queue, raw_id, run)) is not None:
+            self._execute(replace(run, queue=queue), job)
+
+    def _is_in_rq(self, queue: str, run: Run) -> bool:
+        """Return False for a run whose RQ job somebody deleted: it is dropped then."""
+        if self.connection.exists(rq_job(run.run_id)):
+            return True
+        if run.state == "done":  # one of many that were stopped at once: none of them is looked for in its queue
+            self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
+            log.info("DROPPED %s: it was %s while it waited", run.run_id, run.outcome)
+        else:
             self._drop(queue, run, REMOVED.reason)
-            return
+        return False
+
+    def _job_of(self, queue: str, raw_id: Any, run: Run) -> StoredJob | None:
+        """The job of a run; None for one that this worker cannot execute: it is dropped, or left to a newer worker."""
         try:
-            job = self.app.jobs.get(run.job)
+            return self.app.jobs.get(run.job)
         except UnknownJob:
             self._drop(queue, run, "its job was removed")
-            return
         except SpecTooNew as error:
-            log.warning("LEFT %s to a newer worker: %s", run_id, error)
+            log.warning("LEFT %s to a newer worker: %s", run.run_id, error)
             self.parts.dequeue.leave_to_newer(queue, raw_id, run.job)
-            return
         except CronqError as error:
             self._drop(queue, run, str(error), outcome="failed")
-            return
-        self._execute(replace(run, queue=queue), job)
+        return None
 
     def _readmitted(self, queue: str, run_id: str) -> Run | None:
         """The run that was requeued after its row had expired, None for an id that is not cronq's.
 
         Raises RunRefused when its job was removed.
         """
-        assert self.app is not None
         is_ours = self.app.requeued.readmit(run_id, queue, by=f"worker {self.name}", now_s=self.app.now_s())
         return self.app.runs.find(run_id) if is_ours else None
 
@@ -286,7 +294,6 @@ class GuardedWorker(rq.Worker):
 
     def _drop(self, queue: str, run: Run, reason: str, outcome: str = "stopped") -> None:
         """Settle a queued or waiting run that cannot be executed; reject the stray id of any other run."""
-        assert self.app is not None
         if run.state not in ("queued", "waiting"):
             self.refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
             return
@@ -301,7 +308,6 @@ class GuardedWorker(rq.Worker):
 
     def _quarantine(self, broken: KeyBroken) -> None:
         """Quarantine a key of a lock, so that the next run can take it."""
-        assert self.app is not None
         for key in self.app.quarantine.move(broken.key, broken.kind, self.app.now_s()):
             log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
@@ -311,7 +317,6 @@ class GuardedWorker(rq.Worker):
         A queued RQ job goes to RQ's failed registry with the reason, where people look and may requeue it. *is_stray*:
         the id is of a run whose outcome is known, and needs no note.
         """
-        assert self.app is not None
         log.error("REFUSED %s", reason)
         by, now_s = f"worker {self.name}", self.app.now_s()
         self.app.runs.reject(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
@@ -328,7 +333,6 @@ class GuardedWorker(rq.Worker):
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Take no more work, and let the present run end within the grace; end it now at the second signal."""
-        assert self.app is not None
         if self._stopping.is_set():
             self._end_present()
             return
@@ -375,7 +379,6 @@ class GuardedWorker(rq.Worker):
 
     def subscribe(self) -> None:
         """Listen for RQ's commands, and for our scripts saying that something was queued."""
-        assert self.app is not None
         super().subscribe()
         if self.pubsub is not None:
             self.pubsub.subscribe(
@@ -393,7 +396,6 @@ class GuardedWorker(rq.Worker):
 
         It is registered again in a Redis that came back empty. Raises RedisError.
         """
-        assert self.app is not None
         now = boot_s()
         every_s = self.parts.guardian.timing.heartbeat_s
         if self._last_heartbeat is not None and now - self._last_heartbeat < every_s:
@@ -412,7 +414,7 @@ class GuardedWorker(rq.Worker):
 
     def _facts(self) -> dict[str, Any]:
         """What this worker's heartbeat says of it besides that it is alive."""
-        offset = self.app.clock.offset_s if self.app is not None else None
+        offset = self.app.clock.offset_s
         return {
             "queues": [queue.name for queue in self.queues],
             "clock_offset_s": None if offset is None else round(offset, 3),
