@@ -26,7 +26,7 @@ from cronq.config import Config
 from cronq.db.keys import rq_failed, rq_finished, rq_intermediate, rq_queue
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
+from cronq.runs.attempt import Ending, Settlement, Start, record_life_s
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 
@@ -90,8 +90,8 @@ class Ledger:
         run = runs.get(run_id.decode())
         runs.start(run, Start(worker=WORKER, host=HOST, pid=PID, execution=execution, lease_s=90, now_s=tick + 0.02))
         run = runs.get(run.run_id)
-        by, life = f"worker {WORKER}", RecordLife.of(spec, tick)
-        ending = Ending(settlement, by=by, now_s=tick + 1.3, attempt=1, execution=execution, life=life)
+        by, life_s = f"worker {WORKER}", record_life_s(settlement.outcome, spec, tick)
+        ending = Ending(settlement, by=by, now_s=tick + 1.3, attempt=1, execution=execution, record_life_s=life_s)
         assert runs.settle(run, ending), run
 
     def end_rq_records(self) -> None:

@@ -17,7 +17,7 @@ from cronq.app.app import Cronq, default_app
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.jobs.spec import JobSpec
 from cronq.run_context import CurrentRun, enter_run
-from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
+from cronq.runs.attempt import Ending, Settlement, Start, record_life_s
 from cronq.runs.lean_row import RAN_TO_ITS_END
 from cronq.runs.run import Run
 from cronq.timetext import format_duration
@@ -135,7 +135,7 @@ def _failure(error: BaseException, spec: JobSpec) -> Settlement:
 
 
 def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None:
-    by, life = f"worker {run.worker}", RecordLife.of(spec, run.tick)
-    ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, life=life)
+    by, life_s = f"worker {run.worker}", record_life_s(settlement.outcome, spec, run.tick)
+    ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, record_life_s=life_s)
     if not app.runs.settle(run, ending):
         log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

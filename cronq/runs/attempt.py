@@ -7,7 +7,6 @@ from typing import Any
 
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
-from cronq.timetext import DAY_S
 
 
 @dataclass(frozen=True)
@@ -58,17 +57,9 @@ _IN_ROW = (
 REMOVED = Settlement("stopped", "removed from its queue")
 
 
-@dataclass(frozen=True)
-class RecordLife:
-    """How long RQ keeps its own records of a run that has ended, in seconds."""
-
-    result_s: float = 7 * DAY_S  #: of one that succeeded
-    failure_s: float = 30 * DAY_S
-
-    @classmethod
-    def of(cls, spec: JobSpec, tick: int | None) -> RecordLife:
-        """That of a run of *spec* for *tick*."""
-        return cls(result_life_s(spec, tick), failure_life_s(spec, tick))
+def record_life_s(outcome: str, spec: JobSpec, tick: int | None) -> int:
+    """Seconds that RQ keeps its own records of a run of *spec* for *tick* that ended in *outcome*."""
+    return result_life_s(spec, tick) if outcome == "succeeded" else failure_life_s(spec, tick)
 
 
 @dataclass(frozen=True)
@@ -85,4 +76,4 @@ class Ending:
     rq_status: str | None = None  #: what RQ must say of it ("": nothing); None: whatever
     stock: bool = False  #: RQ's own records say it already
     is_crash: bool = True  #: of a lost one; not so when its worker left in good order
-    life: RecordLife = RecordLife()
+    record_life_s: int | None = None  #: how long RQ keeps its own records; None: see `rq_records`

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 #: Most seconds that RQ keeps the record of a run that never began. It says nothing that the ledger does not, and a job
 #: whose lock is always busy would leave tens of thousands of them.
 _CANCELED_LIFE_S = DAY_S
+#: How long RQ keeps its record of a run that succeeded, or did not, when nobody knows its job.
+_RESULT_LIFE_S, _FAILURE_LIFE_S = 7 * DAY_S, 30 * DAY_S
 #: RQ's status for the outcomes that it has a word for; the others are `canceled`.
 _RQ_STATUS = {
     "succeeded": "finished",
@@ -38,14 +40,14 @@ class RQRecord(NamedTuple):
 
 def in_rq(queue: str, ending: Ending) -> RQRecord:
     """What RQ's own records say of a run of *queue* from *ending* on."""
-    outcome, life = ending.settlement.outcome, ending.life
-    status = _RQ_STATUS.get(outcome, "canceled")
+    status, life_s = _RQ_STATUS.get(ending.settlement.outcome, "canceled"), ending.record_life_s
     if status == "finished":
-        return RQRecord(status, rq_finished(queue), int(life.result_s))
+        return RQRecord(status, rq_finished(queue), _RESULT_LIFE_S if life_s is None else life_s)
+    life_s = _FAILURE_LIFE_S if life_s is None else life_s
     # RQ's word for one that was stopped before it began is "canceled", too.
     if status == "canceled" or (status == "stopped" and ending.expect != "running"):
-        return RQRecord("canceled", rq_canceled(queue), int(min(life.failure_s, _CANCELED_LIFE_S)))
-    return RQRecord(status, rq_failed(queue), int(life.failure_s))
+        return RQRecord("canceled", rq_canceled(queue), min(life_s, _CANCELED_LIFE_S))
+    return RQRecord(status, rq_failed(queue), life_s)
 
 
 def result_fields(run: Run, ending: Ending) -> list[str] | None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
-from cronq.runs.attempt import Ending, RecordLife, Settlement
+from cronq.runs.attempt import Ending, Settlement, record_life_s
 from cronq.runs.run import Run
 from cronq.runs.timing import MARGIN_S, Timing
 from cronq.timetext import format_duration
@@ -203,7 +203,7 @@ class ActiveRun:
             attempt=self.run.attempt,
             execution=self.execution,
             is_crash=not (is_asked and stop.is_leaving),
-            life=RecordLife.of(self.spec, self.run.tick),
+            record_life_s=record_life_s(settlement.outcome, self.spec, self.run.tick),
         )
 
     def _why_alone(self) -> str:

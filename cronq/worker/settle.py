@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from cronq.clock import boot_s, rest
 from cronq.db.faults import Backoff
-from cronq.runs.attempt import Ending, RecordLife, Settlement
+from cronq.runs.attempt import Ending, Settlement, record_life_s
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
@@ -66,8 +66,8 @@ class Settler:
             self.reject(active, settlement.reason)
             log.error("REFUSED %s cannot run again: %s", run.run_id, settlement.reason)
             return
-        life = RecordLife.of(active.spec, run.tick)
-        ending = Ending(settlement, f"worker {active.worker}", self.now_s(), expect="queued", life=life)
+        life_s = record_life_s(settlement.outcome, active.spec, run.tick)
+        ending = Ending(settlement, f"worker {active.worker}", self.now_s(), expect="queued", record_life_s=life_s)
         if self.runs.settle(run, ending):
             log.info("FINISH %s %s %s", run.run_id, settlement.outcome, settlement.reason)
         else:

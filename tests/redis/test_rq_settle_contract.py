@@ -23,7 +23,7 @@ from rq.results import Result
 import cronq
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
+from cronq.runs.attempt import Ending, Settlement, Start, record_life_s
 from cronq.worker.child import describe_error
 
 Store = Callable[..., JobSpec]
@@ -128,7 +128,9 @@ class Both:
             settlement = Settlement("succeeded", "it ran to its end", return_value=work())
         except Exception as error:
             settlement = Settlement("failed", str(error), error=describe_error(error)["traceback"])
-        ending = Ending(settlement, by="w", attempt=1, life=RecordLife.of(self.spec, None), **options)
+        ending = Ending(
+            settlement, by="w", attempt=1, record_life_s=record_life_s(settlement.outcome, self.spec, None), **options
+        )
         self.app.runs.settle(run, ending)
 
     def _in_rqs(self, work: Callable[[], Any]) -> None:

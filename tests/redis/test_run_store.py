@@ -20,7 +20,7 @@ from cronq.app.views import run_row
 from cronq.beat.sweep import Sweep
 from cronq.beat.tidy import Tidy
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, RecordLife, Settlement, Start
+from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.history import refused_rows
@@ -457,7 +457,7 @@ def test_a_beat_that_has_just_met_redis_again_judges_nobody(app: Cronq, queued: 
 
 def test_rqs_registries_do_not_grow_for_ever(app: Cronq, queued: Run, sweep: Sweep) -> None:
     start(app)
-    settle(app, "succeeded", life=RecordLife(result_s=60))
+    settle(app, "succeeded", record_life_s=60)
     registries = ("rq:finished:default", "rq:failed:default", "rq:canceled:default")
     for registry in registries:
         app.client.zadd(registry, {"expired": T + 50, "kept": T + 900})
