@@ -94,8 +94,10 @@ class Quarantine:
                 continue
             aside = self._keys.broken(key, tick_stamp(now_s))
             try:
-                self._client.rename(key, aside)
-                self._client.expire(aside, _QUARANTINE_S)
+                with self._client.pipeline() as pipe:  # in one step: what was moved must not stay for ever
+                    pipe.rename(key, aside)
+                    pipe.expire(aside, _QUARANTINE_S)
+                    pipe.execute()
             except ResponseError:
                 continue  # another beat moved it first
             moved.append(key)

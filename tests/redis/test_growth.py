@@ -57,10 +57,10 @@ def test_nothing_is_concluded_from_too_little(redis: Redis, growth: Growth, note
 
 @pytest.mark.parametrize("junk", ["", "x", "1", "nan 5", "1e400 5", "5 -5", b"\xff\xfe 7"])
 def test_notes_that_cannot_be_read_are_passed_over(redis: Redis, growth: Growth, junk: str | bytes) -> None:
-    noted(redis, (2 * HOUR, MB / 12))
+    noted(redis, (2 * HOUR, 20 * MB / 12))
     redis.lpush(NOTES, junk)
 
-    assert growth.read().daily == pytest.approx(MB, rel=0.2)
+    assert growth.read().daily == pytest.approx(20 * MB, rel=0.2)
     growth.note(redis.time()[0])
     assert redis.llen(NOTES) == 3
 
