@@ -50,15 +50,15 @@ def order_for(spec: JobSpec, run: CurrentRun, args_json: str) -> dict[str, Any]:
     }
 
 
-def dispatch(foreign: RQJobWork) -> Callable[[Mapping[str, Any], BinaryIO], int]:
-    """What a worker's children do with an order: a run of cronq's, or by *foreign* an RQ job that is not."""
+def dispatch(rq_jobs: RQJobWork) -> Callable[[Mapping[str, Any], BinaryIO], int]:
+    """What a worker's children do with an order: a run of cronq's, or by *rq_jobs* an RQ job that is not."""
 
     def work(order: Mapping[str, Any], result_file: BinaryIO) -> int:
         if "rq_job" in order:
-            return foreign.perform(order, result_file)
+            return rq_jobs.perform(order, result_file)
         if "webhooks" in order:
-            return foreign.send_webhooks(order, result_file)
-        _define_adopted(order, foreign.allowed)
+            return rq_jobs.send_webhooks(order, result_file)
+        _define_adopted(order, rq_jobs.allowed)
         return child_main(order, result_file)
 
     return work

@@ -98,7 +98,7 @@ class Application(Protocol):
 class Parts:
     """The parts of one worker; they exist all or none."""
 
-    foreign: RQJobRuns
+    rq_jobs: RQJobRuns
     dequeue: Dequeue
     watchdog: Watchdog
     outlet: Outlet
@@ -126,7 +126,7 @@ def make_parts(
     work = RQJobWork(records.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
     work.load_modules()
     watch = InProgress(records.connection, app.keys, lost_after_s=config.lost_after)
-    foreign = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
+    rq_jobs = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
     dequeue = Dequeue(records.connection, app.keys, host=config.host, worker=records.name)
     outlet = Outlet()
     watchdog = Watchdog(dispatch(work), outlet)
@@ -145,4 +145,4 @@ def make_parts(
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(foreign, dequeue, watchdog, outlet, prompt, heart, guardian)
+    return Parts(rq_jobs, dequeue, watchdog, outlet, prompt, heart, guardian)

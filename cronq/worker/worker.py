@@ -199,7 +199,7 @@ class GuardedWorker(rq.Worker):
             self.refuse(queue, raw_id, str(refusal))
             return
         if run is None:
-            self.parts.foreign.serve(queue, raw_id)
+            self.parts.rq_jobs.serve(queue, raw_id)
         elif self._is_in_rq(queue, run) and (job := self._job_of(queue, raw_id, run)) is not None:
             self._execute(replace(run, queue=queue), job)
 
