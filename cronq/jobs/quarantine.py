@@ -98,7 +98,9 @@ class Quarantine:
                     pipe.rename(key, aside)
                     pipe.expire(aside, _QUARANTINE_S)
                     pipe.execute()
-            except ResponseError:
+            except ResponseError as error:
+                if "no such key" not in str(error):  # Redis refuses: the beat says so, and the key stays
+                    raise
                 continue  # another beat moved it first
             moved.append(key)
         return moved
