@@ -26,9 +26,9 @@ from cronq.config import Config
 from cronq.db.keys import rq_failed, rq_finished, rq_intermediate, rq_queue
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.attempt import Ending, Settlement, Start, record_life_s
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
+from cronq.runs.run import Ending, Settlement, Start, record_life_s
 
 #: A key belongs to the first kind whose pattern it matches; what is left is "all else".
 KINDS = {

@@ -8,11 +8,10 @@ from cronq.app.parts import Parts
 from cronq.beat.audit import Audit
 from cronq.beat.beat import Beat
 from cronq.beat.chores import Chore
-from cronq.beat.claiming import Claiming
+from cronq.beat.claiming import BeatStatus, Claiming
 from cronq.beat.reconcile import Reconcile
 from cronq.beat.repair import Repair
 from cronq.beat.restore import Restore
-from cronq.beat.status import BeatStatus
 from cronq.beat.sweep import Sweep
 from cronq.beat.tidy import TIDY_EVERY_S, Tidy
 from cronq.beat.waiting import WaitingWalk

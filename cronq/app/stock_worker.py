@@ -17,9 +17,7 @@ from cronq.app.app import Cronq, default_app
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.jobs.spec import JobSpec
 from cronq.run_context import CurrentRun, enter_run
-from cronq.runs.attempt import Ending, Settlement, Start, record_life_s
-from cronq.runs.lean_row import RAN_TO_ITS_END
-from cronq.runs.run import Run
+from cronq.runs.run import RAN_TO_ITS_END, Ending, Run, Settlement, Start, record_life_s
 from cronq.timetext import format_duration
 from cronq.worker.child import call, describe_error
 from cronq.worker.command import order_of, prepare

@@ -17,10 +17,9 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from cronq.beat.chores import Chore, do_chores, say_once
-from cronq.beat.claiming import Claimed, Claiming
+from cronq.beat.claiming import BeatStatus, Claimed, Claiming
 from cronq.beat.deciding import earliest
 from cronq.beat.repair import Repair
-from cronq.beat.status import BeatStatus
 from cronq.clock import rest
 from cronq.db.faults import Backoff, Outage, is_general, is_wrong_type
 from cronq.jobs.store import JobStore

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from cronq.beat.broken_jobs import BrokenJobs
+from cronq.beat.repair import BrokenJobs
 from cronq.errors import CronqError, SpecTooNew
 from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec

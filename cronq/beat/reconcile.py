@@ -18,7 +18,7 @@ from cronq.clock import boot_s
 from cronq.db import scripts
 from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, Keys, rq_intermediate, rq_queue
-from cronq.runs.attempt import REMOVED, Ending, Settlement
+from cronq.runs.run import REMOVED, Ending, Settlement
 from cronq.runs.store import RunStore
 
 log = logging.getLogger("cronq.beat")

@@ -22,9 +22,8 @@ from cronq.db.decode import text, time_s
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import RQ_QUEUES, Keys, rq_job
 from cronq.interop.in_progress import InProgress
-from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.lost import RERUN, settle_or_rerun
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement
 from cronq.runs.store import RunStore
 from cronq.runs.timing import Timing
 from cronq.timetext import format_duration

@@ -31,8 +31,8 @@ from cronq.interop.pickles import MOST_META
 from cronq.interop.repeats import RQSchedulerCron, next_due
 from cronq.interop.rq_jobs import StoreEntry, dump_meta, read_meta
 from cronq.jobs.quarantine import Quarantine
-from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.delayed import Delayed
+from cronq.runs.run import Ending, Settlement
 from cronq.runs.store import RunStore
 from cronq.safetext import storable
 from cronq.timetext import iso, rq_stamp

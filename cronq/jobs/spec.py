@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from cronq.db.decode import read_json
@@ -152,24 +152,30 @@ class JobSpec:
     def from_json(cls, text: str, *, name: str | None = None, layout: int = 1) -> JobSpec:
         """Read `to_json` back, as it was stored with *layout* under *name* (None: whatever it says itself).
 
-        Raises SpecTooNew for what a newer version stored, DefinitionError for what none can have.
+        Specs that were read lately are not read again: a worker reads that of its job for each run. Raises SpecTooNew
+        for what a newer version stored, DefinitionError for what none can have.
         """
         if layout > SPEC_LAYOUT:
             raise SpecTooNew(name or "?", f"in layout {layout}, and this one knows {SPEC_LAYOUT}")
-        try:
-            values = read_json(text, most=_MOST_SPEC)
-        except BadValue as error:
-            raise _damaged(str(error), name) from error
-        if not isinstance(values, dict) or not isinstance(values.get("name"), str):
-            raise _damaged("it has no name", name)
-        if name is not None and values["name"] != name:
-            raise _damaged(f"it is that of {short(values['name'])}", name)
-        try:
-            spec = _stored(values)
-        except DefinitionError as error:
-            raise _damaged(error.problem, values["name"], error.field) from error
-        _refuse_newer(values)
-        return spec
+        return _read_spec(text, name)
+
+
+@lru_cache(maxsize=1000)
+def _read_spec(text: str, name: str | None) -> JobSpec:
+    try:
+        values = read_json(text, most=_MOST_SPEC)
+    except BadValue as error:
+        raise _damaged(str(error), name) from error
+    if not isinstance(values, dict) or not isinstance(values.get("name"), str):
+        raise _damaged("it has no name", name)
+    if name is not None and values["name"] != name:
+        raise _damaged(f"it is that of {short(values['name'])}", name)
+    try:
+        spec = _stored(values)
+    except DefinitionError as error:
+        raise _damaged(error.problem, values["name"], error.field) from error
+    _refuse_newer(values)
+    return spec
 
 
 def _damaged(problem: str, name: str | None, key: str | None = None) -> DefinitionError:

@@ -15,7 +15,7 @@ from cronq.db import scripts
 from cronq.db.decode import read_json, text
 from cronq.db.keys import Keys
 from cronq.errors import BadValue
-from cronq.runs.attempt import Ending, Settlement
+from cronq.runs.run import Ending, Settlement
 from cronq.runs.store import RunStore
 
 log = logging.getLogger("cronq.beat")

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cronq.runs.attempt import Ending
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run
 from cronq.runs.store import RunStore
 
 #: Returned in place of an outcome: the run is on its queue again.

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from rq.results import Result
 
 from cronq.db.keys import rq_canceled, rq_failed, rq_finished
-from cronq.runs.attempt import Ending
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run
 from cronq.timetext import DAY_S, utc
 
 if TYPE_CHECKING:

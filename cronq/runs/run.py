@@ -1,4 +1,9 @@
-"""A run as a value: its id, and how the row is read that the ledger keeps of it."""
+"""A run as a value: its id, its row in the ledger, and the two ends of an attempt that are told to the ledger.
+
+The row of a run that ended well is lean: defaults are left out, and its numbers stand in one field.
+`lua/parts/lean_row.lua` writes that form, `lua/parts/keep_attempt.lua` undoes it when such a run has another attempt:
+both must say the same as `whole_row`.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +14,67 @@ from typing import Any
 
 from cronq.db.decode import moment, read_json, seconds, whole
 from cronq.errors import BadValue
-from cronq.runs.lean_row import whole_row
+from cronq.jobs.retention import failure_life_s, result_life_s
+from cronq.jobs.spec import JobSpec
+from cronq.outcomes import EXECUTED, OUTCOMES
 from cronq.timetext import utc
+
+#: Why a run that succeeded did so; its row does not repeat it.
+RAN_TO_ITS_END = "it ran to its end"
+_NOTHING = "-"
+#: Most of these are recorded by the claim alone.
+_NEVER_BEGUN = frozenset(OUTCOMES) - frozenset(EXECUTED)
+
+
+def whole_row(values: Mapping[str, str]) -> Mapping[str, str]:
+    """The *values* of a row as they were before it was made lean; unchanged if it is not lean."""
+    if values.get("state") != "done":
+        return values
+    left_out: dict[str, str] = _numbers(values)
+    outcome = values.get("outcome")
+    if outcome == "succeeded":
+        left_out["reason"] = RAN_TO_ITS_END
+    worker = values.get("worker") or left_out.get("worker")
+    if worker and outcome in EXECUTED:
+        left_out["decided_by"] = f"worker {worker}"
+    if outcome in _NEVER_BEGUN and "ended_at" in values:  # it was recorded when it was decided
+        left_out["queued_at"] = values["ended_at"]
+    return left_out | dict(values)
+
+
+def _numbers(values: Mapping[str, str]) -> dict[str, str]:
+    """What the field `facts` holds, by the names of the fields of a whole row.
+
+    Eight words, `-` for none: pid; milliseconds from the tick to the queue, from there to the start, from there to the
+    end; most memory in KiB; milliseconds of CPU time of the user, and of the system; the last part of the worker's
+    name, whose other parts are host and pid.
+    """
+    words = values.get("facts", "").split(" ")
+    if len(words) != 8:
+        return {}
+    pid, *numbers, ending = words
+    try:
+        queued, waited, worked, rss, user, system = (None if word == _NOTHING else int(word) for word in numbers)
+        tick_ms = 1000 * int(values.get("tick") or 0)
+    except ValueError:
+        return {}
+    if queued is None or waited is None or worked is None:
+        return {}
+    moments = {"queued_at": queued, "started_at": queued + waited, "ended_at": queued + waited + worked}
+    found = {name: _seconds(tick_ms + offset_ms) for name, offset_ms in moments.items()}
+    used = {"user_s": user, "system_s": system}
+    found |= {name: _seconds(spent_ms) for name, spent_ms in used.items() if spent_ms is not None}
+    if rss is not None:
+        found |= {"max_rss_kib": str(rss), "exit_code": "0"}
+    if pid != _NOTHING:
+        found["pid"] = pid
+        if ending != _NOTHING:
+            found["worker"] = f"{values.get('host', '')}.{pid}.{ending}"
+    return found
+
+
+def _seconds(milliseconds: int) -> str:
+    return repr(milliseconds / 1000)
 
 
 def manual_run_id(job: str) -> str:
@@ -151,3 +215,73 @@ _READERS_OF_RUN = _READERS | {"attempts": _attempts}
 def _between(begin_s: float | None, end_s: float | None) -> float | None:
     """Seconds from one moment to another, None when either is not known."""
     return None if begin_s is None or end_s is None else round(end_s - begin_s, 3)
+
+
+@dataclass(frozen=True)
+class Start:
+    """The start of an attempt. Times are epoch seconds."""
+
+    worker: str
+    host: str
+    pid: int
+    execution: str  #: id of RQ's record of this execution: what a start that is sent again is known by
+    lease_s: int  #: life of that record, unless the run is heard of
+    now_s: float
+    stock: bool = False  #: a stock RQ worker runs it, which keeps RQ's records itself
+    once: bool = False  #: the run may be started a single time
+    max_crashes: int | None = None  #: how many vanished workers end it; None: the first one
+    seen_s: float | None = None  #: when it counts as heard of; None: now, by the server's own clock
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """What became of an attempt, as its guardian or the sweep saw it."""
+
+    outcome: str
+    reason: str
+    exit_code: int | None = None
+    error: str | None = None
+    result: str | None = None  #: what the job returned, as JSON for people to read, which may be cut
+    fence: int | None = None
+    max_rss_kib: int | None = None
+    user_s: float | None = None
+    system_s: float | None = None
+    signal: str | None = None
+    crashes: int | None = None
+    return_value: Any = None  #: the same for RQ, whole
+
+    def row_fields(self) -> list[str]:
+        """Field, value, … for the run's row; only what is known."""
+        known = ((name, getattr(self, name)) for name in _IN_ROW)
+        return [part for name, value in known if value is not None for part in (name, str(value))]
+
+
+#: What a row keeps of a settlement beside outcome and reason, each under its own name.
+_IN_ROW = (
+    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "signal", "crashes",
+)  # fmt: skip
+
+#: Somebody deleted a queued run's RQ job, or emptied its queue.
+REMOVED = Settlement("stopped", "removed from its queue")
+
+
+def record_life_s(outcome: str, spec: JobSpec, tick: int | None) -> int:
+    """Seconds that RQ keeps its own records of a run of *spec* for *tick* that ended in *outcome*."""
+    return result_life_s(spec, tick) if outcome == "succeeded" else failure_life_s(spec, tick)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """The end of an attempt: what became of it, who tells it, and what must still hold for it to count."""
+
+    settlement: Settlement
+    by: str
+    now_s: float
+    expect: str = "running"  #: the state that the run must be in
+    attempt: int | None = None  #: the attempt that it must be in; None: any
+    execution: str | None = None  #: the execution that must have started it; None: any
+    unseen_since: float | None = None  #: it must not have been heard of since; None: whether or not
+    rq_status: str | None = None  #: what RQ must say of it ("": nothing); None: whatever
+    stock: bool = False  #: RQ's own records say it already
+    is_crash: bool = True  #: of a lost one; not so when its worker left in good order
+    record_life_s: int | None = None  #: how long RQ keeps its own records; None: see `rq_records`

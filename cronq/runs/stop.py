@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from cronq.runs.attempt import Ending, Settlement
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement
 from cronq.runs.store import RunStore
 
 #: A run whose last heartbeat lies so far in the future is a stock worker's: nobody renews it, so it counts as heard of

@@ -16,9 +16,8 @@ from cronq.db import scripts
 from cronq.db.decode import text, texts
 from cronq.db.keys import Keys, rq_execution, rq_job, rq_started
 from cronq.errors import UnknownRun
-from cronq.runs.attempt import Ending, Start
 from cronq.runs.rq_records import in_rq, result_fields
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Start
 from cronq.timetext import DAY_S, rq_stamp
 
 log = logging.getLogger("cronq.runs")

@@ -10,8 +10,7 @@ from typing import Any, Protocol
 
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
-from cronq.runs.attempt import Ending, Settlement, record_life_s
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement, record_life_s
 from cronq.runs.timing import MARGIN_S, Timing
 from cronq.timetext import format_duration
 

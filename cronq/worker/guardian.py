@@ -21,8 +21,7 @@ from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.run_context import CurrentRun
-from cronq.runs.attempt import Settlement, Start
-from cronq.runs.run import Run
+from cronq.runs.run import Run, Settlement, Start
 from cronq.runs.store import RunStore, Started
 from cronq.runs.timing import Timing
 from cronq.timetext import format_duration

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cronq.process.watchdog import ChildExit
-from cronq.runs.attempt import Settlement
-from cronq.runs.lean_row import RAN_TO_ITS_END
+from cronq.runs.run import RAN_TO_ITS_END, Settlement
 from cronq.safetext import storable
 
 _MOST_SHOWN = 10_000

@@ -11,9 +11,8 @@ from redis.exceptions import RedisError
 
 from cronq.clock import boot_s, rest
 from cronq.db.faults import Backoff
-from cronq.runs.attempt import Ending, Settlement, record_life_s
 from cronq.runs.lost import RERUN, settle_or_rerun
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement, record_life_s
 from cronq.runs.store import RunStore
 from cronq.worker.active_run import ActiveRun
 

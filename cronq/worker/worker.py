@@ -31,8 +31,7 @@ from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
 from cronq.db.keys import rq_intermediate, rq_job
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
-from cronq.runs.attempt import REMOVED, Ending, Settlement
-from cronq.runs.run import Run
+from cronq.runs.run import REMOVED, Ending, Run, Settlement
 from cronq.safetext import OneLine
 from cronq.timetext import format_duration
 from cronq.worker.active_run import StopRequest

@@ -27,7 +27,7 @@ from cronq.cli.verbs import NOT_BUILT, VERBS, cli
 from cronq.config import Config
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
-from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Ending, Settlement, Start
 from cronq.timetext import parse_instant as utc_s
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at

@@ -28,7 +28,7 @@ from cronq.app.views import run_row
 from cronq.beat.reconcile import Reconcile
 from cronq.config import Config
 from cronq.jobs.registry import Registry
-from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Ending, Settlement, Start
 from tests.system.processes import CronqProcess, Processes, until
 
 pytest.importorskip("rq_dashboard", reason="rq-dashboard is not installed; it comes with the extra `test`")

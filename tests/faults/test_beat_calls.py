@@ -25,7 +25,7 @@ from cronq.clock import ServerClock
 from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import make_spec
-from cronq.runs.attempt import Start
+from cronq.runs.run import Start
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work

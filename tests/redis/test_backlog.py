@@ -10,7 +10,7 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Ending, Settlement, Start
 from cronq.worker.dequeue import Dequeue
 
 Store = Callable[..., JobSpec]

@@ -24,9 +24,9 @@ from cronq.beat.beat import Beat, PassResult
 from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.attempt import Ending, Settlement
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import decide
+from cronq.runs.run import Ending, Settlement
 from tests.conftest import RedisServer
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work

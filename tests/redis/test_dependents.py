@@ -12,7 +12,7 @@ from rq import Queue
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Ending, Settlement, Start
 
 
 def theirs() -> None: ...

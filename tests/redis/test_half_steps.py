@@ -17,8 +17,7 @@ from cronq.app.app import Cronq
 from cronq.beat.popped import Popped
 from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.timetext import utc
 from cronq.worker.dequeue import Dequeue
 

@@ -11,10 +11,9 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement, Start
 
 T = 1767596400
 RUN = "invoices-20260105T070000Z"

@@ -16,7 +16,7 @@ from cronq.beat import open_runs
 from cronq.beat import reconcile as compare
 from cronq.beat.reconcile import Reconcile
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Ending, Settlement, Start
 from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]

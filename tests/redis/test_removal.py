@@ -16,8 +16,8 @@ from cronq.app.app import Cronq
 from cronq.definitions.changes import Changes
 from cronq.errors import UnknownJob
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.bulk_stop import BulkStop
+from cronq.runs.run import Ending, Settlement, Start
 from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]

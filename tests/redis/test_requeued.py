@@ -14,7 +14,7 @@ from cronq.app.app import Cronq
 from cronq.errors import RunRefused, UnknownJob
 from cronq.interop import requeued
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
+from cronq.runs.run import Ending, Settlement, Start
 
 Store = Callable[..., JobSpec]
 Walk = Callable[[], object]

@@ -23,7 +23,7 @@ from rq.results import Result
 import cronq
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start, record_life_s
+from cronq.runs.run import Ending, Settlement, Start, record_life_s
 from cronq.worker.child import describe_error
 
 Store = Callable[..., JobSpec]

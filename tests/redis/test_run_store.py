@@ -20,12 +20,11 @@ from cronq.app.views import run_row
 from cronq.beat.sweep import Sweep
 from cronq.beat.tidy import Tidy
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.history import refused_rows
 from cronq.runs.lost import RERUN, settle_or_rerun
-from cronq.runs.run import Attempt, Run
+from cronq.runs.run import Attempt, Ending, Run, Settlement, Start
 from cronq.runs.store import Started
 from cronq.runs.timing import Timing
 

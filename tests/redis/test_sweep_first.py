@@ -12,8 +12,7 @@ from rq.job import Job
 from cronq.app.app import Cronq
 from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec
-from cronq.runs.attempt import Ending, Settlement, Start
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.runs.timing import Timing
 from cronq.worker.active_run import StopRequest
 from cronq.worker.guardian import Guardian

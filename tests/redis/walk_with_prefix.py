@@ -39,9 +39,9 @@ def main(url: str, prefix: str) -> None:
     from cronq.config import Config
     from cronq.jobs.registry import Registry
     from cronq.jobs.spec import make_spec
-    from cronq.runs.attempt import Ending, Settlement, Start
     from cronq.runs.claim import TickClaim
     from cronq.runs.due import Decision
+    from cronq.runs.run import Ending, Settlement, Start
     from cronq.runs.timing import Timing
 
     app = Cronq(config=Config(url=url, host_id="box"), registry=Registry())

@@ -7,8 +7,7 @@ import threading
 import pytest
 
 from cronq.jobs.spec import make_spec
-from cronq.runs.attempt import Ending, Settlement
-from cronq.runs.run import Run
+from cronq.runs.run import Ending, Run, Settlement
 from cronq.worker.active_run import ActiveRun, StopRequest
 from cronq.worker.settle import Settler
 

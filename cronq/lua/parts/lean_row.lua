@@ -1,6 +1,6 @@
 -- Part of settle. Takes out of *row*, the fields of a run that has just ended, what is the default, what follows from
 -- other fields and what nobody needs any more; a good run's numbers go into one field. keep_attempt undoes it, and
--- runs/lean_row.py reads it. A lost run stays whole: its guardian may be back.
+-- runs/run.py reads it. A lost run stays whole: its guardian may be back.
 local function lean_row(row)
     if row.outcome == 'lost' then return end
     row.execution, row.max_crashes = nil, nil

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from cronq.beat.sending import Sending
+from cronq.beat.claiming import Sending
 from cronq.jobs.spec import make_spec
 from cronq.runs.claim import QUEUED, Answer, TickClaim
 from cronq.runs.due import Decision
