@@ -21,9 +21,11 @@ from redis.exceptions import RedisError
 def pytest_configure() -> None:
     """Let Ctrl-C reach the processes under test, also when a script started pytest in the background.
 
-    A shell without job control makes what it starts with `&` ignore SIGINT and SIGQUIT, and children inherit that.
+    A shell without job control makes what it starts with `&` ignore SIGINT and SIGQUIT, nohup SIGHUP, and children
+    inherit that.
     """
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGQUIT: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL}
+    for number, handler in usual.items():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
 
