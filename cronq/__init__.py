@@ -43,8 +43,22 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     found = getattr(importlib.import_module(_HOMES[name]), name)
+    if name == "job":
+        _let_jobs_be_queued()
     globals()[name] = found
     return found
+
+
+def _let_jobs_be_queued() -> None:
+    """Give decorated functions the application that their `.enqueue` asks. It brings Redis, so not before that call."""
+    from cronq.jobs.registry import REGISTRY
+
+    def application() -> Any:
+        from cronq.app.app import default_app
+
+        return default_app()
+
+    REGISTRY.enqueuer = application
 
 
 def __dir__() -> list[str]:

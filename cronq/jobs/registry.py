@@ -124,14 +124,8 @@ def _in_a_loop(known: Definition, again: Definition) -> bool:
     return known.function is not None and known.function is again.function and known.spec != again.spec
 
 
-def _application_of_the_environment() -> Enqueuer:
-    """The application that the settings of this process describe. It brings Redis, so it is imported only now."""
-    application: Enqueuer = importlib.import_module("cronq.app.app").default_app()
-    return application
-
-
-#: What `@job` fills unless a registry is handed in.
-REGISTRY = Registry(enqueuer=_application_of_the_environment)
+#: What `@job` fills unless a registry is handed in. The package gives it its enqueuer when it hands out `job`.
+REGISTRY = Registry()
 
 
 def checked_call_json(definition: Definition | None, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
