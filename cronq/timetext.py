@@ -87,4 +87,4 @@ def tick_stamp(epoch_s: float) -> str:
 
 def rq_stamp(epoch_s: float) -> str:
     """A moment as RQ writes times into its hashes: `2026-11-21T07:00:00.012345Z`."""
-    return f"{utc(epoch_s):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return utc(epoch_s).isoformat(timespec="microseconds").replace("+00:00", "Z")
