@@ -74,6 +74,20 @@ class RunStore:
         values = self._client.hgetall(self._keys.run(run_id))
         return Run.from_hash(run_id, texts(values)) if values else None
 
+    def find_taken(self, run_id: str) -> tuple[Run | None, bool]:
+        """What a worker asks of an id that it took: its run, as `find` says it, and whether RQ has a job of that id.
+
+        One round trip.
+        """
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.hgetall(self._keys.run(run_id))
+            pipe.exists(rq_job(run_id))
+            values, is_in_rq = pipe.execute(raise_on_error=False)
+        for answer in (values, is_in_rq):
+            if isinstance(answer, Exception):
+                raise answer
+        return Run.from_hash(run_id, texts(values)) if values else None, bool(is_in_rq)
+
     def get(self, run_id: str) -> Run:
         """The run of that id. Raises UnknownRun."""
         run = self.find(run_id)

@@ -29,7 +29,7 @@ from rq.worker.base import DequeueStrategy, WorkerStatus
 from cronq.clock import boot_s, rest
 from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
-from cronq.db.keys import rq_intermediate, rq_job
+from cronq.db.keys import rq_intermediate
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
 from cronq.runs.run import REMOVED, Ending, Run, Settlement
 from cronq.safetext import OneLine
@@ -190,7 +190,9 @@ class GuardedWorker(rq.Worker):
         """Run one id, whatever it turns out to be."""
         run_id = text(raw_id)
         try:
-            run = self.app.runs.find(run_id) or self._readmitted(queue, run_id)
+            run, is_in_rq = self.app.runs.find_taken(run_id)
+            if run is None:
+                run = self._readmitted(queue, run_id)
         except ResponseError as error:
             self.refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
             return
@@ -199,19 +201,18 @@ class GuardedWorker(rq.Worker):
             return
         if run is None:
             self.parts.rq_jobs.serve(queue, raw_id)
-        elif self._is_in_rq(queue, run) and (job := self._job_of(queue, raw_id, run)) is not None:
+        elif not is_in_rq:
+            self._drop_deleted(queue, run)
+        elif (job := self._job_of(queue, raw_id, run)) is not None:
             self._execute(replace(run, queue=queue), job)
 
-    def _is_in_rq(self, queue: str, run: Run) -> bool:
-        """Return False for a run whose RQ job somebody deleted: it is dropped then."""
-        if self.connection.exists(rq_job(run.run_id)):
-            return True
+    def _drop_deleted(self, queue: str, run: Run) -> None:
+        """Drop a run whose RQ job somebody deleted."""
         if run.state == "done":  # one of many that were stopped at once: none of them is looked for in its queue
             self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
             log.info("DROPPED %s: it was %s while it waited", run.run_id, run.outcome)
         else:
             self._drop(queue, run, REMOVED.reason)
-        return False
 
     def _job_of(self, queue: str, raw_id: Any, run: Run) -> StoredJob | None:
         """The job of a run; None for one that this worker cannot execute: it is dropped, or left to a newer worker."""
