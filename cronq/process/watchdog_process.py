@@ -10,6 +10,7 @@ import gc
 import json
 import operator
 import os
+import resource  # noqa: F401 - os.wait4 loads it at its first call, when a deploy may have replaced the environment
 import signal
 import socket
 import sys
@@ -216,8 +217,6 @@ class WatchdogProcess:
         header = frame.header
         self._run, self._deadline, self._end = header["run"], header["deadline"], None
         answer: dict[str, Any] = {"run": self._run}
-        # Blocked, a signal waits until the child has its default handlers; else this process's would swallow it.
-        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             if len(frame.fds) != len(header["files"]):
                 raise OSError("too many open files")
@@ -230,8 +229,6 @@ class WatchdogProcess:
             if "pid" not in answer:  # else it was faster, and has become a command or ended since
                 self._child = self._deadline = None
                 answer["error"] = str(error)
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         if self._child is not None:
             self._result = frame.fds.pop(0)
         for fd in frame.fds:
@@ -278,9 +275,10 @@ class WatchdogProcess:
     def _let_go(self) -> None:
         """Give up the watchdog's signals and files. Timers and alarms did not survive the fork anyway."""
         signal.set_wakeup_fd(-1)
-        for signum in _SIGNALS:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        for signum in _MADE_EXCEPTIONS:
             # To Python an empty handler is as good as ignoring, and exec resets it: commands die of SIGPIPE again.
-            signal.signal(signum, _do_nothing if signum in _MADE_EXCEPTIONS else signal.SIG_DFL)
+            signal.signal(signum, _do_nothing)
         for end in (self._channel, self._deaths, self._deaths_in):
             end.close()
         if self._guardian is not None:
@@ -295,13 +293,15 @@ def keep(sock: socket.socket, child_main: ChildMain, guardian: int) -> NoReturn:
         os.setsid()  # out of reach of the terminal's Ctrl-C and Ctrl-Z, and of a `kill -9` of the guardian's group
         adopt_orphans(True)
         set_name("cronq-watchdog")
+        # This process blocks them instead of ignoring them: its children begin with the default handlers, and a signal
+        # that reaches one of them before it has let go of the watchdog's files waits until it has.
         for signum in _SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)
+            signal.signal(signum, signal.SIG_DFL)
         keeper = WatchdogProcess(Channel(sock), child_main)
         mute_inherited_fds(keeper.kept_fds())
         keep_private(True)
         gc.freeze()  # no child's collection touches, and thereby copies, the pages shared with its ancestors
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.pthread_sigmask(signal.SIG_SETMASK, _SIGNALS - {signal.SIGCHLD})
         if os.getppid() == guardian:  # else it died before its pidfd was opened
             keeper.serve()
     except BaseException:

@@ -782,6 +782,18 @@ watchdog.close()
 """)
         assert guardian.hear() == {"watchdog": 0, "child": 65534}
 
+    def test_the_watchdog_loads_nothing_once_it_is_loaded(self, script: Callable[[str], Script]) -> None:
+        """A deploy may have replaced the environment since, and the guardian may have become a user it is closed to."""
+        guardian = script("""
+watchdog = Watchdog(lambda order, result: 0)
+sys.path.clear(), sys.path_importer_cache.clear(), sys.meta_path.clear()
+watchdog.start()
+ending = watchdog.spawn({}).wait(10)
+say(status=ending and ending.status)
+watchdog.close()
+""")
+        assert guardian.hear() == {"status": 0}
+
     def test_it_sees_no_socket_or_pipe_of_the_guardian_and_reads_nothing(self, guard: Callable[..., Watchdog]) -> None:
         def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
             files = {}
