@@ -38,9 +38,10 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
 from cronq.monitor.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
 from cronq.runs.delayed import due_at, due_in
-from cronq.runs.history import newest_of_all, newest_rows
+from cronq.runs.history import Wanted, newest_of_all, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.stop import stop_run
+from cronq.runs.store import Period
 
 #: Seconds between two looks at a run that is waited for, and at what a drain is to empty.
 _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
@@ -182,19 +183,34 @@ class Cronq(Parts):
             return None
         return self.runs.find(run_id)
 
-    def history(self, name: str, count: int = 20, outcome: str | None = None) -> list[Run]:
-        """The newest rows of a job's ledger, newest first, of one *outcome* if given.
+    def history(
+        self,
+        name: str,
+        count: int | None = None,
+        outcome: str | None = None,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+    ) -> list[Run]:
+        """The newest rows of a job's ledger, newest first: 20, or *count*, or all from *since_s* to *until_s*.
 
-        Raises UnknownJob when there is neither job nor row.
+        Both are epoch seconds. Raises UnknownJob when there is neither job nor row.
         """
-        rows = newest_rows(self.runs, [name], count, outcome)
+        rows = newest_rows(self.runs, [name], Wanted(count, outcome, Period(since_s, until_s)))
         if not rows:
             self.jobs.get(name)
         return rows
 
-    def history_of_all(self, count: int = 20, outcome: str | None = None) -> list[Run]:
-        """The newest rows of all jobs, newest first, and the ids that workers rejected."""
-        return newest_of_all(self.runs, self.jobs.names(), count, outcome)
+    def history_of_all(
+        self,
+        count: int | None = None,
+        outcome: str | None = None,
+        *,
+        since_s: float | None = None,
+        until_s: float | None = None,
+    ) -> list[Run]:
+        """The same of all jobs together, and the ids that workers rejected."""
+        return newest_of_all(self.runs, self.jobs.names(), Wanted(count, outcome, Period(since_s, until_s)))
 
     def read_job(self, name: str) -> StoredJob:
         """One stored job. Raises UnknownJob, SpecTooNew, or DefinitionError for a damaged one."""

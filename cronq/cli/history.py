@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.app.views import run_row
-from cronq.cli.options import as_json, in_utc, open_app, options_of_cronq, suggesting
+from cronq.cli.options import as_json, in_utc, open_app, options_of_cronq, past_option, suggesting
 from cronq.cli.output import moment, print_json, print_table, say
 from cronq.errors import UnknownJob
 from cronq.outcomes import OUTCOMES
@@ -21,37 +21,65 @@ if TYPE_CHECKING:
 @click.command("history")
 @click.argument("name", required=False)
 @click.option(
-    "-n", "count", metavar="N", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many."
+    "-n", "count", metavar="N", type=click.IntRange(1, 10_000), help="How many at most (20, or all of a period)."
 )
+@click.option("--since", metavar="TIME", help="From then on: a span ago (2h) or an ISO time.")
+@click.option("--until", metavar="TIME", help="Up to then: a span ago (30m) or an ISO time.")
 @click.option("--outcome", type=click.Choice(sorted(OUTCOMES)), metavar="WORD", help="Only what ended so.")
 @as_json
 @in_utc
 @options_of_cronq
 @click.pass_context
 def history_command(
-    ctx: click.Context, name: str | None, count: int, outcome: str | None, json_: bool, utc: bool
+    ctx: click.Context,
+    name: str | None,
+    count: int | None,
+    since: str | None,
+    until: str | None,
+    outcome: str | None,
+    json_: bool,
+    utc: bool,
 ) -> int:
     """What became of each tick of the job NAME, newest first, and of its runs by hand.
+
+    A tick belongs to the period in which it was due, whenever its run began; a run without a tick to that in which it
+    was queued.
 
     Without NAME those of all jobs, and the ids in queues that workers rejected because there is no run behind them.
     """
     app = open_app(ctx)
+    period = _period(app, since, until)
     if name is None:
-        rows = app.history_of_all(count, outcome)
+        rows = app.history_of_all(count, outcome, **period)
     else:
         with suggesting(app, name):
-            rows = app.history(name, count, outcome)
+            rows = app.history(name, count, outcome, **period)
     if json_:
         print_json([run_row(run) for run in rows])
         return 0
     if not rows:
         of = "" if name is None else f" of {name}"
-        say(f"no tick{of} has come yet" if outcome is None else f"nothing{of} that is kept ended {outcome}")
+        what = f"nothing{of} that is kept {'ended ' + outcome if outcome is not None else 'lies'}"
+        if period:
+            say(f"{what} in that period")
+        else:
+            say(f"no tick{of} has come yet" if outcome is None else what)
         return 0
     now_s, zone = app.now_s(), "UTC" if name is None else _zone(app, name)
     head = ["TICK", "OUTCOME", "LATE", "TOOK", "HOST", "RUN", "REASON"]
     print_table(head, [line for run in rows for line in _history_rows(run, zone, now_s, utc)])
     return 0
+
+
+def _period(app: Cronq, since: str | None, until: str | None) -> dict[str, float]:
+    """What --since and --until say. Raises BadParameter."""
+    given = {"since_s": (since, "--since"), "until_s": (until, "--until")}
+    asked = {name: (words, option) for name, (words, option) in given.items() if words is not None}
+    now_s = app.now_s() if asked else 0.0
+    found = {name: past_option(words, now_s, option) for name, (words, option) in asked.items() if words is not None}
+    if len(found) == 2 and found["since_s"] > found["until_s"]:
+        raise click.BadParameter(f"{until!r} comes before {since!r}", param_hint="--until")
+    return found
 
 
 def _history_rows(run: Run, zone: str, now_s: float, force_utc: bool) -> list[list[str]]:

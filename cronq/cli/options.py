@@ -127,6 +127,18 @@ def need_modules(config: Config, verb: str) -> None:
         raise click.UsageError(f"name the modules that define jobs: cronq {verb} MODULE..., or set CRONQ_JOBS")
 
 
+def past_option(value: str, now_s: float, option: str) -> float:
+    """A duration ago, or an ISO time, as epoch seconds. Raises BadParameter."""
+    try:
+        return now_s - parse_duration_s(value)
+    except ValueError:
+        try:
+            return parse_instant(value)
+        except ValueError:
+            words = f"{value!r} is neither a span ago (2h, 30m, 1d) nor a time (2026-11-21T07:00, UTC)"
+            raise click.BadParameter(words, param_hint=option) from None
+
+
 def until_option(value: str, now_s: float, option: str) -> float:
     """A duration from now, or an ISO time to come, as epoch seconds. Raises BadParameter."""
     try:

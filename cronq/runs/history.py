@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cronq.runs.run import Run
-from cronq.runs.store import RunStore
+from cronq.runs.store import ALWAYS, REFUSED_KEPT, Period, RunStore
 
 #: How many rows of each job are looked through for an outcome, and how many rows in one round trip.
 _MOST_LOOKED_AT, _LOOKED_AT_ONCE = 1000, 500
+#: How many are shown when nobody says how many, nor of what period.
+_FEW = 20
 
 
-def newest_rows(runs: RunStore, names: Sequence[str], count: int, outcome: str | None = None) -> list[Run]:
-    """The newest *count* runs of these jobs, newest first, with and without a tick.
+@dataclass(frozen=True)
+class Wanted:
+    """Which rows of a history are wanted: how many at most, of what outcome and of what period."""
 
-    With an *outcome* only such runs count, among the newest thousand of each job. Two round trips, more with an
-    outcome.
+    count: int | None = None  #: None: 20, or all of a period
+    outcome: str | None = None
+    period: Period = ALWAYS
+
+    @property
+    def most(self) -> int | None:
+        """How many rows there may be; None: any number."""
+        return _FEW if self.count is None and self.period == ALWAYS else self.count
+
+    @property
+    def depth(self) -> int | None:
+        """How many rows of each job are looked at; None: all that lie in the period."""
+        if self.outcome is None or self.most is None:
+            return self.most
+        return None if self.period != ALWAYS else max(self.most, _MOST_LOOKED_AT)
+
+
+def newest_rows(runs: RunStore, names: Sequence[str], wanted: Wanted) -> list[Run]:
+    """The newest *wanted* runs of these jobs, newest first, with and without a tick.
+
+    A run without a tick counts for when it was queued, a delayed one for when it is due. Of one outcome without a
+    period they are looked for among the newest thousand of each job. Two round trips; of an
+    outcome or a whole period one more for each 500 rows.
     """
-    depth = count if outcome is None else max(count, _MOST_LOOKED_AT)
-    ids = runs.newest_ids(names, depth)
-    if outcome is None:
-        return runs.rows(ids[:count])
+    ids, most = runs.newest_ids(names, wanted.depth, wanted.period), wanted.most
+    if wanted.outcome is None and most is not None:
+        return runs.rows(ids[:most])
     matching: list[Run] = []
     for first in range(0, len(ids), _LOOKED_AT_ONCE):
-        matching += [run for run in runs.rows(ids[first : first + _LOOKED_AT_ONCE]) if run.outcome == outcome]
-        if len(matching) >= count:
+        rows = runs.rows(ids[first : first + _LOOKED_AT_ONCE])
+        matching += [run for run in rows if wanted.outcome in (None, run.outcome)]
+        if most is not None and len(matching) >= most:
             break
-    return matching[:count]
+    return matching[:most]
 
 
-def newest_of_all(runs: RunStore, names: Sequence[str], count: int, outcome: str | None = None) -> list[Run]:
+def newest_of_all(runs: RunStore, names: Sequence[str], wanted: Wanted) -> list[Run]:
     """The same, and with them the ids that workers rejected, which count as `failed`."""
-    rows = newest_rows(runs, names, count, outcome)
-    if outcome in (None, "failed"):
-        rows += refused_rows(runs, count)
-    return sorted(rows, key=lambda run: run.tick or run.queued_at or 0, reverse=True)[:count]
+    rows = newest_rows(runs, names, wanted)
+    if wanted.outcome in (None, "failed"):
+        most = wanted.most if wanted.period == ALWAYS else None
+        refused = refused_rows(runs, REFUSED_KEPT if most is None else most)
+        rows += [run for run in refused if wanted.period.covers(run.queued_at or 0)]
+    return sorted(rows, key=lambda run: run.tick or run.queued_at or 0, reverse=True)[: wanted.most]
 
 
 def refused_rows(runs: RunStore, count: int) -> list[Run]:

@@ -27,7 +27,32 @@ _STOP_LIFE_S = DAY_S
 _READ_AT_ONCE = 1000
 #: How long RQ keeps a rejected job, in seconds, and how many rejected ids are noted in `refused`.
 _REFUSED_S = 30 * DAY_S
-_REFUSED_KEPT = 1000
+REFUSED_KEPT = 1000
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of time, both ends within it, in epoch seconds; None: without end on that side."""
+
+    since_s: float | None = None
+    until_s: float | None = None
+
+    @property
+    def first(self) -> str:
+        """The lowest score in it, as Redis takes it."""
+        return "-inf" if self.since_s is None else repr(self.since_s)
+
+    @property
+    def last(self) -> str:
+        """The highest score in it, as Redis takes it."""
+        return "+inf" if self.until_s is None else repr(self.until_s)
+
+    def covers(self, moment_s: float) -> bool:
+        """Return True if that moment lies in it."""
+        return (self.since_s or 0) <= moment_s and (self.until_s is None or moment_s <= self.until_s)
+
+
+ALWAYS = Period()
 
 
 @dataclass(frozen=True)
@@ -95,15 +120,23 @@ class RunStore:
             raise UnknownRun(f"there is no run {run_id!r} in the ledger; see `cronq history JOB`")
         return run
 
-    def newest_ids(self, names: Sequence[str], depth: int) -> list[str]:
-        """The ids of the newest *depth* rows of each job, newest first, runs with and without a tick merged.
+    def newest_ids(self, names: Sequence[str], depth: int | None, period: Period = ALWAYS) -> list[str]:
+        """The ids of the newest *depth* rows of each job (None: all), newest first, of *period* alone.
 
-        One round trip; an index of a wrong type holds nothing.
+        Runs with and without a tick are merged. One round trip; an index of a wrong type holds nothing.
         """
+        ends: Any = (period.last, period.first)
+        how: Any = {
+            "byscore": True,
+            "desc": True,
+            "offset": 0,
+            "num": -1 if depth is None else depth,
+            "withscores": True,
+        }
         with self._client.pipeline(transaction=False) as pipe:
             for name in names:
-                pipe.zrevrange(self._keys.runs(name), 0, depth - 1, withscores=True)
-                pipe.zrevrange(self._keys.manual(name), 0, depth - 1, withscores=True)
+                for key in (self._keys.runs(name), self._keys.manual(name)):
+                    pipe.zrange(key, *ends, **how)
             replies = pipe.execute(raise_on_error=False)
         found = [pair for reply in replies if isinstance(reply, list) for pair in reply]
         return [text(run_id) for run_id, _ in sorted(found, key=lambda pair: float(pair[1]), reverse=True)]
@@ -300,7 +333,7 @@ class RunStore:
             "now": repr(now_s),
             "stamp": rq_stamp(now_s),
             "life": _REFUSED_S,
-            "most": _REFUSED_KEPT,
+            "most": REFUSED_KEPT,
             "events": self.keep_events,
             "results": [part for name, value in told.serialize().items() for part in (name, str(value))],
         }

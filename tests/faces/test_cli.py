@@ -27,6 +27,9 @@ from cronq.cli.verbs import NOT_BUILT, VERBS, cli
 from cronq.config import Config
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import NOT_BUILT as OPTIONS_NOT_BUILT
+from cronq.jobs.spec import make_spec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
 from cronq.runs.run import Ending, Settlement, Start
 from cronq.timetext import parse_instant as utc_s
 from tests.conftest import RedisServer
@@ -939,6 +942,75 @@ def test_the_history_of_all_jobs_is_one_list_newest_first_and_can_be_of_one_outc
     assert [row["run_id"] for row in rows] == ids[::-1]
     assert [row["run_id"] for row in stopped] == [ids[1]]
     assert none.err == "cronq: nothing of one that is kept ended stopped\n"
+
+
+@pytest.fixture
+def ticked(app: Cronq) -> list[str]:
+    """The ids of 30 ticks of `hourly` from 2026-01-05 07:00 UTC on, none of which ran."""
+    first_s = utc_s("2026-01-05T07:00")
+    spec = make_spec("hourly", command=["true"], cron="0 * * * *")
+    app.jobs.save(spec, source="test", origin="cli", expected="", mark=int(first_s) - 1, next_tick=int(first_s))
+    job = app.jobs.get("hourly")
+    ticks = [int(first_s) + 3600 * i for i in range(30)]
+    decisions = [Decision(tick, "missed", "no beat was alive", "schedule", tick + 3600) for tick in ticks]
+    claims = [TickClaim(spec, job.version, each) for each in decisions]
+    assert {answer.code for answer in app.claimer("beat").claim_due(claims, "t", first_s + 200_000)} == {"won"}
+    return [run.run_id for run in app.history("hourly", 100)]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--since", "2026-01-05T09:00", "--until", "2026-01-05T11:00"], slice(25, 28)),
+        (["--since", "2026-01-05T09:00:01Z", "--until", "2026-01-05T12:59:59+01:00"], slice(25, 27)),
+        (["--since", "2026-01-05T09:00"], slice(0, 28)),
+        (["--until", "2026-01-05T09:00"], slice(27, 30)),
+        (["--until", "2026-01-05T09:00", "-n", "2"], slice(27, 29)),
+        (["--since", "2026-01-05"], slice(0, 30)),
+        (["--since", "2026-01-05", "--outcome", "missed", "-n", "3"], slice(0, 3)),
+        (["--since", "2026-01-05", "--outcome", "failed"], slice(0, 0)),
+        ([], slice(0, 20)),
+    ],
+)
+@pytest.mark.parametrize("name", [["hourly"], []])
+def test_a_history_of_a_period_has_every_tick_that_was_due_in_it(
+    cronq: Cli, ticked: list[str], words: list[str], expected: slice, name: list[str]
+) -> None:
+    rows = json.loads(cronq("history", *name, *words, "--json").out)
+
+    assert [row["run_id"] for row in rows] == ticked[expected]
+
+
+def test_a_period_may_begin_and_end_a_span_ago_and_holds_runs_by_hand(cronq: Cli, app: Cronq, redis: Redis) -> None:
+    app.add("one", command=["true"])
+    ids = [app.enqueue("one") for _ in range(2)]
+    redis.rpush("rq:queue:default:intermediate", "junk")
+    app.runs.reject(b"junk", "default", "no such run", by="w", now_s=app.now_s())
+    redis.zadd("cronq:job:one:manual", {ids[0]: app.now_s() - 7200})
+
+    def found(*words: str) -> list[str]:
+        return [row["run_id"] for row in json.loads(cronq("history", *words, "--json").out)]
+
+    assert found("one", "--since", "1h") == [ids[1]]
+    assert found("one", "--until", "1h") == [ids[0]]
+    assert found("one", "--since", "3h", "--until", "1h") == [ids[0]]
+    assert found("--since", "1h") == ["junk", ids[1]]
+    assert found("--since", "3h", "--until", "150m") == []
+    assert cronq("history", "one", "--until", "5h").err == "cronq: nothing of one that is kept lies in that period\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--since", "soon"], "'soon' is neither a span ago (2h, 30m, 1d) nor a time"),
+        (["--since", "1h", "--until", "2h"], "'2h' comes before '1h'"),
+    ],
+)
+def test_a_period_that_is_none_is_a_slip(cronq: Cli, app: Cronq, words: list[str], problem: str) -> None:
+    answer = cronq("history", *words)
+
+    assert answer.code == 2
+    assert problem in answer.complaint
 
 
 def test_run_due_goes_on_while_there_is_more_than_one_pass_takes(

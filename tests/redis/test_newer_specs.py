@@ -17,7 +17,7 @@ from cronq.errors import SpecTooNew
 from cronq.jobs.registry import Definition
 from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
-from cronq.runs.history import newest_rows
+from cronq.runs.history import Wanted, newest_rows
 from cronq.worker.dequeue import Dequeue
 from tests.redis.conftest import work
 
@@ -47,7 +47,10 @@ def everything_of(app: Cronq, name: str) -> dict[str, Any]:
     """All that is stored of a job, and its place on the agenda."""
     keys = [app.keys.job(name), app.keys.state(name), app.keys.template(name), app.keys.active(name)]
     found: dict[str, Any] = {key: app.client.hgetall(key) for key in keys}
-    return found | {"agenda": app.client.zscore(app.keys.agenda, name), "runs": newest_rows(app.runs, [name], 1000)}
+    return found | {
+        "agenda": app.client.zscore(app.keys.agenda, name),
+        "runs": newest_rows(app.runs, [name], Wanted(1000)),
+    }
 
 
 def queued(redis: Redis) -> list[str]:

@@ -18,7 +18,7 @@ from cronq.app.app import Cronq
 from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import SPEC_LAYOUT
-from cronq.runs.history import newest_rows
+from cronq.runs.history import Wanted, newest_rows
 from tests.system.ledger import faults, read_book, server_s
 from tests.system.processes import Processes, until
 
@@ -176,7 +176,7 @@ def test_beats_and_workers_leave_what_a_release_to_come_stored_to_it(
 
     assert app.client.hgetall(app.keys.job("changed")) == stored
     assert app.jobs.mark_of("changed") == mark
-    rows = [row for row in newest_rows(app.runs, ["changed"], 1000) if row.state == "done"]
+    rows = [row for row in newest_rows(app.runs, ["changed"], Wanted(1000)) if row.state == "done"]
     assert len(rows) >= 7
     assert {row.outcome for row in rows} == {"succeeded"}
     assert {row.outcome for row in newest_rows(app.runs, ["plain"], 1000)} <= {"succeeded", None}
