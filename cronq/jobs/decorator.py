@@ -193,6 +193,7 @@ def job(
     max_catchup: int = 100,
     ttl: float | str | timedelta | None = None,
     overlap: str = "skip",
+    pause_after_failures: int | None = None,
     exclusive: bool = False,
     lock: str | None = None,
     timeout: float | str | timedelta = "1h",

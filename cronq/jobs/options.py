@@ -94,6 +94,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),
     Option("max_catchup", _N, 100, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
     Option("overlap", Kind.WORD, "skip", "While an earlier run is there: skip or allow.", "RULE", words=OVERLAP),
+    Option("pause_after_failures", _N, None, "Pause it when so many runs in a row have failed.", "N",
+           least=1, most=_MOST_KEPT),
     Option("exclusive", Kind.FLAG, False, "Hold the job's lock while it runs, on all hosts."),
     Option("lock", _T, None, "With --exclusive: which lock.", "NAME", is_one_line=True),
     Option("result_ttl", _D, AUTO, "Life of RQ's record of a success.", "SPAN", least=60, may_be_auto=True),
@@ -154,6 +156,8 @@ def check_numbers(values: dict[str, Any]) -> None:
         if option.kind is not Kind.NUMBER or option.name not in values:
             continue
         value = values[option.name]
+        if value is None and option.default is None:
+            continue
         if type(value) is not int or not option.least <= value <= option.most:
             problem = f"{short(value)} is not a whole number from {option.least:,} to {option.most:,}"
             raise DefinitionError(problem, field=option.name)

@@ -56,8 +56,8 @@ _MOST_SPEC = 200_000_000
 #: named is of layout 1. Whoever adds a field or a word, or gives an old one another meaning, raises SPEC_LAYOUT and
 #: writes it down here: so a process of the release before can tell, without parsing, that it must leave the job alone,
 #: and goes on with all jobs that use nothing new.
-SPEC_LAYOUT = 1
-SINCE: dict[str, int] = {}
+SPEC_LAYOUT = 2
+SINCE: dict[str, int] = {"pause_after_failures": 2}
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class JobSpec:
     max_catchup: int = DEFAULTS["max_catchup"]
     ttl: float | None = DEFAULTS["ttl"]
     overlap: str = DEFAULTS["overlap"]
+    pause_after_failures: int | None = DEFAULTS["pause_after_failures"]  #: None: never
     exclusive: bool = DEFAULTS["exclusive"]
     lock: str | None = DEFAULTS["lock"]
     timeout: float = DEFAULTS["timeout"]
@@ -192,6 +193,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "bool": (bool,),
     "bool | str": (bool, str),
     "int": (int,),
+    "int | None": (int, _ABSENT),
     "float": (int, float),
     "float | None": (int, float, _ABSENT),
     "float | str": (int, float, str),

@@ -179,6 +179,8 @@ class JobStore:
             "events": self._keep_events,
             "keep": spec.keep,
         }
+        if spec.pause_after_failures is not None:
+            document["pause_after_failures"] = spec.pause_after_failures
         if mark is not None:
             document["mark"] = mark
             if next_tick is not None:

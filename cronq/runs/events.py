@@ -49,7 +49,7 @@ class Event(StrEnum):
     JOB_CREATED = "job_created"
     #: its spec is another: jobs/save
     JOB_CHANGED = "job_changed"
-    #: its ticks do not run: jobs/pause
+    #: its ticks do not run: jobs/pause, runs/settle
     JOB_PAUSED = "job_paused"
     #: its ticks run again: jobs/pause
     JOB_RESUMED = "job_resumed"

@@ -98,6 +98,8 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
     ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow"),
+    ({"pause_after_failures": 0}, "pause_after_failures", "0", "whole number from 1"),
+    ({"pause_after_failures": "3"}, "pause_after_failures", "'3'", "whole number from 1"),
     ({"exclusive": "yes"}, "exclusive", "'yes'", "True"),
     ({"exclusive": 1}, "exclusive", "1", "True"),
     ({"lock": "stock"}, "lock", "'stock'", "exclusive=True"),
@@ -354,7 +356,7 @@ EVERYTHING = function_job(
     tz="Europe/Amsterdam", dst="both", catchup="all", window="2d", max_catchup=7, ttl="10m", overlap="allow",
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
-    on_lost="rerun", max_crashes=5,
+    on_lost="rerun", max_crashes=5, pause_after_failures=3,
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",

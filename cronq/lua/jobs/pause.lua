@@ -20,6 +20,9 @@ if job.pause ~= '' then
     redis.call('HSET', KEYS[2], 'pause', job.pause)
 else
     redis.call('HDEL', KEYS[2], 'pause')
+    -- The failures up to here pause the job no more: see parts/count_failure.lua.
+    local streak = tonumber(redis.call('HGET', KEYS[2], 'streak') or '') or 0
+    if streak < 0 then redis.call('HSET', KEYS[2], 'resumed_at_streak', streak) end
 end
 if job.mark then redis.call('HSET', KEYS[2], 'mark', job.mark) end
 if job.next then redis.call('ZADD', KEYS[3], job.next, job.name) end

@@ -3,8 +3,9 @@
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 -- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
---               keep}
+--               keep, pause_after_failures}
 --       layout: that of the spec   knows: the newest layout that the caller can read
+--       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
@@ -38,6 +39,11 @@ redis.call('SADD', KEYS[1], job.name)
 for i = 7, 10 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
 redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled,
     'layout', job.layout, 'keep', job.keep)
+if job.pause_after_failures then
+    redis.call('HSET', KEYS[2], 'pause_after_failures', job.pause_after_failures)
+else
+    redis.call('HDEL', KEYS[2], 'pause_after_failures')
+end
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[4], unpack(ARGV, 2))
 if held[1] and held[2] == job.spec and not job.mark then return 'same' end

@@ -14,7 +14,7 @@
 --         won      claimed by this call: "queued", or the outcome that was recorded, and its reason
 --         mine     claimed by an earlier call with the same token, whose reply was lost
 --         taken    claimed by somebody else; a mark that lagged behind was moved
---         old      the mark is already past it          stale   the job was changed since it was read
+--         old      the mark is already past it          stale   the job was changed or paused since it was read
 --         gone     there is no such job (any more)      future  later than the server's time
 --         held     an earlier tick of the job is broken: this one waits for it
 --         broken   a key it needs has a wrong type or value, nothing was written: why, the key, and the type it
@@ -89,6 +89,17 @@ local function standing(job, open)
     return nil
 end
 
+-- What was decided before the job was paused by its failures (parts/count_failure) is decided anew. A pause that cannot
+-- be read is none here: the beat has read it its own way, and decided.
+local function covers(pause, instant)
+    local fine, held = pcall(cjson.decode, pause)
+    if not fine or type(held) ~= 'table' then return false end
+    local ends = held['until']
+    if ends == nil or ends == cjson.null then return true end
+    ends = tonumber(ends)
+    return ends ~= nil and instant < ends
+end
+
 -- *tick* is text where it is written and a number (*instant*) where it is compared.
 local function move_on(name, state, tick, instant, mark, next)
     if mark < instant then call('HSET', state, 'mark', tick) end
@@ -131,12 +142,13 @@ local function claim(item, when, kind, holder)
         return {'gone', ''}
     end
     if version ~= expected then return {'stale', version} end
-    local mark = try('HGET', state, 'mark')
-    if fails(mark) then return wrong(state, 'hash') end
-    mark = tonumber(mark or '')
+    local known = try('HMGET', state, 'mark', 'pause')
+    if known.err then return wrong(state, 'hash') end
+    local mark = tonumber(known[1] or '')
     if not mark then return {'broken', state .. ' has no mark', state, ''} end
     if instant <= mark then return {'old', format('%d', mark)} end
     if instant > latest then return {'future', format('%d', latest)} end
+    if known[2] and not outcome and covers(known[2], instant) then return {'stale', 'paused by its failures'} end
 
     if not kind.is_sound then
         local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')

@@ -20,7 +20,9 @@
 --
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
 -- from the active set without writing its outcome would lose it, the other way round would silence the job.
--- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever.
+-- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever. The job
+-- is paused in this step, too, when its spec asks for it after so many failures: in a later one it might not be at all.
+--@ count_failure
 --@ event
 --@ keep_result
 --@ lean_row
@@ -171,7 +173,7 @@ if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) =
         local tick = tonumber(row.tick or '')
         if tick and tick > newest then try('HSET', state, 'success_tick', tick) end
     elseif item.outcome ~= 'stopped' and not is_back then  -- else that it was lost has counted already
-        try('HSET', state, 'streak', math.min(streak, 0) - 1)
+        count_failure(job, state, math.min(streak, 0) - 1, item)
     end
 end
 
