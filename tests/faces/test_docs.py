@@ -230,7 +230,10 @@ def test_the_example_of_a_job_module_is_accepted_as_it_stands(tmp_path: Path) ->
 
 
 def test_every_python_block_compiles() -> None:
-    for block in fenced("python"):
+    blocks = list(fenced("python"))
+
+    assert blocks
+    for block in blocks:
         compile(block, "README.md", "exec")
 
 

@@ -506,9 +506,11 @@ from cronq.locks.lock import Lock
 client = redis.Redis.from_url(sys.argv[1])
 Lock(client, "ours")
 plain = redis_lock.Lock(client, "plain", expire=5)
-plain.acquire(); plain.extend(9); plain.release()
+plain.acquire(); plain.extend(9); print(client.ttl("lock:plain")); plain.release(); print(client.exists("lock:plain"))
 """
-    subprocess.run([sys.executable, "-c", script, redis_url], check=True, timeout=30)
+    words = subprocess.run([sys.executable, "-c", script, redis_url], check=True, timeout=30, stdout=subprocess.PIPE)
+
+    assert words.stdout.split() in ([b"9", b"0"], [b"8", b"0"])
 
 
 # --- many at once

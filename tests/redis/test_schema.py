@@ -50,3 +50,5 @@ def test_a_word_of_a_wrong_type_keeps_nobody_from_starting(app: Cronq, redis: Re
     redis.hset("cronq:schema", "a", "b")
 
     app.require_fit_redis()
+
+    assert redis.hgetall("cronq:schema") == {b"a": b"b"}, "nor is it touched"
