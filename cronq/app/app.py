@@ -167,7 +167,9 @@ class Cronq(Parts):
     def _stop_all(self, name: str) -> list[str]:
         """Stop all open runs of a job. Of many RQ keeps no record: each would have to be looked for in its queue."""
         if self.runs.count_open(name) <= _FEW_RUNS:
-            return self._stop_each(self.runs.rows(self.runs.active([name])[name]))
+            runs = self.runs.rows(self.runs.active([name])[name])
+            # Those that wait first, the last of them to begin with: else each that is stopped would let the next begin.
+            return self._stop_each(sorted(runs, key=lambda run: (run.state != "waiting", -(run.tick or 0))))
         stopped, others = self.bulk_stop.stop_open(name, by=self.who, now_s=self.now_s())
         return stopped + self._stop_each(self.runs.rows(others))
 

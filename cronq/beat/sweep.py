@@ -1,4 +1,4 @@
-"""Settles runs that nobody does any more, and wakes runs that wait for a lock which is free.
+"""Settles runs that nobody does any more, and wakes runs that wait for a lock which is free, or for a run that is gone.
 
 Found are: runs whose guardian fell silent, runs that their stock RQ worker has ended, ids popped and never begun, and
 RQ jobs that are not cronq's whose worker vanished. Any beat sweeps; the scripts let one win.
@@ -35,6 +35,8 @@ _MOST = 100
 _BUSY_S = 0.3
 #: Locks that one pass asks for, in so many round trips: the others have their turn in the next.
 _LOCKS_A_STEP, _MOST_LOCK_STEPS = 1000, 5
+#: Jobs of which runs wait behind others that one step looks at.
+_JOBS_A_STEP = 50
 #: The server's clock may run so much faster or slower than ours between two passes; more is a jump.
 _JUMP_S = 1.0
 #: Runs of stock RQ workers count as heard of until their time-out is over: they are that far in the future.
@@ -52,6 +54,7 @@ class _Found(NamedTuple):
     stock: list[bytes]  #: runs that stock RQ workers do
     silent: list[bytes]  #: RQ jobs that are not cronq's and were not heard of for `lost_after`
     has_waiters: bool  #: runs wait for some lock
+    has_turns: bool  #: runs wait behind others of their job
     popped: Mapping[str, Any]  #: ids in RQ's intermediate lists, of the queues that were known before
 
 
@@ -72,7 +75,7 @@ class Sweep:
         self._steady_since: float | None = None  #: Redis has answered without a gap since then (boot clock)
         self._last_answer: float | None = None  #: boot clock
         self._ahead_s: float | None = None  #: the server's time less our boot clock, at the last answer
-        self._lock_cursor = "0"
+        self._lock_cursor = self._turn_cursor = "0"
         self._stock_at = 0  #: how far the runs of stock workers were looked through
         self._damage = Damage("sweep")
 
@@ -89,6 +92,7 @@ class Sweep:
         boot = boot_s()
         self._note_answer(boot, found.server_s)
         has_more = found.has_waiters and self._wake_waiters()
+        has_more = (found.has_turns and self._take_turns(now_s)) or has_more
         self.queues = found.queues
         self.popped.look(found.popped, found.queues, boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
@@ -108,8 +112,9 @@ class Sweep:
             pipe.zrangebyscore(self.keys.running, now_s + _STOCK_S, "+inf", start=self._stock_at, num=_MOST)
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
             pipe.srandmember(self.keys.waiting_locks, 1)
+            pipe.srandmember(self.keys.jobs_behind, 1)
             self.popped.read(pipe, self.queues)
-            clock, queues, unheard, stock, silent, locks, *popped = pipe.execute(raise_on_error=False)
+            clock, queues, unheard, stock, silent, locks, turns, *popped = pipe.execute(raise_on_error=False)
         if isinstance(clock, Exception):
             raise clock
         return _Found(
@@ -119,6 +124,7 @@ class Sweep:
             stock=self._entries(stock),
             silent=self._entries(silent),
             has_waiters=bool(self._entries(locks)),
+            has_turns=bool(self._entries(turns)),
             popped=dict(zip(self.queues, popped, strict=True)),
         )
 
@@ -243,4 +249,21 @@ class Sweep:
                 self._lock_cursor = text(following)
                 if self._lock_cursor == "0":
                     return False
+        return False
+
+    def _take_turns(self, now_s: float) -> bool:
+        """Queue what waits behind a run that is gone: mostly whoever ends a run does that in the same step.
+
+        Begins where the last pass stopped. Returns True if there was no time for more.
+        """
+        until = boot_s() + _BUSY_S
+        with self._damage.passed_over():
+            while True:
+                self._turn_cursor, woken = self.runs.take_turns(self._turn_cursor, _JOBS_A_STEP, now_s)
+                for run_id in woken:
+                    log.warning("WOKEN %s: no run of its job is before it any more", run_id)
+                if self._turn_cursor == "0":
+                    return False
+                if boot_s() >= until:
+                    return True
         return False

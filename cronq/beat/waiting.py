@@ -1,7 +1,7 @@
 """Lists waiting runs again whose list was lost, moved aside or removed: nobody would wake them.
 
-Lists beside the ledger say which run to wake, for a lock or at a time. The ledger itself knows every waiting run, so
-the lists are made again from it.
+Lists beside the ledger say which run to wake, for a lock, at a time or behind another run. The ledger itself knows
+every waiting run, so the lists are made again from it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class WaitingWalk:
                 return
 
     def _look(self, run_ids: list[str], now_s: float) -> None:
-        keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS]
+        keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS, self.keys.jobs_behind]
         mended, broken = self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids])
         for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
             # The runs of a key that was moved are listed in the next walk.

@@ -19,6 +19,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     removed:{name}:{set}      HASH    its open runs, of that set: to be stopped  runs.bulk_stop        till they are
     job:{name}:waiting        ZSET    runs that wait for the lock {name}         runs.store            while any waits
     waiting                   SET     locks that runs wait for                   runs.store            permanent
+    job:{name}:behind         ZSET    runs that wait behind an earlier, by tick  runs.store            while any waits
+    behind                    SET     jobs of which runs wait so                 runs.store            permanent
     run:{id}                  HASH    one run: tick, state, outcome, reason …    runs.store            30 d from its end
     dedup:{name}:{tick}       STRING  token of the beat that claimed the tick    runs.claim            an hour
     stop:{id}                 STRING  who asked the run to stop                  runs.store            a day
@@ -188,6 +190,14 @@ class Keys:
     @property
     def waiting_locks(self) -> str:
         return f"{self.prefix}:waiting"
+
+    def behind(self, name: str) -> str:
+        """Runs of the job *name* that wait behind an earlier one, by tick."""
+        return f"{self.prefix}:job:{name}:behind"
+
+    @property
+    def jobs_behind(self) -> str:
+        return f"{self.prefix}:behind"
 
     def run(self, run_id: str) -> str:
         return f"{self.prefix}:run:{run_id}"

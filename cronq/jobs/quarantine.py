@@ -58,6 +58,7 @@ class Quarantine:
             keys.agenda: "zset",
             keys.events: "stream",
             keys.running: "zset",
+            keys.jobs_behind: "set",
             keys.epoch: "string",
         }
         if name is not None:
@@ -70,6 +71,7 @@ class Quarantine:
                 keys.runs(name): "zset",
                 keys.manual(name): "zset",
                 keys.waiting(name): "zset",
+                keys.behind(name): "zset",
                 keys.fence(name): "hash",
                 keys.lock(name): "string",
             }

@@ -48,7 +48,7 @@ NOT_BUILT: dict[str, object] = {
     "limits": None,
     "serializer": "json",
 }
-_OVERLAP_NOT_BUILT = ("queue", "latest", "replace")
+_OVERLAP_NOT_BUILT = ("latest", "replace")
 #: The longest spec that is read: arguments may be of `CRONQ_MAX_ARGS`, at most 100 MB.
 _MOST_SPEC = 200_000_000
 
@@ -57,7 +57,7 @@ _MOST_SPEC = 200_000_000
 #: writes it down here: so a process of the release before can tell, without parsing, that it must leave the job alone,
 #: and goes on with all jobs that use nothing new.
 SPEC_LAYOUT = 2
-SINCE: dict[str, int] = {"pause_after_failures": 2}
+SINCE: dict[str, int] = {"pause_after_failures": 2, "overlap=queue": 2}
 
 
 @dataclass(frozen=True)
@@ -286,7 +286,7 @@ def _refuse_unbuilt(options: dict[str, Any]) -> None:
             raise DefinitionError(f"{options[key]!r} is not supported by this version yet; leave it out", field=key)
     if options.get("overlap") in _OVERLAP_NOT_BUILT:
         raise DefinitionError(
-            f"{options['overlap']!r} is not supported by this version yet; use 'skip' or 'allow'",
+            f"{options['overlap']!r} is not supported by this version yet; use 'skip', 'queue' or 'allow'",
             field="overlap",
         )
 

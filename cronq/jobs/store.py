@@ -228,6 +228,7 @@ class JobStore:
         touched = [
             *self._job_keys(name), *self._ledger_keys(name),
             keys.removals, keys.removed(name, "active"), keys.removed(name, "given"), keys.running,
+            keys.behind(name),
         ]  # fmt: skip
         record = json.dumps({"token": secrets.token_hex(8), "by": by, "at": now_s})
         args = [name, int(keep_rows_for_s), self._keep_events, record]

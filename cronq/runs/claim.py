@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
     code: str
     detail: str
-    reason: str = ""  #: of `won`: why it got the outcome that *detail* names
+    reason: str = ""  #: of `won`: why it waits, or got the outcome that *detail* names
     key: str = ""  #: of `broken`: the key to look at
     kind: str = ""  #: of `broken`: the type it should have, "" when its value is wrong
 
@@ -81,7 +81,7 @@ def _tick(tick: int) -> _Tick:
 @lru_cache(maxsize=512)
 def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> _Kind:
     # Each caught-up tick of catchup="all" is asked for, so the ones before it do not push it out.
-    allow = trigger == "catchup" and catchup == "all"
+    allow = trigger == "catchup" and catchup == "all" and overlap == "skip"
     return _Kind(queue, str(DEDUP_LIFE_S), "allow" if allow else overlap, keep, trigger)
 
 

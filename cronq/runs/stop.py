@@ -10,6 +10,8 @@ from cronq.runs.store import RunStore
 #: A run whose last heartbeat lies so far in the future is a stock worker's: nobody renews it, so it counts as heard of
 #: until its time-out is over.
 _STOCK_S = 30.0
+#: From waiting to queued, and from there to running: a run that is to be stopped may move on so often meanwhile.
+_MOST_MOVES = 3
 
 
 def stop_run(
@@ -24,12 +26,14 @@ def stop_run(
         if not reopen([run.run_id], now_s):
             return False
         run = runs.get(run.run_id)
-    if run.state != "running":
-        stopped = Settlement("stopped", f"{by} stopped it before it began")
+    stopped = Settlement("stopped", f"{by} stopped it before it began")
+    for _ in range(_MOST_MOVES):
+        if run.state == "running":
+            break
         if runs.settle(run, Ending(stopped, by, now_s, expect=run.state)):
             return True
-        latest = runs.find(run.run_id)  # a worker was faster
-        if latest is None or latest.state != "running":
+        latest = runs.find(run.run_id)  # a worker was faster, or its turn had come
+        if latest is None or latest.state == "done":
             return False
         run = latest
     runs.ask_to_stop(run.run_id, by)

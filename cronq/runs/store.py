@@ -89,6 +89,7 @@ class RunStore:
         self._settle: Any = scripts.load(client, "runs/settle")
         self._park: Any = scripts.load(client, "runs/park")
         self._wake_waiter: Any = scripts.load(client, "runs/wake_waiter")
+        self._take_turns: Any = scripts.load(client, "runs/take_turns")
         self._rerun: Any = scripts.load(client, "runs/rerun")
         self._reject: Any = scripts.load(client, "queue/reject")
 
@@ -314,6 +315,23 @@ class RunStore:
         """Put the run that has waited longest for *lock* back on its queue. Return True if there was one."""
         args = [self._keys.prefix, lock, self.keep_events]
         return bool(self._wake_waiter(keys=self._keys_of_waiters(lock), args=args))
+
+    def take_turns(self, cursor: str, count: int, now_s: float) -> tuple[str, list[str]]:
+        """Queue runs that wait behind an earlier run of their job which is not open (any more).
+
+        Looks at about *count* jobs from *cursor* on, "0" at first. Returns the next cursor, "0" at the end, and what
+        was queued.
+        """
+        document = {
+            "prefix": self._keys.prefix,
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "events": self.keep_events,
+            "cursor": cursor,
+            "count": count,
+        }
+        reply = json.loads(text(self._take_turns(keys=[self._keys.jobs_behind], args=[json.dumps(document)])))
+        return reply["cursor"], reply.get("woken", [])
 
     def _keys_of_waiters(self, lock: str) -> list[str]:
         return [self._keys.waiting(lock), self._keys.waiting_locks, self._keys.events]

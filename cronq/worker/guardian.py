@@ -171,9 +171,10 @@ class Guardian:
     def _skip_or_park(self, active: ActiveRun, name: str, lock: RunLock) -> None:
         run = active.run
         # A run that a person requeued counts as started by hand, whatever triggered it first; one whose worker vanished
-        # has begun before. Neither is skipped.
+        # has begun before. Neither is skipped, nor is a run of a job whose ticks wait for each other.
         is_first = run.state == "queued" and run.attempt == 1
-        if run.trigger == "schedule" and run.tick is not None and is_first:
+        may_skip = active.spec.overlap in ("skip", "allow")
+        if run.trigger == "schedule" and run.tick is not None and is_first and may_skip:
             whose = lock.holding_run() or "somebody else"
             self.settler.write_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
         elif self.runs.park(run, name, self.now_s()):

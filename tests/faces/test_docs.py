@@ -165,7 +165,7 @@ def test_what_is_not_built_is_said_to_be_refused() -> None:
 
     for name in OPTIONS_NOT_BUILT:
         assert re.search(rf"`{name}[`=]", refused), name
-    for rule in ("queue", "latest", "replace"):
+    for rule in ("latest", "replace"):
         assert f"`{rule}`" in refused
     planned = re.search(r"verbs that are planned \((.*?)\)", PAGES["command-line"], re.DOTALL)
     assert planned is not None
@@ -178,6 +178,7 @@ def test_rules_and_outcomes_are_all_explained() -> None:
     assert table_words(PAGES["outcomes"]) == set(OUTCOMES) - NOT_YET
     for rule in OVERLAP:
         assert f"`{rule}`" in PAGES["jobs"]
+        assert f"| `{rule}`" in PAGES["overlap"]
 
 
 def test_every_setting_is_in_the_table_of_settings_with_its_default() -> None:

@@ -25,6 +25,8 @@ from cronq.clock import ServerClock
 from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import make_spec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
 from cronq.runs.run import Start
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
@@ -110,6 +112,7 @@ class Scene:
         self.waiter = self.app.enqueue("exclusive")
         client.lpop("rq:queue:default")
         self.app.runs.park(self.app.runs.get(self.waiter), "exclusive", self.app.now_s())
+        self.behind = self._wait_behind("queueing")
         client.delete(self.app.keys.epoch)  # the beat has to restore what its code defines
 
     def _save(self, name: str, mark: int | None = None, **options: Any) -> None:
@@ -125,6 +128,18 @@ class Scene:
         now_s = self.app.now_s() - 3600
         run = self.app.runs.get(run_id)
         self.app.runs.start(run, Start(worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=now_s))
+
+    def _wait_behind(self, name: str) -> str:
+        """Let a run of *name* wait behind another, whose row is gone then."""
+        self._save(name, every="1d", overlap="queue", mark=self.ticks[0] - 1)
+        spec, version = self.app.jobs.get(name).spec, self.app.jobs.version_of(name)
+        for tick in self.ticks:
+            due = TickClaim(spec, version, Decision(tick, None, "due", "schedule", tick + DAY))
+            self.app.claimer("b").claim_due([due], f"t{tick}", float(tick))
+        gone, waits = (run_id_of(name, tick) for tick in self.ticks)
+        self.client.lrem("rq:queue:default", 0, gone)
+        self.client.delete(self.app.keys.run(gone))
+        return waits
 
     def pass_by(self, url: str, clock: PatientClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Run a beat behind *url* until it has had time for everything."""
@@ -145,7 +160,8 @@ class Scene:
     def wrongs(self) -> list[str]:
         """What was lost or doubled, in words."""
         due = [run_id_of("due", tick) for tick in self.ticks]
-        rows = {run_id: self.app.runs.find(run_id) for run_id in (*due, self.popped, self.gone, self.waiter)}
+        run_ids = (*due, self.popped, self.gone, self.waiter, self.behind)
+        rows = {run_id: self.app.runs.find(run_id) for run_id in run_ids}
         queued = [run_id for run_id in rows if run_id != self.gone]
         found = [f"{run_id} has no row" for run_id, row in rows.items() if row is None]
         found += [f"{run_id} is {rows[run_id]}" for run_id in queued if (row := rows[run_id]) and row.state != "queued"]
@@ -166,7 +182,7 @@ class Scene:
         )  # fmt: skip
         found += [f"{event} was told {times} times" for event, times in events.items() if times > 1]
         scheduled = {name.decode() for name in self.client.zrange(self.app.keys.agenda, 0, -1)}
-        if scheduled != {"due", "astray", "unmade", "defined"}:
+        if scheduled != {"due", "astray", "unmade", "defined", "queueing"}:
             found.append(f"on the agenda are {scheduled}")
         if not self.client.exists(self.app.keys.template("unmade")):
             found.append("the template was not made again")

@@ -17,9 +17,12 @@ from cronq.app.app import Cronq
 from cronq.beat.popped import Popped
 from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.timetext import utc
 from cronq.worker.dequeue import Dequeue
+from tests.run_ids import run_id_of
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -28,10 +31,10 @@ RUN = "a-m00000001"
 QUEUE, POPPED = "rq:queue:default", "rq:queue:default:intermediate"
 #: Keys of the run, its job and its queue that a step may touch when they are there, and that may not be.
 MORE_KEYS = [
-    "cronq:delayed", "cronq:events", "cronq:job:a:active", "cronq:job:a:given", "cronq:job:a:manual",
-    "cronq:job:a:waiting", "cronq:refused", "cronq:running", "cronq:waiting", f"cronq:stop:{RUN}", QUEUE, POPPED,
-    "rq:failed:default", "rq:queues", "rq:scheduler:scheduled_jobs", "rq:wip:default", f"rq:execution:{RUN}:e1",
-    f"rq:execution:{RUN}:e2", f"rq:executions:{RUN}", f"rq:results:{RUN}",
+    "cronq:behind", "cronq:delayed", "cronq:events", "cronq:job:a:active", "cronq:job:a:behind", "cronq:job:a:given",
+    "cronq:job:a:manual", "cronq:job:a:waiting", "cronq:refused", "cronq:running", "cronq:waiting",
+    f"cronq:stop:{RUN}", QUEUE, POPPED, "rq:failed:default", "rq:queues", "rq:scheduler:scheduled_jobs",
+    "rq:wip:default", f"rq:execution:{RUN}:e1", f"rq:execution:{RUN}:e2", f"rq:executions:{RUN}", f"rq:results:{RUN}",
 ]  # fmt: skip
 
 
@@ -78,6 +81,23 @@ class Stage:
         self.defined()
         self.run = self.app.runs.get(self.app.enqueue_in("5m", "a"))
 
+    def due(self) -> None:
+        """The run of an earlier tick is queued."""
+        self.spec = self.store("a", mark=T, overlap="queue")
+        assert self.claim(1) == "queued"
+
+    def behind(self) -> None:
+        """The second tick waits behind the first, whose row is gone."""
+        self.due()
+        assert self.claim(2) == "waiting"
+        self.redis.delete(f"cronq:run:{run_id_of('a', T + 60)}")
+
+    def claim(self, number: int) -> str:
+        tick = T + 60 * number
+        due = TickClaim(self.spec, self.app.jobs.version_of("a"), Decision(tick, None, "due", "schedule", tick + 60))
+        answer = self.app.claimer("p").claim_due([due], f"t{number}", tick + 1.0)[0]
+        return answer.detail if answer.code == "won" else ""
+
     def start(self, execution: str) -> str:
         start = Start(worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=T + 2.0)
         return self.app.runs.start(self.run, start).code
@@ -120,13 +140,19 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "park": (Stage.popped, lambda s: s.app.runs.park(s.run, "a", T + 4.0)),
     "park again": (Stage.requeued, lambda s: s.app.runs.park(s.run, "a", T + 4.0)),
     "wake": (Stage.parked, lambda s: s.app.runs.wake_waiter("a")),
+    "wait behind": (Stage.due, lambda s: s.claim(2)),
+    "take turns": (Stage.behind, lambda s: s.app.runs.take_turns("0", 10, T + 4.0)[1]),
     "take": (Stage.queued, lambda s: s.dequeue().take(["default"], 0.0) is not None),
     "give back": (Stage.popped, lambda s: s.dequeue().give_back("default", RUN) is None),
     "unpop": (Stage.popped, Stage.unpop),
     "reschedule": (Stage.delayed, lambda s: s.reschedule() is None),
 }
 #: What is no step that was stopped: without its row a waiter is none, and without its RQ job nobody has requeued a run.
-DECIDED = {("wake", f"cronq:run:{RUN}"), ("park again", f"rq:job:{RUN}")}
+DECIDED = {
+    ("wake", f"cronq:run:{RUN}"),
+    ("take turns", f"cronq:run:{run_id_of('a', T + 120)}"),
+    ("park again", f"rq:job:{RUN}"),
+}
 
 
 @pytest.fixture

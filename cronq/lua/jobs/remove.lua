@@ -2,7 +2,7 @@
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
---       11 removals   12 removed:{name}:active   13 removed:{name}:given   14 running
+--       11 removals   12 removed:{name}:active   13 removed:{name}:given   14 running   15 job:{name}:behind
 -- ARGV  1 name   2 life of what stays (seconds)   3 events to keep   4 record of this removal (JSON, unlike any other)
 -- Returns removed (also when an earlier call with the same record did it, whose reply was lost) | none (no such job)
 --         | unfinished (runs of an earlier removal of that name are still to be stopped: nothing was written)
@@ -36,7 +36,7 @@ for open, removed in pairs({[KEYS[7]] = KEYS[12], [KEYS[10]] = KEYS[13]}) do
         end
     end
 end
-call('DEL', KEYS[2], KEYS[3], KEYS[4])
+call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[15])
 call('SREM', KEYS[1], ARGV[1])
 call('ZREM', KEYS[5], ARGV[1])
 for i = 7, 10 do call('EXPIRE', KEYS[i], ARGV[2]) end

@@ -11,7 +11,8 @@
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
 -- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
 --         [code, detail, …]
---         won      claimed by this call: "queued", or the outcome that was recorded, and its reason
+--         won      claimed by this call: "queued"; "waiting", and for which run; or the outcome that was recorded, and
+--                  its reason
 --         mine     claimed by an earlier call with the same token, whose reply was lost
 --         taken    claimed by somebody else; a mark that lagged behind was moved
 --         old      the mark is already past it          stale   the job was changed or paused since it was read
@@ -29,6 +30,7 @@
 --@ push
 --@ refusal
 --@ rq
+--@ standing
 --@ trim
 --@ types
 
@@ -59,34 +61,17 @@ local function shared_wrong(key, kind)
     return shared[key] ~= true and shared[key] or nil
 end
 
--- The open run of an earlier tick that stands in the way of a new one. Entries that the ledger does not know as open
--- are dropped: a stray field here would otherwise silence the job for ever. Runs without a tick, which the release
--- before kept here too, are moved to where they belong; should there be thousands, each tick moves a part.
-local function standing(job, open)
-    local active, given, cursor = job .. ':active', job .. ':given', '0'
-    if open > 100 then  -- among so many it may be found late, and mostly it is one of the last ticks
-        for _, id in ipairs(call('ZREVRANGE', job .. ':runs', 0, 19)) do
-            local state = try('HGET', run_prefix .. id, 'state')
-            if state == 'queued' or state == 'running' then return id, state end
-        end
+-- The open run that the next tick of a job waits behind: the last one that waits itself, else one that is queued or
+-- at work.
+local function last_open(job, open)
+    for _ = 1, 20 do
+        local id = call('ZREVRANGE', job .. ':behind', 0, 0)[1]
+        if not id then break end
+        local state = try('HGET', run_prefix .. id, 'state')
+        if state == 'waiting' then return id end
+        call('ZREM', job .. ':behind', id)  -- it was settled or begun by a process that knows no turns
     end
-    for _ = 1, 5 do
-        local found = call('HSCAN', active, cursor, 'COUNT', 100)
-        cursor = found[1]
-        for i = 1, #found[2], 2 do
-            local id = found[2][i]
-            local row = try('HMGET', run_prefix .. id, 'state', 'tick')
-            if fails(row) or not row[1] or row[1] == 'done' then
-                call('HDEL', active, id)
-            elseif not row[2] then
-                if not fails(try('HSET', given, id, row[1])) then call('HDEL', active, id) end
-            elseif row[1] ~= 'waiting' then
-                return id, row[1]
-            end
-        end
-        if cursor == '0' then break end
-    end
-    return nil
+    return (standing(run_prefix, job, open, true))
 end
 
 -- What was decided before the job was paused by its failures (parts/count_failure) is decided anew. A pause that cannot
@@ -179,8 +164,14 @@ local function claim(item, when, kind, holder)
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
         outcome, reason = 'missed', 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
     elseif not outcome and kind.overlap == 'skip' and open > 0 then
-        local other, doing = standing(job, open)
+        local other, doing = standing(run_prefix, job, open)
         if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
+    end
+    local behind, waits_for = job .. ':behind', nil
+    if not outcome and kind.overlap == 'queue' and open > 0 then
+        local bad = shared_wrong(behind, 'zset') or shared_wrong(prefix .. ':behind', 'set')
+        if bad then return bad end
+        waits_for = last_open(job, open)
     end
     if outcome then
         settle_at_once(run, id, name, tick, kind, outcome, reason)
@@ -195,13 +186,27 @@ local function claim(item, when, kind, holder)
     if not needed[1] or needed[2] ~= kind.queue or not needed[3] then
         return {'broken', template .. ' is not the template of this job', template, ''}
     end
-    call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind.trigger, 'queue', kind.queue,
-        'queued_at', now, 'decided_by', by)
+    if waits_for then
+        reason = 'waits for the run ' .. waits_for
+        call('HSET', run, 'job', name, 'tick', tick, 'state', 'waiting', 'trigger', kind.trigger, 'queue', kind.queue,
+            'decided_by', by)
+    else
+        call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind.trigger, 'queue', kind.queue,
+            'queued_at', now, 'decided_by', by)
+    end
     if reason then call('HSET', run, 'reason', reason) end
     index_row(index, rows, id, tick, kind, active)
-    event(events, batch.events, 'queued', name, id)
+    event(events, batch.events, waits_for and 'parked' or 'queued', name, id)
     call('COPY', template, hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
     call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when.in_description)
+    if waits_for then
+        call('HSET', hash, 'status', 'deferred')
+        call('HSET', active, id, 'waiting')
+        call('ZADD', behind, tick, id)
+        call('SADD', prefix .. ':behind', name)
+        move_on(name, state, tick, instant, mark, next)
+        return {'won', 'waiting', reason}
+    end
     call('HSET', active, id, 'queued')
     local ids = pushed[kind.queue]
     if ids then ids[#ids + 1] = id else pushed[kind.queue] = {id} end

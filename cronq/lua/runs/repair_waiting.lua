@@ -1,14 +1,15 @@
 -- Looks at runs that wait, and lists those that nobody would wake again: the lists that tell of them were lost.
 --
--- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs
+-- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs   4 behind
 -- ARGV  1 prefix   2 now (epoch seconds)   3… run ids
--- Returns {[[run id, what it waits for]…], [[key, its type]…]}: those that were in no list, `lock <name>` or `time`;
---         and keys of a wrong type, with what they should be: they keep runs from being listed until they are
+-- Returns {[[run id, what it waits for]…], [[key, its type]…]}: those that were in no list, `lock <name>`, `time` or
+--         `turn`; and keys of a wrong type, with what they should be: they keep runs from being listed until they are
 --         quarantined
 --
 -- A run that waits for a lock belongs into the list of that lock, and the lock into `waiting`; the sweep wakes it from
 -- there when the lock is free. One that waits for its time belongs into `delayed`, where it is noticed that
--- rq-scheduler's store has lost it.
+-- rq-scheduler's store has lost it. One that waits behind an earlier run of its job belongs into the list of that job,
+-- and the job into `behind`.
 --
 -- One step, because a run is woken, parked and settled between any two commands: one that is put into a list after it
 -- was woken would be woken twice.
@@ -46,14 +47,24 @@ local function delay(id)
     return 'time'
 end
 
+local can_be_behind = can_write(KEYS[4], 'set')
+local function line_up(id, job, tick)
+    local behind = prefix .. ':job:' .. job .. ':behind'
+    if not can_write(behind, 'zset') or not can_be_behind then return nil end
+    return call('ZADD', behind, 'NX', tick, id) + call('SADD', KEYS[4], job) > 0 and 'turn' or nil
+end
+
 local mended = {}
 for i = 3, #ARGV do
     local id = ARGV[i]
-    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger')
+    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger', 'tick')
     local what
     if not row.err and row[1] == 'waiting' and row[2] then
         if row[3] == 'its lock is busy' then what = list(id, row[2])
-        elseif row[4] == 'delayed' then what = delay(id) end
+        elseif row[4] == 'delayed' then what = delay(id)
+        elseif tonumber(row[5] or '') and string.find(row[3] or '', 'waits for the run ', 1, true) == 1 then
+            what = line_up(id, row[2], row[5])
+        end
     end
     if what then mended[#mended + 1] = {id, what} end
 end

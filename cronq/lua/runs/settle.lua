@@ -22,12 +22,14 @@
 -- from the active set without writing its outcome would lose it, the other way round would silence the job.
 -- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever. The job
 -- is paused in this step, too, when its spec asks for it after so many failures: in a later one it might not be at all.
+-- And the run that waits behind it is queued: a process that dies could not leave it waiting.
 --@ count_failure
 --@ event
 --@ keep_result
 --@ lean_row
 --@ rq
 --@ trim
+--@ turn
 
 local item = cjson.decode(ARGV[1])
 local call = redis.call
@@ -103,6 +105,23 @@ local function settle_in_rq(may_be_queued)
     if item.results then keep_result(item.run, item.results, item.life) end
 end
 
+-- Takes a run that waits out of those behind an earlier run of the job. The one after it waits for what it waited for.
+local function leave_turn(waited_for)
+    local behind = job .. ':behind'
+    local tick = try('ZSCORE', behind, item.run)
+    if not tick then return end
+    call('ZREM', behind, item.run)
+    local after = call('ZRANGEBYSCORE', behind, '(' .. tick, '+inf', 'LIMIT', 0, 1)[1]
+    local key = item.prefix .. ':run:' .. (after or '')
+    if after and waited_for and redis.pcall('HGET', key, 'reason') == 'waits for the run ' .. item.run then
+        call('HSET', key, 'reason', waited_for)
+    end
+end
+-- The next run of the job has its turn. Whatever keeps it from being queued, this one is settled; a beat tries again.
+local function pass_turn()
+    if call('EXISTS', job .. ':behind') == 1 then pcall(next_turn, item, item.job) end
+end
+
 local row = {}
 if call('TYPE', run).ok == 'hash' then
     local flat = call('HGETALL', run)
@@ -112,6 +131,7 @@ if not row.state then
     leave_open()
     try('ZREM', running, item.run)
     if not item.stock then settle_in_rq(item.expect ~= 'running') end
+    pass_turn()
     return 'unknown'
 end
 -- A guardian that was cut off alone is back: it knows how the run ended, the beat only that it was not heard of.
@@ -139,7 +159,8 @@ if item.rq_status then
     if (status or '') ~= item.rq_status then return 'stale' end
 end
 
-local was, lock = row.state, row.lock or item.job  -- the lock it may wait for; it need not be named after its job
+local was, waited_for = row.state, row.reason
+local lock = row.lock or item.job  -- the lock it may wait for; it need not be named after its job
 row.lock = nil
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
@@ -159,6 +180,7 @@ try('DEL', item.prefix .. ':stop:' .. item.run)
 if item.expect == 'waiting' then  -- perhaps for its time
     try('ZREM', item.prefix .. ':delayed', item.run)
     try('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
+    leave_turn(waited_for)
 end
 
 local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
@@ -182,6 +204,6 @@ try_all(event, item.prefix .. ':events', item.events, item.outcome, item.job, it
 local index, open = job .. (row.tick and ':runs' or ':manual'), job .. (row.tick and ':active' or ':given')
 local keep = tonumber(try('HGET', job, 'keep') or '')
 if keep then try_all(trim, item.prefix .. ':run:', index, open, keep, item.run) end
-if item.stock then return 'settled' end
-settle_in_rq(was == 'queued')
-return settled()
+if not item.stock then settle_in_rq(was == 'queued') end
+pass_turn()
+return item.stock and 'settled' or settled()

@@ -60,6 +60,7 @@ if #bodies > 0 then call('DEL', unpack(bodies)) end
 if #held > 0 then
     redis.pcall('ZREM', prefix .. ':delayed', unpack(held))
     redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', unpack(held))
+    redis.pcall('ZREM', job .. ':behind', unpack(held))
     for _, set in ipairs({':active', ':given'}) do redis.pcall('HDEL', job .. set, unpack(held)) end
 end
 local is_over = false

@@ -1,0 +1,371 @@
+"""A tick that is due while an earlier run of its job is open: what each rule of `overlap` makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from cronq.app.app import Cronq
+from cronq.beat.beat import Beat
+from cronq.beat.sweep import Sweep
+from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Ending, Run, Settlement, Start
+from cronq.runs.timing import Timing
+from tests.run_ids import run_id_of
+
+Store = Callable[..., JobSpec]
+#: 2026-01-05 07:00:00 UTC, a Monday.
+T = 1767596400
+MINUTE = 60
+QUEUE = "rq:queue:default"
+
+
+class Scene:
+    """A job `a` that is due each minute, a beat, and a worker that does what the test says."""
+
+    def __init__(self, app: Cronq, store: Store) -> None:
+        self.app = app
+        self.client = app.client
+        self.store = store
+        self.beat = app.beat()
+
+    def define(self, overlap: str, **options: object) -> None:
+        self.store("a", mark=T, overlap=overlap, **options)
+
+    def tick(self, number: int, beat: Beat | None = None) -> str:
+        """Let the tick of minute *number* come. Returns the id of its run."""
+        tick = T + MINUTE * number
+        (beat or self.beat).pass_once(now_s=tick + 0.1)
+        return run_id_of("a", tick)
+
+    def ticks(self, first: int, last: int) -> list[str]:
+        return [self.tick(number) for number in range(first, last + 1)]
+
+    def queued(self) -> list[str]:
+        return [run_id.decode() for run_id in self.client.lrange(QUEUE, 0, -1)]
+
+    def run(self, run_id: str) -> Run:
+        return self.app.runs.get(run_id)
+
+    def states(self, *run_ids: str) -> list[str]:
+        return [self.run(run_id).state for run_id in run_ids]
+
+    def begin(self) -> str:
+        """Let a worker begin the next run of the queue."""
+        raw: bytes = self.client.lmove(QUEUE, f"{QUEUE}:intermediate", "LEFT", "RIGHT")
+        run_id = raw.decode()
+        start = Start(worker="w", host="box", pid=1, execution=f"e-{run_id}", lease_s=90, now_s=self.app.now_s())
+        assert self.app.runs.start(self.run(run_id), start).code == "started"
+        return run_id
+
+    def end(self, run_id: str, outcome: str = "succeeded") -> None:
+        ending = Ending(Settlement(outcome, "because"), "w", self.app.now_s(), execution=f"e-{run_id}")
+        assert self.app.runs.settle(self.run(run_id), ending)
+
+    def work_off(self) -> list[str]:
+        """Begin and end runs until there are none. Never is a second one queued beside one that is at work."""
+        done = []
+        while self.queued():
+            assert len(self.queued()) == 1
+            done.append(self.begin())
+            assert self.queued() == []
+            self.end(done[-1])
+        return done
+
+    def sweep(self) -> None:
+        Sweep(self.client, self.app.keys, self.app.runs, by="beat box.1", timing=Timing(30.0)).once()
+
+    def walk(self) -> None:
+        next(chore for chore in self.beat.chores if chore.name == "waiting").work(T)
+
+    def words(self) -> list[str]:
+        """What the event stream tells, without what was queued and settled by hand here."""
+        events = self.client.xrange(self.app.keys.events)
+        return [f"{fields[b'type'].decode()} {fields[b'run'].decode()}" for _, fields in events if b"run" in fields]
+
+    def nothing_waits(self) -> bool:
+        return not self.client.exists("cronq:behind", "cronq:job:a:behind", "cronq:job:a:active")
+
+
+@pytest.fixture
+def scene(app: Cronq, store: Store) -> Scene:
+    return Scene(app, store)
+
+
+# queue
+
+
+def test_with_queue_a_tick_waits_behind_the_run_before_it_and_says_for_which(scene: Scene) -> None:
+    scene.define("queue")
+    first, second, third = scene.ticks(1, 3)
+
+    assert scene.queued() == [first]
+    assert scene.states(first, second, third) == ["queued", "waiting", "waiting"]
+    assert scene.run(second).reason == f"waits for the run {first}"
+    assert scene.run(third).reason == f"waits for the run {second}"
+    assert scene.run(third).queued_at is None
+    assert scene.client.hget(f"rq:job:{second}", "status") == b"deferred"
+    assert f"parked {second}" in scene.words()
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "timed_out", "stopped", "lost"])
+def test_with_queue_whatever_ends_a_run_queues_the_next_alone(scene: Scene, outcome: str) -> None:
+    scene.define("queue")
+    first, second, third = scene.ticks(1, 3)
+    scene.begin()
+
+    scene.end(first, outcome)
+
+    assert scene.queued() == [second]
+    assert scene.states(second, third) == ["queued", "waiting"]
+    run = scene.run(second)
+    assert run.reason is None
+    assert run.queued_at == pytest.approx(scene.app.now_s(), abs=5)
+    record = scene.client.hmget(f"rq:job:{second}", "status", "enqueued_at")
+    assert record[0] == b"queued"
+    assert record[1] != scene.client.hget(f"rq:job:{third}", "enqueued_at")
+    assert scene.words()[-1] == f"woken {second}"
+
+
+def test_with_queue_100_ticks_without_a_worker_run_one_after_the_other_when_one_comes(scene: Scene) -> None:
+    scene.define("queue")
+    runs = scene.ticks(1, 100)
+
+    assert scene.queued() == runs[:1]
+    assert scene.work_off() == runs
+    assert {run.outcome for run in scene.app.runs.rows(runs)} == {"succeeded"}
+    assert scene.nothing_waits()
+
+
+def test_with_skip_100_ticks_without_a_worker_leave_one_run(scene: Scene) -> None:
+    scene.define("skip")
+    runs = scene.ticks(1, 100)
+
+    assert scene.work_off() == runs[:1]
+    assert {run.outcome for run in scene.app.runs.rows(runs[1:])} == {"skipped"}
+
+
+def test_with_queue_two_beats_at_once_make_each_run_once(scene: Scene, redis_url: str) -> None:
+    scene.define("queue")
+    beats = [Cronq(config=scene.app.config, registry=scene.app.registry).beat() for _ in range(2)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(1, 30):
+            list(pool.map(lambda beat, number=number: scene.tick(number, beat), beats))
+
+    runs = [run_id_of("a", T + MINUTE * number) for number in range(1, 30)]
+    assert scene.queued() == runs[:1]
+    assert scene.work_off() == runs
+    woken = [word for word in scene.words() if word.startswith(("queued", "woken"))]
+    assert len(woken) == len(set(woken)) == 29
+
+
+def test_with_queue_several_missed_ticks_of_catchup_all_queue_up_in_order(scene: Scene) -> None:
+    scene.define("queue", catchup="all", window="10d")
+    scene.tick(5)
+    runs = [run_id_of("a", T + MINUTE * number) for number in range(1, 6)]
+
+    assert scene.queued() == runs[:1]
+    assert scene.states(*runs) == ["queued", *["waiting"] * 4]
+    assert scene.work_off() == runs
+
+
+def test_with_queue_runs_by_hand_neither_wait_nor_make_wait(scene: Scene) -> None:
+    scene.define("queue")
+    by_hand = scene.app.enqueue("a")
+    first, second = scene.ticks(1, 2)
+
+    also_by_hand = scene.app.enqueue("a")
+
+    assert scene.queued() == [by_hand, first, also_by_hand]
+    scene.app.stop(by_hand)
+    assert scene.states(second) == ["waiting"]
+
+
+def test_stopping_a_run_that_waits_lets_the_one_behind_it_wait_for_the_one_before(scene: Scene) -> None:
+    scene.define("queue")
+    first, second, third = scene.ticks(1, 3)
+
+    assert scene.app.stop(second) == [second]
+
+    assert scene.run(second).outcome == "stopped"
+    assert scene.run(third).reason == f"waits for the run {first}"
+    assert scene.work_off() == [first, third]
+    assert scene.nothing_waits()
+
+
+def test_stopping_a_run_that_is_queued_queues_the_next(scene: Scene) -> None:
+    scene.define("queue")
+    first, second = scene.ticks(1, 2)
+
+    scene.app.stop(first)
+
+    assert scene.queued() == [second]
+
+
+@pytest.mark.parametrize("count", [3, 60])  # one by one, and in bulk
+def test_stopping_a_job_stops_all_that_waits_and_lets_nothing_begin(scene: Scene, count: int) -> None:
+    scene.define("queue")
+    runs = scene.ticks(1, count)
+
+    assert sorted(scene.app.stop("a")) == runs
+
+    assert {run.outcome for run in scene.app.runs.rows(runs)} == {"stopped"}
+    scene.sweep()
+    assert not any(word.startswith("woken") for word in scene.words())
+    assert scene.nothing_waits()
+
+
+def test_removing_a_job_stops_what_waits_and_a_new_one_of_that_name_begins_anew(scene: Scene) -> None:
+    scene.define("queue")
+    runs = scene.ticks(1, 3)
+    scene.begin()
+
+    scene.app.remove("a")
+    assert [run.outcome for run in scene.app.runs.rows(runs[1:])] == ["stopped", "stopped"]
+    scene.define("queue")
+    later = scene.tick(4)
+
+    assert scene.states(later) == ["waiting"]  # the one at work was not removed
+    scene.end(runs[0])
+    assert scene.queued() == [later]
+
+
+def test_a_run_that_is_rerun_goes_on_before_those_that_wait(scene: Scene) -> None:
+    scene.define("queue")
+    first, second = scene.ticks(1, 2)
+    scene.begin()
+    lost = Ending(Settlement("lost", "gone"), "beat box.1", scene.app.now_s(), execution=f"e-{first}")
+
+    assert scene.app.runs.rerun(scene.run(first), lost, 3) == "queued"
+
+    scene.sweep()
+    assert scene.states(second) == ["waiting"]
+    assert scene.work_off() == [first, second]
+
+
+def test_what_is_behind_a_run_whose_worker_fell_silent_is_queued_with_its_end(scene: Scene) -> None:
+    scene.define("queue")
+    first, second = scene.ticks(1, 2)
+    scene.begin()
+    scene.client.zadd("cronq:running", {first: scene.app.now_s() - 100})
+    sweep = Sweep(scene.client, scene.app.keys, scene.app.runs, by="beat box.1", timing=Timing(30.0))
+    sweep.once()
+
+    sweep._settle_all_lost([first.encode()], scene.app.now_s() - 30, scene.app.now_s())
+
+    assert scene.run(first).outcome == "lost"
+    assert scene.queued() == [second]
+
+
+def end_without_a_turn(scene: Scene, run_id: str) -> None:
+    """As a process of the release before ends a run: it knows nothing of those that wait."""
+    scene.client.hset(f"cronq:run:{run_id}", mapping={"state": "done", "outcome": "failed"})
+    scene.client.hdel("cronq:job:a:active", run_id)
+
+
+def lose_its_row(scene: Scene, run_id: str) -> None:
+    scene.client.delete(f"cronq:run:{run_id}")
+
+
+@pytest.mark.parametrize("lose", [end_without_a_turn, lose_its_row], ids=lambda lose: lose.__name__)
+def test_a_sweep_queues_what_waits_for_a_run_that_is_gone(
+    scene: Scene, lose: Callable[[Scene, str], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    scene.define("queue")
+    first, second, third = scene.ticks(1, 3)
+    scene.begin()
+    lose(scene, first)
+
+    scene.sweep()
+
+    assert scene.queued() == [second]
+    assert scene.states(third) == ["waiting"]
+    assert f"WOKEN {second}" in caplog.text
+    caplog.clear()
+    scene.sweep()
+    assert scene.queued() == [second]
+    assert not caplog.records
+
+
+def test_a_sweep_leaves_what_waits_for_a_run_that_is_open(scene: Scene) -> None:
+    scene.define("queue")
+    first, second = scene.ticks(1, 2)
+
+    scene.sweep()
+    scene.begin()
+    scene.sweep()
+
+    assert scene.states(first, second) == ["running", "waiting"]
+
+
+@pytest.mark.parametrize("lost", ["cronq:behind", "cronq:job:a:behind", "both"])
+@pytest.mark.parametrize("how", ["deleted", "overwritten"])
+def test_runs_are_lined_up_again_when_the_lists_of_them_are_lost(scene: Scene, lost: str, how: str) -> None:
+    scene.define("queue")
+    runs = scene.ticks(1, 3)
+    keys = ["cronq:behind", "cronq:job:a:behind"] if lost == "both" else [lost]
+    scene.client.delete(*keys)
+    if how == "overwritten":
+        for key in keys:
+            scene.client.set(key, "junk")
+
+    scene.walk()
+    scene.walk()
+
+    assert scene.work_off() == runs
+    assert scene.nothing_waits()
+
+
+@pytest.mark.parametrize("key", ["cronq:behind", "cronq:job:a:behind"])
+def test_a_key_of_a_wrong_type_is_moved_aside_and_the_tick_comes_all_the_same(scene: Scene, key: str) -> None:
+    scene.define("queue")
+    first = scene.tick(1)
+    scene.client.set(key, "junk")
+
+    scene.tick(2)
+    second = scene.tick(2)
+
+    assert scene.states(first, second) == ["queued", "waiting"]
+    assert scene.work_off() == [first, second]
+
+
+def test_a_run_ends_though_the_next_cannot_be_queued_and_a_beat_queues_it_later(scene: Scene) -> None:
+    scene.define("queue")
+    first, second = scene.ticks(1, 2)
+    scene.begin()
+    scene.client.set(QUEUE, "junk")
+
+    scene.end(first)
+
+    assert scene.states(first, second) == ["done", "waiting"]
+    scene.client.delete(QUEUE)
+    scene.sweep()
+    assert scene.queued() == [second]
+
+
+def test_a_job_that_allowed_more_at_once_waits_for_all_of_them_when_it_queues(scene: Scene) -> None:
+    scene.define("allow")
+    first, second = scene.ticks(1, 2)
+    job = scene.app.jobs.get("a")
+    spec = JobSpec.from_json(job.spec.to_json().replace("allow", "queue"))
+    scene.app.jobs.save(spec, source="here:1", origin="test", expected=job.version)
+    third = scene.tick(3)
+    assert (scene.begin(), scene.begin()) == (first, second)
+
+    scene.end(second)
+    assert scene.states(third) == ["waiting"]
+
+    scene.end(first)
+    assert scene.queued() == [third]
+
+
+def test_history_shows_what_waits_and_why(scene: Scene) -> None:
+    scene.define("queue")
+    first, second = scene.ticks(1, 2)
+
+    newest = scene.app.history("a")[0]
+
+    assert (newest.run_id, newest.state, newest.reason) == (second, "waiting", f"waits for the run {first}")
