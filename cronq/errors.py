@@ -9,8 +9,10 @@
     ├── BadValue                what stands in Redis, or came from a child, is not what it should be   exit 1
     ├── UnknownJob              no job of that name                               exit 2
     ├── UnknownRun              no run of that id                                 exit 2
+    ├── UnknownCalendar         no calendar of that name                          exit 2
     ├── RedisUnavailable        no answer from Redis                              exit 69
     ├── Conflict                somebody else changed the job meanwhile           exit 75
+    ├── CalendarInUse           jobs name the calendar that is to be removed      exit 75
     ├── LockBusy                the lock is held, and waiting was not asked for   exit 75
     ├── KeyBroken               a key of Redis has a wrong type                   exit 1
     ├── LockLost                the lock cannot be proved to be held any longer   exit 1
@@ -112,6 +114,12 @@ class UnknownRun(CronqError):
     exit_code = 2
 
 
+class UnknownCalendar(CronqError):
+    """No calendar of that name is stored."""
+
+    exit_code = 2
+
+
 class RedisUnavailable(CronqError):
     """Redis did not answer."""
 
@@ -120,6 +128,12 @@ class RedisUnavailable(CronqError):
 
 class Conflict(CronqError):
     """The job was changed by somebody else while this change was being made."""
+
+    exit_code = 75
+
+
+class CalendarInUse(CronqError):
+    """Jobs name the calendar in `only` or `except_`."""
 
     exit_code = 75
 

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from cronq.app.accounts import has_user, own_user
 from cronq.app.beat_parts import make_beat
-from cronq.app.parts import Parts
+from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.redis_words import redis_words
 from cronq.beat.beat import Beat
 from cronq.clock import SKEW_WARN_S, boot_s, rest
@@ -49,7 +49,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Parts):
+class Cronq(CalendarVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -71,15 +71,22 @@ class Cronq(Parts):
         """Store the jobs that *modules* define; remove stored ones that these modules defined and no longer do.
 
         A module that cannot be imported keeps its jobs, and a job whose new definition is refused keeps its old one.
+        One that names a calendar that there is not is stored all the same, and told of.
         """
         modules = list(modules or self.config.jobs)
         if load:
             self.load_jobs(modules)
-        return self.definitions().sync(modules, remove=remove, by=self.who)
+        report = self.definitions().sync(modules, remove=remove, by=self.who)
+        report.problems += self.calendar_problems_of_definitions()
+        return report
 
     def add(self, name: str, **options: Any) -> str:
-        """Store a job that no module defines, usually a command. Return `created`, `changed` or `same`."""
+        """Store a job that no module defines, usually a command. Return `created`, `changed` or `same`.
+
+        Raises DefinitionError, also for a calendar that there is not.
+        """
         spec = make_spec(name, **options)
+        self.require_calendars(spec)
         known = self.jobs.find([name]).get(name)
         # An adopted job has the same origin, and its function would be lost for good.
         if isinstance(known, StoredJob) and (known.origin != "cli" or (known.spec.function and spec.command)):

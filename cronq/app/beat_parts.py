@@ -20,6 +20,7 @@ from cronq.db.client import own_client
 from cronq.hosts.heartbeats import HEARTBEAT_S, Heart
 from cronq.interop.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.interop.rq_scheduler import RENEW_EVERY_S
+from cronq.jobs.calendars import KnownCalendars
 from cronq.jobs.store import JobStore
 from cronq.monitor.growth import NOTE_EVERY_S
 from cronq.runs.timing import Timing
@@ -36,7 +37,7 @@ def make_beat(parts: Parts) -> Beat:
     by, timing = f"beat {beat_id}", Timing(parts.config.lost_after)
     definitions = parts.definitions(by)
     repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
-    status = BeatStatus(parts.clock)
+    status, known = BeatStatus(parts.clock), KnownCalendars(parts.calendars)
     heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, status.facts)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, timing=timing)
     tidy = Tidy(parts.client, parts.heartbeats)
@@ -62,7 +63,7 @@ def make_beat(parts: Parts) -> Beat:
         chores.append(Chore("rq-cron", PUBLISH_EVERY_S, make_rq_cron(parts, beat_id).once, due_boot=first))
     return Beat(
         parts.jobs,
-        Claiming(parts.jobs, parts.claimer(by), repair, status, batch=parts.config.batch),
+        Claiming(parts.jobs, parts.claimer(by), repair, status, known, batch=parts.config.batch),
         repair,
         status,
         client=parts.client,

@@ -25,6 +25,7 @@ from cronq.hosts.heartbeats import Heartbeats
 from cronq.interop.requeued import Requeued
 from cronq.interop.rq_scheduler import ScheduledStores
 from cronq.interop.sealed import release_dependents
+from cronq.jobs.calendars import CalendarStore
 from cronq.jobs.quarantine import Quarantine
 from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
@@ -70,6 +71,11 @@ class Parts:
     def jobs(self) -> JobStore:
         """The jobs in Redis."""
         return JobStore(self.client, self.keys, self.config.keep_events, max_args=self.config.max_args)
+
+    @cached_property
+    def calendars(self) -> CalendarStore:
+        """The calendars in Redis."""
+        return CalendarStore(self.client, self.keys)
 
     @cached_property
     def quarantine(self) -> Quarantine:
@@ -134,7 +140,7 @@ class Parts:
     def changes(self, by: str | None = None) -> Changes:
         """Changes of jobs, in the name of *by* (default: the person at the keyboard)."""
         claimer = self.claimer(by or self.who)
-        return Changes(self.jobs, claimer, self.bulk_stop, self.exact_now_s, self.config.keep_rows_for)
+        return Changes(self.jobs, claimer, self.bulk_stop, self.calendars, self.exact_now_s, self.config.keep_rows_for)
 
     def definitions(self, by: str | None = None) -> Definitions:
         """What this process's code defines, in the name of *by*."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cronq.hosts.drain import Hold as Hold
     from cronq.hosts.heartbeats import Heartbeat as Heartbeat
     from cronq.interop.scheduled import ScheduledEntry as ScheduledEntry
+    from cronq.jobs.calendar import Calendar as Calendar
     from cronq.jobs.pause import Pause as Pause
     from cronq.jobs.spec import JobSpec as JobSpec
     from cronq.jobs.stored import StoredJob as StoredJob
@@ -81,6 +82,20 @@ def job_document(job: StoredJob, active: Mapping[str, str], now_s: float) -> dic
 def tick_row(upcoming: UpcomingTick) -> dict[str, Any]:
     """One row of `next`."""
     return {"name": upcoming.job.spec.name, "tick": iso(upcoming.tick)}
+
+
+def calendar_row(calendar: Calendar, jobs: list[str]) -> dict[str, Any]:
+    """One row of `calendar list`, and `calendar show`; *jobs* are those that name it."""
+    return {
+        "name": calendar.name,
+        "dates": [str(each) for each in calendar.dates],
+        "weekly": [each.text for each in calendar.weekly],
+        "timezone": calendar.tz,
+        "note": calendar.note or None,
+        "by": calendar.by or None,
+        "set_at": iso(int(calendar.at_s)),
+        "jobs": jobs,
+    }
 
 
 def schedule_document(

@@ -20,6 +20,7 @@ from cronq.beat.deciding import Deciding, earliest
 from cronq.beat.repair import BrokenJobs, Repair
 from cronq.clock import ServerClock
 from cronq.db.faults import is_outage
+from cronq.jobs.calendars import KnownCalendars
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import DueReading
 from cronq.runs.claim import QUEUED, Answer, Claimer, TickClaim
@@ -136,14 +137,21 @@ class Claiming:
     """Decides and claims what is due. Ticks that are won are counted in *status*."""
 
     def __init__(
-        self, jobs: JobStore, claimer: Claimer, repair: Repair, status: BeatStatus, *, batch: int = 250
+        self,
+        jobs: JobStore,
+        claimer: Claimer,
+        repair: Repair,
+        status: BeatStatus,
+        calendars: KnownCalendars,
+        *,
+        batch: int = 250,
     ) -> None:
         self.jobs = jobs
         self.claimer = claimer
         self.status = status
         self.batch = batch  #: most ticks that one script call claims
         self._broken = BrokenJobs(jobs, repair)
-        self._deciding = Deciding(jobs, self._broken)
+        self._deciding = Deciding(jobs, self._broken, calendars)
         self._id = secrets.token_hex(4)
         self._passes = 0
         self._unconfirmed: deque[SentBatch] = deque()

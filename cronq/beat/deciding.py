@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from cronq.beat.repair import BrokenJobs
 from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.calendar import NO_CALENDARS
+from cronq.jobs.calendars import KnownCalendars
 from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
@@ -72,9 +74,10 @@ class SpecCache:
 class Deciding:
     """Decides by `due.decide`; what cannot be decided goes to *broken*."""
 
-    def __init__(self, jobs: JobStore, broken: BrokenJobs) -> None:
+    def __init__(self, jobs: JobStore, broken: BrokenJobs, calendars: KnownCalendars) -> None:
         self.jobs = jobs
         self.broken = broken
+        self.calendars = calendars
         self.specs = SpecCache(jobs)
 
     def batches(self, reading: DueReading, most: int) -> Iterator[Batch]:
@@ -91,7 +94,7 @@ class Deciding:
             if isinstance(spec, SpecTooNew):
                 newer += 1
                 continue
-            decided = self._decided_or_not(due, spec, reading.now_s)
+            decided = self._decided_or_not(due, spec, reading)
             made += len(decided)
             claims += decided
             if decided and (following := decided[-1].decision.next_tick) is not None:
@@ -106,18 +109,19 @@ class Deciding:
         self.specs.forget(name)
         self.broken.mend(name, reason, now_s, key, kind)
 
-    def _decided_or_not(self, due: DueJob, spec: JobSpec | None, now_s: float) -> list[TickClaim]:
+    def _decided_or_not(self, due: DueJob, spec: JobSpec | None, reading: DueReading) -> list[TickClaim]:
         try:
-            decided = self._decided(due, spec, now_s)
+            decided = self._decided(due, spec, reading)
         except Exception as error:
             self.specs.forget(due.name)
-            self.broken.postpone(due.name, error, now_s)
+            self.broken.postpone(due.name, error, reading.now_s)
             return []
         if decided:
             self.broken.decided(due.name)
         return decided
 
-    def _decided(self, due: DueJob, spec: JobSpec | None, now_s: float) -> list[TickClaim]:
+    def _decided(self, due: DueJob, spec: JobSpec | None, reading: DueReading) -> list[TickClaim]:
+        now_s = reading.now_s
         if spec is None or due.damaged or due.mark is None:
             self.mend(due.name, "its definition or state is missing or cannot be read", now_s)
             return []
@@ -125,7 +129,11 @@ class Deciding:
             self.mend(due.name, "its mark is in the future", now_s)
             return []
         try:
-            decisions = decide(spec, due.mark, due.pause, now_s)
+            calendars = NO_CALENDARS
+            if spec.calendars:
+                calendars = self.calendars.at(reading.calendars)
+                self.calendars.say_missing(due.name, spec.calendars)
+            decisions = decide(spec, due.mark, due.pause, now_s, calendars)
         except CronqError as error:
             self.mend(due.name, str(error), now_s)
             return []

@@ -28,7 +28,7 @@ def _options_of_a_job(command: F) -> F:
 
 
 def _flag_of(option: Option) -> Callable[[F], F]:
-    name = "tag" if option.name == "tags" else option.name.replace("_", "-")
+    name = "tag" if option.name == "tags" else option.name.rstrip("_").replace("_", "-")
     names = [f"--{name}", option.name]
     default = DEFAULTS[option.name]
     if option.name == "shell" or option.kind is Kind.FLAG:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from cronq.app.views import check_config_document, config_document, config_values
 from cronq.cli.options import as_json, load_config, need_modules, options_of_cronq
 from cronq.cli.output import counted, print_json, print_line, print_table, say, say_no_job
-from cronq.errors import DefinitionError
+from cronq.errors import CronqError, DefinitionError
 from cronq.timetext import format_duration
+
+if TYPE_CHECKING:
+    from cronq.app.app import Cronq
 
 
 @click.command("check-config")
@@ -17,7 +22,8 @@ from cronq.timetext import format_duration
 @options_of_cronq
 @click.pass_context
 def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> int:
-    """Check the settings and the jobs of MODULEs (default: CRONQ_JOBS) without touching Redis, for CI.
+    """Check the settings and the jobs of MODULEs (default: CRONQ_JOBS), for CI. Needs no Redis: one is only asked for
+    the calendars that jobs name, and need not answer.
 
     One line for each fault, with its place and the remedy; exit 78 when there are any.
     """
@@ -26,7 +32,7 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     config = load_config(ctx, jobs=modules)
     need_modules(config, "check-config")
     app = Cronq(config=config)
-    problems = [str(problem) for problem in app.load_jobs()]
+    problems = [str(problem) for problem in [*app.load_jobs(), *_calendar_problems(app)]]
     names = sorted(app.registry.definitions)
     if json_:
         print_json(check_config_document(names, problems))
@@ -38,6 +44,17 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     else:
         say_no_job(config)
     return DefinitionError.exit_code if problems else 0
+
+
+def _calendar_problems(app: Cronq) -> list[DefinitionError]:
+    """Jobs that name a calendar that there is not, as far as a Redis answers."""
+    from redis.exceptions import RedisError
+
+    try:
+        return app.calendar_problems_of_definitions()
+    except (RedisError, OSError, CronqError) as error:
+        say(f"the calendars that jobs name were not looked for: {error}")
+        return []
 
 
 @click.command("config")

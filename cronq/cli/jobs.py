@@ -199,6 +199,8 @@ def _options_text(spec: JobSpec) -> str:
 
 
 def _option_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return format_duration(value) if isinstance(value, float) else str(value).lower() if value is True else str(value)
 
 

@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "drain": ("drain", "Let workers take no more, before a deploy."),
     "add": ("add", "Store a command as a job."),
     "rm": ("add", "Remove jobs."),
+    "calendar": ("calendar", "Days that jobs run on, or do not."),
     "sync": ("sync", "Store the jobs that modules define."),
     "ghosts": ("sync", "Stored jobs that nothing defines any more."),
     "crontab": ("crontab", "Bring crontabs here, and jobs back to one."),

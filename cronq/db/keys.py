@@ -11,6 +11,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     agenda                    ZSET    job name by its next tick                  jobs.store            permanent
     epoch                     STRING  random id; its absence means a new Redis   jobs.store            permanent
     schema                    STRING  version of this layout                     jobs.store            permanent
+    calendars                 HASH    calendar -> its days (JSON); a version  jobs.calendars       permanent
     job:{name}:runs           ZSET    run ids by tick                            runs.store            with the job
     job:{name}:manual         ZSET    run ids without a tick, by creation        runs.store            with the job
     job:{name}:active         HASH    open runs of ticks: run id -> its state    runs.store            with the job
@@ -162,6 +163,10 @@ class Keys:
     @property
     def schema(self) -> str:
         return f"{self.prefix}:schema"
+
+    @property
+    def calendars(self) -> str:
+        return f"{self.prefix}:calendars"
 
     def runs(self, name: str) -> str:
         return f"{self.prefix}:job:{name}:runs"

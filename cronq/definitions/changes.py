@@ -16,6 +16,8 @@ from typing import TypeVar
 
 from cronq.db.decode import moment
 from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
+from cronq.jobs.calendar import NO_CALENDARS
+from cronq.jobs.calendars import CalendarStore
 from cronq.jobs.pause import Pause, check_note
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
@@ -49,11 +51,13 @@ class Changes:
         jobs: JobStore,
         claimer: Claimer,
         bulk_stop: BulkStop,
+        calendars: CalendarStore,
         now_s: Callable[[], float],
         keep_rows_for_s: float,
     ) -> None:
         self.jobs = jobs
         self.bulk_stop = bulk_stop
+        self.calendars = calendars
         self.claimer = claimer
         self.now_s = now_s
         self.keep_rows_for_s = keep_rows_for_s
@@ -151,21 +155,23 @@ class Changes:
         return sum(unfinished) + (self.bulk_stop.finish_removal(name, self.now_s()) or 0)
 
     def _close(self, job: StoredJob, now: int, words: str) -> StoredJob:
-        """Record every pending tick of *job*: `paused` if a pause covers it, else `missed` with *words* as its reason.
+        """Record every pending tick of *job*: `paused` if a pause covers it, `skipped` if its calendars exclude it,
+        else `missed` with *words* as its reason.
 
         Returns the job with its mark at the last of them. Raises Conflict.
         """
         if job.state.mark is None:
             return job
+        calendars = self.calendars.read() if job.spec.calendars else NO_CALENDARS
         for _ in range(1000):  # each turn closes up to a thousand ticks
-            decisions = decide(job.spec, job.state.mark, job.state.pause, now)
+            decisions = decide(job.spec, job.state.mark, job.state.pause, now, calendars)
             if not decisions:
                 return job
             claims = [
                 TickClaim(
                     job.spec,
                     job.version,
-                    each if each.outcome == "paused" else each._replace(outcome="missed", reason=words),
+                    each if each.outcome in ("paused", "skipped") else each._replace(outcome="missed", reason=words),
                 )
                 for each in decisions
             ]

@@ -188,6 +188,8 @@ def job(
     at: str | None = None,
     tz: str = "UTC",
     dst: str = "debian",
+    only: str | Sequence[str] = (),
+    except_: str | Sequence[str] = (),
     catchup: str = "latest",
     window: float | str | timedelta = "24h",
     max_catchup: int = 100,

@@ -27,6 +27,8 @@ _QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 CATCHUP = ("latest", "skip", "all")
 OVERLAP = ("skip", "allow", "queue")
 ON_LOST = ("fail", "rerun")
+#: The options that name calendars.
+CALENDARS = ("only", "except_")
 AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
 #: With more rows or runs than this one job would hold up the others.
 _MOST_KEPT = 100_000
@@ -74,6 +76,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("at", _T, None, "With whole days: at what time.", "HH:MM"),
     Option("tz", _T, "UTC", "IANA name of the zone.", "ZONE"),
     Option("dst", _T, "debian", "When clocks change: debian, skip or both.", "RULE", words=DST_RULES),
+    Option("only", Kind.LIST, (), "Only ticks that this calendar holds run; may be repeated.", "CALENDAR"),
+    Option("except_", Kind.LIST, (), "No tick runs that this calendar holds; may be repeated.", "CALENDAR"),
     Option("command", Kind.OTHER, None),
     Option("args", Kind.OTHER, ()),
     Option("kwargs", Kind.OTHER, {}),
@@ -121,6 +125,19 @@ def check_name(name: object) -> None:
         )
     if _LIKE_A_RUN.fullmatch(name):
         raise DefinitionError(f"{name!r} ends like the id of a run; choose another ending", field="name")
+
+
+def check_calendars(values: dict[str, Any]) -> None:
+    """Check `only` and `except_`, a name or several; *values* then hold each once, in a tuple."""
+    for key in CALENDARS:
+        names = values.get(key, ())
+        names = (names,) if isinstance(names, str) else names
+        if not isinstance(names, list | tuple) or not all(
+            isinstance(name, str) and NAME.fullmatch(name) for name in names
+        ):
+            problem = f"{short(values[key])} is neither the name of a calendar nor a list; see `cronq calendar list`"
+            raise DefinitionError(problem, field=key)
+        values[key] = tuple(dict.fromkeys(names))
 
 
 def duration(key: str, value: str | float | timedelta) -> float:

@@ -14,12 +14,14 @@ from cronq.jobs.arguments import check_size, dump_args, short
 from cronq.jobs.options import (
     AUTO,
     AUTOMATIC,
+    CALENDARS,
     DEFAULTS,
     DURATIONS,
     NAME,
     OPTIONS,
     WORDS,
     Kind,
+    check_calendars,
     check_name,
     check_numbers,
     check_program,
@@ -57,7 +59,7 @@ _MOST_SPEC = 200_000_000
 #: writes it down here: so a process of the release before can tell, without parsing, that it must leave the job alone,
 #: and goes on with all jobs that use nothing new.
 SPEC_LAYOUT = 2
-SINCE: dict[str, int] = {"pause_after_failures": 2, "overlap=queue": 2}
+SINCE: dict[str, int] = {"pause_after_failures": 2, "overlap=queue": 2, "only": 2, "except_": 2}
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ class JobSpec:
     at: str | None = DEFAULTS["at"]
     tz: str = DEFAULTS["tz"]
     dst: str = DEFAULTS["dst"]
+    only: tuple[str, ...] = DEFAULTS["only"]  #: calendars by name: what none of them holds does not run
+    except_: tuple[str, ...] = DEFAULTS["except_"]  #: what one of them holds does not run
     catchup: str = DEFAULTS["catchup"]
     window: float = DEFAULTS["window"]
     max_catchup: int = DEFAULTS["max_catchup"]
@@ -121,7 +125,15 @@ class JobSpec:
     @property
     def when(self) -> tuple[object, ...]:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
-        return (self.cron, self.every, self.at, self.tz, self.dst, self.catchup, self.window, self.max_catchup)
+        return (
+            self.cron, self.every, self.at, self.tz, self.dst, self.catchup, self.window, self.max_catchup, self.only,
+            self.except_,
+        )  # fmt: skip
+
+    @property
+    def calendars(self) -> tuple[str, ...]:
+        """The names of all calendars that it looks at."""
+        return (*self.only, *self.except_)
 
     @property
     def args_json(self) -> str:
@@ -204,6 +216,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "dict[str, str]": (dict,),
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
+_WORD_LISTS = ("command", "tags", *CALENDARS)
 _STORED_WORDS = {**WORDS, **dict.fromkeys(AUTOMATIC, (AUTO,))}
 
 
@@ -213,7 +226,7 @@ def _stored(values: dict[str, Any]) -> JobSpec:
     for key, value in known.items():
         if type(value) not in _TYPES[key]:
             raise DefinitionError(f"{short(value)} is of a wrong type", field=key)
-        if key in ("command", "tags") and not all(isinstance(word, str) for word in value or ()):
+        if key in _WORD_LISTS and not all(isinstance(word, str) for word in value or ()):
             raise DefinitionError(f"{short(value)} is not a list of words", field=key)
         if key == "env" and not all(isinstance(word, str) for word in value.values()):
             raise DefinitionError(f"{short(value)} is not all text", field=key)
@@ -223,7 +236,7 @@ def _stored(values: dict[str, Any]) -> JobSpec:
     if len(known) == len(values):  # else it may run what this version has no field for
         check_program(dict(known))
     known = {key: value for key, value in known.items() if not _is_newer_word(key, value)}
-    for key in ("command", "args", "tags"):
+    for key in ("args", *_WORD_LISTS):
         if known.get(key) is not None:
             known[key] = tuple(known[key])
     spec = JobSpec(**known)
@@ -268,12 +281,13 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     check_queue(values)
     check_numbers(values)
     check_texts(values)
+    check_calendars(values)
     check_work(values)
     spec = JobSpec(name=name, **values)
     _check_ranges(spec)
     _check_sense(spec)
     if spec.schedule is None:
-        for key in ("tz", "dst"):
+        for key in ("tz", "dst", *CALENDARS):
             if getattr(spec, key) != _DEFAULTS[key]:
                 problem = f"{getattr(spec, key)!r} means nothing without a schedule; give cron or every"
                 raise DefinitionError(problem, field=key)
@@ -325,6 +339,9 @@ def _check_sense(spec: JobSpec) -> None:
     """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
     if spec.lock is not None and not spec.exclusive:
         raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")
+    both = [name for name in spec.only if name in spec.except_]
+    if both:
+        raise DefinitionError(f"{both[0]!r} stands in only, too: no tick would run; choose one", field="except_")
     if spec.at_most_once and spec.on_lost == "rerun":
         problem = "True, and on_lost='rerun' would start a run twice; leave one of them out"
         raise DefinitionError(problem, field="at_most_once")

@@ -119,7 +119,8 @@ class JobStore:
         """
         now = "" if now_s is None else repr(now_s)
         args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank]
-        reply = json.loads(text(self._read_due(keys=[self._keys.agenda, self._keys.epoch], args=args)))
+        keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars]
+        reply = json.loads(text(self._read_due(keys=keys, args=args)))
         first, following = reply["delayed"]
         due = [_due_job(entry) for entry in reply.get("due", [])]
         return DueReading(
@@ -133,6 +134,7 @@ class JobStore:
             next_score=float(reply["next"]) if reply["next"] else None,
             first_stored_s=number(first),
             next_stored_s=number(following),
+            calendars=reply["calendars"],
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:

@@ -7,13 +7,15 @@ The rules (the `catchup` option):
   than 60 s;
 * `latest` runs the newest and records the others `coalesced`; `skip` records missed ticks `missed`; `all`
   runs each, the newest `max_catchup` of them;
-* a missed tick older than `window` is `missed` under every rule; a paused job's ticks are `paused`.
+* a missed tick older than `window` is `missed` under every rule; a paused job's ticks are `paused`;
+* a tick that the job's calendars exclude is `skipped`, and the rules for pending ticks see only the others.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
+from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
 from cronq.timetext import format_duration, iso
@@ -32,7 +34,20 @@ class Decision(NamedTuple):
     next_tick: int | None  #: the tick after this one: what the agenda says once this one is claimed
 
 
-def decide(spec: JobSpec, mark: int, pause: Pause | None, now: float) -> list[Decision]:
+def excluded(spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars) -> tuple[str, str] | None:
+    """The outcome and the reason of a tick that does not run however early it is found; None for any other."""
+    if pause is not None and pause.covers(tick):
+        return "paused", pause.reason
+    if spec.only or spec.except_:
+        reason = calendars.exclusion(spec.only, spec.except_, tick, spec.tz)
+        if reason is not None:
+            return "skipped", reason
+    return None
+
+
+def decide(
+    spec: JobSpec, mark: int, pause: Pause | None, now: float, calendars: Calendars = NO_CALENDARS
+) -> list[Decision]:
     """The decisions for the ticks in (mark, now], oldest first; [] when nothing is due.
 
     Of more ticks than the ledger keeps rows for, the older ones share the row of the oldest that has one, which says
@@ -49,17 +64,26 @@ def decide(spec: JobSpec, mark: int, pause: Pause | None, now: float) -> list[De
         return []
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
-        return [_one(spec, first, second, pause, now)]
+        outcome = excluded(spec, first, pause, calendars)
+        if outcome is not None:
+            return [Decision(first, *outcome, "schedule", second)]
+        return [_one(spec, first, second, now)]
     # A tick that runs is never left out, though the job be one of before, with room for fewer rows than it catches up.
     most = max(spec.keep, spec.max_catchup) if spec.catchup == "all" else spec.keep
     ticks, is_complete = schedule.last_ticks(mark, until, most)
     following = [*ticks[1:], schedule.next_after(ticks[-1])]
+    outcomes = [excluded(spec, tick, pause, calendars) for tick in ticks]
+    pending = [tick for tick, outcome in zip(ticks, outcomes, strict=True) if outcome is None]
     # A last part of a single tick would be decided as if it were the only one pending: two are left for it.
     part = MAX_TICKS_A_PASS - 1 if len(ticks) == MAX_TICKS_A_PASS + 1 else MAX_TICKS_A_PASS
-    decisions = [
-        _of_several(spec, ticks[index], following[index], ticks[-1], len(ticks) - 1 - index, pause, now)
-        for index in range(min(len(ticks), part))
-    ]
+    decisions = []
+    newer = len(pending)  # pending ticks that are newer than the one looked at
+    for tick, after, outcome in zip(ticks[:part], following, outcomes, strict=False):
+        if outcome is not None:
+            decisions.append(Decision(tick, *outcome, "schedule", after))
+            continue
+        newer -= 1
+        decisions.append(_of_several(spec, tick, after, pending[-1], newer, now))
     if not is_complete:
         decisions[0] = _with_those_before(decisions[0], first, schedule.last_until(ticks[0] - 1) or first, most)
     return decisions
@@ -71,9 +95,7 @@ def _with_those_before(oldest: Decision, first: int, last: int, most: int) -> De
     return oldest._replace(reason=f"{oldest.reason}; {words}")
 
 
-def _one(spec: JobSpec, tick: int, after: int | None, pause: Pause | None, now: float) -> Decision:
-    if pause is not None and pause.covers(tick):
-        return Decision(tick, "paused", pause.reason, "schedule", after)
+def _one(spec: JobSpec, tick: int, after: int | None, now: float) -> Decision:
     age = now - tick
     if age <= LATE_S:
         return Decision(tick, None, "due", "schedule", after)
@@ -98,12 +120,10 @@ def _late(age: float) -> str:
     return f"no beat took it in time; found {format_duration(age)} late"
 
 
-def _of_several(
-    spec: JobSpec, tick: int, after: int | None, newest: int, newer: int, pause: Pause | None, now: float
-) -> Decision:
+def _of_several(spec: JobSpec, tick: int, after: int | None, newest: int, newer: int, now: float) -> Decision:
     """*newer* is how many pending ticks are newer than this one, up to *newest*."""
-    if tick == newest or (pause is not None and pause.covers(tick)):
-        decision = _one(spec, tick, after, pause, now)
+    if tick == newest:
+        decision = _one(spec, tick, after, now)
         if spec.catchup == "all" and decision.outcome is None:
             # Even when it is on time: the ticks queued just before it must not push it out as an overlap.
             return decision._replace(trigger="catchup")

@@ -33,6 +33,8 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
     "delayed": [([], 0)],
     "drain": [(["box"], 0), ([], 0), (["--end", "old"], 0), (["--end"], 0), (["--list"], 0),
               (["box", "--wait", "1s"], 0), (["box", "--kill"], 0)],
+    "calendar list": [([], 0)],
+    "calendar show": [(["holidays"], 0)],
     "sync": [(["orders"], 0)],
     "ghosts": [(["orders"], 0)],
     "crontab import": [(["{here}/crontab", "--tz", "UTC"], 0), (["{here}/crontab", "--tz", "UTC", "--dry-run"], 0),
@@ -77,6 +79,7 @@ def _scene(app: Cronq, client: Redis, here: Path) -> None:
     client.flushall()
     app.add("tidy", command=["true"], cron="0 7 * * *", tz="Asia/Tokyo")
     app.add("by-hand", command=["true"])
+    app.set_calendar("holidays", dates=["2026-12-25"])
     app.holds.drain(("old",), set(), by="ann", now_s=app.now_s(), note="")
     app.pause_queue("nights")
     app.enqueue_in("5m", "tidy")

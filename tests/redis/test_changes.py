@@ -26,7 +26,7 @@ At = Callable[[float], Changes]
 @pytest.fixture
 def at(app: Cronq) -> At:
     """Changes that ann makes at a moment of our choice."""
-    return lambda moment: Changes(app.jobs, app.claimer("ann@box"), app.bulk_stop, lambda: moment, 86400)
+    return lambda moment: Changes(app.jobs, app.claimer("ann@box"), app.bulk_stop, app.calendars, lambda: moment, 86400)
 
 
 def outcomes(app: Cronq, name: str) -> dict[int, str]:

@@ -125,7 +125,7 @@ def test_a_run_at_work_goes_on_and_still_stands_in_the_way_when_its_job_comes_ba
     (run_id,) = app.runs.active(["m"])["m"]
     start(app, run_id, now)
 
-    changes = Changes(app.jobs, app.claimer("ann"), app.bulk_stop, lambda: minute - 119.0, 86400)
+    changes = Changes(app.jobs, app.claimer("ann"), app.bulk_stop, app.calendars, lambda: minute - 119.0, 86400)
     assert changes.remove("m", by="ann") == 0
     store("m", mark=minute - 120)
     beat.pass_once(minute - 60.0)

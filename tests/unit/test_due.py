@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cronq.errors import ScheduleError
+from cronq.jobs.calendar import NO_CALENDARS, Calendars, make_calendar
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.due import MAX_TICKS_A_PASS, Decision, decide
@@ -208,6 +209,62 @@ def test_ticks_after_the_end_of_a_pause_are_caught_up_and_those_in_it_are_not(
     }  # fmt: skip
 
 
+# Calendars
+
+
+def over(*hours: str) -> Calendars:
+    """The calendar `off`, with these hours of each day in UTC."""
+    return Calendars({"off": make_calendar("off", weekly=[f"mon-sun {each}" for each in hours])})
+
+
+@pytest.mark.parametrize("late", [0, 1, 90, 30 * MINUTE, 30 * HOUR])
+@pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
+def test_a_tick_that_a_calendar_excludes_is_skipped_however_late_it_is_found(catchup: str, late: float) -> None:
+    spec = a_job(cron="0 12 21 11 *", catchup=catchup, except_="off")
+
+    [decision] = decide(spec, NOON - 1, None, NOON + late, over("11:00-13:00"))
+
+    assert (decision.outcome, decision.trigger) == ("skipped", "schedule")
+    assert decision.reason == "Sat 2026-11-21 12:00 is in the calendar off (mon-sun 11:00-13:00)"
+
+
+@pytest.mark.parametrize(
+    ("catchup", "older", "newest"),
+    [("latest", "coalesced", "run (catchup)"), ("skip", "missed", "missed"), ("all", "run (catchup)", "run (catchup)")],
+)
+def test_the_newest_tick_that_no_calendar_excludes_is_the_one_that_is_caught_up(
+    catchup: str, older: str, newest: str
+) -> None:
+    spec, off = a_job(catchup=catchup, except_="off"), over("09:00-09:30", "11:00-13:00")
+
+    decisions = decide(spec, NOON - 5 * HOUR, None, NOON + 30 * MINUTE, off)
+
+    assert what_became(decisions) == {
+        NOON - 4 * HOUR: older, NOON - 3 * HOUR: "skipped", NOON - 2 * HOUR: newest, NOON - HOUR: "skipped",
+        NOON: "skipped",
+    }  # fmt: skip
+
+
+def test_excluded_ticks_do_not_count_for_how_many_are_caught_up() -> None:
+    spec = a_job(catchup="all", max_catchup=2, except_="off")
+
+    decisions = decide(spec, NOON - 5 * HOUR, None, NOON + 30 * MINUTE, over("10:30-11:30"))
+
+    assert [each.outcome for each in decisions] == ["missed", "missed", None, "skipped", None]
+
+
+def test_a_tick_of_a_paused_job_is_paused_whatever_its_calendars_say() -> None:
+    [decision] = decide(a_job(except_="off"), NOON - 1, Pause(since=NOON - DAY), NOON + 5, over("11:00-13:00"))
+
+    assert decision.outcome == "paused"
+
+
+def test_a_job_whose_only_calendar_is_missing_runs_no_tick_and_says_why() -> None:
+    [decision] = decide(a_job(only="work"), NOON - 1, None, NOON + 5)
+
+    assert (decision.outcome, decision.reason) == ("skipped", "there is no calendar work, and it runs only on its days")
+
+
 # The chain of next ticks
 
 
@@ -313,6 +370,8 @@ pauses = st.none() | st.builds(
     since=st.integers(NOON - 2 * HOUR, NOON).map(float),
     until=st.none() | st.integers(NOON - 2 * HOUR, NOON + HOUR).map(float),
 )
+#: From minute to minute of the day, around noon; none when the first is not before the second.
+minutes_off = st.tuples(st.integers(640, 730), st.integers(640, 730))
 spans = st.integers(0, 5000)
 fractions = st.sampled_from([0.0, 0.4, 0.999])
 
@@ -330,14 +389,18 @@ def matches(when: dict[str, Any], second: int) -> bool:
     return moment.minute in map(int, minutes.split(","))
 
 
-def expected_of(pending: list[int], spec: JobSpec, pause: Pause | None, now: float) -> list[str]:
-    """What becomes of each of *pending*, rule by rule as the design states them."""
+def expected_of(pending: list[int], spec: JobSpec, pause: Pause | None, now: float, off: tuple[int, int]) -> list[str]:
+    """What becomes of each of *pending*, rule by rule as the design states them; minutes *off* are excluded."""
     answers = []
-    for index, tick in enumerate(pending):
-        newest = tick == pending[-1]
-        newer = len(pending) - 1 - index
+    free = {tick for tick in pending if not off[0] <= tick % DAY // MINUTE < off[1]}
+    last, newer = max(free, default=None), len(free)
+    for tick in pending:
+        newest = tick == last
+        newer -= tick in free
         if pause is not None and (pause.until is None or tick < pause.until):
             answers.append("paused")
+        elif tick not in free:
+            answers.append("skipped")
         elif newest and now - tick <= 60:
             answers.append("run (catchup)" if spec.catchup == "all" and len(pending) > 1 else "run (schedule)")
         elif now - tick > spec.window or spec.catchup == "skip":
@@ -350,23 +413,31 @@ def expected_of(pending: list[int], spec: JobSpec, pause: Pause | None, now: flo
 
 
 @bounded
-@given(schedules, policies, pauses, spans, st.integers(0, 200), fractions)
+@given(schedules, policies, pauses, minutes_off, spans, st.integers(0, 200), fractions)
 def test_every_pending_tick_gets_exactly_what_the_rules_say(
-    when: dict[str, Any], policy: dict[str, Any], pause: Pause | None, span: int, late: int, fraction: float
+    when: dict[str, Any],
+    policy: dict[str, Any],
+    pause: Pause | None,
+    off: tuple[int, int],
+    span: int,
+    late: int,
+    fraction: float,
 ) -> None:
-    spec = a_job(**when, **policy)
+    spec = a_job(**when, **policy, except_="off" if off[0] < off[1] else ())
+    clock = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in off]
+    calendars = over("-".join(clock)) if spec.except_ else NO_CALENDARS
     now = NOON + late + fraction
     mark = NOON + late - span
     pending = [second for second in range(mark + 1, int(now) + 1) if matches(when, second)]
 
     decisions: list[Decision] = []
     reached = mark
-    while decided := decide(spec, reached, pause, now):
+    while decided := decide(spec, reached, pause, now, calendars):
         decisions += decided
         reached = decided[-1].tick
 
     assert [each.tick for each in decisions] == pending[-spec.keep :]
-    assert list(what_became(decisions).values()) == expected_of(pending[-spec.keep :], spec, pause, now)
+    assert list(what_became(decisions).values()) == expected_of(pending[-spec.keep :], spec, pause, now, off)
     assert any("not taken either" in each.reason for each in decisions) == (len(pending) > spec.keep)
     assert all(earlier.next_tick == later.tick for earlier, later in pairwise(decisions))
     if decisions:

@@ -188,6 +188,11 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"command": ["ls"], "args": ["-l"]}, "args", "'-l'", "in its own list"),
     ({"command": ["ls"], "kwargs": {"a": 1}}, "kwargs", "{'a': 1}", "in its own list"),
     ({"command": ["ls"], "function": "jobs:nightly"}, "command", "['ls']", "either a function or a command"),
+    ({"cron": "@daily", "only": 5}, "only", "5", "see `cronq calendar list`"),
+    ({"cron": "@daily", "only": "work days"}, "only", "'work days'", "see `cronq calendar list`"),
+    ({"cron": "@daily", "except_": ["a", None]}, "except_", "['a', None]", "see `cronq calendar list`"),
+    ({"cron": "@daily", "except_": "a", "only": ["b", "a"]}, "except_", "'a'", "choose one"),
+    ({"only": "work"}, "only", "'work'", "give cron or every"),
 ]
 
 
@@ -355,7 +360,7 @@ EVERYTHING = function_job(
     tz="Europe/Amsterdam", dst="both", catchup="all", window="2d", max_catchup=7, ttl="10m", overlap="allow",
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
-    on_lost="rerun", max_crashes=5, pause_after_failures=3,
+    on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",

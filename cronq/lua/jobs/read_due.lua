@@ -1,16 +1,17 @@
 -- Reads what a pass of the beat needs: the server's time, the epoch, and the jobs whose next tick has come.
 --
--- KEYS  1 agenda (ZSET)   2 epoch (STRING)
+-- KEYS  1 agenda (ZSET)   2 epoch (STRING)   3 calendars (HASH)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed}
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed, calendars}
 --       Absent values are "". A job whose keys have a wrong type comes with version "!".
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
 --       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
 --       next: the first agenda score after now   delayed: the first score, due or not, and the first after now, in
 --         rq-scheduler's store and RQ's registries of scheduled jobs; one that cannot be read does not count
+--       calendars: their version, another one whenever any of them has changed
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
 -- time would make a tick look claimed that was not, and the other way round.
@@ -64,6 +65,8 @@ if ARGV[4] == '1' then
 end
 local epoch = redis.pcall('GET', KEYS[2])
 if type(epoch) == 'table' then epoch = '' end
+local calendars = redis.pcall('HGET', KEYS[3], ':version')
+if type(calendars) == 'table' then calendars = '!' end
 return cjson.encode({
     time = string.format('%.6f', now),
     server = time[1] .. '.' .. string.format('%06d', tonumber(time[2])),
@@ -74,4 +77,5 @@ return cjson.encode({
     listed = redis.call('ZCARD', KEYS[1]),
     next = after[2] or '',
     delayed = {first, following},
+    calendars = calendars or '',
 })
