@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from cronq.app.accounts import has_user, own_user
 from cronq.app.beat_parts import make_beat
 from cronq.app.calendar_verbs import CalendarVerbs
+from cronq.app.diff import Days, differences
 from cronq.app.redis_words import redis_words
 from cronq.beat.beat import Beat
 from cronq.clock import SKEW_WARN_S, boot_s, rest
@@ -38,6 +39,7 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
 from cronq.monitor.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
 from cronq.runs.delayed import due_at, due_in
+from cronq.runs.diff import Difference
 from cronq.runs.history import Wanted, newest_of_all, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.stop import stop_run
@@ -220,6 +222,13 @@ class Cronq(CalendarVerbs):
     ) -> list[Run]:
         """The same of all jobs together, and the ids that workers rejected."""
         return newest_of_all(self.runs, self.jobs.names(), Wanted(count, outcome, Period(since_s, until_s)))
+
+    def diff(self, before: date, after: date, *, tz: str = "UTC") -> list[Difference]:
+        """What is worse, or elsewhere, in the runs of the day *after* than in those of the day *before*, job by job.
+
+        Of a day that is not over, as much as has passed is compared. Raises ScheduleError.
+        """
+        return differences(self.runs, self.jobs.names(), Days(before, after, tz), self.now_s())
 
     def read_job(self, name: str) -> StoredJob:
         """One stored job. Raises UnknownJob, SpecTooNew, or DefinitionError for a damaged one."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cronq.jobs.spec import JobSpec as JobSpec
     from cronq.jobs.stored import StoredJob as StoredJob
     from cronq.monitor.checks import Finding as Finding
+    from cronq.runs.diff import Difference
     from cronq.runs.run import Attempt
     from cronq.runs.run import Run as Run
     from cronq.schedule.schedule import Schedule
@@ -156,6 +157,17 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "duration_s": attempt.duration_s,
         "exit_code": attempt.exit_code,
         "error": attempt.error,
+    }
+
+
+def difference_row(difference: Difference) -> dict[str, Any]:
+    """One row of `diff`."""
+    return {
+        "job": difference.job,
+        "kind": difference.kind,
+        "count": difference.count,
+        "first": iso(difference.first),
+        "text": difference.text,
     }
 
 

@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "next": ("jobs", "The next ticks of one job or of all."),
     "explain": ("explain", "Say in words when a cron expression fires."),
     "history": ("history", "What became of each tick of a job."),
+    "diff": ("diff", "What went otherwise than on another day."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
     "delayed": ("delayed", "What is held back for later, whoever put it there."),
