@@ -99,10 +99,10 @@ def _width(column: Sequence[str]) -> int:
 
 
 def next_words(app: Cronq, name: str) -> str:
-    """Return `; next …`, when the job *name* is due next, to end a line about it; empty when it never is."""
+    """Return `; next …`, when the job *name* is due next, to end a line about it; empty when it has no schedule."""
     job = app.read_job(name)
     if job.next_tick is None:
-        return ""
+        return "; it has no tick to come" if job.is_over else ""
     now_s = app.now_s()
     return f"; next {moment(job.next_tick, job.spec.tz, now_s)} ({left(job.next_tick, now_s)})"
 

@@ -46,6 +46,8 @@ def _written_schedule(spec: JobSpec) -> str:
     if spec.cron is None:
         when = "it is run only by hand" if spec.schedule is None else f"{spec.schedule} is not cron"
         raise Refused(when)
+    if spec.start is not None or spec.end is not None:
+        raise Refused("cron has no start and end")
     if spec.dst != "debian":
         raise Refused(f"cron has no dst={spec.dst}")
     text = spec.cron.strip()

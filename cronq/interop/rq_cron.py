@@ -20,6 +20,7 @@ from cronq.hosts.heartbeats import Heartbeats
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
+from cronq.schedule.bounds import BoundedSchedule
 from cronq.schedule.schedule import CronSchedule, DailySchedule, IntervalSchedule
 from cronq.timetext import DAY_S, rq_stamp, utc
 
@@ -102,6 +103,8 @@ def entry_of(job: StoredJob) -> dict[str, Any] | None:
     """
     spec, schedule = job.spec, job.spec.schedule
     cron = interval = None
+    if isinstance(schedule, BoundedSchedule):
+        schedule = schedule.whole
     if isinstance(schedule, CronSchedule):
         cron = _for_croniter(schedule.expression)
     elif isinstance(schedule, IntervalSchedule):

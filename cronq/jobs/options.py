@@ -16,7 +16,9 @@ from typing import Any
 from cronq.errors import DefinitionError
 from cronq.jobs.arguments import dump_args, short
 from cronq.jobs.command_options import check_surroundings
+from cronq.schedule.moment import parse_moment_s
 from cronq.schedule.schedule import DST_RULES
+from cronq.schedule.zone import find_zone
 from cronq.timetext import DAY_S, MOST_DURATION_S, format_duration, parse_duration_s
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -43,6 +45,7 @@ class Kind(Enum):
     DURATION = "a span of time, in seconds when it is stored"
     NUMBER = "a whole number"
     FLAG = "true or false"
+    MOMENT = "a date with a time, in epoch seconds when it is stored"
     PAIRS = "names with values"
     LIST = "several words"
     OTHER = "what a check of its own looks at"
@@ -73,8 +76,10 @@ _T, _D, _N = Kind.TEXT, Kind.DURATION, Kind.NUMBER
 OPTIONS: tuple[Option, ...] = (
     Option("cron", _T, None, "When, as a cron expression.", "EXPR"),
     Option("every", _D, None, "When, as an interval: 90s, 5m, 1d.", "SPAN"),
-    Option("at", _T, None, "With whole days: at what time.", "HH:MM"),
+    Option("at", _T, None, "With whole days: at what time. With a date: once, then.", "HH:MM"),
     Option("tz", _T, "UTC", "IANA name of the zone.", "ZONE"),
+    Option("start", Kind.MOMENT, None, "No tick before it: 2026-12-24T18:00, in the job's zone.", "TIME"),
+    Option("end", Kind.MOMENT, None, "No tick after it, likewise.", "TIME"),
     Option("dst", _T, "debian", "When clocks change: debian, skip or both.", "RULE", words=DST_RULES),
     Option("only", Kind.LIST, (), "Only ticks that this calendar holds run; may be repeated.", "CALENDAR"),
     Option("except_", Kind.LIST, (), "No tick runs that this calendar holds; may be repeated.", "CALENDAR"),
@@ -114,6 +119,7 @@ DEFAULTS: dict[str, Any] = {option.name: option.default for option in OPTIONS}
 #: What may stand for an option that is one of a few words.
 WORDS = {option.name: option.words for option in OPTIONS if option.words}
 AUTOMATIC = tuple(option.name for option in OPTIONS if option.may_be_auto)
+MOMENTS = tuple(option.name for option in OPTIONS if option.kind is Kind.MOMENT)
 DURATIONS = tuple(option.name for option in OPTIONS if option.kind is Kind.DURATION)
 
 
@@ -144,6 +150,15 @@ def duration(key: str, value: str | float | timedelta) -> float:
     """The option *key* in seconds, however it was written. Raises DefinitionError."""
     try:
         return parse_duration_s(value)
+    except ValueError as error:
+        raise DefinitionError(str(error), field=key) from None
+
+
+def moment_s(key: str, value: Any, tz: Any) -> int:
+    """The option *key* in epoch seconds; without an offset it is of the zone *tz*. Raises DefinitionError."""
+    zone = find_zone(tz if isinstance(tz, str) else repr(tz))
+    try:
+        return parse_moment_s(value, zone)
     except ValueError as error:
         raise DefinitionError(str(error), field=key) from None
 

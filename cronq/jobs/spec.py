@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
 
 from cronq.db.decode import read_json
-from cronq.errors import BadValue, DefinitionError, SpecTooNew
+from cronq.errors import BadValue, DefinitionError, ScheduleError, SpecTooNew
 from cronq.jobs.arguments import check_size, dump_args, short
 from cronq.jobs.options import (
     AUTO,
@@ -17,6 +18,7 @@ from cronq.jobs.options import (
     CALENDARS,
     DEFAULTS,
     DURATIONS,
+    MOMENTS,
     NAME,
     OPTIONS,
     WORDS,
@@ -31,9 +33,13 @@ from cronq.jobs.options import (
     check_words,
     check_work,
     duration,
+    moment_s,
 )
+from cronq.schedule.bounds import bounded, once
+from cronq.schedule.moment import is_date
 from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.schedule.zone import find_zone
+from cronq.timetext import END_OF_TIME_S, iso
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
@@ -59,7 +65,16 @@ _MOST_SPEC = 200_000_000
 #: writes it down here: so a process of the release before can tell, without parsing, that it must leave the job alone,
 #: and goes on with all jobs that use nothing new.
 SPEC_LAYOUT = 2
-SINCE: dict[str, int] = {"pause_after_failures": 2, "overlap=queue": 2, "only": 2, "except_": 2}
+SINCE: dict[str, int] = {
+    "pause_after_failures": 2,
+    "overlap=queue": 2,
+    "only": 2,
+    "except_": 2,
+    "start": 2,
+    "end": 2,
+}
+#: The same of `at` with a date, which is no word of a few.
+_AT_A_DATE_SINCE = 2
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,8 @@ class JobSpec:
     cron: str | None = DEFAULTS["cron"]
     every: float | None = DEFAULTS["every"]
     at: str | None = DEFAULTS["at"]
+    start: int | None = DEFAULTS["start"]  #: epoch seconds; no tick is before it
+    end: int | None = DEFAULTS["end"]  #: likewise; no tick is after it
     tz: str = DEFAULTS["tz"]
     dst: str = DEFAULTS["dst"]
     only: tuple[str, ...] = DEFAULTS["only"]  #: calendars by name: what none of them holds does not run
@@ -113,7 +130,17 @@ class JobSpec:
         """When it is due; None for a job that is only run by hand. Raises ScheduleError."""
         if self.cron is None and self.every is None and self.at is None:
             return None
-        return parse_schedule(cron=self.cron, every=self.every, at=self.at, tz=self.tz, dst=self.dst, seed=self.name)
+        if self.at is not None and is_date(self.at):
+            return self._once(self.at)
+        whole = parse_schedule(cron=self.cron, every=self.every, at=self.at, tz=self.tz, dst=self.dst, seed=self.name)
+        return bounded(whole, self.start, self.end)
+
+    def _once(self, at: str) -> Schedule:
+        for key in ("cron", "every", "start", "end"):
+            if getattr(self, key) is not None:
+                problem = f"{short(getattr(self, key))}, and at={at!r} is a single tick; leave one of them out"
+                raise ScheduleError(problem, field=key)
+        return once(at, self.tz, self.dst)
 
     @property
     def lock_name(self) -> str | None:
@@ -126,8 +153,8 @@ class JobSpec:
     def when(self) -> tuple[object, ...]:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
         return (
-            self.cron, self.every, self.at, self.tz, self.dst, self.catchup, self.window, self.max_catchup, self.only,
-            self.except_,
+            self.cron, self.every, self.at, self.start, self.end, self.tz, self.dst, self.catchup, self.window,
+            self.max_catchup, self.only, self.except_,
         )  # fmt: skip
 
     @property
@@ -159,7 +186,8 @@ class JobSpec:
     def layout(self) -> int:
         """The first layout that had all that this spec uses; a process that knows an older one cannot act on it."""
         used = [(key, value) for key in _DEFAULTS if (value := getattr(self, key)) != _DEFAULTS[key]] if SINCE else []
-        return max((max(SINCE.get(key, 1), SINCE.get(f"{key}={value}", 1)) for key, value in used), default=1)
+        newest = max((max(SINCE.get(key, 1), SINCE.get(f"{key}={value}", 1)) for key, value in used), default=1)
+        return max(newest, _AT_A_DATE_SINCE) if self.at is not None and is_date(self.at) else newest
 
     @classmethod
     def from_json(cls, text: str, *, name: str | None = None, layout: int = 1) -> JobSpec:
@@ -277,6 +305,11 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     for key in DURATIONS:
         if values.get(key) is not None and not (key in AUTOMATIC and values[key] == AUTO):
             values[key] = duration(key, values[key])
+    for key in MOMENTS:
+        if values.get(key) is not None:
+            values[key] = moment_s(key, values[key], values.get("tz", _DEFAULTS["tz"]))
+    if isinstance(values.get("at"), datetime):
+        values["at"] = values["at"].isoformat()
     check_words(values)
     check_queue(values)
     check_numbers(values)
@@ -287,9 +320,10 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     _check_ranges(spec)
     _check_sense(spec)
     if spec.schedule is None:
-        for key in ("tz", "dst", *CALENDARS):
+        for key in ("tz", "dst", "start", "end", *CALENDARS):
             if getattr(spec, key) != _DEFAULTS[key]:
-                problem = f"{getattr(spec, key)!r} means nothing without a schedule; give cron or every"
+                told = iso(getattr(spec, key)) if key in MOMENTS else repr(getattr(spec, key))
+                problem = f"{told} means nothing without a schedule; give cron or every"
                 raise DefinitionError(problem, field=key)
     return spec
 
@@ -327,6 +361,11 @@ def _check_ranges(spec: JobSpec) -> None:
         value = getattr(spec, option.name)
         if option.kind is Kind.DURATION and isinstance(value, int | float):
             check_span(option, value)
+        if option.kind is Kind.MOMENT and value is not None and not 0 <= value < END_OF_TIME_S:
+            raise DefinitionError(f"{short(value)} is no moment before the year 9999", field=option.name)
+    if spec.start is not None and spec.end is not None and spec.end < spec.start:
+        problem = f"{iso(spec.end)} is before the start, {iso(spec.start)}; the job would have no tick"
+        raise DefinitionError(problem, field="end")
     if spec.lock is not None and not NAME.fullmatch(spec.lock):
         raise DefinitionError(
             f"{spec.lock!r} is not a lock name; use 1 to 100 of the characters A-Z a-z 0-9 _ -", field="lock"

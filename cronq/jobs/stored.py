@@ -41,8 +41,16 @@ class StoredJob:
     state: JobState
     next_tick: int | None
 
+    @property
+    def is_over(self) -> bool:
+        """Return True if it had ticks to come by its schedule and the last one was taken."""
+        schedule = self.spec.schedule
+        return schedule is not None and self.next_tick is None and schedule.next_after(self.state.mark or 0) is None
+
     def status(self, active: Mapping[str, str], now_s: float) -> str:
-        """`paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
+        """`finished`, `paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
+        if not active and self.is_over:
+            return "finished"
         pause = self.state.pause
         if pause is not None and pause.covers(int(now_s)):
             return "paused"

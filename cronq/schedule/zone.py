@@ -85,6 +85,16 @@ class Zone:
         starts, stretches = piece
         return stretches[bisect_right(starts, at_s) - 1]
 
+    def instant_of(self, local_s: int) -> int | None:
+        """The first instant at which the clocks show *local_s* (a local time, as seconds); None: they leave it out."""
+        at_s = local_s - 2 * DAY_S  # no zone is further from UTC, and none changes by more
+        while at_s <= local_s + 2 * DAY_S:
+            stretch = self.stretch_at(at_s)
+            if stretch.start_s <= local_s - stretch.offset_s < stretch.end_s:
+                return local_s - stretch.offset_s
+            at_s = stretch.end_s
+        return None
+
     def changes_after(self, at_s: int, count: int) -> list[Stretch]:
         """The stretches that begin with the next *count* changes after *at_s*, as far as three years ahead."""
         changes: list[Stretch] = []

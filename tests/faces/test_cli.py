@@ -497,6 +497,17 @@ def test_a_bad_definition_names_the_job_and_the_field(here: Path, cronq: Cli, wo
     assert problem in answer.complaint
 
 
+def test_add_with_a_date_makes_a_job_of_one_tick(here: Path, cronq: Cli) -> None:
+    ahead = cronq("add", "greeting", "--at", "2126-12-24T18:00", "--tz", "Europe/Berlin", "--", "true")
+    past = cronq("add", "late", "--at", "2016-12-24T18:00", "--", "true")
+
+    assert ahead.complaint.startswith("cronq: greeting added; next 2126-12-24 18:00 CET")
+    assert past.complaint == "cronq: late added; it has no tick to come"
+    listed = {row["name"]: (row["status"], row["next"]) for row in json.loads(cronq("list", "--json").out)}
+    assert listed == {"greeting": ("never", "2126-12-24T17:00:00Z"), "late": ("finished", None)}
+    assert "2126-12-24 18:00 CET" in cronq("show", "greeting").out
+
+
 def test_add_does_not_take_the_name_of_a_job_that_code_defines(here: Path, cronq: Cli, shell: Cli) -> None:
     (here / "jobs.py").write_text("from cronq import job\n@job('@daily')\ndef tidy(): ...\n")
     assert shell("sync", "jobs").code == 0

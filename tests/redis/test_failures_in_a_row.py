@@ -26,7 +26,7 @@ Store = Callable[..., JobSpec]
 
 
 def changes(app: Cronq, now_s: float) -> Changes:
-    return Changes(app.jobs, app.claimer("ann@box"), app.bulk_stop, lambda: now_s, 86400)
+    return Changes(app.jobs, app.claimer("ann@box"), app.bulk_stop, app.calendars, lambda: now_s, 86400)
 
 
 def started(app: Cronq, minute: int) -> str:

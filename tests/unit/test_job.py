@@ -98,6 +98,15 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
     ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue"),
+    ({"cron": "@daily", "start": "soon"}, "start", "'soon'", "write 2026-12-24T18:00"),
+    ({"cron": "@daily", "start": 5}, "start", "5", "write 2026-12-24T18:00"),
+    ({"cron": "@daily", "start": "2026-12-24"}, "start", "'2026-12-24'", "write 2026-12-24T18:00"),
+    ({"cron": "@daily", "end": "1969-12-24T18:00"}, "end", "1969", "between the years"),
+    ({"start": "2026-12-24T18:00"}, "start", "2026-12-24T18:00:00Z", "without a schedule"),
+    ({"cron": "@daily", "end": "2026-03-29T02:30", "tz": "Europe/Berlin"}, "end", "2026-03-29T02:30", "an offset"),
+    ({"cron": "@daily", "start": "2026-12-24T18:00", "end": "2026-12-24T17:00"}, "end", "17:00:00Z", "no tick"),
+    ({"at": "2026-12-24"}, "at", "'2026-12-24'", "write 2026-12-24T18:00"),
+    ({"at": "2026-12-24T18:00", "every": "1d"}, "every", "86400.0", "leave one of them out"),
     ({"pause_after_failures": 0}, "pause_after_failures", "0", "whole number from 1"),
     ({"pause_after_failures": "3"}, "pause_after_failures", "'3'", "whole number from 1"),
     ({"exclusive": "yes"}, "exclusive", "'yes'", "True"),
@@ -361,6 +370,7 @@ EVERYTHING = function_job(
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
+    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00",
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
