@@ -14,6 +14,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from cronq.app.accounts import has_user, own_user
+from cronq.app.acts import Acts
 from cronq.app.beat_parts import make_beat
 from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.diff import Days, differences
@@ -27,14 +28,13 @@ from cronq.definitions.crontab import parse_crontab, seems_to_have_users
 from cronq.definitions.crontab_export import write_crontab
 from cronq.definitions.crontab_import import CrontabReport, Source, zone_for
 from cronq.definitions.sync import SyncReport
-from cronq.errors import ConfigError, CronqError, DefinitionError, UnknownJob
+from cronq.errors import ConfigError, CronqError, DefinitionError
 from cronq.hosts.drain import Hold, busy_with
 from cronq.hosts.heartbeats import Heartbeat
 from cronq.hosts.installation import Installation
 from cronq.interop.adopt import Adoption
 from cronq.interop.scheduled import ScheduledEntry, read_all
 from cronq.jobs.pause import Pause
-from cronq.jobs.registry import checked_call_json
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
 from cronq.monitor.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
@@ -51,7 +51,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(CalendarVerbs):
+class Cronq(Acts, CalendarVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -150,11 +150,6 @@ class Cronq(CalendarVerbs):
         return self.changes().resume(name)
 
     # Runs
-
-    def enqueue(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> str:
-        """Queue one run now, beside the schedule. Return its id. Without arguments the job's own are used."""
-        spec, given = self.call_of(name, args, kwargs)
-        return self.claimer(self.who).give(spec, self.now_s(), args_json=given, reason=f"asked for by {self.who}")
 
     def stop(self, name_or_run: str) -> list[str]:
         """Stop one run, or all open runs of a job: queued ones at once, running ones within two seconds.
@@ -323,21 +318,6 @@ class Cronq(CalendarVerbs):
         self.holds.hold(f"queue:{queue}", by=self.who, now_s=self.now_s(), note=note)
 
     # Runs for later
-
-    def call_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> tuple[JobSpec, str | None]:
-        """The job *name*, and the arguments as JSON when any are given. Raises UnknownJob, DefinitionError."""
-        given: str | None = None
-        if args or kwargs:
-            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
-        try:
-            spec = self.jobs.get(name).spec
-        except UnknownJob:
-            if name in self.registry.definitions:
-                raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
-            raise
-        if given is not None and spec.command is not None:
-            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
-        return spec, given
 
     def enqueue_at(
         self, moment: datetime, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None

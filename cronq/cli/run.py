@@ -22,13 +22,22 @@ _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
 @click.option("--arg", "arguments", multiple=True, metavar="K=V", help="Keyword argument; V is JSON or plain text.")
 @click.option("--in", "delay", metavar="SPAN", help="Not now, but so long from now: 5m, 1h30m.")
 @click.option("--at", "instant", metavar="TIME", help="Not now, but then (ISO 8601; UTC without an offset).")
+@click.option("--if-idle", is_flag=True, help="Do nothing when a run of the job is open.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome and pass it on as the exit code.")
 @options_of_cronq
 @click.pass_context
 def run_command(
-    ctx: click.Context, name: str, arguments: tuple[str, ...], delay: str | None, instant: str | None, wait: bool
+    ctx: click.Context,
+    name: str,
+    arguments: tuple[str, ...],
+    delay: str | None,
+    instant: str | None,
+    if_idle: bool,
+    wait: bool,
 ) -> int:
     """Queue one run of the job NAME, now or later, beside its schedule, and print its id.
+
+    It has the arguments of the job, and those of --arg in place of the job's of that name.
 
     With --wait the exit code is 0 when it succeeded, 124 when it timed out, what the command or sys.exit said when
     that failed, else 1. Ctrl-C leaves the run alone.
@@ -39,7 +48,16 @@ def run_command(
     if kwargs and spec.command is not None:
         raise click.UsageError(f"the job {name!r} is a command and takes no --arg")
     due = due_option(app, delay, instant)
-    run_id = app.enqueue(name, (), kwargs) if due is None else app.enqueue_at(due, name, (), kwargs)
+    if if_idle and due is not None:
+        raise click.UsageError("--if-idle looks at the job now; leave out --in and --at")
+    args, kwargs = (tuple(spec.args), {**spec.kwargs, **kwargs}) if kwargs else ((), {})
+    if if_idle:
+        run_id, is_new = app.enqueue_if_idle(name, args, kwargs)
+        if not is_new:
+            say(f"{run_id} is open, so nothing was queued")
+            return 0
+    else:
+        run_id = app.enqueue(name, args, kwargs) if due is None else app.enqueue_at(due, name, args, kwargs)
     try:
         print_line(run_id)
         if due is None and not app.is_served(spec.queue):

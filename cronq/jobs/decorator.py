@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from cronq.errors import CronqError, DefinitionError
 from cronq.jobs.location import short_path
-from cronq.jobs.registry import REGISTRY, Definition, Delay, Enqueuer, Registry
+from cronq.jobs.registry import REGISTRY, Definition, Delay, Enqueuer, IfActive, Registry
 from cronq.jobs.spec import JobSpec, make_spec
 
 P = ParamSpec("P")
@@ -31,8 +31,15 @@ class JobFunction(Protocol[P, R]):
         """Call the function here and now, as if it had no decorator."""
         ...
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Queue one run with these arguments, or the job's own when there are none. Returns the run id."""
+    @overload
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> str: ...
+
+    @overload
+    def enqueue(self, *args: Any, if_active: IfActive, **kwargs: Any) -> str | None:
+        """Queue one run with these arguments, or the job's own when there are none. Returns the run id.
+
+        While a run of the job is open, `if_active="skip"` does nothing and returns None, `"return"` its id.
+        """
         ...
 
     def enqueue_in(self, delay: Delay, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -51,9 +58,31 @@ class JobHandle:
     name: str
     registry: Registry
 
-    def enqueue(self, *args: Any, **kwargs: Any) -> str:
-        """Queue one run; without arguments the job's own are used. Returns the run id."""
-        return self._enqueuer().enqueue(self.name, args, kwargs)
+    @overload
+    def enqueue(self, *args: Any, if_active: IfActive, **kwargs: Any) -> str | None: ...
+
+    @overload
+    def enqueue(self, *args: Any, **kwargs: Any) -> str: ...
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> str | None:
+        """Queue one run; without arguments the job's own are used. Returns the run id.
+
+        While any run of the job is open (delayed ones, too), `if_active="skip"` does nothing and returns None,
+        `"return"` does nothing and returns the id of an open one. A function with a parameter of that name gets it.
+        """
+        if_active = "queue" if self._takes_if_active() else kwargs.pop("if_active", "queue")
+        if if_active == "queue":
+            return self._enqueuer().enqueue(self.name, args, kwargs)
+        if if_active not in ("skip", "return"):
+            raise CronqError(f"job {self.name!r}: if_active={if_active!r} is not one of queue, skip, return")
+        run_id, is_new = self._enqueuer().enqueue_if_idle(self.name, args, kwargs)
+        return run_id if is_new or if_active == "return" else None
+
+    def _takes_if_active(self) -> bool:
+        definition = self.registry.definitions.get(self.name)
+        if definition is None or definition.function is None:
+            return False
+        return "if_active" in inspect.signature(definition.function).parameters
 
     def enqueue_in(self, delay: Delay, *args: Any, **kwargs: Any) -> str:
         """Make one run that is due after *delay*; without arguments the job's own are used. Returns the run id."""
@@ -155,13 +184,14 @@ def _with_handles(function: Callable[P, R], handle: JobHandle | None) -> JobFunc
     return cast("JobFunction[P, R]", decorated)
 
 
-def _through(function: Callable[..., Any], jobs: dict[str, JobHandle], verb: str) -> Callable[..., str]:
-    def call(*args: Any, **kwargs: Any) -> str:
+def _through(function: Callable[..., Any], jobs: dict[str, JobHandle], verb: str) -> Callable[..., str | None]:
+    def call(*args: Any, **kwargs: Any) -> str | None:
         if len(jobs) != 1:
             name = getattr(function, "__name__", "it")
             which = ", ".join(sorted(jobs)) or "none (its definition was refused; see `cronq check-config`)"
             raise CronqError(f"{name} has these jobs: {which}; say which: {name}.jobs[NAME].{verb}(...)")
-        return str(getattr(next(iter(jobs.values())), verb)(*args, **kwargs))
+        answer: str | None = getattr(next(iter(jobs.values())), verb)(*args, **kwargs)
+        return answer
 
     call.__name__ = verb
     return call

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from cronq.errors import CronqError, DefinitionError
 from cronq.jobs.arguments import dump_args
@@ -20,6 +20,8 @@ from cronq.jobs.location import in_words, place_of
 from cronq.jobs.spec import JobSpec
 
 Delay = float | str | timedelta
+#: What becomes of a run that is asked for while another of its job is open.
+IfActive = Literal["queue", "skip", "return"]
 
 
 class Enqueuer(Protocol):
@@ -27,6 +29,10 @@ class Enqueuer(Protocol):
 
     def enqueue(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Queue one run of the job *name* now. Returns the run id."""
+        ...
+
+    def enqueue_if_idle(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, bool]:
+        """Queue one run of the job *name* now unless one is open. Returns the id of one of them, and if it is new."""
         ...
 
     def enqueue_at(self, moment: datetime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -112,6 +112,13 @@ class _Batch:
         )
 
 
+class Given(NamedTuple):
+    """What became of a run that was to be queued if its job is idle."""
+
+    run_id: str  #: the new run, or one that was open
+    is_new: bool
+
+
 class Claimer:
     """Claims ticks and queues runs that have none, each in one atomic step."""
 
@@ -171,8 +178,19 @@ class Claimer:
 
         Raises UnknownJob, DefinitionError for arguments that are too large, CronqError for a damaged key.
         """
-        travelling = spec.args_for_run(args_json, self.max_args)
         run_id = run_id or manual_run_id(spec.name)
+        facts = {"trigger": trigger, "args": args_json, "reason": reason}
+        return self._give(spec, now_s, run_id, facts).run_id
+
+    def give_if_idle(self, spec: JobSpec, now_s: float, *, args_json: str | None, reason: str) -> Given:
+        """Queue one run of *spec* that has no tick, unless a run of it is open. Raises as `give` does."""
+        facts = {"trigger": "manual", "args": args_json, "reason": reason, "if_idle": True}
+        return self._give(spec, now_s, manual_run_id(spec.name), facts)
+
+    def _give(self, spec: JobSpec, now_s: float, run_id: str, facts: dict[str, Any]) -> Given:
+        """Queue the run *run_id*; *facts* are what `lua/runs/enqueue.lua` takes beside the job's, None: left out."""
+        args_json = facts["args"]
+        travelling = spec.args_for_run(args_json, self.max_args)
         description = describe_run(spec.name, None, run_id)
         fields = fields_of(self.client, spec, run_id, description, travelling)
         document: dict[str, Any] = {
@@ -180,14 +198,13 @@ class Claimer:
             "name": spec.name,
             "run": run_id,
             "queue": spec.queue,
-            "trigger": trigger,
             "token": secrets.token_hex(8),
             "by": self.by,
             "now": repr(now_s),
             "events": self.keep_events,
             "keep": spec.keep,
         }
-        document |= {key: value for key, value in (("args", args_json), ("reason", reason)) if value is not None}
+        document |= {key: value for key, value in facts.items() if value is not None}
         name, keys = spec.name, self.keys
         touched = [
             keys.run(run_id), keys.manual(name), keys.given(name), rq_job(run_id), rq_queue(spec.queue), RQ_QUEUES,
@@ -197,6 +214,8 @@ class Claimer:
         answer = text(self._enqueue(keys=touched, args=[json.dumps(document), *flat]))
         if answer == "gone":
             raise UnknownJob(f"there is no job {name!r} (any more); see `cronq list`")
+        if answer.startswith("open "):
+            return Given(answer.removeprefix("open "), is_new=False)
         if answer not in ("won", "mine"):
             raise CronqError(f"job {name!r}: cannot queue a run: {answer}; look at that key")
-        return run_id
+        return Given(run_id, is_new=True)

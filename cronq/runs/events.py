@@ -1,8 +1,9 @@
 """The stream of events: everything that changes a run or a job appends one entry. Owner of the `events` key.
 
-An entry has the fields `type` (a word of `Event`), `job` and, when it is about a run, `run`. It is appended by the
-script that makes the change, in the same step, so that there is one entry whoever asked for the change and however
-often that was sent. The stream keeps about the newest `keep_events` entries.
+An entry has the fields `type` (a word of `Event`), `job` and, when it is about a run, `run`. What somebody asked for
+has `by`, too: who, and from which host. It is appended by the script that makes the change, in the same step, so that
+there is one entry whoever asked for the change and however often that was sent. The stream keeps about the newest
+`keep_events` entries.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ class Event(StrEnum):
     RESCHEDULED = "rescheduled"
     #: a worker began it: runs/start
     STARTED = "started"
-    #: its lock is busy, and it waits for that: runs/park
+    #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim
     PARKED = "parked"
-    #: its lock is free, and it is on its queue again: runs/wake_waiter
+    #: what it waited for is over, and it is on its queue again: runs/wake_waiter, settle, take_turns
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"

@@ -600,6 +600,39 @@ def test_a_command_takes_no_arguments(here: Path, cronq: Cli, app: Cronq) -> Non
     assert app.history("tidy") == []
 
 
+def test_run_if_idle_queues_nothing_while_a_run_is_open_and_names_that(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"])
+
+    first = cronq("run", "tidy", "--if-idle")
+    second = cronq("run", "tidy", "--if-idle", "--wait")
+    slip = cronq("run", "tidy", "--if-idle", "--in", "5m")
+
+    (run,) = app.history("tidy")
+    assert (first.code, first.out) == (0, run.run_id + "\n")
+    assert (second.code, second.out) == (0, "")
+    assert second.complaint == f"cronq: {run.run_id} is open, so nothing was queued"
+    assert slip.code == 2
+    assert "leave out --in and --at" in slip.complaint
+
+
+def test_an_argument_takes_the_place_of_the_jobs_own_of_that_name(
+    here: Path, cronq: Cli, shell: Cli, app: Cronq
+) -> None:
+    (here / "jobs.py").write_text(
+        "from cronq import job\n"
+        "@job(args=[7], kwargs={'name': 'Ann', 'times': 2})\n"
+        "def greet(number, name, times): ...\n"
+    )
+    shell("sync", "jobs")
+
+    cronq("run", "greet", "--arg", "times=3")
+    cronq("run", "greet", "--arg", "name=Ben", "--in", "5m")
+    cronq("run", "greet")
+
+    found = {run.args for run in app.history("greet")}
+    assert found == {'[[7],{"name":"Ann","times":3}]', '[[7],{"name":"Ben","times":2}]', None}
+
+
 def test_arguments_are_json_or_plain_text(here: Path, cronq: Cli, shell: Cli, app: Cronq) -> None:
     (here / "jobs.py").write_text("from cronq import job\n@job\ndef greet(name, times=1): ...\n")
     shell("sync", "jobs")

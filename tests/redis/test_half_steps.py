@@ -133,6 +133,10 @@ class Stage:
 #: What it begins with, and the step; it answers false, or with another word, when it was not taken.
 STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "enqueue": (Stage.defined, lambda s: s.app.claimer("p").give(s.spec, T + 1.0, run_id=RUN) == RUN),
+    "enqueue if idle": (
+        Stage.defined,
+        lambda s: s.app.claimer("p").give_if_idle(s.spec, T + 1.0, args_json=None, reason="asked for").is_new,
+    ),
     "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
     "start": (Stage.popped, lambda s: s.start("e1") == "started"),
     "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),

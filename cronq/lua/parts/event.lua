@@ -1,8 +1,13 @@
 --@ types
 -- Part of every script that changes a run or a job. Appends *word*, one of `runs/events.py`, to the stream of events,
--- which keeps about the newest *most*; *run* is nil when it is about the job as a whole.
-local function event(stream, most, word, job, run)
-    if run then
+-- which keeps about the newest *most*; *run* is nil when it is about the job as a whole, *by* unless a person or a
+-- program asked for it.
+local function event(stream, most, word, job, run, by)
+    if run and by then
+        redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'type', word, 'job', job, 'run', run, 'by', by)
+    elseif by then
+        redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'type', word, 'job', job, 'by', by)
+    elseif run then
         redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'type', word, 'job', job, 'run', run)
     else
         redis.call('XADD', stream, 'MAXLEN', '~', most, '*', 'type', word, 'job', job)

@@ -21,6 +21,6 @@ new_row(item, 'waiting', item.due)
 new_rq_job()
 redis.call('ZADD', KEYS[6], item.due, item.run)
 redis.call('ZADD', KEYS[5], item.due, item.run)
-event(KEYS[7], item.events, 'delayed', item.name, item.run)
+event(KEYS[7], item.events, 'delayed', item.name, item.run, item.by)
 trim(item.prefix .. ':run:', KEYS[2], KEYS[3], item.keep)
 return 'won'

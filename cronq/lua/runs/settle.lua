@@ -199,7 +199,8 @@ if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) =
     end
 end
 
-try_all(event, item.prefix .. ':events', item.events, item.outcome, item.job, item.run)
+local by = item.outcome == 'stopped' and item.by or nil
+try_all(event, item.prefix .. ':events', item.events, item.outcome, item.job, item.run, by)
 -- Many that were made at once end when no other is made any more.
 local index, open = job .. (row.tick and ':runs' or ':manual'), job .. (row.tick and ':active' or ':given')
 local keep = tonumber(try('HGET', job, 'keep') or '')

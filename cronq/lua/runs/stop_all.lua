@@ -35,7 +35,7 @@ local function stop(id)
     call('HSET', run, 'state', 'done', 'outcome', 'stopped', 'reason', item.reason, 'decided_by', item.by,
         'ended_at', item.now)
     call('EXPIRE', run, item.row_ttl)
-    event(KEYS[2], item.events, 'stopped', item.job, id)
+    event(KEYS[2], item.events, 'stopped', item.job, id, item.by)
     bodies[#bodies + 1] = hash
     if row[1] == 'waiting' then held[#held + 1] = id end
     if row[2] then redis.pcall('ZREM', prefix .. ':job:' .. row[2] .. ':waiting', id) end

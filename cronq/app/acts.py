@@ -1,0 +1,82 @@
+"""What people and programs do beside the schedule: queue runs of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, overload
+
+from cronq.app.parts import Parts
+from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.jobs.registry import IfActive, checked_call_json
+from cronq.jobs.spec import JobSpec
+from cronq.runs.claim import Given
+
+
+class Acts(Parts):
+    """The acts of an application."""
+
+    @overload
+    def enqueue(
+        self,
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        if_active: Literal["queue", "return"] = "queue",
+    ) -> str: ...
+
+    @overload
+    def enqueue(
+        self,
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        if_active: IfActive,
+    ) -> str | None: ...
+
+    def enqueue(
+        self,
+        name: str,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        if_active: IfActive = "queue",
+    ) -> str | None:
+        """Queue one run now, beside the schedule. Return its id. Without arguments the job's own are used.
+
+        While any run of the job is open (delayed ones, too), *if_active* decides in the same step: `queue` queues all
+        the same, `skip` does nothing and returns None, `return` does nothing and returns the id of an open one.
+        """
+        if if_active not in ("queue", "skip", "return"):
+            raise CronqError(f"job {name!r}: if_active={if_active!r} is not one of queue, skip, return")
+        if if_active != "queue":
+            given = self.enqueue_if_idle(name, args, kwargs)
+            return given.run_id if given.is_new or if_active == "return" else None
+        spec, call = self.call_of(name, args, kwargs)
+        return self.claimer(self.who).give(spec, self.now_s(), args_json=call, reason=self._asked)
+
+    def enqueue_if_idle(self, name: str, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Given:
+        """Queue one run now unless a run of the job is open; return that one, or the new one."""
+        spec, call = self.call_of(name, args, kwargs)
+        return self.claimer(self.who).give_if_idle(spec, self.now_s(), args_json=call, reason=self._asked)
+
+    @property
+    def _asked(self) -> str:
+        """Why a run is made that somebody asked for."""
+        return f"asked for by {self.who}"
+
+    def call_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> tuple[JobSpec, str | None]:
+        """The job *name*, and the arguments as JSON when any are given. Raises UnknownJob, DefinitionError."""
+        given: str | None = None
+        if args or kwargs:
+            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
+        try:
+            spec = self.jobs.get(name).spec
+        except UnknownJob:
+            if name in self.registry.definitions:
+                raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
+            raise
+        if given is not None and spec.command is not None:
+            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
+        return spec, given

@@ -1,0 +1,159 @@
+"""What people do beside the schedule: runs of an idle job, and who is said to have asked for what."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from redis import Redis
+
+from cronq.app.app import Cronq
+from cronq.errors import CronqError
+from cronq.jobs.decorator import job
+from cronq.jobs.registry import Registry
+from cronq.jobs.spec import JobSpec
+
+Store = Callable[..., JobSpec]
+#: 2026-01-05 07:00:00 UTC, a Monday.
+T = 1767596400
+
+
+def greet(name: str = "you") -> None:
+    """What a job of these tests does."""
+
+
+def odd(if_active: str = "") -> None:
+    """The same, with a parameter that is a word of `enqueue`."""
+
+
+def events(app: Cronq) -> list[tuple[str, str | None, str | None]]:
+    """Type, run and who of all that the stream has, in order."""
+    entries = [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in app.client.xrange(app.keys.events)]
+    return [(entry["type"], entry.get("run"), entry.get("by")) for entry in entries]
+
+
+# Only while the job is idle
+
+
+def test_a_run_of_an_idle_job_is_queued_once(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+
+    first = app.enqueue("a", if_active="skip")
+    assert first is not None
+
+    assert app.enqueue("a", if_active="skip") is None
+    assert app.enqueue("a", if_active="return") == first
+    assert app.enqueue_if_idle("a") == (first, False)
+    assert [run.run_id for run in app.history("a")] == [first]
+    assert app.client.lrange("rq:queue:default", 0, -1) == [first.encode()]
+    assert app.enqueue("a") != first
+
+
+def test_a_job_is_idle_again_when_its_run_has_ended(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+    first = app.enqueue("a")
+    app.stop(first)
+
+    second = app.enqueue("a", if_active="return")
+
+    assert second != first
+    assert app.enqueue("a", if_active="return") == second
+
+
+def test_a_tick_and_a_delayed_run_keep_a_job_from_being_idle(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+    store("b", mark=T)
+    tick = "a-20260105T070100Z"
+    app.client.hset(app.keys.run(tick), mapping={"job": "a", "tick": T + 60, "state": "running"})
+    app.client.hset(app.keys.active("a"), tick, "running")
+    later = app.enqueue_in("5m", "b")
+
+    assert app.enqueue_if_idle("a") == (tick, False)
+    assert app.enqueue_if_idle("b") == (later, False)
+
+
+def test_an_entry_without_an_open_row_keeps_nothing_back(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+    app.client.hset(app.keys.active("a"), "a-20260105T070100Z", "running")
+    app.client.hset(app.keys.given("a"), "a-m00000001", "queued")
+
+    assert app.enqueue("a", if_active="skip") is not None
+
+
+def test_a_set_of_a_wrong_type_holds_no_run(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+    app.client.set(app.keys.active("a"), "junk")
+
+    assert app.enqueue_if_idle("a").is_new
+
+
+def test_an_open_run_is_found_among_thousands_of_entries(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+    ids = [f"a-m{number:08x}" for number in range(1500)]
+    app.client.hset(app.keys.given("a"), mapping=dict.fromkeys(ids, "queued"))
+    app.client.hset(app.keys.run(ids[700]), mapping={"job": "a", "state": "queued"})
+
+    assert app.enqueue_if_idle("a") == (ids[700], False)
+
+
+def test_of_many_that_ask_at_once_one_gets_a_run(app: Cronq, store: Store, redis_url: str) -> None:
+    store("a", mark=T)
+    start = threading.Barrier(8)
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with Redis.from_url(redis_url) as client:
+            asking = Cronq(config=app.config, registry=app.registry, client=client)
+            start.wait()
+            answers.append(asking.enqueue_if_idle("a").is_new)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(answers) == [False] * 7 + [True]
+    assert len(app.history("a")) == 1
+
+
+def test_a_function_and_its_handle_ask_for_an_idle_job(app: Cronq, redis: Redis) -> None:
+    registry = Registry(enqueuer=lambda: app)
+
+    asking = job(name="greet", registry=registry)(greet)
+    app.changes().save(registry.definitions["greet"].spec, source="here", origin="test")
+
+    first = asking.enqueue("Ann", if_active="skip")
+    assert first is not None
+    assert asking.enqueue("Ben", if_active="skip") is None
+    assert asking.jobs["greet"].enqueue("Ben", if_active="return") == first
+    assert asking.enqueue("Ben", if_active="queue") != first
+    assert [run.args for run in app.history("greet")] == ['[["Ben"],{}]', '[["Ann"],{}]']
+    with pytest.raises(CronqError, match="if_active='wait' is not one of queue, skip, return"):
+        asking.enqueue(if_active="wait")  # type: ignore[call-overload]
+
+
+def test_a_function_with_such_a_parameter_gets_it(app: Cronq) -> None:
+    registry = Registry(enqueuer=lambda: app)
+
+    asking = job(name="odd", registry=registry)(odd)
+    app.changes().save(registry.definitions["odd"].spec, source="here", origin="test")
+    asking.enqueue(if_active="skip")
+    asking.enqueue(if_active="queue")
+
+    assert [run.args for run in app.history("odd")] == ['[[],{"if_active":"queue"}]', '[[],{"if_active":"skip"}]']
+
+
+# Who did it
+
+
+def test_what_somebody_asks_for_says_who_and_from_where(app: Cronq, store: Store) -> None:
+    store("a", mark=T)
+    queued, later = app.enqueue("a"), app.enqueue_in("5m", "a")
+    app.stop(queued)
+
+    assert app.who.endswith("@box")
+    assert events(app)[1:] == [
+        ("queued", queued, app.who), ("delayed", later, app.who), ("stopped", queued, app.who),
+    ]  # fmt: skip
