@@ -56,7 +56,7 @@ NOT_BUILT: dict[str, object] = {
     "limits": None,
     "serializer": "json",
 }
-_OVERLAP_NOT_BUILT = ("latest", "replace")
+_OVERLAP_NOT_BUILT = ("replace",)
 #: The longest spec that is read: arguments may be of `CRONQ_MAX_ARGS`, at most 100 MB.
 _MOST_SPEC = 200_000_000
 
@@ -68,6 +68,7 @@ SPEC_LAYOUT = 2
 SINCE: dict[str, int] = {
     "pause_after_failures": 2,
     "overlap=queue": 2,
+    "overlap=latest": 2,
     "only": 2,
     "except_": 2,
     "start": 2,
@@ -334,7 +335,7 @@ def _refuse_unbuilt(options: dict[str, Any]) -> None:
             raise DefinitionError(f"{options[key]!r} is not supported by this version yet; leave it out", field=key)
     if options.get("overlap") in _OVERLAP_NOT_BUILT:
         raise DefinitionError(
-            f"{options['overlap']!r} is not supported by this version yet; use 'skip', 'queue' or 'allow'",
+            f"{options['overlap']!r} is not supported by this version yet; use 'skip', 'queue', 'latest' or 'allow'",
             field="overlap",
         )
 

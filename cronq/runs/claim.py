@@ -17,6 +17,7 @@ from cronq.errors import CronqError, UnknownJob
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import JobSpec
 from cronq.runs.due import Decision
+from cronq.runs.overlap import rule_of_tick
 from cronq.runs.run import describe_run, manual_run_id
 from cronq.timetext import rq_stamp, tick_stamp
 
@@ -80,9 +81,7 @@ def _tick(tick: int) -> _Tick:
 
 @lru_cache(maxsize=512)
 def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> _Kind:
-    # Each caught-up tick of catchup="all" is asked for, so the ones before it do not push it out.
-    allow = trigger == "catchup" and catchup == "all" and overlap == "skip"
-    return _Kind(queue, str(DEDUP_LIFE_S), "allow" if allow else overlap, keep, trigger)
+    return _Kind(queue, str(DEDUP_LIFE_S), rule_of_tick(overlap, trigger, catchup), keep, trigger)
 
 
 class _Batch:

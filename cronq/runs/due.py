@@ -6,7 +6,7 @@ The rules (the `catchup` option):
 * of several, all but the newest were missed, whatever their age; the newest was missed when it is older
   than 60 s;
 * `latest` runs the newest and records the others `coalesced`; `skip` records missed ticks `missed`; `all`
-  runs each, the newest `max_catchup` of them;
+  runs each, the newest `max_catchup` of them, unless `overlap` lets only the newest run: then it is as `latest`;
 * a missed tick older than `window` is `missed` under every rule; a paused job's ticks are `paused`;
 * a tick that the job's calendars exclude is `skipped`, and the rules for pending ticks see only the others.
 """
@@ -18,6 +18,7 @@ from typing import NamedTuple
 from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
+from cronq.runs.overlap import keeps_newest
 from cronq.timetext import format_duration, iso
 
 #: More ticks than this are decided in several passes, so that one job cannot hold up the others.
@@ -132,7 +133,7 @@ def _of_several(spec: JobSpec, tick: int, after: int | None, newest: int, newer:
     given_up = _given_up(spec, tick, after, age)
     if given_up is not None:
         return given_up
-    if spec.catchup == "latest":
+    if spec.catchup == "latest" or keeps_newest(spec.overlap):
         text = f"{_late(age)}; the newest, {iso(newest)}, was taken in its place"
         return Decision(tick, "coalesced", text, "schedule", after)
     if newer >= spec.max_catchup:

@@ -83,7 +83,10 @@ class Stage:
 
     def due(self) -> None:
         """The run of an earlier tick is queued."""
-        self.spec = self.store("a", mark=T, overlap="queue")
+        self.due_by("queue")
+
+    def due_by(self, overlap: str) -> None:
+        self.spec = self.store("a", mark=T, overlap=overlap)
         assert self.claim(1) == "queued"
 
     def behind(self) -> None:
@@ -145,6 +148,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "park again": (Stage.requeued, lambda s: s.app.runs.park(s.run, "a", T + 4.0)),
     "wake": (Stage.parked, lambda s: s.app.runs.wake_waiter("a")),
     "wait behind": (Stage.due, lambda s: s.claim(2)),
+    "overtake": (lambda s: s.due_by("latest"), lambda s: s.claim(2)),
     "take turns": (Stage.behind, lambda s: s.app.runs.take_turns("0", 10, T + 4.0)[1]),
     "take": (Stage.queued, lambda s: s.dequeue().take(["default"], 0.0) is not None),
     "give back": (Stage.popped, lambda s: s.dequeue().give_back("default", RUN) is None),

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.beat.beat import Beat
 from cronq.beat.sweep import Sweep
-from cronq.jobs.spec import JobSpec
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import Decision
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.runs.timing import Timing
 from tests.run_ids import run_id_of
@@ -369,3 +372,183 @@ def test_history_shows_what_waits_and_why(scene: Scene) -> None:
     newest = scene.app.history("a")[0]
 
     assert (newest.run_id, newest.state, newest.reason) == (second, "waiting", f"waits for the run {first}")
+
+
+# latest
+
+
+def test_with_latest_the_newest_tick_takes_the_place_of_one_that_was_not_begun(scene: Scene) -> None:
+    scene.define("latest")
+    other = scene.app.enqueue("a")
+    first = scene.tick(1)
+    behind = scene.app.enqueue("a")
+
+    second = scene.tick(2)
+
+    assert scene.queued() == [other, second, behind]
+    run = scene.run(first)
+    assert (run.state, run.outcome, run.reason) == ("done", "coalesced", f"the run {second} took its place")
+    assert run.decided_by == scene.run(second).decided_by
+    assert not scene.client.exists(f"rq:job:{first}")
+    assert 0 < scene.client.ttl(f"cronq:run:{first}") <= scene.app.runs.row_ttl_s
+    assert scene.app.runs.active(["a"])["a"].keys() == {other, behind, second}
+    assert f"coalesced {first}" in scene.words()
+
+
+def test_with_latest_one_run_at_most_waits_behind_the_one_at_work(scene: Scene) -> None:
+    scene.define("latest")
+    first = scene.tick(1)
+    scene.begin()
+
+    *others, last = scene.ticks(2, 50)
+
+    assert scene.queued() == []
+    assert {run.outcome for run in scene.app.runs.rows(others)} == {"coalesced"}
+    assert (scene.run(last).state, scene.run(last).reason) == ("waiting", f"waits for the run {first}")
+    assert scene.run(first).outcome is None
+    scene.end(first)
+    assert scene.work_off() == [last]
+    assert scene.nothing_waits()
+
+
+def test_with_latest_100_ticks_without_a_worker_leave_the_newest_run(scene: Scene) -> None:
+    scene.define("latest")
+    *others, last = scene.ticks(1, 100)
+
+    assert scene.work_off() == [last]
+    assert {run.outcome for run in scene.app.runs.rows(others)} == {"coalesced"}
+    assert len(scene.app.runs.rows(others)) == 99
+    assert scene.nothing_waits()
+
+
+def test_with_latest_a_run_that_a_worker_has_taken_is_not_overtaken(scene: Scene) -> None:
+    scene.define("latest")
+    first = scene.tick(1)
+    scene.client.lmove(QUEUE, f"{QUEUE}:intermediate", "LEFT", "RIGHT")
+
+    second = scene.tick(2)
+    third = scene.tick(3)
+
+    assert scene.states(first, third) == ["queued", "waiting"]
+    assert scene.run(second).outcome == "coalesced"
+    assert scene.run(third).reason == f"waits for the run {first}"
+
+
+def test_with_latest_a_run_that_is_to_be_rerun_is_not_overtaken(scene: Scene) -> None:
+    scene.define("latest")
+    first = scene.tick(1)
+    scene.begin()
+    lost = Ending(Settlement("lost", "gone"), "beat box.1", scene.app.now_s(), execution=f"e-{first}")
+    assert scene.app.runs.rerun(scene.run(first), lost, 3) == "queued"
+
+    second = scene.tick(2)
+
+    assert scene.states(first, second) == ["queued", "waiting"]
+
+
+def test_with_latest_a_run_that_rq_jobs_depend_on_is_not_overtaken(scene: Scene) -> None:
+    scene.define("latest")
+    first = scene.tick(1)
+    scene.client.sadd(f"rq:job:{first}:dependents", "somebody")
+
+    second = scene.tick(2)
+
+    assert scene.states(first, second) == ["queued", "waiting"]
+
+
+def test_with_latest_a_run_that_waits_for_its_lock_is_overtaken(scene: Scene) -> None:
+    scene.define("latest", exclusive=True)
+    first = scene.tick(1)
+    scene.client.lmove(QUEUE, f"{QUEUE}:intermediate", "LEFT", "RIGHT")
+    assert scene.app.runs.park(scene.run(first), "a", scene.app.now_s())
+
+    second = scene.tick(2)
+
+    assert scene.run(first).outcome == "coalesced"
+    assert scene.queued() == [second]
+    assert not scene.app.runs.wake_waiter("a")
+
+
+def test_with_latest_a_job_that_moved_to_another_queue_leaves_the_old_one(scene: Scene) -> None:
+    scene.define("latest")
+    first = scene.tick(1)
+    job = scene.app.jobs.get("a")
+    moved = make_spec("a", function=job.spec.function, cron="* * * * *", overlap="latest", queue="other")
+    scene.app.jobs.save(moved, source="here:1", origin="test", expected=job.version)
+
+    second = scene.tick(2)
+
+    assert scene.queued() == []
+    assert scene.client.lrange("rq:queue:other", 0, -1) == [second.encode()]
+    assert scene.run(first).outcome == "coalesced"
+
+
+def test_with_latest_one_tick_overtakes_a_hundred_of_a_pile_and_the_next_the_rest(scene: Scene) -> None:
+    scene.define("allow")
+    runs = scene.ticks(1, 150)
+    job = scene.app.jobs.get("a")
+    spec = JobSpec.from_json(job.spec.to_json().replace("allow", "latest"))
+    scene.app.jobs.save(spec, source="here:1", origin="test", expected=job.version)
+
+    waits = scene.tick(151)
+    assert len(scene.queued()) == 50
+    assert scene.states(waits) == ["waiting"]
+    last = scene.tick(152)
+
+    assert scene.queued() == [last]
+    assert {run.outcome for run in scene.app.runs.rows([*runs, waits])} == {"coalesced"}
+
+
+@pytest.mark.parametrize("number", [1, 20])
+def test_with_latest_only_the_newest_of_many_missed_ticks_of_catchup_all_remains(scene: Scene, number: int) -> None:
+    scene.define("latest", catchup="all", window="10d")
+    scene.tick(1)
+    scene.begin()
+
+    last = scene.tick(1 + number)
+
+    between = [run_id_of("a", T + MINUTE * each) for each in range(2, 1 + number)]
+    assert all(run.outcome == "coalesced" for run in scene.app.runs.rows(between))
+    assert len(scene.app.runs.rows(between)) == number - 1
+    assert scene.states(last) == ["waiting"]
+
+
+def test_with_latest_ticks_that_are_claimed_at_once_leave_the_newest(scene: Scene) -> None:
+    scene.define("latest")
+    spec, version = scene.app.jobs.get("a").spec, scene.app.jobs.version_of("a")
+    due = [TickClaim(spec, version, Decision(T + MINUTE * n, None, "due", "schedule", T + MINUTE * (n + 1)))
+           for n in range(1, 5)]  # fmt: skip
+
+    answers = scene.app.claimer("b").claim_due(due, "t", T + 300.0)
+
+    assert [answer.detail for answer in answers] == ["queued"] * 4
+    assert scene.queued() == [run_id_of("a", T + MINUTE * 4)]
+    assert len(scene.app.runs.active(["a"])["a"]) == 1
+
+
+def test_with_latest_two_beats_at_once_leave_the_newest(scene: Scene) -> None:
+    scene.define("latest")
+    beats = [Cronq(config=scene.app.config, registry=scene.app.registry).beat() for _ in range(2)]
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(1, 30):
+            list(pool.map(lambda beat, number=number: scene.tick(number, beat), beats))
+
+    assert scene.work_off() == [run_id_of("a", T + MINUTE * 29)]
+
+
+def test_with_latest_a_user_who_may_not_set_in_a_list_queues_at_the_end(scene: Scene, redis_url: str) -> None:
+    scene.define("latest")
+    first = scene.tick(1)
+    by_hand = scene.app.enqueue("a")
+    rights = {"keys": ["*"], "channels": ["*"], "commands": ["+@all", "-lset"]}
+    scene.client.acl_setuser("narrow", enabled=True, nopass=True, **rights)
+    try:
+        with Redis.from_url(redis_url, username="narrow", password="x") as narrow:
+            scene.beat = Cronq(config=scene.app.config, registry=scene.app.registry, client=narrow).beat()
+            second = scene.tick(2)
+    finally:
+        scene.client.acl_deluser("narrow")
+
+    assert scene.queued() == [by_hand, second]
+    assert scene.run(first).outcome == "coalesced"

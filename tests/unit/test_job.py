@@ -97,7 +97,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ttl": 0}, "ttl", "0s", "at least 1s"),
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
-    ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue"),
+    ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue, latest"),
     ({"cron": "@daily", "start": "soon"}, "start", "'soon'", "write 2026-12-24T18:00"),
     ({"cron": "@daily", "start": 5}, "start", "5", "write 2026-12-24T18:00"),
     ({"cron": "@daily", "start": "2026-12-24"}, "start", "'2026-12-24'", "write 2026-12-24T18:00"),
@@ -244,7 +244,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
         ("leases", {"mem": 4}),
         ("limits", {"memory": "1g"}),
         ("serializer", "pickle"),
-        ("overlap", "latest"),
         ("overlap", "replace"),
     ],
 )

@@ -27,6 +27,7 @@
 -- a wrong type: one look for type and value. The dedup key alone is set first and taken back when the item
 -- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
 --@ event
+--@ overtake
 --@ push
 --@ refusal
 --@ rq
@@ -42,6 +43,7 @@ local latest = tonumber(call('TIME')[1]) + 1
 local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:', prefix .. ':dedup:'
 
 local queued = {'won', 'queued'}
+local may_wait = {queue = true, latest = true}  -- rules of `overlap` by which a tick waits for an earlier run
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
 local pushed = {}  -- queue -> ids
 local dated, undated = {}, {}  -- agenda entries to set and to remove
@@ -167,11 +169,19 @@ local function claim(item, when, kind, holder)
         local other, doing = standing(run_prefix, job, open)
         if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
     end
-    local behind, waits_for = job .. ':behind', nil
-    if not outcome and kind.overlap == 'queue' and open > 0 then
-        local bad = shared_wrong(behind, 'zset') or shared_wrong(prefix .. ':behind', 'set')
+    local waits_for, overtaken, new
+    if not outcome and open > 0 and may_wait[kind.overlap] then
+        local bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
         if bad then return bad end
-        waits_for = last_open(job, open)
+        if kind.overlap == 'queue' then
+            waits_for = last_open(job, open)
+        else
+            local before
+            new = {prefix = prefix, job = name, id = id, queue = kind.queue, pushed = pushed, by = by, now = now,
+                row_ttl = batch.row_ttl, events = batch.events}
+            overtaken, before = earlier_runs(new)
+            waits_for = before[1] and before[1].id
+        end
     end
     if outcome then
         settle_at_once(run, id, name, tick, kind, outcome, reason)
@@ -186,6 +196,7 @@ local function claim(item, when, kind, holder)
     if not needed[1] or needed[2] ~= kind.queue or not needed[3] then
         return {'broken', template .. ' is not the template of this job', template, ''}
     end
+    local has_place = overtaken and overtake(new, overtaken, not waits_for)
     if waits_for then
         reason = 'waits for the run ' .. waits_for
         call('HSET', run, 'job', name, 'tick', tick, 'state', 'waiting', 'trigger', kind.trigger, 'queue', kind.queue,
@@ -202,14 +213,16 @@ local function claim(item, when, kind, holder)
     if waits_for then
         call('HSET', hash, 'status', 'deferred')
         call('HSET', active, id, 'waiting')
-        call('ZADD', behind, tick, id)
+        call('ZADD', job .. ':behind', tick, id)
         call('SADD', prefix .. ':behind', name)
         move_on(name, state, tick, instant, mark, next)
         return {'won', 'waiting', reason}
     end
     call('HSET', active, id, 'queued')
-    local ids = pushed[kind.queue]
-    if ids then ids[#ids + 1] = id else pushed[kind.queue] = {id} end
+    if not has_place then  -- else it stands where a run stood that it has overtaken
+        local ids = pushed[kind.queue]
+        if ids then ids[#ids + 1] = id else pushed[kind.queue] = {id} end
+    end
     move_on(name, state, tick, instant, mark, next)
     return queued
 end

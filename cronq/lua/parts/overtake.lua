@@ -1,0 +1,95 @@
+--@ event
+--@ rq
+-- Part of claim: what the run of a new tick makes of the runs of earlier ticks, where only the newest is to run.
+--
+-- *item* is {prefix, job: its name, id: the new run, queue, pushed: queue -> ids that are pushed when the script ends,
+-- by, now, row_ttl, events}.
+
+-- A longer queue is not looked through, and of more runs the rest is left to the next tick.
+local LONGEST_QUEUE, MOST_OVERTAKEN = 100000, 100
+
+-- Returns true if *run* stands in its queue, where no worker has taken it yet.
+local function stands_in_queue(item, run)
+    for _, id in ipairs(item.pushed[run.queue] or {}) do
+        if id == run.id then return true end
+    end
+    local at = redis.pcall('LPOS', RQ .. 'queue:' .. run.queue, run.id, 'MAXLEN', LONGEST_QUEUE)
+    run.at = type(at) == 'number' and at or nil
+    return run.at ~= nil
+end
+
+-- Returns true if the new run may take the place of *run*: it was never begun, no worker has taken it, and no RQ job
+-- depends on it.
+local function may_overtake(item, run)
+    if run.attempt ~= '1' or redis.call('EXISTS', RQ .. 'job:' .. run.id .. ':dependents') == 1 then return false end
+    return run.state == 'waiting' or (run.state == 'queued' and stands_in_queue(item, run))
+end
+
+-- Returns the open runs of earlier ticks: those that the new one overtakes, and those that it waits behind. It writes
+-- nothing but what `standing` does to entries that are none.
+local function earlier_runs(item)
+    local rows, job = item.prefix .. ':run:', item.prefix .. ':job:' .. item.job
+    local overtaken, before, cursor = {}, {}, '0'
+    for _ = 1, 200 do
+        local found = redis.call('HSCAN', job .. ':active', cursor, 'COUNT', 500)
+        cursor = found[1]
+        for i = 1, #found[2], 2 do
+            local id = found[2][i]
+            local row = redis.pcall('HMGET', rows .. id, 'state', 'tick', 'lock', 'queue', 'attempt')
+            if row.err or not row[1] or row[1] == 'done' then
+                redis.call('HDEL', job .. ':active', id)
+            elseif row[2] and (row[1] ~= 'waiting' or row[3] or redis.call('ZSCORE', job .. ':behind', id)) then
+                local run = {id = id, state = row[1], lock = row[3]}
+                run.queue, run.attempt = row[4] or 'default', row[5] or '1'
+                local is_overtaken = #overtaken < MOST_OVERTAKEN and may_overtake(item, run)
+                local into = is_overtaken and overtaken or before
+                into[#into + 1] = run
+            end
+        end
+        if cursor == '0' then break end
+    end
+    return overtaken, before
+end
+
+-- Gives the place of *run* in its queue to the new one, or takes it out. Else a job whose ticks come faster than its
+-- queue is worked off would never run. Returns true if the new run stands there now.
+local function leave_queue_to(item, run, is_queued)
+    for i, id in ipairs(item.pushed[run.queue] or {}) do
+        if id == run.id then
+            if is_queued and run.queue == item.queue then
+                item.pushed[run.queue][i] = item.id
+                return true
+            end
+            table.remove(item.pushed[run.queue], i)
+            return false
+        end
+    end
+    local queue = RQ .. 'queue:' .. run.queue
+    if is_queued and run.queue == item.queue then
+        local reply = redis.pcall('LSET', queue, run.at, item.id)
+        if not reply.err then return true end  -- a user of Redis who may not do that
+    end
+    redis.call('LREM', queue, 1, run.id)
+    return false
+end
+
+-- Settles *overtaken* in favour of the new run, which *is_queued* or waits. Returns true if it stands in a queue now.
+local function overtake(item, overtaken, is_queued)
+    local job, has_place = item.prefix .. ':job:' .. item.job, false
+    for _, run in ipairs(overtaken) do
+        local row = item.prefix .. ':run:' .. run.id
+        if run.state == 'queued' then
+            has_place = leave_queue_to(item, run, is_queued and not has_place) or has_place
+        end
+        redis.call('HSET', row, 'state', 'done', 'outcome', 'coalesced', 'reason', 'the run ' .. item.id ..
+            ' took its place', 'decided_by', item.by, 'ended_at', item.now)
+        redis.call('HDEL', row, 'lock')
+        redis.call('EXPIRE', row, item.row_ttl)
+        redis.call('HDEL', job .. ':active', run.id)
+        redis.call('ZREM', job .. ':behind', run.id)
+        if run.lock then redis.pcall('ZREM', item.prefix .. ':job:' .. run.lock .. ':waiting', run.id) end
+        redis.call('DEL', RQ .. 'job:' .. run.id)
+        event(item.prefix .. ':events', item.events, 'coalesced', item.job, run.id)
+    end
+    return has_place
+end
