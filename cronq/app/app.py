@@ -27,6 +27,7 @@ from cronq.db.keys import rq_job
 from cronq.definitions.crontab import parse_crontab, seems_to_have_users
 from cronq.definitions.crontab_export import write_crontab
 from cronq.definitions.crontab_import import CrontabReport, Source, zone_for
+from cronq.definitions.plan import Plan, make_plan
 from cronq.definitions.sync import SyncReport
 from cronq.errors import ConfigError, CronqError, DefinitionError
 from cronq.hosts.drain import Hold, busy_with
@@ -81,6 +82,14 @@ class Cronq(Acts, CalendarVerbs):
         report = self.definitions().sync(modules, remove=remove, by=self.who)
         report.problems += self.calendar_problems_of_definitions()
         return report
+
+    def plan(self, modules: Sequence[str] = ()) -> Plan:
+        """What `sync` of the same *modules* would do now; changes nothing."""
+        modules = list(modules or self.config.jobs)
+        self.load_jobs(modules)
+        plan = make_plan(self.definitions(), modules, self.exact_now_s(), self.config.max_args)
+        plan.problems += self.calendar_problems_of_definitions()
+        return plan
 
     def add(self, name: str, **options: Any) -> str:
         """Store a job that no module defines, usually a command. Return `created`, `changed` or `same`.

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from cronq.app.upcoming import UpcomingTick
     from cronq.config import Config
     from cronq.definitions.crontab_import import CrontabReport as CrontabReport
+    from cronq.definitions.plan import Plan as Plan
+    from cronq.definitions.plan import PlannedChange as PlannedChange
     from cronq.definitions.sync import SyncReport as SyncReport
     from cronq.hosts.drain import Hold as Hold
     from cronq.hosts.heartbeats import Heartbeat as Heartbeat
@@ -226,6 +228,34 @@ def sync_document(report: SyncReport) -> dict[str, Any]:
         "same": report.same,
         "removed": report.removed,
         "problems": [str(problem) for problem in report.problems],
+    }
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """`plan`: what a sync would do to each job, what stays, and what is odd or was refused."""
+    return {
+        "changes": [_planned_row(change) for change in plan.changes],
+        "same": plan.same,
+        "warnings": [{"job": job, "text": words} for job, words in plan.warnings],
+        "problems": [str(problem) for problem in plan.problems],
+    }
+
+
+def _planned_row(change: PlannedChange) -> dict[str, Any]:
+    """One entry of its `changes`."""
+    spec = change.spec
+    return {
+        "name": spec.name,
+        "action": change.action,
+        "schedule": str(spec.schedule) if spec.schedule is not None else None,
+        "timezone": spec.tz,
+        "source": change.source,
+        "fields": [{"name": each.name, "old": each.old, "new": each.new} for each in change.fields],
+        "next_before": iso(change.next_before),
+        "next_after": iso(change.next_after),
+        "pending": change.pending,
+        "renamed": change.renamed,
+        "notes": list(change.notes),
     }
 
 

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "rm": ("add", "Remove jobs."),
     "calendar": ("calendar", "Days that jobs run on, or do not."),
     "sync": ("sync", "Store the jobs that modules define."),
+    "plan": ("plan", "What a sync would do, and to which ticks."),
     "ghosts": ("sync", "Stored jobs that nothing defines any more."),
     "crontab": ("crontab", "Bring crontabs here, and jobs back to one."),
     "check-config": ("config", "Check job modules and settings, without Redis."),
@@ -44,7 +45,7 @@ VERBS: dict[str, tuple[str, str]] = {
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
     "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
-    "mark-success", "metrics", "once", "plan", "query", "reset", "resource", "scan", "simulate", "stats", "token",
+    "mark-success", "metrics", "once", "query", "reset", "resource", "scan", "simulate", "stats", "token",
     "web", "why",
 )  # fmt: skip
 

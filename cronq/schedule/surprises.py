@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from cronq.schedule.bounds import BoundedSchedule
 from cronq.schedule.cron import FIELDS, Field
 from cronq.schedule.pattern import parse_fields
 from cronq.schedule.schedule import LARGEST_GAP_S, CronSchedule, IntervalSchedule, Schedule, WallSchedule
@@ -26,6 +27,31 @@ def warnings(schedule: Schedule, from_s: int) -> list[str]:
     if isinstance(schedule, WallSchedule):
         found += [_foresee(schedule, change) for change in schedule.zone.changes_after(from_s, 2)]
     return found
+
+
+def oddities(schedule: Schedule, from_s: int) -> list[str]:
+    """The same, without what is as it was meant: of the next clock change only what it does to ticks."""
+    if isinstance(schedule, BoundedSchedule):
+        schedule = schedule.whole
+    if not isinstance(schedule, WallSchedule):
+        return warnings(schedule, from_s)
+    found = _of_expression(schedule.text, schedule.expression) if isinstance(schedule, CronSchedule) else []
+    return found + [_foresee(schedule, change) for change in _next_change(schedule, from_s)]
+
+
+def _next_change(schedule: WallSchedule, from_s: int) -> list[Stretch]:
+    """The next clock change of its zone, if a tick falls into what it leaves out or shows twice."""
+    return [
+        change
+        for change in schedule.zone.changes_after(from_s, 1)
+        if schedule.pattern.some_between(*_touched(change), 1)
+    ]
+
+
+def _touched(change: Stretch) -> tuple[int, int]:
+    """The local times, from and to, that the clock leaves out or shows twice at the start of *change*."""
+    old_s, new_s = change.start_s + change.previous_offset_s, change.start_s + change.offset_s
+    return min(old_s, new_s), max(old_s, new_s)
 
 
 def _of_expression(text: str, expression: str) -> list[str]:
@@ -79,8 +105,7 @@ def _uneven(field: Field, term: str) -> str | None:
 def _foresee(schedule: WallSchedule, change: Stretch) -> str:
     """What *schedule* does when the clocks change at the start of *change*."""
     gap_s = change.gap_s
-    old_s, new_s = change.start_s + change.previous_offset_s, change.start_s + change.offset_s
-    begin_s, end_s = min(old_s, new_s), max(old_s, new_s)
+    begin_s, end_s = _touched(change)
     ticks = schedule.pattern.some_between(begin_s, end_s, 4)
     shows_date = end_s - begin_s >= DAY_S or utc(begin_s).date() != utc(end_s - 1).date()
     times = ", ".join(_clock(tick, shows_date) for tick in ticks[:3]) + (", …" if ticks[3:] else "")

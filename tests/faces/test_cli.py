@@ -1174,3 +1174,43 @@ def test_a_pause_to_the_end_of_the_calendar_hides_no_job(cronq: Cli, app: Cronq)
 def test_what_no_calendar_holds_is_shown_as_never(epoch_s: float, zone: str) -> None:
     assert moment(epoch_s, zone, 0.0) == "never"
     assert left(epoch_s, 0.0)
+
+
+# What a deploy would do
+
+
+def test_plan_says_what_sync_would_do_within_80_columns(here: Path, shell: Cli, app: Cronq) -> None:
+    long = "x" * 300
+    (here / "jobs.py").write_text(
+        "from cronq import job\n@job('0 7 1 1 *')\ndef report(): ...\n@job('@daily', name='tidy')\ndef clean(): ...\n"
+    )
+    assert shell("sync", "jobs").code == 0
+    (here / "jobs.py").write_text(
+        f"from cronq import job\n@job('30 2 1 1 *', tz='Europe/Berlin', description='{long}')\ndef report(): ...\n"
+        "@job('@daily', name='sweep')\ndef clean(): ...\n"
+    )
+
+    answer = shell("plan", "jobs", "--utc")
+
+    lines = answer.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert (answer.code, answer.err) == (0, "cronq: 1 to add, 1 to change, 1 to remove\n")
+    assert "~ report (jobs.py:2)" in lines
+    assert "    cron: 0 7 1 1 * -> 30 2 1 1 *" in lines
+    assert "    tz: UTC -> Europe/Berlin" in lines
+    assert any(line.startswith("    next: ") and "07:00 UTC -> " in line and "01:30 UTC" in line for line in lines)
+    assert "- tidy (jobs.py:4)" in lines
+    assert "    looks renamed to sweep; the history stays with the old name" in lines
+    assert app.job_names() == ["report", "tidy"]
+
+
+def test_the_exit_code_of_plan_is_that_of_ci(here: Path, shell: Cli) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('@daily')\ndef report(): ...\n")
+    (here / "bad.py").write_text("from cronq import job\n@job('61 * * * *')\ndef report(): ...\n")
+
+    assert shell("plan", "jobs").code == 0
+    assert shell("plan", "jobs", "--exit-code").code == 1
+    assert shell("sync", "jobs").code == 0
+    assert shell("plan", "jobs", "--exit-code").code == 0
+    assert shell("plan", "bad", "--exit-code").code == 78
+    assert shell("plan").code == 2

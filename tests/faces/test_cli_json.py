@@ -243,6 +243,28 @@ def test_sync_and_check_config(here: Path, shell: Cli) -> None:
     assert report["problems"] == document["problems"]
 
 
+def test_plan(here: Path, shell: Cli) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('@daily', tags=['a'])\ndef tidy(): ...\n")
+    shell("sync", "jobs")
+    (here / "jobs.py").write_text("from cronq import job\n@job('*/7 1 * * *')\ndef tidy(): ...\n")
+
+    document = json.loads(shell("plan", "jobs", "--json").out)
+
+    assert set(document) == {"changes", "same", "warnings", "problems"}
+    (change,) = document["changes"]
+    assert change.pop("next_before").endswith("T00:00:00Z")
+    assert change.pop("next_after").endswith("T01:00:00Z")
+    assert change == {
+        "name": "tidy", "action": "change", "schedule": "*/7 1 * * *", "timezone": "UTC", "source": "jobs.py:2",
+        "fields": [
+            {"name": "cron", "old": "@daily", "new": "*/7 1 * * *"}, {"name": "tags", "old": ["a"], "new": []},
+        ],
+        "pending": 0, "renamed": None, "notes": [],
+    }  # fmt: skip
+    ((job, text),) = [(each["job"], each["text"]) for each in document["warnings"]]
+    assert (job, "uneven" in text) == ("tidy", True)
+
+
 def test_config_has_every_setting_with_its_origin(here: Path, answer: Callable[..., Any]) -> None:
     document = answer("config", "--prefix", "mine")
 

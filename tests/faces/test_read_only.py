@@ -23,6 +23,7 @@ READING: list[tuple[str, tuple[int, ...]]] = [
     ("history tidy", (0,)),
     ("delayed", (0,)),
     ("ghosts orders", (0,)),
+    ("plan orders", (0,)),
     ("drain --list", (0,)),
     ("beats", (0,)),
     ("workers", (0,)),

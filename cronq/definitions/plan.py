@@ -1,0 +1,180 @@
+"""What a sync would do: the jobs that it would add, change and remove, and what becomes of their next ticks.
+
+It reads, and changes nothing. The rules are those of `sync` and `changes`: a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from cronq.definitions.sync import Definitions
+from cronq.errors import BadValue, CronqError, DefinitionError
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.stored import StoredJob
+from cronq.runs.due import MAX_TICKS_A_PASS
+from cronq.schedule.schedule import WallSchedule
+from cronq.schedule.surprises import oddities
+from cronq.timetext import DAY_S
+
+#: A schedule without a tick in this time never fires, as far as anybody is concerned.
+_NEVER_S = 5 * 366 * DAY_S
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One option of a job that would change."""
+
+    name: str
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class PlannedChange:
+    """What a sync would do to one job. Ticks are epoch seconds."""
+
+    action: str  #: `add`, `change` or `remove`
+    spec: JobSpec  #: as it would be; of a removed job as it is
+    source: str  #: where it is defined; of a removed job where it was
+    fields: tuple[FieldChange, ...] = ()
+    next_before: int | None = None
+    next_after: int | None = None
+    pending: int = 0  #: ticks that are due already and would be recorded instead of run, counted up to 1,000
+    renamed: str | None = None  #: the removed or added job that looks like the same one under another name
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Plan:
+    """What a sync would do: its changes in the order of their names."""
+
+    changes: list[PlannedChange] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    warnings: list[tuple[str, str]] = field(default_factory=list)  #: a job, and what is odd about when it fires
+    problems: list[CronqError] = field(default_factory=list)
+
+
+def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, max_args: int) -> Plan:
+    """What `definitions.sync(modules, remove=True)` would do at *now_s* (server time)."""
+    definitions.jobs.require_known_layout()
+    plan, now = Plan(problems=list(definitions.registry.problems)), int(now_s)
+    defined = definitions.known()
+    stored = definitions.jobs.find(defined)
+    for name, (spec, place, _) in defined.items():
+        known = stored.get(name)
+        try:
+            spec.args_for_run(None, max_args)
+            change = _planned(spec, place, known, now, definitions)
+        except DefinitionError as problem:
+            plan.problems.append(problem.at(job=name, place=place))
+            continue
+        except CronqError as problem:
+            plan.problems.append(problem)
+            continue
+        if change is None:
+            plan.same.append(name)
+        else:
+            plan.changes.append(change)
+        is_new_schedule = not isinstance(known, StoredJob) or known.spec.when != spec.when
+        plan.warnings += [(name, words) for words in _warnings(spec, now, is_new_schedule)]
+    for job in definitions.jobs.find(definitions.ghosts(modules)).values():
+        if isinstance(job, StoredJob):
+            pending = _pending(job, now)
+            plan.changes.append(PlannedChange("remove", job.spec, job.source, (), job.next_tick, None, pending))
+    changes = [_with_exclusion(change, definitions) for change in plan.changes]
+    plan.changes = sorted(_with_renames(changes), key=lambda change: change.spec.name)
+    return plan
+
+
+def _planned(
+    spec: JobSpec, place: str, known: StoredJob | CronqError | None, now: int, definitions: Definitions
+) -> PlannedChange | None:
+    """What saving *spec* would change; None: nothing. Raises what saving it would raise."""
+    following = spec.schedule.next_after(now) if spec.schedule is not None else None
+    if isinstance(known, StoredJob):
+        return _changed(spec, place, known, now, following)
+    if known is None:
+        return PlannedChange("add", spec, place, next_after=following)
+    if not isinstance(known, DefinitionError | BadValue):
+        raise known  # of a newer cronq, or a key of a wrong type
+    action = "change" if definitions.jobs.version_of(spec.name) else "add"
+    return PlannedChange(
+        action, spec, place, next_after=following, notes=("what is stored is damaged; it is replaced",)
+    )
+
+
+def _changed(spec: JobSpec, place: str, known: StoredJob, now: int, following: int | None) -> PlannedChange | None:
+    is_edit = known.spec.when != spec.when
+    notes = ["its mark is missing; it is set to the moment of the sync"] if known.state.mark is None else []
+    if not notes and known.spec.to_json() == spec.to_json():
+        return None
+    if known.state.pause is not None and known.state.pause.covers(now):
+        notes.append("it is paused, and stays paused")
+    return PlannedChange(
+        action="change",
+        spec=spec,
+        source=place,
+        fields=_differences(known.spec, spec),
+        next_before=known.next_tick,
+        next_after=following if is_edit or known.state.mark is None else known.next_tick,
+        pending=_pending(known, now) if is_edit else 0,
+        notes=tuple(notes),
+    )
+
+
+def _with_exclusion(change: PlannedChange, definitions: Definitions) -> PlannedChange:
+    """*change*, with a note when its job's calendars exclude the tick that would be next."""
+    spec, tick = change.spec, change.next_after
+    if not spec.calendars or tick is None:
+        return change
+    reason = definitions.changes.calendars.read().exclusion(spec.only, spec.except_, tick, spec.tz)
+    return change if reason is None else replace(change, notes=(*change.notes, f"its next tick is skipped: {reason}"))
+
+
+def _differences(old: JobSpec, new: JobSpec) -> tuple[FieldChange, ...]:
+    pairs = [(item.name, getattr(old, item.name), getattr(new, item.name)) for item in fields(JobSpec)]
+    return tuple(FieldChange(name, before, after) for name, before, after in pairs if before != after)
+
+
+def _pending(job: StoredJob, now: int) -> int:
+    """How many ticks of *job* no beat has taken yet."""
+    if job.spec.schedule is None or job.state.mark is None:
+        return 0
+    return len(job.spec.schedule.last_ticks(job.state.mark, now, MAX_TICKS_A_PASS)[0])
+
+
+def _warnings(spec: JobSpec, now: int, is_new: bool) -> list[str]:
+    """What is odd about when *spec* fires; of a schedule that stays only that it never does."""
+    if spec.schedule is None:
+        return []
+    following = spec.schedule.next_after(now)
+    may_end = not isinstance(spec.schedule, WallSchedule)  # and has perhaps come to its end as it was meant to
+    if (following is None or following > now + _NEVER_S) and (is_new or not may_end):
+        return [f"never fires: {spec.schedule} has no tick in the next five years"]
+    return oddities(spec.schedule, now) if is_new else []
+
+
+def _with_renames(changes: list[PlannedChange]) -> list[PlannedChange]:
+    """The *changes*, with the other name where a removed and an added job do the same at the same times.
+
+    Of several that do, those with the same arguments belong together, then those that come first.
+    """
+    added = {change.spec.name: change for change in changes if change.action == "add"}
+    removed = [change for change in changes if change.action == "remove"]
+    names: dict[str, str] = {}
+    for with_arguments in (True, False):
+        for old in removed:
+            wanted = _work_and_schedule(old.spec, with_arguments)
+            for new in added.values():
+                taken = names.keys() & {old.spec.name, new.spec.name}
+                if not taken and _work_and_schedule(new.spec, with_arguments) == wanted:
+                    names[old.spec.name], names[new.spec.name] = new.spec.name, old.spec.name
+    return [replace(change, renamed=names.get(change.spec.name)) for change in changes]
+
+
+def _work_and_schedule(spec: JobSpec, with_arguments: bool) -> tuple[object, ...]:
+    arguments = spec.args_json if with_arguments else ""
+    work = (spec.function, spec.command, spec.shell, spec.run_as, arguments)
+    return (*work, spec.cron, spec.every, spec.at, spec.start, spec.end, spec.tz, spec.dst)
