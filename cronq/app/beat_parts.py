@@ -45,15 +45,18 @@ def make_beat(parts: Parts) -> Beat:
     serving = None
     if parts.config.serve_rq_scheduler:
         serving = Chore("held back", RENEW_EVERY_S, parts.scheduled_stores(by).once)
+    retrying = Chore("retries", _AUDIT_S, parts.retrying.once)
     audit = Chore("audit", _AUDIT_S, Audit(parts.quarantine, repair).once)
     chores = [
+        retrying,
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
         Chore("sweep", timing.sweep_s, lambda _: sweep.once(), sweep.outage),
         Chore("tidy", TIDY_EVERY_S, lambda now_s: tidy.once(sweep.queues, now_s)),
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),
-        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine).once),
+        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine, "waiting").once),
+        Chore("retrying", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine, "retrying").once),
         Chore("growth", NOTE_EVERY_S, parts.growth.note),
         audit,
     ]
@@ -70,6 +73,7 @@ def make_beat(parts: Parts) -> Beat:
         renew_epoch=lambda: Restore(definitions, repair).renew_epoch(parts.now_s()),
         chores=[serving, *chores] if serving is not None else chores,
         serving=serving,
+        retrying=retrying,
         audit=audit,
         leave=heart.leave,
     )

@@ -34,6 +34,7 @@ from cronq.monitor.growth import Growth
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer
 from cronq.runs.delayed import Delayed
+from cronq.runs.retrying import Retrying
 from cronq.runs.store import RunStore
 
 log = logging.getLogger("cronq.beat")
@@ -120,6 +121,11 @@ class Parts:
     def bulk_stop(self) -> BulkStop:
         """What stops all runs of a job that have not begun."""
         return BulkStop(self.client, self.keys, self.runs)
+
+    @cached_property
+    def retrying(self) -> Retrying:
+        """What queues runs whose next attempt is due."""
+        return Retrying(self.client, self.keys, self.runs)
 
     @cached_property
     def growth(self) -> Growth:

@@ -17,6 +17,7 @@ from cronq.app.app import Cronq, default_app
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.jobs.spec import JobSpec
 from cronq.run_context import CurrentRun, enter_run
+from cronq.runs.retry import next_retry
 from cronq.runs.run import RAN_TO_ITS_END, Ending, Run, Settlement, Start, record_life_s
 from cronq.timetext import format_duration
 from cronq.worker.child import call, describe_error
@@ -26,6 +27,8 @@ log = logging.getLogger("cronq.worker")
 
 #: Nobody renews the run, so it counts as heard of until so many seconds after its timeout.
 _SPARE_S = 60
+#: RQ writes its own record of a failure after the ledger has it; no next attempt begins before.
+_RQ_WRITES_S = 5.0
 
 
 def perform(job_name: str, args_json: str) -> Any:
@@ -87,7 +90,8 @@ def _start(app: Cronq, run: Run, spec: JobSpec, worker: str) -> Run:
         raise RunRefused(f"{run.run_id} was started before, and its job asks for at_most_once")
     if started.code != "started":
         raise RunRefused(f"{run.run_id} is not to be run: {started.code} {started.detail}")
-    return replace(run, state="running", started_at=now_s, worker=worker, attempt=started.attempt)
+    retried = 0 if run.state == "done" else run.retried  # a person who requeues it begins anew
+    return replace(run, state="running", started_at=now_s, worker=worker, attempt=started.attempt, retried=retried)
 
 
 def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
@@ -134,6 +138,9 @@ def _failure(error: BaseException, spec: JobSpec) -> Settlement:
 
 def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None:
     by, life_s = f"worker {run.worker}", record_life_s(settlement.outcome, spec, run.tick)
-    ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, record_life_s=life_s)
+    retry = next_retry(spec, settlement.outcome, run.retried)
+    if retry is not None:  # not before RQ has written that it failed
+        retry = replace(retry, after_s=max(retry.after_s, _RQ_WRITES_S))
+    ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, retry=retry, record_life_s=life_s)
     if not app.runs.settle(run, ending):
         log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

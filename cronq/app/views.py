@@ -142,6 +142,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "user_s": run.user_s,
         "system_s": run.system_s,
         "crashes": run.crashes,
+        "retry_at": iso(run.retry_at),
     }
 
 

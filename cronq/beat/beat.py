@@ -44,8 +44,9 @@ class PassResult:
 class Beat:
     """Looks at the agenda, has what is due claimed, and does the chores.
 
-    *serving* and *audit* are two of the *chores*, which a pass may make due at once: *serving* serves the stores of
-    scheduled jobs, *audit* looks for damage that no claim would meet. *leave* is called when the beat ends.
+    *serving*, *retrying* and *audit* are three of the *chores*, which a pass may make due at once: *serving* serves the
+    stores of scheduled jobs, *retrying* queues runs for their next attempt, *audit* looks for damage that no claim
+    would meet. *leave* is called when the beat ends.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Beat:
         renew_epoch: Callable[[], str],
         chores: Sequence[Chore] = (),
         serving: Chore | None = None,
+        retrying: Chore | None = None,
         audit: Chore | None = None,
         leave: Callable[[], None] = lambda: None,
     ) -> None:
@@ -70,6 +72,7 @@ class Beat:
         self.renew_epoch = renew_epoch
         self.chores = tuple(chores)
         self.serving = serving
+        self.retrying = retrying
         self.audit = audit
         self.leave = leave
         self.epoch = ""
@@ -146,20 +149,20 @@ class Beat:
         return reading
 
     def _wait_s(self, reading: DueReading, claimed: Claimed) -> float:
-        """How long to wait until a job is due, or an entry of a store of scheduled jobs; one second at most."""
+        """How long to wait until a job, a retry or an entry of a store of scheduled jobs is due; one second at most."""
         if reading.is_cut:
             return 0.0
-        next_s = earliest(reading.next_score, claimed.next_due_s, reading.next_stored_s)
+        next_s = earliest(reading.next_score, claimed.next_due_s, reading.next_stored_s, reading.next_retry_s)
         if next_s is None:
             return LOOK_EVERY_S
         passed_s = self.clock.now_s() - reading.server_s
         return min(LOOK_EVERY_S, max(0.0, next_s - reading.now_s - passed_s) + self._phase_s)
 
     def _hasten_chores(self, reading: DueReading) -> None:
-        """Make chores due at once: serving, when a store has a due entry; the audit, when the agenda shrank by half."""
-        first = reading.first_stored_s
-        if self.serving is not None and first is not None and first <= reading.now_s:
-            self.serving.due_boot = 0.0
+        """Make chores due at once: those that serve what is due, and the audit when the agenda shrank by half."""
+        for chore, first in ((self.serving, reading.first_stored_s), (self.retrying, reading.first_retry_s)):
+            if chore is not None and first is not None and first <= reading.now_s:
+                chore.due_boot = 0.0
         if self.audit is not None and reading.listed < self._listed / 2:  # the agenda was lost, or much of it
             self.audit.due_boot = 0.0
         self._listed = reading.listed

@@ -1,7 +1,7 @@
-"""Lists waiting runs again whose list was lost, moved aside or removed: nobody would wake them.
+"""Lists runs again whose list was lost, moved aside or removed: nobody would wake them.
 
-Lists beside the ledger say which run to wake, for a lock, at a time or behind another run. The ledger itself knows
-every waiting run, so the lists are made again from it.
+Lists beside the ledger say which run to wake, for a lock, at a time, behind another run, or for its next attempt. The
+ledger itself knows every run that waits or retries, so the lists are made again from it.
 """
 
 from __future__ import annotations
@@ -23,17 +23,20 @@ _MOST_BATCHES = 10
 
 
 class WaitingWalk:
-    """A chore of the beat: walks over all waiting runs, some in each pass. Damaged lists go to *quarantine*."""
+    """A chore of the beat: walks over all runs in *state* (`waiting` or `retrying`), some in each pass.
 
-    def __init__(self, client: Redis, keys: Keys, quarantine: Quarantine) -> None:
+    Damaged lists go to *quarantine*.
+    """
+
+    def __init__(self, client: Redis, keys: Keys, quarantine: Quarantine, state: str) -> None:
         self.keys = keys
         self.quarantine = quarantine
-        self._runs = OpenRuns(client, keys, "waiting")
+        self._runs = OpenRuns(client, keys, state)
         self._mend: Any = scripts.load(client, "runs/repair_waiting")
         self._walk: Iterator[list[str] | None] | None = None
 
     def once(self, now_s: float) -> None:
-        """List the waiting runs of the next part of the walk again, where they are missing; *now_s* is server time."""
+        """List the runs of the next part of the walk again, where they are missing; *now_s* is server time."""
         walk, self._walk = self._walk or self._runs.steps(), None  # an error on the way begins a new walk
         for batch, run_ids in enumerate(walk, 1):
             if run_ids:
@@ -43,8 +46,9 @@ class WaitingWalk:
                 return
 
     def _look(self, run_ids: list[str], now_s: float) -> None:
-        keys = [self.keys.waiting_locks, self.keys.delayed, RQ_SCHEDULED_JOBS, self.keys.jobs_behind]
-        mended, broken = self._mend(keys=keys, args=[self.keys.prefix, repr(now_s), *run_ids])
+        keys = self.keys
+        lists = [keys.waiting_locks, keys.delayed, RQ_SCHEDULED_JOBS, keys.jobs_behind, keys.retries]
+        mended, broken = self._mend(keys=lists, args=[self.keys.prefix, repr(now_s), *run_ids])
         for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
             # The runs of a key that was moved are listed in the next walk.
             if not belongs_to_rq(key) and self.quarantine.move(key, kind, now_s):

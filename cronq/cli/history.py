@@ -118,5 +118,5 @@ def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str
         format_duration(run.duration_s) if run.duration_s is not None else "-",
         run.host or "-",
         run.run_id,
-        run.reason or "" if run.outcome not in ("succeeded", None) or run.state == "waiting" else "",
+        run.reason or "" if run.outcome not in ("succeeded", None) or run.state in ("waiting", "retrying") else "",
     ]

@@ -77,6 +77,8 @@ def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool) -
             words += f" until {moment(int(state.pause.until), spec.tz, now_s, force_utc=utc)}"
         if state.pause.note:
             words += f": {shortened(state.pause.note, _LONGEST_TOLD)}"
+    if "retrying" in active.values():
+        words += ", retrying"
     return [
         moment(upcoming, spec.tz, now_s, force_utc=utc),
         left(upcoming, now_s),

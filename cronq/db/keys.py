@@ -35,6 +35,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     lock:{prefix}:{lock}      STRING  python-redis-lock's own layout             locks.lock            the lock's ttl
     lock-signal:{prefix}:{l}  LIST    python-redis-lock's wake-up                locks.lock            1 s
     delayed                   ZSET    run ids of delayed runs by due time        runs.delayed          permanent
+    retries                   ZSET    run ids by the due time of their next try  runs.retrying         permanent
     foreign                   ZSET    RQ jobs not ours at work, by heartbeat     interop.in_progress   permanent
     aside                     HASH    foreign id -> why it is not served         interop.rq_scheduler  30 days
     memory                    LIST    what Redis used, and when, newest first    monitor.growth        2 days
@@ -228,6 +229,10 @@ class Keys:
     @property
     def delayed(self) -> str:
         return f"{self.prefix}:delayed"
+
+    @property
+    def retries(self) -> str:
+        return f"{self.prefix}:retries"
 
     @property
     def holder(self) -> str:

@@ -235,6 +235,8 @@ def job(
     on_lost: str = "fail",
     max_crashes: int = 3,
     at_most_once: bool = False,
+    retries: int = 0,
+    retry_delay: float | str | timedelta = "60s",
     queue: str = "default",
     result_ttl: float | str | timedelta = "auto",
     failure_ttl: float | str | timedelta = "auto",

@@ -98,6 +98,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_crashes", _N, 3, "With --on-lost rerun: so many vanished workers end it.", "N",
            least=1, most=_MOST_KEPT),
     Option("at_most_once", Kind.FLAG, False, "Never start a run a second time, whoever puts it back."),
+    Option("retries", _N, 0, "Try again so often when it failed or timed out.", "N", most=1000),
+    Option("retry_delay", _D, 60.0, "From the end of an attempt to the next.", "SPAN", most=_YEAR_S),
     Option("ttl", _D, None, "Latest start after its time, else `expired`.", "SPAN", least=1),
     Option("catchup", Kind.WORD, "latest", "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
     Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),

@@ -43,8 +43,6 @@ from cronq.timetext import END_OF_TIME_S, iso
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
-    "retries": 0,
-    "retry_delay": None,
     "backoff": None,
     "depends_on": None,
     "after": None,
@@ -73,6 +71,8 @@ SINCE: dict[str, int] = {
     "except_": 2,
     "start": 2,
     "end": 2,
+    "retries": 2,
+    "retry_delay": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -107,6 +107,8 @@ class JobSpec:
     catchup: str = DEFAULTS["catchup"]
     window: float = DEFAULTS["window"]
     max_catchup: int = DEFAULTS["max_catchup"]
+    retries: int = DEFAULTS["retries"]
+    retry_delay: float = DEFAULTS["retry_delay"]
     ttl: float | None = DEFAULTS["ttl"]
     overlap: str = DEFAULTS["overlap"]
     pause_after_failures: int | None = DEFAULTS["pause_after_failures"]  #: None: never
@@ -384,6 +386,9 @@ def _check_sense(spec: JobSpec) -> None:
         raise DefinitionError(f"{both[0]!r} stands in only, too: no tick would run; choose one", field="except_")
     if spec.at_most_once and spec.on_lost == "rerun":
         problem = "True, and on_lost='rerun' would start a run twice; leave one of them out"
+        raise DefinitionError(problem, field="at_most_once")
+    if spec.at_most_once and spec.retries:
+        problem = "True, and retries would start a run more than once; leave one of them out"
         raise DefinitionError(problem, field="at_most_once")
     if spec.catchup == "all" and spec.keep < spec.max_catchup:
         problem = (

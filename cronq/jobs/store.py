@@ -119,9 +119,10 @@ class JobStore:
         """
         now = "" if now_s is None else repr(now_s)
         args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank]
-        keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars]
+        keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars, self._keys.retries]
         reply = json.loads(text(self._read_due(keys=keys, args=args)))
         first, following = reply["delayed"]
+        first_retry, next_retry = reply["retries"]
         due = [_due_job(entry) for entry in reply.get("due", [])]
         return DueReading(
             now_s=float(reply["time"]),
@@ -135,6 +136,8 @@ class JobStore:
             first_stored_s=number(first),
             next_stored_s=number(following),
             calendars=reply["calendars"],
+            first_retry_s=number(first_retry),
+            next_retry_s=number(next_retry),
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:

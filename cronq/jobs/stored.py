@@ -102,6 +102,8 @@ class DueReading:
     #: When the first entry of a store of scheduled jobs is due: of rq-scheduler's store, or of RQ's registries.
     first_stored_s: float | None = None
     next_stored_s: float | None = None  #: the same of the first that is not due yet
+    first_retry_s: float | None = None  #: when the first run that waits for its next attempt has it
+    next_retry_s: float | None = None  #: the same of the first that is not due yet
     calendars: str = ""  #: the version of all calendars, "" when none was ever set
 
 

@@ -30,7 +30,7 @@ _SETS = ("active", "given")
 
 
 class BulkStop:
-    """Stops runs that are queued or waiting; *runs* is the ledger."""
+    """Stops runs that are queued, waiting or retrying; *runs* is the ledger."""
 
     def __init__(self, client: Redis, keys: Keys, runs: RunStore) -> None:
         self.client = client
@@ -102,7 +102,7 @@ class BulkStop:
         """Stop runs for which RQ jobs wait, each by the script that releases those."""
         stopped = 0
         for run in self.runs.rows(run_ids):
-            if run.state in ("queued", "waiting"):
+            if run.state in ("queued", "waiting", "retrying"):
                 removed = Settlement("stopped", "the job was removed")
                 stopped += self.runs.settle(run, Ending(removed, by, now_s, expect=run.state))
         if run_ids:

@@ -15,7 +15,7 @@ class Event(StrEnum):
     """What happened, with the scripts in `lua/` that say so."""
 
     # A run, before it ends
-    #: it is on its queue: runs/claim, enqueue, reopen, readmit, reconcile, check_delayed; interop/serve
+    #: it is on its queue: runs/claim, enqueue, reopen, readmit, reconcile, check_delayed, retry; interop/serve
     QUEUED = "queued"
     #: it was made, and waits for its time: runs/delay
     DELAYED = "delayed"
@@ -29,6 +29,8 @@ class Event(StrEnum):
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"
+    #: its attempt failed or timed out, and the next one waits for its time: runs/settle
+    RETRYING = "retrying"
     #: a worker took its id and rejected it; the stream `refused` has the reason: queue/reject
     REFUSED = "refused"
 

@@ -1,6 +1,6 @@
-"""What becomes of a run whose worker vanished, or leaves before it has ended: another attempt, or its outcome.
+"""What becomes of a run whose attempt is over: another attempt, or its outcome.
 
-The sweep of a beat calls this for a worker that vanished, a guardian for its own that leaves, or that lost the run.
+The sweep of a beat calls this for a worker that vanished, a guardian for each of its own.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cronq.runs.run import Ending, Run
-from cronq.runs.store import RunStore
+from cronq.runs.store import RETRYING, RunStore
 
 #: Returned in place of an outcome: the run is on its queue again.
 RERUN = "queued"
 
 
 def settle_or_rerun(runs: RunStore, run: Run, ending: Ending, max_crashes: int | None) -> str | None:
-    """Rerun a lost run, or settle it as *ending* says. Return RERUN or the outcome; None if another was first.
+    """Rerun a lost run, or end it as *ending* says. Return RERUN, RETRYING or the outcome; None if another was first.
 
     It is rerun if *max_crashes* is given, unless this is its *max_crashes*-th crash. Either is one atomic step that
     checks what *ending* expects, so a run that several miss is lost once.
@@ -27,7 +27,8 @@ def settle_or_rerun(runs: RunStore, run: Run, ending: Ending, max_crashes: int |
         if code == "stale":
             return None
         ending = _not_rerun(ending, code, detail, max_crashes)
-    return ending.settlement.outcome if runs.settle(run, ending) else None
+    answer = runs.end(run, ending)
+    return RETRYING if answer == RETRYING else ending.settlement.outcome if answer else None
 
 
 def _not_rerun(ending: Ending, code: str, detail: str, max_crashes: int) -> Ending:

@@ -17,6 +17,7 @@ from cronq.errors import BadValue
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import EXECUTED, OUTCOMES
+from cronq.runs.retry import Retry
 from cronq.timetext import utc
 
 #: Why a run that succeeded did so; its row does not repeat it.
@@ -140,6 +141,8 @@ class Run:
     system_s: float | None = None
     crashes: int = 0  #: attempts whose worker vanished
     max_crashes: int | None = None  #: None: a vanished worker ends it
+    retried: int = 0  #: retries it has had, or has with the one that waits for its time
+    retry_at: float | None = None  #: when its next attempt is due
     error: str | None = None
     args: str | None = None
     result: str | None = None
@@ -174,8 +177,8 @@ _READERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("job", "state", "trigger", "queue"), str),
     **dict.fromkeys(("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result"), _words),
     **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
-    **dict.fromkeys(("attempt", "crashes"), _count),
-    **dict.fromkeys(("queued_at", "started_at", "ended_at", "user_s", "system_s"), seconds),
+    **dict.fromkeys(("attempt", "crashes", "retried"), _count),
+    **dict.fromkeys(("queued_at", "started_at", "ended_at", "retry_at", "user_s", "system_s"), seconds),
     "tick": moment,
 }
 _READERS_OF_ATTEMPT = {item.name: _READERS[item.name] for item in fields(Attempt)}
@@ -284,4 +287,5 @@ class Ending:
     rq_status: str | None = None  #: what RQ must say of it ("": nothing); None: whatever
     stock: bool = False  #: RQ's own records say it already
     is_crash: bool = True  #: of a lost one; not so when its worker left in good order
+    retry: Retry | None = None  #: the run has another attempt, unless its RQ job or its job is gone, or it is to stop
     record_life_s: int | None = None  #: how long RQ keeps its own records; None: see `rq_records`

@@ -26,10 +26,11 @@ def stop_run(
         if not reopen([run.run_id], now_s):
             return False
         run = runs.get(run.run_id)
-    stopped = Settlement("stopped", f"{by} stopped it before it began")
     for _ in range(_MOST_MOVES):
         if run.state == "running":
             break
+        what = "its next attempt" if run.state == "retrying" else "it"
+        stopped = Settlement("stopped", f"{by} stopped it before {what} began")
         if runs.settle(run, Ending(stopped, by, now_s, expect=run.state)):
             return True
         latest = runs.find(run.run_id)  # a worker was faster, or its turn had come

@@ -22,6 +22,8 @@ from cronq.timetext import DAY_S, rq_stamp
 
 log = logging.getLogger("cronq.runs")
 
+#: What `end` answers.
+SETTLED, RETRYING = "settled", "retrying"
 _STOP_LIFE_S = DAY_S
 #: Entries of a set of open runs that one command reads; all 100,000 that there may be would keep others waiting.
 _READ_AT_ONCE = 1000
@@ -235,9 +237,14 @@ class RunStore:
         return text(self._renew(keys=keys, args=args))
 
     def settle(self, run: Run, ending: Ending) -> bool:
-        """Give *run* its outcome. Return False if it is not as *ending* expects, or somebody else has settled it.
+        """As `end`, for whom it is enough that it was done. Return False if it was not."""
+        return bool(self.end(run, ending))
 
-        It may be called again after a lost reply: the second call then finds the run settled and returns False.
+    def end(self, run: Run, ending: Ending) -> str:
+        """Give *run* its outcome, or let it wait for its next attempt. Return SETTLED or RETRYING.
+
+        Return "" if it is not as *ending* expects, or somebody else has settled it. It may be called again after a lost
+        reply: the second call then finds the run settled and returns "", or says once more that it is retrying.
         """
         settlement = ending.settlement
         record = in_rq(run.queue, ending)
@@ -260,18 +267,20 @@ class RunStore:
             life=record.life_s,
             stock=ending.stock,
             results=result_fields(run, ending) if tells_rq else None,
+            retry=_retry_fields(ending),
         )
         answer = text(self._settle(args=[document]))
-        return answer == "settled" or (answer == "depended" and self._release(run))
+        if answer == "depended":
+            self._release(run)
+        return {"settled": SETTLED, "depended": SETTLED, "retrying": RETRYING}.get(answer, "")
 
-    def _release(self, run: Run) -> bool:
-        """Queue the RQ jobs that wait for *run*. Return True whatever becomes of that: the run is settled."""
+    def _release(self, run: Run) -> None:
+        """Queue the RQ jobs that wait for *run*, which is settled whatever becomes of that."""
         try:
             if self._release_dependents is not None:
                 self._release_dependents(run.queue, run.run_id)
         except Exception as error:  # of Redis, or of what somebody else's job holds
             log.error("DEFERRED the RQ jobs that depend on %s were not queued: %s", run.run_id, error)
-        return True
 
     def rerun(self, run: Run, ending: Ending, max_crashes: int) -> str:
         """Put a running run back to the front of its queue as its next attempt, unless it crashed *max_crashes* times.
@@ -384,3 +393,12 @@ class RunStore:
     def forget_running(self, run_id: str) -> None:
         """Drop an entry of `running` whose row is gone."""
         self._client.zrem(self._keys.running, run_id)
+
+
+def _retry_fields(ending: Ending) -> dict[str, object] | None:
+    """What `lua/runs/settle.lua` is told of the next attempt; None when there is none."""
+    retry, settlement = ending.retry, ending.settlement
+    if retry is None:
+        return None
+    reason = f"{retry.note}; the attempt before {settlement.outcome}: {settlement.reason}"
+    return {"due": repr(ending.now_s + retry.after_s), "retried": retry.retried, "reason": reason}

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
+from cronq.runs.retry import next_retry
 from cronq.runs.run import Ending, Run, Settlement, record_life_s
 from cronq.runs.timing import MARGIN_S, Timing
 from cronq.timetext import format_duration
@@ -202,6 +203,7 @@ class ActiveRun:
             attempt=self.run.attempt,
             execution=self.execution,
             is_crash=not (is_asked and stop.is_leaving),
+            retry=next_retry(self.spec, settlement.outcome, self.run.retried),
             record_life_s=record_life_s(settlement.outcome, self.spec, self.run.tick),
         )
 

@@ -13,7 +13,7 @@ from cronq.clock import boot_s, rest
 from cronq.db.faults import Backoff
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.run import Ending, Run, Settlement, record_life_s
-from cronq.runs.store import RunStore
+from cronq.runs.store import RETRYING, RunStore
 from cronq.worker.active_run import ActiveRun
 
 log = logging.getLogger("cronq.worker")
@@ -31,7 +31,9 @@ class Settler:
         self.abandoned = 0  #: outcomes that could not be written before this process had to leave
 
     def write(self, active: ActiveRun, settlement: Settlement) -> str:
-        """Write the end of a run that has started until Redis takes it. Return the outcome in the ledger, or RERUN.
+        """Write the end of a run that has started until Redis takes it.
+
+        Return the outcome in the ledger, or RERUN or RETRYING: it has another attempt.
 
         A worker that was told to leave gives up some seconds after the moment by which it leaves, any other never.
         """
@@ -55,7 +57,7 @@ class Settler:
                 log.exception("UNSTORABLE %s %s: recorded without its words", run_id, settlement.outcome)
                 ending = replace(ending, settlement=_bare(settlement))
             ending = replace(ending, now_s=self.now_s())
-        self._tell(active, ending.settlement.reason, outcome)
+        self._tell(active, ending, outcome)
         return outcome
 
     def write_unstarted(self, active: ActiveRun, settlement: Settlement) -> None:
@@ -99,9 +101,12 @@ class Settler:
         log.error("UNSETTLED %s: the ledger did not take %s", run.run_id, settlement.outcome)
         return settlement.outcome
 
-    def _tell(self, active: ActiveRun, reason: str, outcome: str) -> None:
-        run_id, took_s = active.run.run_id, boot_s() - active.begun_boot
-        if outcome == RERUN:
+    def _tell(self, active: ActiveRun, ending: Ending, outcome: str) -> None:
+        run_id, took_s, reason = active.run.run_id, boot_s() - active.begun_boot, ending.settlement.reason
+        if outcome == RETRYING and ending.retry is not None:
+            log.warning("RETRYING %s %s %.2fs %s; %s",
+                        run_id, ending.settlement.outcome, took_s, reason, ending.retry.note)  # fmt: skip
+        elif outcome == RERUN:
             log.warning("PUT BACK %s after %.2fs: %s", run_id, took_s, reason)
         elif outcome == "succeeded":
             log.info("FINISH %s %s %.2fs", run_id, outcome, took_s)

@@ -721,7 +721,7 @@ def minute_61(): ...
 @job("@daily", timeuot="5m")
 def misspelt(): ...
 
-@job("@daily", retries=3)
+@job("@daily", backfill=True)
 def planned(): ...
 
 @job("@daily")
@@ -735,7 +735,7 @@ PROBLEMS = [
     ("nowhere", 18, "tz", "did you mean Europe/Berlin?"),
     ("minute_61", 21, "cron", "minute 61 is outside 0-59"),
     ("misspelt", 24, "timeuot", "did you mean 'timeout'?"),
-    ("planned", 27, "retries", "leave it out"),
+    ("planned", 27, "backfill", "leave it out"),
 ]
 
 

@@ -30,6 +30,7 @@ HISTORY_KEYS = {
     "queued_at", "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error",
     "attempts",
     "signal", "max_rss_kib", "user_s", "system_s", "crashes",
+    "retry_at",
 }  # fmt: skip
 PROCESS_KEYS = {"id", "host", "pid", "started_at", "heartbeat_age_s", "clock_offset_s", "doing"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")

@@ -27,7 +27,9 @@ from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
-from cronq.runs.run import Start
+from cronq.runs.retry import next_retry
+from cronq.runs.run import Ending, Settlement, Start
+from cronq.runs.store import RETRYING
 from tests.faults.calls import Calls
 from tests.faults.proxy import FaultProxy
 from tests.redis.conftest import work
@@ -105,6 +107,7 @@ class Scene:
         client.delete(self.app.keys.template("unmade"))
         self._save("by-hand")
         self._save("exclusive", exclusive=True)
+        self._save("failing", retries=1)
         self.popped = self.app.enqueue("by-hand")
         client.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
         self.gone = self.app.enqueue("by-hand")
@@ -113,6 +116,9 @@ class Scene:
         client.lpop("rq:queue:default")
         self.app.runs.park(self.app.runs.get(self.waiter), "exclusive", self.app.now_s())
         self.behind = self._wait_behind("queueing")
+        self.tried = self.app.enqueue("failing")
+        self._fail(self.tried)
+        client.xtrim(self.app.keys.events, 0)  # what follows is told by the beat
         client.delete(self.app.keys.epoch)  # the beat has to restore what its code defines
 
     def _save(self, name: str, mark: int | None = None, **options: Any) -> None:
@@ -141,6 +147,16 @@ class Scene:
         self.client.delete(self.app.keys.run(gone))
         return waits
 
+    def _fail(self, run_id: str) -> None:
+        """Let the first attempt of *run_id* fail; its next one is due by now."""
+        self.client.rpop("rq:queue:default")
+        now_s = self.app.now_s() - 3600
+        start = Start(worker="w", host="box", pid=1, execution="f", lease_s=90, now_s=now_s)
+        self.app.runs.start(self.app.runs.get(run_id), start)
+        retry = next_retry(self.app.jobs.get("failing").spec, "failed", 0)
+        ending = Ending(Settlement("failed", "why"), "w", now_s, attempt=1, execution="f", retry=retry)
+        assert self.app.runs.end(self.app.runs.get(run_id), ending) == RETRYING
+
     def pass_by(self, url: str, clock: PatientClock, monkeypatch: pytest.MonkeyPatch) -> None:
         """Run a beat behind *url* until it has had time for everything."""
         monkeypatch.setattr("cronq.beat.chores.boot_s", clock.boot_s)
@@ -160,7 +176,7 @@ class Scene:
     def wrongs(self) -> list[str]:
         """What was lost or doubled, in words."""
         due = [run_id_of("due", tick) for tick in self.ticks]
-        run_ids = (*due, self.popped, self.gone, self.waiter, self.behind)
+        run_ids = (*due, self.popped, self.gone, self.waiter, self.behind, self.tried)
         rows = {run_id: self.app.runs.find(run_id) for run_id in run_ids}
         queued = [run_id for run_id in rows if run_id != self.gone]
         found = [f"{run_id} has no row" for run_id, row in rows.items() if row is None]

@@ -6,6 +6,7 @@ Each step is taken once with each key that it touches, or might, replaced by som
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +20,7 @@ from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
+from cronq.runs.retry import Retry
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.timetext import utc
 from cronq.worker.dequeue import Dequeue
@@ -32,7 +34,7 @@ QUEUE, POPPED = "rq:queue:default", "rq:queue:default:intermediate"
 #: Keys of the run, its job and its queue that a step may touch when they are there, and that may not be.
 MORE_KEYS = [
     "cronq:behind", "cronq:delayed", "cronq:events", "cronq:job:a:active", "cronq:job:a:behind", "cronq:job:a:given",
-    "cronq:job:a:manual", "cronq:job:a:waiting", "cronq:refused", "cronq:running", "cronq:waiting",
+    "cronq:job:a:manual", "cronq:job:a:waiting", "cronq:refused", "cronq:retries", "cronq:running", "cronq:waiting",
     f"cronq:stop:{RUN}", QUEUE, POPPED, "rq:failed:default", "rq:queues", "rq:scheduler:scheduled_jobs",
     "rq:wip:default", f"rq:execution:{RUN}:e1", f"rq:execution:{RUN}:e2", f"rq:executions:{RUN}", f"rq:results:{RUN}",
 ]  # fmt: skip
@@ -101,6 +103,22 @@ class Stage:
         answer = self.app.claimer("p").claim_due([due], f"t{number}", tick + 1.0)[0]
         return answer.detail if answer.code == "won" else ""
 
+    def retrying(self) -> None:
+        self.running()
+        assert self.retry()
+        self.run = self.app.runs.get(RUN)
+
+    def retry(self) -> bool:
+        ending = replace(self.ending("failed"), retry=Retry(60.0, 1, "retry 1 of 3"))
+        return self.app.runs.end(self.run, ending) == "retrying"
+
+    def queue_retry(self) -> bool:
+        """What is behind others for a while, because it cannot be queued, is as it was."""
+        self.app.retrying.once(T + 63.0)
+        if self.redis.zscore("cronq:retries", RUN) == T + 93.0:
+            self.redis.zadd("cronq:retries", {RUN: T + 63.0})
+        return self.redis.type(QUEUE) == b"list" and self.redis.llen(QUEUE) == 1
+
     def start(self, execution: str) -> str:
         start = Start(worker="w", host="box", pid=1, execution=execution, lease_s=90, now_s=T + 2.0)
         return self.app.runs.start(self.run, start).code
@@ -153,6 +171,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "take": (Stage.queued, lambda s: s.dequeue().take(["default"], 0.0) is not None),
     "give back": (Stage.popped, lambda s: s.dequeue().give_back("default", RUN) is None),
     "unpop": (Stage.popped, Stage.unpop),
+    "retry": (Stage.retrying, Stage.queue_retry),
     "reschedule": (Stage.delayed, lambda s: s.reschedule() is None),
 }
 #: What is no step that was stopped: without its row a waiter is none, and without its RQ job nobody has requeued a run.
@@ -160,6 +179,7 @@ DECIDED = {
     ("wake", f"cronq:run:{RUN}"),
     ("take turns", f"cronq:run:{run_id_of('a', T + 120)}"),
     ("park again", f"rq:job:{RUN}"),
+    ("retry", f"cronq:run:{RUN}"),
 }
 
 

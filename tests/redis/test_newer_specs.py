@@ -33,7 +33,7 @@ def make_newer(app: Cronq, name: str, told: str = TOLD[0]) -> None:
     """Let the stored job *name* be one that a newer cronq has stored."""
     key = app.keys.job(name)
     spec = json.loads(app.client.hget(key, "spec") or "")
-    new: dict[str, Any] = {"overlap": "newest"} if told == TOLD[2] else {"retries": 3}
+    new: dict[str, Any] = {"overlap": "newest"} if told == TOLD[2] else {"portal": 3}
     app.client.hset(key, mapping={"spec": json.dumps(spec | new), "version": "newer"})
     if told == TOLD[0]:
         app.client.hset(key, "layout", SPEC_LAYOUT + 1)

@@ -60,6 +60,18 @@ def fail_once() -> str:
     return f"attempt {run.attempt}"
 
 
+@job(name="try-again", retries=1, retry_delay=1)
+@job(name="try-again-or-rerun", retries=1, retry_delay=1, on_lost="rerun")
+def try_again(name: str) -> str:
+    """Fails in its first attempt, and once more if that is run again."""
+    run = current_run()
+    assert run is not None
+    tell(name, run.attempt)
+    if len((Path(os.environ["DIARY"]) / f"{name}.diary").read_text().splitlines()) < 2:
+        raise ValueError("not yet")
+    return f"attempt {run.attempt}"
+
+
 @job(name="leave")
 def leave(code: int | str | None = None) -> None:
     sys.exit(code)

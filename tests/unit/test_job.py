@@ -127,6 +127,13 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"on_lost": None}, "on_lost", "None", "leave it out"),
     ({"max_crashes": 0}, "max_crashes", "0", "whole number from 1"),
     ({"at_most_once": "yes"}, "at_most_once", "'yes'", "True"),
+    ({"retries": -1}, "retries", "-1", "whole number from 0"),
+    ({"retries": 1001}, "retries", "1001", "to 1,000"),
+    ({"retries": "3"}, "retries", "'3'", "whole number from 0"),
+    ({"retries": None}, "retries", "None", "leave it out"),
+    ({"retry_delay": "-1s"}, "retry_delay", "'-1s'", NO_DURATION),
+    ({"retry_delay": "400d"}, "retry_delay", "400d", "from 0s to 366d"),
+    ({"at_most_once": True, "retries": 1}, "at_most_once", "True", "leave one of them out"),
     ({"at_most_once": True, "on_lost": "rerun"}, "at_most_once", "True", "leave one of them out"),
     ({"queue": "a b"}, "queue", "'a b'", "use A-Z a-z 0-9 _ . -"),
     ({"queue": ""}, "queue", "''", "use A-Z a-z 0-9 _ . -"),
@@ -232,8 +239,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("retries", 3),
-        ("retry_delay", "60s"),
         ("backoff", 2),
         ("depends_on", ["imports"]),
         ("after", ["imports"]),
@@ -254,8 +259,8 @@ def test_an_option_that_is_not_built_yet_is_refused_by_name_and_never_ignored(op
 
 
 def test_an_option_that_is_not_built_may_be_given_the_value_that_changes_nothing() -> None:
-    spec = function_job(retries=0, backfill=False, serializer="json", depends_on=None, env=None)
-    absent = function_job(retries=None, serializer=None)
+    spec = function_job(backfill=False, serializer="json", depends_on=None, env=None)
+    absent = function_job(after=None, serializer=None)
 
     assert spec == absent == function_job()
 
@@ -369,7 +374,7 @@ EVERYTHING = function_job(
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
-    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00",
+    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m",
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
@@ -474,8 +479,8 @@ def test_a_stored_spec_of_a_newer_layout_is_left_alone_without_being_read() -> N
 
 
 def test_a_stored_spec_with_a_field_that_this_version_does_not_know_is_newer_and_not_damaged() -> None:
-    with pytest.raises(SpecTooNew, match=r"'nightly': a newer cronq stored it \(with 'retries', .*; upgrade"):
-        JobSpec.from_json('{"name": "nightly", "function": "jobs:nightly", "retries": 3}')
+    with pytest.raises(SpecTooNew, match=r"'nightly': a newer cronq stored it \(with 'portal', .*; upgrade"):
+        JobSpec.from_json('{"name": "nightly", "function": "jobs:nightly", "portal": 3}')
     with pytest.raises(SpecTooNew, match="with 'request'"):
         JobSpec.from_json('{"name": "nightly", "request": "https://example.com"}')
 
@@ -518,7 +523,7 @@ def test_a_stored_value_that_registration_would_refuse_is_damage(damage: str, fi
 
 def test_a_damaged_spec_is_damage_whatever_else_is_new_in_it() -> None:
     with pytest.raises(DefinitionError, match="grace: the stored spec is damaged"):
-        JobSpec.from_json('{"name": "nightly", "function": "jobs:nightly", "retries": 3, "grace": -1}')
+        JobSpec.from_json('{"name": "nightly", "function": "jobs:nightly", "portal": 3, "grace": -1}')
 
 
 def test_a_stored_spec_is_that_of_the_job_it_stands_under() -> None:

@@ -31,7 +31,7 @@ bounded = settings(derandomize=True, deadline=None, max_examples=300)
 STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
-    "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes",
+    "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes", "retry_at",
 }  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def row(**changes: str) -> dict[str, str]:
         "decided_by": "worker w1", "trigger": "schedule", "attempt": "2", "queue": "default", "host": "db1",
         "pid": "77", "worker": "w1", "fence": "5", "queued_at": f"{TICK}.2", "started_at": f"{TICK}.75",
         "ended_at": f"{TICK + 61}.5", "exit_code": "0", "max_rss_kib": "20480",
-        "user_s": "0.25", "system_s": "0.01", "crashes": "1", "args": "[[],{}]", "result": "null",
+        "user_s": "0.25", "system_s": "0.01", "crashes": "1", "retried": "1", "retry_at": f"{TICK + 180}",
+        "args": "[[],{}]", "result": "null",
     }  # fmt: skip
     return values | changes
 
@@ -105,6 +106,7 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "user_s": 0.25,
         "system_s": 0.01,
         "crashes": 1,
+        "retry_at": "2026-11-21T07:03:00Z",
     }
 
 

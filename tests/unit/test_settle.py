@@ -21,11 +21,11 @@ class Refusing:
         self.whatever = whatever
         self.taken: list[Settlement] = []
 
-    def settle(self, run: Run, ending: Ending) -> bool:
+    def end(self, run: Run, ending: Ending) -> str:
         if self.whatever or ending.settlement.error is not None:
             raise UnicodeEncodeError("utf-8", "\udce9", 0, 1, "surrogates not allowed")
         self.taken.append(ending.settlement)
-        return True
+        return "settled"
 
 
 def record(ledger: Refusing) -> str:

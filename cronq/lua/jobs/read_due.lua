@@ -1,16 +1,18 @@
 -- Reads what a pass of the beat needs: the server's time, the epoch, and the jobs whose next tick has come.
 --
--- KEYS  1 agenda (ZSET)   2 epoch (STRING)   3 calendars (HASH)
+-- KEYS  1 agenda (ZSET)   2 epoch (STRING)   3 calendars (HASH)   4 retries (ZSET)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed, calendars}
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause]…], newer, cut, listed, next, delayed, retries,
+--         calendars}
 --       Absent values are "". A job whose keys have a wrong type comes with version "!".
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
 --       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
 --       next: the first agenda score after now   delayed: the first score, due or not, and the first after now, in
 --         rq-scheduler's store and RQ's registries of scheduled jobs; one that cannot be read does not count
+--       retries: the same of the runs that wait for their next attempt
 --       calendars: their version, another one whenever any of them has changed
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
@@ -45,22 +47,24 @@ for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all t
 end
 local past_now = '(' .. string.format('%.6f', now)
 local after = redis.call('ZRANGEBYSCORE', KEYS[1], past_now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local first, following = '', ''
-local function look(key)
+-- Writes into *found*, {first score, due or not, first one after now}, what is sooner in *key*.
+local function look(key, found)
     local soonest = redis.pcall('ZRANGE', key, 0, 0, 'WITHSCORES')
     if soonest.err or not soonest[2] then return end
-    if first == '' or tonumber(soonest[2]) < tonumber(first) then first = soonest[2] end
+    if found[1] == '' or tonumber(soonest[2]) < tonumber(found[1]) then found[1] = soonest[2] end
     local later = soonest
     if tonumber(soonest[2]) <= now then
         later = redis.pcall('ZRANGEBYSCORE', key, past_now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     end
-    if later[2] and (following == '' or tonumber(later[2]) < tonumber(following)) then following = later[2] end
+    if later[2] and (found[2] == '' or tonumber(later[2]) < tonumber(found[2])) then found[2] = later[2] end
 end
+local delayed, retries = {'', ''}, {'', ''}
+look(KEYS[4], retries)
 if ARGV[4] == '1' then
-    look('rq:scheduler:scheduled_jobs')
+    look('rq:scheduler:scheduled_jobs', delayed)
     local queues = redis.pcall('SMEMBERS', RQ .. 'queues')
     for _, queue in ipairs(queues.err and {} or queues) do
-        look(RQ .. 'scheduled:' .. string.sub(queue, #RQ + 7))  -- what follows `queue:`
+        look(RQ .. 'scheduled:' .. string.sub(queue, #RQ + 7), delayed)  -- what follows `queue:`
     end
 end
 local epoch = redis.pcall('GET', KEYS[2])
@@ -76,6 +80,7 @@ return cjson.encode({
     cut = is_cut,
     listed = redis.call('ZCARD', KEYS[1]),
     next = after[2] or '',
-    delayed = {first, following},
+    delayed = delayed,
+    retries = retries,
     calendars = calendars or '',
 })

@@ -11,7 +11,7 @@ local function standing(rows, job, open, and_parked)
     if open > 100 then  -- among so many it may be found late, and mostly it is one of the last ticks
         for _, id in ipairs(redis.call('ZREVRANGE', job .. ':runs', 0, 19)) do
             local state = redis.pcall('HGET', rows .. id, 'state')
-            if state == 'queued' or state == 'running' then return id, state end
+            if state == 'queued' or state == 'running' or state == 'retrying' then return id, state end
         end
     end
     for _ = 1, and_parked and 200 or 5 do

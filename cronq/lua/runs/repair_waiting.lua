@@ -1,15 +1,16 @@
--- Looks at runs that wait, and lists those that nobody would wake again: the lists that tell of them were lost.
+-- Looks at runs that wait or retry, and lists those that nobody would wake again: the lists that tell of them were
+-- lost.
 --
--- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs   4 behind
+-- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs   4 behind   5 retries
 -- ARGV  1 prefix   2 now (epoch seconds)   3… run ids
--- Returns {[[run id, what it waits for]…], [[key, its type]…]}: those that were in no list, `lock <name>`, `time` or
---         `turn`; and keys of a wrong type, with what they should be: they keep runs from being listed until they are
---         quarantined
+-- Returns {[[run id, what it waits for]…], [[key, its type]…]}: those that were in no list, `lock <name>`, `time`,
+--         `turn` or `next attempt`; and keys of a wrong type, with what they should be: they keep runs from being
+--         listed until they are quarantined
 --
 -- A run that waits for a lock belongs into the list of that lock, and the lock into `waiting`; the sweep wakes it from
 -- there when the lock is free. One that waits for its time belongs into `delayed`, where it is noticed that
 -- rq-scheduler's store has lost it. One that waits behind an earlier run of its job belongs into the list of that job,
--- and the job into `behind`.
+-- and the job into `behind`. One that waits for its next attempt belongs into `retries`.
 --
 -- One step, because a run is woken, parked and settled between any two commands: one that is put into a list after it
 -- was woken would be woken twice.
@@ -54,10 +55,16 @@ local function line_up(id, job, tick)
     return call('ZADD', behind, 'NX', tick, id) + call('SADD', KEYS[4], job) > 0 and 'turn' or nil
 end
 
+local function list_retry(id, due)
+    if not can_write(KEYS[5], 'zset') or call('ZSCORE', KEYS[5], id) then return nil end
+    call('ZADD', KEYS[5], tonumber(due or '') and due or ARGV[2], id)
+    return 'next attempt'
+end
+
 local mended = {}
 for i = 3, #ARGV do
     local id = ARGV[i]
-    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger', 'tick')
+    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger', 'tick', 'retry_at')
     local what
     if not row.err and row[1] == 'waiting' and row[2] then
         if row[3] == 'its lock is busy' then what = list(id, row[2])
@@ -65,6 +72,8 @@ for i = 3, #ARGV do
         elseif tonumber(row[5] or '') and string.find(row[3] or '', 'waits for the run ', 1, true) == 1 then
             what = line_up(id, row[2], row[5])
         end
+    elseif not row.err and row[1] == 'retrying' then
+        what = list_retry(id, row[6])
     end
     if what then mended[#mended + 1] = {id, what} end
 end

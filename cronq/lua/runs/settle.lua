@@ -1,9 +1,10 @@
--- Gives a run its outcome, once, in the ledger and in RQ's own records.
+-- Ends an attempt of a run, once, in the ledger and in RQ's own records: with the outcome of the run, or until its next
+-- attempt is due.
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
 --               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock,
---               results: {field, value, …}}
+--               results: {field, value, …}, retry: {due, retried, reason}}
 --       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it
 --         is queued in this attempt and an execution of it has ended: Redis came back without its last second
 --       execution: of a running one: the one that has started it, or absent
@@ -13,20 +14,26 @@
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
 --       stock: a stock RQ worker runs it and keeps RQ's records itself
 --       results: what RQ's result stream gets, or absent: the run returned nothing
+--       retry: it has another attempt, or absent   due: when (epoch seconds)   retried: its retries with that one
+--         reason: why it has no outcome yet
 -- Returns settled
 --       | depended   settled, and RQ jobs wait for it
+--       | retrying   it has its next attempt when that is due; so it is told as well whose first answer was lost
 --       | stale      it is no longer in that state or attempt: somebody else settled it
 --       | unknown    it has no row: only RQ's records were settled
 --
 -- One step, because the outcome is decided by whoever is first: guardian, sweep or person. Removing the run
--- from the active set without writing its outcome would lose it, the other way round would silence the job.
+-- from the active set without writing its outcome would lose it, the other way round would silence the job. A run that
+-- is not at work any more and in no list of retries would stay so until beats list it again.
 -- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever. The job
 -- is paused in this step, too, when its spec asks for it after so many failures: in a later one it might not be at all.
 -- And the run that waits behind it is queued: a process that dies could not leave it waiting.
 --@ count_failure
 --@ event
+--@ keep_attempt
 --@ keep_result
 --@ lean_row
+--@ open_set
 --@ rq
 --@ trim
 --@ turn
@@ -75,8 +82,7 @@ local function leave_queue()
         call('DEL', hash)
     end
 end
-local function settle_in_rq(may_be_queued)
-    if may_be_queued then leave_queue() end
+local function leave_work()
     try('LREM', queue .. ':intermediate', 0, item.run)
     if item.execution then
         try('ZREM', wip, item.run .. ':' .. item.execution)
@@ -96,6 +102,10 @@ local function settle_in_rq(may_be_queued)
     for _, name in ipairs({'finished', 'failed', 'canceled'}) do
         try('ZREM', RQ .. name .. ':' .. item.queue, item.run)  -- where an earlier attempt left it
     end
+end
+local function settle_in_rq(may_be_queued)
+    if may_be_queued then leave_queue() end
+    leave_work()
     if call('TYPE', hash).ok == 'hash' then
         try('HSET', hash, 'status', item.status, 'ended_at', item.stamp)
         drop_needless()
@@ -146,6 +156,7 @@ if item.expect ~= 'running' and row.state == 'done' and row.ended_at == item.now
         and row.outcome == item.outcome then
     return settled()
 end
+if item.retry and item.execution and row.put_back == item.execution then return 'retrying' end
 if row.state ~= item.expect and not is_back and not is_forgotten then return 'stale' end
 local is_of_another = item.execution and row.execution and row.execution ~= item.execution
 if row.state == 'running' and is_of_another then return 'stale' end
@@ -159,9 +170,46 @@ if item.rq_status then
     if (status or '') ~= item.rq_status then return 'stale' end
 end
 
+-- Returns why a run that is to have another attempt cannot have one, in words, or nil.
+local function why_final()
+    if is_back then return 'it was called lost meanwhile' end
+    local by = redis.pcall('GET', item.prefix .. ':stop:' .. item.run)
+    if type(by) == 'string' then return by .. ' asked it to stop' end
+    local left = item.prefix .. ':removed:' .. item.job .. (row.tick and ':active' or ':given')
+    if call('EXISTS', job) == 0 or redis.pcall('HEXISTS', left, item.run) == 1 then return 'its job was removed' end
+    if call('TYPE', hash).ok ~= 'hash' then return 'its RQ job is gone' end
+    return nil
+end
+-- The attempt is over and kept, the run is not. A list that cannot be written is written again by beats.
+local function retry()
+    local attempt = tonumber(row.attempt or '') or 1
+    if #(item.fields or {}) > 0 then call('HSET', run, unpack(item.fields)) end
+    call('HSET', run, 'outcome', item.outcome, 'reason', item.reason, 'decided_by', item.by, 'ended_at', item.now)
+    keep_attempt(run, attempt)
+    call('HDEL', run, 'started_at', 'host', 'pid', 'worker', 'execution')
+    call('HSET', run, 'state', 'retrying', 'attempt', attempt + 1, 'reason', item.retry.reason, 'decided_by', item.by,
+        'retry_at', item.retry.due, 'retried', item.retry.retried, 'put_back', item.execution or '')
+    if row.crashes then call('HSET', run, 'crashes', row.crashes) end
+    try('HSET', open_set(item.prefix, item.job, item.run), item.run, 'retrying')
+    try('ZREM', running, item.run)
+    try('ZADD', item.prefix .. ':retries', item.retry.due, item.run)
+    try_all(event, item.prefix .. ':events', item.events, 'retrying', item.job, item.run)
+    if item.stock then return 'retrying' end
+    if row.state == 'queued' and (try('LLEN', queue) or 0) <= 100000 then try('LREM', queue, 0, item.run) end
+    leave_work()
+    call('HSET', hash, 'status', 'scheduled', 'ended_at', item.stamp, 'worker_name', '')
+    call('PERSIST', hash)
+    return 'retrying'
+end
+if item.retry then
+    local why = why_final()
+    if not why then return retry() end
+    item.reason = item.reason .. '; not retried: ' .. why
+end
+
 local was, waited_for = row.state, row.reason
 local lock = row.lock or item.job  -- the lock it may wait for; it need not be named after its job
-row.lock = nil
+row.lock, row.retry_at = nil, nil
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
 lean_row(row)
@@ -177,6 +225,7 @@ leave_open()
 try('ZREM', running, item.run)
 try('ZREM', item.prefix .. ':job:' .. lock .. ':waiting', item.run)
 try('DEL', item.prefix .. ':stop:' .. item.run)
+if was == 'retrying' then try('ZREM', item.prefix .. ':retries', item.run) end
 if item.expect == 'waiting' then  -- perhaps for its time
     try('ZREM', item.prefix .. ':delayed', item.run)
     try('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
@@ -184,7 +233,8 @@ if item.expect == 'waiting' then  -- perhaps for its time
 end
 
 local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
-if executed[item.outcome] and item.expect == 'running' and call('EXISTS', job) == 1 then
+local has_run = item.expect == 'running' or was == 'retrying'
+if executed[item.outcome] and has_run and call('EXISTS', job) == 1 then
     local state = job .. ':state'
     try('HSET', state, 'last_run', item.run, 'last_outcome', item.outcome, 'last_ended', item.now,
         'last_tick', row.tick or '')

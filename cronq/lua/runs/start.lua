@@ -12,6 +12,7 @@
 --       started    attempt is 1, or one more when a person requeued a settled run
 --       unknown    the ledger has no such run
 --       settled    it has an outcome already and nobody requeued it: a stray id
+--       retrying   its next attempt is not due, and nobody requeued it: a stray id
 --       running    somebody is working on it: a stray id. Not so for the execution that has started it: a start
 --                  that is sent again after its reply was lost is told `started` once more
 --       begun      it may be started once, and was: nothing was written
@@ -58,6 +59,13 @@ if row[1] == 'done' then
     end
     keep_attempt(run, attempt)
     attempt = attempt + 1
+elseif row[1] == 'retrying' then
+    if status ~= 'queued' and not item.stock then
+        call('LREM', popped, 1, item.run)
+        return cjson.encode({'retrying', attempt})
+    end
+    redis.pcall('ZREM', item.prefix .. ':retries', item.run)
+    call('HDEL', run, 'retry_at')
 elseif row[1] == 'running' then
     if row[4] == item.execution then return cjson.encode({'started', attempt}) end
     call('LREM', popped, 1, item.run)

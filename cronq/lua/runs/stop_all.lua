@@ -1,4 +1,4 @@
--- Stops the queued and waiting runs of one set of open runs, some in each call.
+-- Stops the queued, waiting and retrying runs of one set of open runs, some in each call.
 --
 -- KEYS  1 a HASH of open runs: job:{name}:active, :given, or what jobs/remove made of them   2 events
 -- ARGV  1 JSON {prefix, job, removal, by, reason, now, row_ttl, events, cursor, count}
@@ -30,14 +30,14 @@ local function stop(id)
     local run, hash = prefix .. ':run:' .. id, RQ .. 'job:' .. id
     local row = redis.pcall('HMGET', run, 'state', 'lock')
     if row.err then return false, 'damaged' end
-    if row[1] ~= 'queued' and row[1] ~= 'waiting' then return false, row[1] end
+    if row[1] ~= 'queued' and row[1] ~= 'waiting' and row[1] ~= 'retrying' then return false, row[1] end
     if call('EXISTS', hash .. ':dependents') == 1 then return false, 'depended' end
     call('HSET', run, 'state', 'done', 'outcome', 'stopped', 'reason', item.reason, 'decided_by', item.by,
         'ended_at', item.now)
     call('EXPIRE', run, item.row_ttl)
     event(KEYS[2], item.events, 'stopped', item.job, id, item.by)
     bodies[#bodies + 1] = hash
-    if row[1] == 'waiting' then held[#held + 1] = id end
+    if row[1] ~= 'queued' then held[#held + 1] = id end
     if row[2] then redis.pcall('ZREM', prefix .. ':job:' .. row[2] .. ':waiting', id) end
     return true
 end
@@ -59,6 +59,7 @@ if #entries > 0 then call('HDEL', KEYS[1], unpack(entries)) end
 if #bodies > 0 then call('DEL', unpack(bodies)) end
 if #held > 0 then
     redis.pcall('ZREM', prefix .. ':delayed', unpack(held))
+    redis.pcall('ZREM', prefix .. ':retries', unpack(held))
     redis.pcall('ZREM', 'rq:scheduler:scheduled_jobs', unpack(held))
     redis.pcall('ZREM', job .. ':behind', unpack(held))
     for _, set in ipairs({':active', ':given'}) do redis.pcall('HDEL', job .. set, unpack(held)) end
