@@ -85,6 +85,14 @@ def tick_stamp(epoch_s: float) -> str:
     return f"{utc(int(epoch_s)):%Y%m%dT%H%M%SZ}"
 
 
+def read_tick_stamp(words: str) -> int | None:
+    """The moment that `tick_stamp` wrote; None for other words."""
+    try:
+        return int(datetime.strptime(words, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp())
+    except ValueError:
+        return None
+
+
 def rq_stamp(epoch_s: float) -> str:
     """A moment as RQ writes times into its hashes: `2026-11-21T07:00:00.012345Z`."""
     return utc(epoch_s).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -23,7 +23,8 @@ from cronq.db.faults import is_outage
 from cronq.jobs.calendars import KnownCalendars
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import DueReading
-from cronq.runs.claim import QUEUED, Answer, Claimer, TickClaim
+from cronq.runs.claim import HOLD_BACK, QUEUED, Answer, Claimer, TickClaim
+from cronq.runs.due import Decision
 from cronq.safetext import storable
 from cronq.timetext import iso
 
@@ -62,8 +63,8 @@ class Sending:
     """The batches of one pass, sent one after the other in the order of `send`: each when the last one was answered.
 
     No batch is sent after one that was lost: a later tick would move the mark past those that did not arrive, and
-    leave them unrecorded. When a tick is broken, the later ticks of its job are held in all batches that follow, as
-    `lua/runs/claim.lua` holds those within one batch.
+    leave them unrecorded. When a tick is broken or its range not claimed, the later ticks of its job are held in all
+    batches that follow, as `lua/runs/claim.lua` holds those within one batch.
     """
 
     def __init__(self, claimer: Claimer, thread: Executor, token: str, now_s: float) -> None:
@@ -73,7 +74,7 @@ class Sending:
         self._token = token
         self._now_s = now_s
         self._last: Future[list[Answer]] | None = None
-        self._damaged: set[str] = set()  #: jobs with a broken tick in this pass; touched by the thread alone
+        self._damaged: set[str] = set()  #: jobs whose later ticks wait for another pass; touched by the thread alone
 
     def send(self, claims: Sequence[TickClaim]) -> None:
         """Have *claims* sent as soon as the batch before them was answered."""
@@ -113,8 +114,8 @@ class Sending:
             who = "Redis refused it" if isinstance(error, RedisError) else f"cannot be sent ({type(error).__name__})"
             found = [Answer("broken", storable(f"{who}: {error}", _MOST_REASON))]
         if found.count(QUEUED) != len(found):
-            broken = (claim.spec.name for claim, each in zip(claims, found, strict=True) if each.code == "broken")
-            self._damaged.update(broken)
+            pairs = zip(claims, found, strict=True)
+            self._damaged.update(claim.spec.name for claim, each in pairs if each.code in HOLD_BACK)
         return found
 
 
@@ -195,7 +196,7 @@ class Claiming:
             for claim, holder in zip(batch.claims, holders, strict=True):
                 if holder == batch.token:
                     won += 1
-                    self.status.won += 1
+                    self.status.won += claim.decision.ticks
                     log.info("WON job=%s tick=%s; the reply was lost", claim.spec.name, iso(claim.decision.tick))
         return won
 
@@ -219,10 +220,12 @@ class Claiming:
         for claim, answer in zip(claims, answers, strict=True):
             name, tick = claim.spec.name, claim.decision.tick
             if answer.code in ("won", "mine"):
-                self.status.won += 1
+                self.status.won += claim.decision.ticks
                 self._broken.claimed([name])
             elif answer.code == "broken":
                 self._deciding.mend(name, answer.detail, now_s, answer.key, answer.kind)
+            elif answer.code == "apart":
+                self._deciding.take_apart(name, tick)
             elif answer.code == "future":
                 log.error("REFUSED job=%s tick=%s is later than the server's time", name, iso(tick))
             else:
@@ -238,14 +241,15 @@ def _log_won(claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: floa
             log.info("WON job=%s tick=%s; the first reply was lost", claim.spec.name, iso(claim.decision.tick))
         elif is_short and answer == QUEUED:
             _log_queued(claim, now_s)
-    decided: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    decided: dict[tuple[str, str], list[tuple[Decision, str]]] = {}
     for claim, answer in zip(claims, answers, strict=True):
         if answer.code == "won" and answer.detail != "queued":
-            decided.setdefault((claim.spec.name, answer.detail), []).append((claim.decision.tick, answer.reason))
+            decided.setdefault((claim.spec.name, answer.detail), []).append((claim.decision, answer.reason))
     for (name, outcome), ticks in decided.items():
-        last, reason = ticks[-1]
-        many = f"{len(ticks)} ticks from {iso(ticks[0][0])} to " if len(ticks) > 1 else ""
-        log.info("%s job=%s tick=%s%s: %s", outcome.upper(), name, many, iso(last), reason)
+        (oldest, _), (last, reason) = ticks[0], ticks[-1]
+        count = sum(each.ticks for each, _ in ticks)
+        many = f"{count} ticks from {iso(oldest.first or oldest.tick)} to " if count > 1 else ""
+        log.info("%s job=%s tick=%s%s: %s", outcome.upper(), name, many, iso(last.tick), reason)
     if not is_short:
         log.info("QUEUED %d of %d due ticks", sum(answer.detail == "queued" for answer in answers), len(claims))
 

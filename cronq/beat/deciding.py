@@ -79,6 +79,11 @@ class Deciding:
         self.broken = broken
         self.calendars = calendars
         self.specs = SpecCache(jobs)
+        self._apart: dict[str, int] = {}  #: by job the tick that the next decision takes out of its range
+
+    def take_apart(self, name: str, tick: int) -> None:
+        """Let the next decision for a job have *tick* in no range: it has a row of its own."""
+        self._apart[name] = tick
 
     def batches(self, reading: DueReading, most: int) -> Iterator[Batch]:
         """The claims of all due jobs of *reading*, up to *most* in a batch. Raises RedisError for an outage."""
@@ -133,7 +138,7 @@ class Deciding:
             if spec.calendars:
                 calendars = self.calendars.at(reading.calendars)
                 self.calendars.say_missing(due.name, spec.calendars)
-            decisions = decide(spec, due.mark, due.pause, now_s, calendars)
+            decisions = decide(spec, due.mark, due.pause, now_s, calendars, self._apart.pop(due.name, None))
         except CronqError as error:
             self.mend(due.name, str(error), now_s)
             return []

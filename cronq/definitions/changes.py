@@ -24,7 +24,7 @@ from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
-from cronq.runs.due import decide
+from cronq.runs.due import decide_closed
 from cronq.timetext import iso
 
 log = logging.getLogger("cronq.jobs")
@@ -163,24 +163,24 @@ class Changes:
         if job.state.mark is None:
             return job
         calendars = self.calendars.read() if job.spec.calendars else NO_CALENDARS
-        for _ in range(1000):  # each turn closes up to a thousand ticks
-            decisions = decide(job.spec, job.state.mark, job.state.pause, now, calendars)
-            if not decisions:
-                return job
-            claims = [
-                TickClaim(
-                    job.spec,
-                    job.version,
-                    each if each.outcome in ("paused", "skipped") else each._replace(outcome="missed", reason=words),
-                )
-                for each in decisions
-            ]
-            for answer in self.claimer.claim_due(claims, secrets.token_hex(8), self.now_s()):
-                if answer.code in ("stale", "gone"):
+        apart: int | None = None
+        for _ in range(1000):  # each turn takes one tick out of a range, which it has a row beside
+            mark, pause = job.state.mark, job.state.pause
+            assert mark is not None
+            decisions = decide_closed(job.spec, mark, pause, now, calendars, words, apart)
+            claims = [TickClaim(job.spec, job.version, each) for each in decisions]
+            if not claims:
+                break
+            answers = self.claimer.claim_due(claims, secrets.token_hex(8), self.now_s())
+            for claim, answer in zip(claims, answers, strict=True):
+                if answer.code in ("stale", "gone", "moved"):
                     raise Conflict(f"job {job.spec.name!r} was changed by somebody else just now; try again")
                 if answer.code == "broken":
                     raise CronqError(f"job {job.spec.name!r}: {answer.detail}; a beat moves it aside, then try again")
-            job = replace(job, state=replace(job.state, mark=decisions[-1].tick))
+                if answer.code == "apart":
+                    apart = claim.decision.tick
+                    break
+                job = replace(job, state=replace(job.state, mark=claim.decision.tick))
         return job
 
     def _retrying(self, change: Callable[[], T]) -> T:

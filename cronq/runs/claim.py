@@ -18,6 +18,7 @@ from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import JobSpec
 from cronq.runs.due import Decision
 from cronq.runs.overlap import rule_of_tick
+from cronq.runs.ranges import schedule_words
 from cronq.runs.run import describe_run, manual_run_id
 from cronq.timetext import rq_stamp, tick_stamp
 
@@ -51,6 +52,9 @@ class Answer(NamedTuple):
         """One answer as `lua/runs/claim.lua` writes it: what follows the detail depends on the code."""
         return cls(code, detail, "", *more) if code == "broken" else cls(code, detail, *more)
 
+
+#: Answers after which the later ticks of the same job are `held`: they would move the mark past one without a row.
+HOLD_BACK = frozenset({"broken", "moved", "apart"})
 
 #: The everyday answer, one object for all.
 QUEUED = Answer("won", "queued")
@@ -96,11 +100,11 @@ class _Batch:
         return {"ticks": [row._asdict() for row in self._ticks], "kinds": [row._asdict() for row in self._kinds]}
 
     def _item(self, claim: TickClaim) -> tuple[object, ...]:
-        """Job, version, number of its tick, next tick, number of its kind, outcome, reason."""
+        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; of a range its facts."""
         spec, version, decision = claim
         kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
         told = decision.outcome is not None or decision.trigger == "catchup"
-        return (
+        item = (
             spec.name,
             version,
             self._ticks.setdefault(_tick(decision.tick), len(self._ticks) + 1),
@@ -109,6 +113,9 @@ class _Batch:
             decision.outcome or False,
             decision.reason if told else False,
         )
+        if decision.first is None:
+            return item
+        return (*item, [str(decision.first), str(decision.ticks), decision.after, schedule_words(spec)])
 
 
 class Given(NamedTuple):

@@ -9,30 +9,49 @@ The rules (the `catchup` option):
   runs each, the newest `max_catchup` of them, unless `overlap` lets only the newest run: then it is as `latest`;
 * a missed tick older than `window` is `missed` under every rule; a paused job's ticks are `paused`;
 * a tick that the job's calendars exclude is `skipped`, and the rules for pending ticks see only the others.
+
+From `LEAST_OF_RANGE` on, consecutive ticks with one outcome for one reason are one decision, a *range*: however long
+the gap was, it takes no more time to decide, and no more room in the ledger.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from math import ceil
 from typing import NamedTuple
 
 from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
 from cronq.runs.overlap import keeps_newest
+from cronq.schedule.schedule import Schedule
 from cronq.timetext import format_duration, iso
 
 #: More ticks than this are decided in several passes, so that one job cannot hold up the others.
 MAX_TICKS_A_PASS = 1000
+#: So many ticks of one kind are recorded as one range; fewer have a row each.
+LEAST_OF_RANGE = 4
+
+#: So many ticks of a job with calendars are looked at in one pass: each has to be held against them.
+MOST_LOOKED_AT = 20_000
+
+# Why a tick does not run; None is for one that does. Neighbours of one kind may share a range. For a tick that its
+# calendars exclude it is `_EXCLUDED` and what they say of it, but for its own time.
+_PAUSED, _TOO_OLD, _NOT_CAUGHT_UP, _REPLACED, _TOO_MANY = "paused", "window", "skip", "coalesced", "max_catchup"
+_CLOSED, _EXCLUDED = "closed", "skipped "
 
 
 class Decision(NamedTuple):
-    """What becomes of one tick: `outcome` None means it runs."""
+    """What becomes of one tick, or of a range of them: `outcome` None means it runs."""
 
-    tick: int
+    tick: int  #: of a range the newest
     outcome: str | None
     reason: str
     trigger: str
     next_tick: int | None  #: the tick after this one: what the agenda says once this one is claimed
+    first: int | None = None  #: of a range its oldest tick
+    ticks: int = 1  #: how many it is about
+    after: int = 0  #: of a range: what the mark must be, for it names no single tick in between
 
 
 def excluded(spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars) -> tuple[str, str] | None:
@@ -47,14 +66,17 @@ def excluded(spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars
 
 
 def decide(
-    spec: JobSpec, mark: int, pause: Pause | None, now: float, calendars: Calendars = NO_CALENDARS
+    spec: JobSpec,
+    mark: int,
+    pause: Pause | None,
+    now: float,
+    calendars: Calendars = NO_CALENDARS,
+    apart: int | None = None,
 ) -> list[Decision]:
     """The decisions for the ticks in (mark, now], oldest first; [] when nothing is due.
 
-    Of more ticks than the ledger keeps rows for, the older ones share the row of the oldest that has one, which says
-    from when to when they were. Of more than `MAX_TICKS_A_PASS` the oldest are decided; ask again with the last of
-    them as the mark for the others.
-    Raises ScheduleError when the stored schedule cannot be read.
+    The tick *apart* is in no range. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with
+    the last of them as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
     schedule = spec.schedule
     if schedule is None:
@@ -69,48 +91,202 @@ def decide(
         if outcome is not None:
             return [Decision(first, *outcome, "schedule", second)]
         return [_one(spec, first, second, now)]
-    # A tick that runs is never left out, though the job be one of before, with room for fewer rows than it catches up.
-    most = max(spec.keep, spec.max_catchup) if spec.catchup == "all" else spec.keep
-    ticks, is_complete = schedule.last_ticks(mark, until, most)
-    following = [*ticks[1:], schedule.next_after(ticks[-1])]
-    outcomes = [excluded(spec, tick, pause, calendars) for tick in ticks]
-    pending = [tick for tick, outcome in zip(ticks, outcomes, strict=True) if outcome is None]
-    # A last part of a single tick would be decided as if it were the only one pending: two are left for it.
-    part = MAX_TICKS_A_PASS - 1 if len(ticks) == MAX_TICKS_A_PASS + 1 else MAX_TICKS_A_PASS
-    decisions = []
-    newer = len(pending)  # pending ticks that are newer than the one looked at
-    for tick, after, outcome in zip(ticks[:part], following, outcomes, strict=False):
-        if outcome is not None:
-            decisions.append(Decision(tick, *outcome, "schedule", after))
-            continue
-        newer -= 1
-        decisions.append(_of_several(spec, tick, after, pending[-1], newer, now))
-    if not is_complete:
-        decisions[0] = _with_those_before(decisions[0], first, schedule.last_until(ticks[0] - 1) or first, most)
-    return decisions
+    return _Pending(spec, schedule, mark, pause, now, calendars).decisions(apart)
 
 
-def _with_those_before(oldest: Decision, first: int, last: int, most: int) -> Decision:
-    """*oldest*, saying that the ticks from *first* to *last* had no beat either."""
-    words = f"those from {iso(first)} to {iso(last)} were not taken either, and {most} rows have no room for them"
-    return oldest._replace(reason=f"{oldest.reason}; {words}")
+def decide_closed(
+    spec: JobSpec,
+    mark: int,
+    pause: Pause | None,
+    now: float,
+    calendars: Calendars,
+    words: str,
+    apart: int | None = None,
+) -> list[Decision]:
+    """The same for a job whose schedule ends or changes now: nothing runs.
+
+    What neither a pause nor its calendars would have kept from running is `missed`, with *words* as its reason.
+    """
+    schedule = spec.schedule
+    if schedule is None:
+        return []
+    return _Pending(spec, schedule, mark, pause, now, calendars, words).decisions(apart)
+
+
+class _Pending:
+    """Several pending ticks of a job. They are not listed: the rules cut the time since the mark into few spans.
+
+    But for those of a job with calendars: each of them has to be held against these.
+    """
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        schedule: Schedule,
+        mark: int,
+        pause: Pause | None,
+        now: float,
+        calendars: Calendars,
+        closing: str | None = None,
+    ) -> None:
+        self.spec = spec
+        self.schedule = schedule
+        self.mark = mark
+        self.pause = pause
+        self.now = now
+        self.calendars = calendars
+        self.closing = closing  #: why none of them runs; None: they may
+        self.runs_only_newest = spec.catchup != "all" or keeps_newest(spec.overlap)
+        #: The newest tick that is not excluded, and the oldest that is not one too many.
+        self.newest, self.oldest_run = self._newest_free()
+
+    def _newest_free(self) -> tuple[int, int]:
+        """The newest tick and the oldest of those that may run, of which there are `max_catchup` or one."""
+        wanted = 1 if self.runs_only_newest else self.spec.max_catchup
+        newest = oldest = self.mark
+        if self.closing is not None:
+            return newest, oldest
+        tick = self.schedule.last_until(int(self.now))
+        while tick is not None and tick > self.mark and wanted:
+            if self.pause is not None and self.pause.covers(tick):
+                break  # as are all before it
+            if self._exclusion(tick) is None:
+                newest, oldest, wanted = max(newest, tick), tick, wanted - 1
+            tick = self.schedule.last_until(tick - 1)
+        return newest, oldest
+
+    def _exclusion(self, tick: int) -> str | None:
+        if not self.spec.calendars:
+            return None
+        return self.calendars.exclusion(self.spec.only, self.spec.except_, tick, self.spec.tz)
+
+    def kind(self, tick: int) -> str | None:
+        """Why *tick* does not run; None when it does."""
+        if self.pause is not None and self.pause.covers(tick):
+            return _PAUSED
+        exclusion = self._exclusion(tick)
+        if exclusion is not None:
+            return _EXCLUDED + exclusion.partition(" is ")[2]
+        if self.closing is not None:
+            return _CLOSED
+        age = self.now - tick
+        if tick == self.newest and age <= LATE_S:
+            return None
+        if age > self.spec.window:
+            return _TOO_OLD
+        if self.spec.catchup == "skip":
+            return _NOT_CAUGHT_UP
+        if self.runs_only_newest:
+            return None if tick == self.newest else _REPLACED
+        return None if tick >= self.oldest_run else _TOO_MANY
+
+    def decisions(self, apart: int | None) -> list[Decision]:
+        """What becomes of the ticks, oldest first, `MAX_TICKS_A_PASS` at most."""
+        found: list[Decision] = []
+        for after, until in self._spans(apart):
+            found += self._of_span(after, until)
+        if not found:
+            return []
+        following = [*(each.first or each.tick for each in found[1:]), self.schedule.next_after(found[-1].tick)]
+        # A last part of a single tick would be decided as if it were the only one pending: two are left for it.
+        part = MAX_TICKS_A_PASS - 1 if len(found) == MAX_TICKS_A_PASS + 1 else MAX_TICKS_A_PASS
+        return [each._replace(next_tick=tick) for each, tick in zip(found[:part], following[:part], strict=True)]
+
+    def _spans(self, apart: int | None) -> list[tuple[int, int]]:
+        """The spans of ticks of one kind, oldest first: from after one instant to another, both ticks or the mark."""
+        spans: list[tuple[int, int]] = []
+        reached, last_kind = self.mark, None
+        for tick in self._looked_at() if self.spec.calendars else self._last_of_kinds(apart):
+            kind = self.kind(tick)
+            if spans and apart not in (reached, tick) and last_kind == kind:
+                spans[-1] = spans[-1][0], tick
+            else:
+                spans.append((reached, tick))
+            reached, last_kind = tick, kind
+        return spans
+
+    def _looked_at(self) -> Iterator[int]:
+        """Each tick, oldest first, `MOST_LOOKED_AT` or one more at most: never all but one."""
+        until = int(self.now)
+        tick, number = self.schedule.next_after(self.mark), 0
+        while tick is not None and tick <= until:
+            following = self.schedule.next_after(tick)
+            yield tick
+            number += 1
+            if number >= MOST_LOOKED_AT and following is not None:
+                after = self.schedule.next_after(following)
+                if after is not None and after <= until:
+                    return
+            tick = following
+
+    def _last_of_kinds(self, apart: int | None) -> Iterator[int]:
+        """The last tick of each span between instants at which the kind may change."""
+        until = int(self.now)
+        cuts = {self.newest - 1, self.oldest_run - 1, ceil(self.now - self.spec.window) - 1}
+        if self.pause is not None and self.pause.until is not None:
+            cuts.add(ceil(self.pause.until) - 1)
+        if apart is not None:
+            cuts |= {apart - 1, apart}
+        reached = self.mark
+        for cut in (*sorted(cut for cut in cuts if self.mark < cut < until), until):
+            tick = self.schedule.last_until(cut)
+            if tick is not None and tick > reached:
+                yield tick
+                reached = tick
+
+    def _of_span(self, after: int, until: int) -> Iterator[Decision]:
+        kind = self.kind(until)
+        if kind is not None:
+            count = self.schedule.count(after, until)
+            if count >= LEAST_OF_RANGE:
+                first = self.schedule.next_after(after)
+                yield Decision(until, *self._told(kind, until, count), "schedule", None, first, count, after)
+                return
+        tick = self.schedule.next_after(after)
+        while tick is not None and tick <= until:
+            yield self._single(tick, kind)
+            tick = self.schedule.next_after(tick)
+
+    def _single(self, tick: int, kind: str | None) -> Decision:
+        if kind is not None:
+            return Decision(tick, *self._told(kind, tick, 1), "schedule", None)
+        if tick != self.newest:
+            return _caught_up(tick, None, self.now - tick)
+        decision = _one(self.spec, tick, None, self.now)
+        # Even when it is on time: the ticks queued just before it must not push it out as an overlap.
+        return decision._replace(trigger="catchup") if self.spec.catchup == "all" else decision
+
+    def _told(self, kind: str, tick: int, count: int) -> tuple[str, str]:
+        """The outcome of a tick that does not run, or of *count* ticks up to it, and why."""
+        if kind == _PAUSED:
+            assert self.pause is not None
+            return "paused", self.pause.reason
+        if kind.startswith(_EXCLUDED):
+            too = f", and so were the {count - 1:,} ticks before it" if count > 1 else ""
+            return "skipped", f"{self._exclusion(tick)}{too}"
+        if kind == _CLOSED:
+            return "missed", self.closing or ""
+        late = _late(self.now - tick) if count == 1 else f"no beat took it in time, as {count:,} ticks in a row"
+        if kind == _REPLACED:
+            return "coalesced", f"{late}; the newest, {iso(self.newest)}, was taken in its place"
+        why = {
+            _TOO_OLD: f", beyond the window of {format_duration(self.spec.window)}",
+            _NOT_CAUGHT_UP: "; catchup is skip",
+            _TOO_MANY: f"; more than max_catchup={self.spec.max_catchup} were pending",
+        }
+        return "missed", late + why[kind]
 
 
 def _one(spec: JobSpec, tick: int, after: int | None, now: float) -> Decision:
     age = now - tick
     if age <= LATE_S:
         return Decision(tick, None, "due", "schedule", after)
-    return _given_up(spec, tick, after, age) or _caught_up(tick, after, age)
-
-
-def _given_up(spec: JobSpec, tick: int, after: int | None, age: float) -> Decision | None:
-    """The decision for a missed tick that is too old, or of a job that catches none up; None for any other."""
     if age > spec.window:
         text = f"{_late(age)}, beyond the window of {format_duration(spec.window)}"
         return Decision(tick, "missed", text, "schedule", after)
     if spec.catchup == "skip":
         return Decision(tick, "missed", f"{_late(age)}; catchup is skip", "schedule", after)
-    return None
+    return _caught_up(tick, after, age)
 
 
 def _caught_up(tick: int, after: int | None, age: float) -> Decision:
@@ -119,24 +295,3 @@ def _caught_up(tick: int, after: int | None, age: float) -> Decision:
 
 def _late(age: float) -> str:
     return f"no beat took it in time; found {format_duration(age)} late"
-
-
-def _of_several(spec: JobSpec, tick: int, after: int | None, newest: int, newer: int, now: float) -> Decision:
-    """*newer* is how many pending ticks are newer than this one, up to *newest*."""
-    if tick == newest:
-        decision = _one(spec, tick, after, now)
-        if spec.catchup == "all" and decision.outcome is None:
-            # Even when it is on time: the ticks queued just before it must not push it out as an overlap.
-            return decision._replace(trigger="catchup")
-        return decision
-    age = now - tick
-    given_up = _given_up(spec, tick, after, age)
-    if given_up is not None:
-        return given_up
-    if spec.catchup == "latest" or keeps_newest(spec.overlap):
-        text = f"{_late(age)}; the newest, {iso(newest)}, was taken in its place"
-        return Decision(tick, "coalesced", text, "schedule", after)
-    if newer >= spec.max_catchup:
-        text = f"{_late(age)}; more than max_catchup={spec.max_catchup} were pending"
-        return Decision(tick, "missed", text, "schedule", after)
-    return _caught_up(tick, after, age)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from cronq.runs.ranges import single_ticks
 from cronq.runs.run import Run
 from cronq.runs.store import ALWAYS, REFUSED_KEPT, Period, RunStore
 
@@ -36,22 +38,22 @@ class Wanted:
 
 
 def newest_rows(runs: RunStore, names: Sequence[str], wanted: Wanted) -> list[Run]:
-    """The newest *wanted* runs of these jobs, newest first, with and without a tick.
+    """The newest *wanted* runs of these jobs, newest first, with and without a tick; ranges as their single ticks.
 
     A run without a tick counts for when it was queued, a delayed one for when it is due. Of one outcome without a
-    period they are looked for among the newest thousand of each job. Two round trips; of an
-    outcome or a whole period one more for each 500 rows.
+    period they are looked for among the newest thousand rows of each job. Two round trips; of an outcome or a whole
+    period one more for each 500 rows.
     """
-    ids, most = runs.newest_ids(names, wanted.depth, wanted.period), wanted.most
-    if wanted.outcome is None and most is not None:
-        return runs.rows(ids[:most])
-    matching: list[Run] = []
-    for first in range(0, len(ids), _LOOKED_AT_ONCE):
-        rows = runs.rows(ids[first : first + _LOOKED_AT_ONCE])
-        matching += [run for run in rows if wanted.outcome in (None, run.outcome)]
-        if most is not None and len(matching) >= most:
-            break
-    return matching[:most]
+    ids, most, period = runs.newest_ids(names, wanted.depth, wanted.period), wanted.most, wanted.period
+    at_once = most if most and wanted.outcome is None else _LOOKED_AT_ONCE
+    found = single_ticks(_rows_of(runs, ids, at_once), wanted.outcome, period.since_s, period.until_s)
+    return list(islice((run for run in found if wanted.outcome in (None, run.outcome)), most))
+
+
+def _rows_of(runs: RunStore, ids: Sequence[str], at_once: int) -> Iterator[Run]:
+    """The rows of *ids*, so many in each round trip, as they are asked for."""
+    for first in range(0, len(ids), at_once):
+        yield from runs.rows(ids[first : first + at_once])
 
 
 def newest_of_all(runs: RunStore, names: Sequence[str], wanted: Wanted) -> list[Run]:

@@ -147,6 +147,9 @@ class Run:
     args: str | None = None
     result: str | None = None
     attempts: tuple[Attempt, ...] = ()  #: the earlier ones, oldest first
+    first: int | None = None  #: the oldest tick of a range of ticks, of which `tick` is the newest
+    count: int | None = None  #: how many ticks such a range has
+    schedule: str | None = None  #: the schedule they are ticks of, as `ranges.schedule_words` writes it
 
     @property
     def lateness_s(self) -> float | None:
@@ -175,11 +178,13 @@ def _count(words: str) -> int | None:
 #: What reads each field of a row; None is for a value that cannot be read, and leaves the field at its default.
 _READERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("job", "state", "trigger", "queue"), str),
-    **dict.fromkeys(("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result"), _words),
+    **dict.fromkeys(
+        ("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result", "schedule"), _words
+    ),
     **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
-    **dict.fromkeys(("attempt", "crashes", "retried"), _count),
+    **dict.fromkeys(("attempt", "crashes", "retried", "count"), _count),
     **dict.fromkeys(("queued_at", "started_at", "ended_at", "retry_at", "user_s", "system_s"), seconds),
-    "tick": moment,
+    **dict.fromkeys(("tick", "first"), moment),
 }
 _READERS_OF_ATTEMPT = {item.name: _READERS[item.name] for item in fields(Attempt)}
 

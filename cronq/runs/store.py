@@ -16,15 +16,18 @@ from cronq.db import scripts
 from cronq.db.decode import text, texts
 from cronq.db.keys import Keys, rq_execution, rq_job, rq_started
 from cronq.errors import UnknownRun
+from cronq.runs.ranges import tick_of
 from cronq.runs.rq_records import in_rq, result_fields
 from cronq.runs.run import Ending, Run, Start
-from cronq.timetext import DAY_S, rq_stamp
+from cronq.timetext import DAY_S, read_tick_stamp, rq_stamp
 
 log = logging.getLogger("cronq.runs")
 
 #: What `end` answers.
 SETTLED, RETRYING = "settled", "retrying"
 _STOP_LIFE_S = DAY_S
+#: Rows that are looked through for the range that holds a tick: it is the first, unless single ticks of it ran again.
+_FEW_ROWS = 20
 #: Entries of a set of open runs that one command reads; all 100,000 that there may be would keep others waiting.
 _READ_AT_ONCE = 1000
 #: How long RQ keeps a rejected job, in seconds, and how many rejected ids are noted in `refused`.
@@ -117,16 +120,23 @@ class RunStore:
         return Run.from_hash(run_id, texts(values)) if values else None, bool(is_in_rq)
 
     def get(self, run_id: str) -> Run:
-        """The run of that id. Raises UnknownRun."""
+        """The run of that id, also of a tick that shares the row of a range. Raises UnknownRun."""
         run = self.find(run_id)
-        if run is None:
+        if run is not None:
+            return run if run.tick is None else tick_of(run, run.tick) or run
+        # Nothing follows from how an id reads: it only says where to look for the run that has it.
+        name, _, stamp = run_id.rpartition("-")
+        tick = read_tick_stamp(stamp)
+        run = self.run_at(name, tick) if tick is not None else None
+        if run is None or run.run_id != run_id:
             raise UnknownRun(f"there is no run {run_id!r} in the ledger; see `cronq history JOB`")
         return run
 
     def newest_ids(self, names: Sequence[str], depth: int | None, period: Period = ALWAYS) -> list[str]:
         """The ids of the newest *depth* rows of each job (None: all), newest first, of *period* alone.
 
-        Runs with and without a tick are merged. One round trip; an index of a wrong type holds nothing.
+        Runs with and without a tick are merged. The first tick after the period comes with them, for it may be that of
+        a range which reaches into it. One round trip; an index of a wrong type holds nothing.
         """
         ends: Any = (period.last, period.first)
         how: Any = {
@@ -140,6 +150,8 @@ class RunStore:
             for name in names:
                 for key in (self._keys.runs(name), self._keys.manual(name)):
                     pipe.zrange(key, *ends, **how)
+                if period.until_s is not None:
+                    pipe.zrangebyscore(self._keys.runs(name), f"({period.last}", "+inf", 0, 1, withscores=True)
             replies = pipe.execute(raise_on_error=False)
         found = [pair for reply in replies if isinstance(reply, list) for pair in reply]
         return [text(run_id) for run_id, _ in sorted(found, key=lambda pair: float(pair[1]), reverse=True)]
@@ -160,10 +172,13 @@ class RunStore:
         ]
 
     def run_at(self, name: str, tick: int) -> Run | None:
-        """The run of one tick of a job; None when the ledger has none."""
-        found = self._client.zrangebyscore(self._keys.runs(name), tick, tick)
-        rows = self.rows(text(run_id) for run_id in found)
-        return rows[0] if rows else None
+        """The run of one tick of a job, also when it shares the row of a range; None when the ledger has none.
+
+        Two round trips.
+        """
+        found: Any = self._client.zrangebyscore(self._keys.runs(name), tick, "+inf", start=0, num=_FEW_ROWS)
+        singles = (tick_of(row, tick) for row in self.rows(text(run_id) for run_id in found))
+        return next((run for run in singles if run is not None), None)
 
     def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The open runs of each job: by its name, their ids and states.

@@ -23,6 +23,9 @@ class OnceSchedule(Schedule):
     def last_until(self, until_s: int) -> int | None:
         return self.tick if until_s >= self.tick else None
 
+    def count(self, after_s: int, until_s: int) -> int:
+        return int(after_s < self.tick <= until_s)
+
     def __str__(self) -> str:
         return f"at {iso(self.tick)}"
 
@@ -49,6 +52,13 @@ class BoundedSchedule(Schedule):
             until_s = min(until_s, self.end_s)
         found = self.whole.last_until(until_s)
         return None if found is None or (self.start_s is not None and found < self.start_s) else found
+
+    def count(self, after_s: int, until_s: int) -> int:
+        if self.start_s is not None:
+            after_s = max(after_s, self.start_s - 1)
+        if self.end_s is not None:
+            until_s = min(until_s, self.end_s)
+        return self.whole.count(after_s, until_s) if after_s < until_s else 0
 
     def __str__(self) -> str:
         return str(self.whole)

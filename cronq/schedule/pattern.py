@@ -46,6 +46,10 @@ class Days(Protocol):
         """The last day of the set at or before *day*; None: there is none."""
         ...
 
+    def count(self, begin: int, end: int) -> int:
+        """How many days of the set are in `begin <= day < end`."""
+        ...
+
 
 class CronDays:
     """The days that the fields day of month, month and day of week match, as cronsim judges them."""
@@ -83,6 +87,17 @@ class CronDays:
                 return days[index - 1]
         return None
 
+    def count(self, begin: int, end: int) -> int:
+        if self._every_day:
+            return end - begin
+        found = 0
+        for year in range(date.fromordinal(begin + _EPOCH_DAY).year, date.fromordinal(end + _EPOCH_DAY).year + 1):
+            days = self._years.get(year)
+            if days is None:
+                days = self._remember(year)
+            found += bisect_left(days, end) - bisect_left(days, begin)
+        return found
+
     def any(self) -> bool:
         """Return True if there is such a day at all."""
         return self._every_day or any(self._in_year(year) for year in range(1970, 1970 + _YEARS))
@@ -115,6 +130,9 @@ class EveryNthDay:
     def last(self, day: int) -> int:
         return day // self.step * self.step
 
+    def count(self, begin: int, end: int) -> int:
+        return (end - 1) // self.step - (begin - 1) // self.step
+
 
 class Times:
     """The times of day that hour, minute and second match, in seconds since local midnight."""
@@ -127,6 +145,15 @@ class Times:
         self._seconds = tuple(sorted(seconds))
         self.earliest = self._minutes[0] * 60 + self._seconds[0]
         self.latest = self._minutes[-1] * 60 + self._seconds[-1]
+
+    def count(self, end: int | None = None) -> int:
+        """How many matching times of a day are before its second *end*; None: how many there are."""
+        if end is None:
+            return len(self._minutes) * len(self._seconds)
+        minute, second = divmod(end, 60)
+        index = bisect_left(self._minutes, minute)
+        is_in = index < len(self._minutes) and self._minutes[index] == minute
+        return index * len(self._seconds) + (bisect_left(self._seconds, second) if is_in else 0)
 
     def first(self, second: int) -> int | None:
         """The first matching time at or after *second*, on the same day."""
@@ -182,6 +209,17 @@ class Pattern:
                 return today * DAY_S + found
             day = self.days.last(today - 1)
         return None if day is None else day * DAY_S + self.times.latest
+
+    def count(self, begin_s: int, end_s: int) -> int:
+        """How many matching local times are in `begin_s <= t < end_s`; takes time with the years, not the number."""
+        days, times = self.days, self.times
+        (first_day, before), (last_day, until) = divmod(begin_s, DAY_S), divmod(end_s, DAY_S)
+        found = days.count(first_day, last_day) * times.count()
+        if days.first(first_day) == first_day:
+            found -= times.count(before)
+        if days.first(last_day) == last_day:
+            found += times.count(until)
+        return found
 
     def some_between(self, begin_s: int, end_s: int, limit: int) -> list[int]:
         """The first *limit* matching local times in `begin_s <= t < end_s`."""

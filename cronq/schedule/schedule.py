@@ -92,6 +92,10 @@ class Schedule(ABC):
         """The newest tick at or before *until_s* (both epoch seconds UTC); None: there was none yet."""
 
     @abstractmethod
+    def count(self, after_s: int, until_s: int) -> int:
+        """How many ticks there are in (after_s, until_s]; a million of them are counted as quickly as ten."""
+
+    @abstractmethod
     def __str__(self) -> str:
         """As people write it: `*/5 * * * *`, `every 5m`, `every 1d at 10:00`."""
 
@@ -135,6 +139,9 @@ class IntervalSchedule(Schedule):
 
     def last_until(self, until_s: int) -> int:
         return until_s // self.every_s * self.every_s
+
+    def count(self, after_s: int, until_s: int) -> int:
+        return max(0, until_s // self.every_s - after_s // self.every_s)
 
     def __str__(self) -> str:
         return f"every {_short(self.every_s)}"
@@ -192,6 +199,26 @@ class WallSchedule(Schedule):
                 return None
             at_s = min(start_s - 1, found_s + _MARGIN_S)
         return None
+
+    def count(self, after_s: int, until_s: int) -> int:
+        pattern, stretch_at = self.pattern, self.zone.stretch_at
+        makes_up, repeats = self.rule
+        at_s, end_s = max(after_s + 1, _FIRST_S), min(until_s + 1, _LAST_S)
+        found = 0
+        while at_s < end_s:
+            start_s, stop_s, offset_s, previous_s = stretch_at(at_s)
+            local_s = at_s + offset_s
+            if offset_s != previous_s:
+                if at_s == start_s and makes_up and self._falls_into_gap(start_s, offset_s, previous_s):
+                    found += 1
+                    local_s += 1  # a tick exactly there is the same one
+                if not repeats:
+                    local_s = max(local_s, start_s + previous_s)
+            until_local_s = min(stop_s, end_s) + offset_s
+            if local_s < until_local_s:
+                found += pattern.count(local_s, until_local_s)
+            at_s = stop_s
+        return found
 
     def _falls_into_gap(self, start_s: int, offset_s: int, previous_s: int) -> bool:
         """Return True if a local time that was left out at *start_s* matches, and the gap is one to make up for."""

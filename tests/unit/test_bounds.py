@@ -36,6 +36,7 @@ def test_a_bounded_schedule_has_just_the_ticks_between_its_bounds(
     assert part.last_until(until) == next((tick for tick in reversed(ticks) if tick <= until), None)
     between = [tick for tick in ticks if after < tick <= until]
     assert part.last_ticks(after, until, 10) == (between[-10:], len(between) <= 10)
+    assert part.count(after, until) == len(between)
 
 
 def test_a_single_tick_is_there_once() -> None:
@@ -44,6 +45,7 @@ def test_a_single_tick_is_there_once() -> None:
     assert (schedule.next_after(T - 1), schedule.next_after(T)) == (T, None)
     assert (schedule.last_until(T), schedule.last_until(T - 1)) == (T, None)
     assert schedule.next_ticks(0, 5) == [T]
+    assert [schedule.count(T - 1, T), schedule.count(T, T + 5), schedule.count(0, T - 1)] == [1, 0, 0]
     assert str(schedule) == "at 2026-01-05T07:00:00Z"
     assert schedule.describe() == "Once, at 2026-01-05T07:00:00Z"
 

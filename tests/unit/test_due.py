@@ -15,7 +15,7 @@ from cronq.errors import ScheduleError
 from cronq.jobs.calendar import NO_CALENDARS, Calendars, make_calendar
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.due import MAX_TICKS_A_PASS, Decision, decide
+from cronq.runs.due import MAX_TICKS_A_PASS, Decision, decide, decide_closed
 
 NOON = 1795262400  # 2026-11-21T12:00:00Z
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -28,9 +28,17 @@ def a_job(**options: Any) -> JobSpec:
     return make_spec("nightly", function="jobs:nightly", **options)
 
 
-def what_became(decisions: list[Decision]) -> dict[int, str]:
-    """By tick: its outcome, or the trigger of its run."""
-    return {each.tick: each.outcome or f"run ({each.trigger})" for each in decisions}
+def what_became(decisions: list[Decision], when: dict[str, Any] | None = None) -> dict[int, str]:
+    """By tick: its outcome, or the trigger of its run; the ticks of ranges are found by looking at every second."""
+    found: dict[int, str] = {}
+    for each in decisions:
+        ticks = [each.tick]
+        if each.first is not None:
+            ticks = [second for second in range(each.first, each.tick + 1) if matches(when or {}, second)]
+            assert len(ticks) == each.ticks
+        assert not found.keys() & set(ticks)
+        found |= dict.fromkeys(ticks, each.outcome or f"run ({each.trigger})")
+    return found
 
 
 def hours_ago(*hours: int) -> list[int]:
@@ -101,7 +109,7 @@ def test_latest_runs_the_newest_and_coalesces_the_others() -> None:
 def test_skip_records_all_of_them_missed() -> None:
     decisions = decide(a_job(catchup="skip"), NOON - 4 * HOUR, None, NOON + 30 * MINUTE)
 
-    assert what_became(decisions) == dict.fromkeys(hours_ago(3, 2, 1, 0), "missed")
+    assert what_became(decisions, {"every": HOUR}) == dict.fromkeys(hours_ago(3, 2, 1, 0), "missed")
     assert all("catchup is skip" in each.reason for each in decisions)
 
 
@@ -149,7 +157,7 @@ def test_only_what_lies_in_the_window_is_caught_up(catchup: str, caught_up: str)
 def test_an_outage_longer_than_the_window_runs_nothing() -> None:
     decisions = decide(a_job(window="10m"), NOON - 4 * HOUR, None, NOON + 30 * MINUTE)
 
-    assert what_became(decisions) == dict.fromkeys(hours_ago(3, 2, 1, 0), "missed")
+    assert what_became(decisions, {"every": HOUR}) == dict.fromkeys(hours_ago(3, 2, 1, 0), "missed")
 
 
 def test_every_decision_says_why_in_words_a_person_reads() -> None:
@@ -274,6 +282,13 @@ def test_each_decision_names_the_tick_after_it() -> None:
     assert [each.next_tick for each in decisions] == [*hours_ago(2, 1, 0), NOON + HOUR]
 
 
+def test_the_next_tick_before_a_range_is_its_oldest() -> None:
+    decisions = decide(a_job(window="2h", catchup="all"), NOON - 7 * HOUR, None, NOON + 30 * MINUTE)
+
+    assert [(each.tick, each.ticks) for each in decisions] == [(NOON - 2 * HOUR, 5), (NOON - HOUR, 1), (NOON, 1)]
+    assert [each.next_tick for each in decisions] == [*hours_ago(1, 0), NOON + HOUR]
+
+
 def test_a_schedule_that_cannot_be_read_is_an_error_of_its_job_alone() -> None:
     with pytest.raises(ScheduleError):
         decide(JobSpec("planted", function="a:b", cron="nonsense"), NOON - HOUR, None, NOON)
@@ -294,15 +309,15 @@ def test_a_month_without_a_beat_is_decided_at_once_for_a_job_of_every_second(
     decisions = decide(spec, NOON - 30 * DAY, None, NOON + 0.5)
 
     assert time.perf_counter() - began < 0.5
-    assert [each.tick for each in decisions] == list(range(NOON - spec.keep + 1, NOON + 1))
+    assert sum(each.ticks for each in decisions) == 30 * DAY
+    assert sum(each.ticks > 1 for each in decisions) == 2  # beyond the window, and within
     runs = [each for each in decisions if each.outcome is None]
     assert len(runs) == (spec.max_catchup if catchup == "all" else 1)
     assert runs[-1].tick == NOON
 
 
-@pytest.mark.parametrize("catchup", ["latest", "skip", "all"])
-def test_more_ticks_than_one_pass_takes_are_decided_in_several_and_none_is_left_out(catchup: str) -> None:
-    spec = a_job(every="1s", catchup=catchup, keep=5000, max_catchup=1200)
+def test_more_runs_than_one_pass_takes_are_decided_in_several_and_none_is_left_out() -> None:
+    spec = a_job(every="1s", catchup="all", keep=5000, max_catchup=1200)
     start, now = NOON - 3500, NOON + 0.5
     mark = start
     passes: list[list[Decision]] = []
@@ -312,10 +327,10 @@ def test_more_ticks_than_one_pass_takes_are_decided_in_several_and_none_is_left_
         mark = decisions[-1].tick
 
     every = [each for decisions in passes for each in decisions]
-    assert [each.tick for each in every] == list(range(start + 1, NOON + 1))
-    assert max(map(len, passes)) <= MAX_TICKS_A_PASS
-    assert [each.next_tick for each in every] == list(range(start + 2, NOON + 2))
-    assert sum(each.outcome is None for each in every) == {"latest": 1, "skip": 1, "all": 1200}[catchup]
+    assert list(what_became(every, {"every": 1})) == list(range(start + 1, NOON + 1))
+    assert [len(decisions) for decisions in passes] == [MAX_TICKS_A_PASS, 201]
+    assert [each.next_tick for each in every] == [*(each.first or each.tick for each in every[1:]), NOON + 1]
+    assert sum(each.outcome is None for each in every) == 1200
 
 
 def test_the_last_part_of_many_ticks_is_never_one_that_looks_like_the_only_one_pending() -> None:
@@ -328,14 +343,68 @@ def test_the_last_part_of_many_ticks_is_never_one_that_looks_like_the_only_one_p
     assert {each.trigger for each in second} == {"catchup"}  # `schedule` would be skipped: earlier ones are queued
 
 
-@pytest.mark.parametrize("pause", [None, Pause(since=NOON - 2 * DAY)], ids=["running", "paused"])
-def test_ticks_beyond_the_rows_that_the_ledger_keeps_share_the_oldest_row(pause: Pause | None) -> None:
-    decisions = decide(a_job(every="1m", keep=10), NOON - DAY, pause, NOON + 5)
+# Ranges
 
-    assert [each.tick for each in decisions] == [NOON - back * MINUTE for back in range(9, -1, -1)]
-    told = [each.reason for each in decisions if "from 2026-11-20T12:01:00Z to 2026-11-21T11:50:00Z" in each.reason]
-    assert told == [decisions[0].reason]
-    assert "10 rows" in told[0]
+
+def ranges_of(decisions: list[Decision]) -> list[tuple[int | None, int, int]]:
+    return [(each.first, each.tick, each.ticks) for each in decisions]
+
+
+@pytest.mark.parametrize("count", [3, 4, 5])
+def test_from_four_on_ticks_of_one_kind_are_one_decision(count: int) -> None:
+    decisions = decide(a_job(), NOON - (count + 1) * HOUR, None, NOON + 5)
+
+    older = hours_ago(*range(count, 0, -1))
+    expected = [(None, tick, 1) for tick in older] if count < 4 else [(older[0], older[-1], count)]
+    assert ranges_of(decisions) == [*expected, (None, NOON, 1)]
+
+
+def test_a_range_says_how_many_there_were_and_what_its_mark_must_be() -> None:
+    old, run = decide(a_job(every="1m", window="4d"), NOON - 3 * DAY + 7, None, NOON + 5)
+
+    assert (old.first, old.tick, old.ticks) == (NOON - 3 * DAY + 60, NOON - 60, 4319)
+    assert (old.after, old.outcome) == (NOON - 3 * DAY + 7, "coalesced")
+    assert run.outcome is None
+
+
+def test_ticks_of_two_reasons_are_two_ranges_though_their_outcome_is_the_same() -> None:
+    decisions = decide(a_job(every="1m", catchup="skip", window="1h"), NOON - DAY, None, NOON + 0.5)
+
+    beyond, within, run = decisions
+    assert (beyond.outcome, within.outcome, run.outcome) == ("missed", "missed", None)
+    assert beyond.reason == "no beat took it in time, as 1,380 ticks in a row, beyond the window of 1h"
+    assert within.reason == "no beat took it in time, as 59 ticks in a row; catchup is skip"
+    assert (beyond.after, within.after) == (NOON - DAY, beyond.tick)
+
+
+def test_the_newest_tick_is_part_of_a_range_when_the_same_became_of_it() -> None:
+    decisions = decide(a_job(every="1m"), NOON - DAY, Pause(since=NOON - 2 * DAY, by="ann"), NOON + 5)
+
+    assert ranges_of(decisions) == [(NOON - DAY + MINUTE, NOON, 1440)]
+    assert decisions[0].reason == "paused since 2026-11-19T12:00:00Z by ann"
+
+
+def test_a_tick_apart_is_in_no_range() -> None:
+    decisions = decide(a_job(every="1m"), NOON - 600, None, NOON + 5, NO_CALENDARS, NOON - 240)
+
+    assert ranges_of(decisions) == [
+        (NOON - 540, NOON - 300, 5), (None, NOON - 240, 1),
+        (None, NOON - 180, 1), (None, NOON - 120, 1), (None, NOON - 60, 1), (None, NOON, 1),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_job_that_ends_runs_nothing_more(paused: bool) -> None:
+    pause = Pause(since=NOON - DAY, until=NOON - 2 * HOUR) if paused else None
+
+    decisions = decide_closed(a_job(catchup="all"), NOON - 8 * HOUR, pause, NOON, NO_CALENDARS, "it was removed")
+
+    assert what_became(decisions, {"every": HOUR}) == {
+        **dict.fromkeys(hours_ago(7, 6, 5, 4, 3), "paused" if paused else "missed"),
+        **dict.fromkeys(hours_ago(2, 1, 0), "missed"),
+    }
+    assert decisions[-1].reason == "it was removed"
+    assert decide_closed(a_job(), NOON, None, NOON + 5, NO_CALENDARS, "it was removed") == []
 
 
 def test_no_tick_that_runs_is_left_out_for_want_of_rows() -> None:
@@ -436,10 +505,11 @@ def test_every_pending_tick_gets_exactly_what_the_rules_say(
         decisions += decided
         reached = decided[-1].tick
 
-    assert [each.tick for each in decisions] == pending[-spec.keep :]
-    assert list(what_became(decisions).values()) == expected_of(pending[-spec.keep :], spec, pause, now, off)
-    assert any("not taken either" in each.reason for each in decisions) == (len(pending) > spec.keep)
-    assert all(earlier.next_tick == later.tick for earlier, later in pairwise(decisions))
+    became = what_became(decisions, when)
+    assert list(became) == pending
+    assert list(became.values()) == expected_of(pending, spec, pause, now, off)
+    assert all(earlier.next_tick == (later.first or later.tick) for earlier, later in pairwise(decisions))
+    assert all(later.after == earlier.tick for earlier, later in pairwise(decisions) if later.ticks > 1)
     if decisions:
         following = decisions[-1].next_tick
         assert following is not None

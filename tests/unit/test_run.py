@@ -117,7 +117,8 @@ def test_a_fencing_token_is_read_as_the_lock_gave_it() -> None:
 
 
 def test_every_field_of_a_row_is_read() -> None:
-    run = Run.from_hash("invoices-20261121T070000Z", row(signal="SIGTERM", error="E", max_crashes="3"))
+    known = row(signal="SIGTERM", error="E", max_crashes="3", first="5", count="9", schedule="{}")
+    run = Run.from_hash("invoices-20261121T070000Z", known)
 
     assert [name for name, value in vars(run).items() if value in (None, ())] == ["attempts"]
 

@@ -148,7 +148,12 @@ def test_each_tick_is_where_a_watched_wall_clock_has_it(case: tuple[str, str, st
     end_s = window_end(expression, begin_s)
     schedule = parse(expression, tz, dst)
 
-    assert listing(schedule, begin_s - 1, end_s - 1) == cron_oracle.ticks(expression, tz, dst, begin_s, end_s)
+    whole = cron_oracle.ticks(expression, tz, dst, begin_s, end_s)
+    assert listing(schedule, begin_s - 1, end_s - 1) == whole
+    assert schedule.count(begin_s - 1, end_s - 1) == len(whole)
+    for middle_s in (*whole[:2], *(tick - 1 for tick in whole[-2:])):
+        assert schedule.count(middle_s, end_s - 1) == sum(tick > middle_s for tick in whole)
+        assert schedule.count(begin_s - 1, middle_s) == sum(tick <= middle_s for tick in whole)
 
 
 @given(cases(), st.lists(st.integers(0, 36000), min_size=1, max_size=8))
@@ -193,6 +198,7 @@ def test_a_time_on_every_nth_day_is_where_a_watched_wall_clock_has_it(
 
     assert listing(schedule, begin_s - 1, end_s - 1) == whole
     assert schedule.last_ticks(begin_s - 1, end_s - 1, 9) == (whole, True)
+    assert schedule.count(begin_s - 1, end_s - 1) == len(whole)
 
 
 @given(five_fields, st.integers(EARLIEST, LATEST))
@@ -223,6 +229,7 @@ def test_an_interval_ticks_at_the_multiples_of_itself(every: int, after_s: int, 
     whole = [number * every for number in range(after_s // every + 1, until_s // every + 1)]
 
     assert listing(schedule, after_s, until_s) == whole
+    assert schedule.count(after_s, until_s) == len(whole)
     assert schedule.last_ticks(after_s, until_s, limit) == last_by_oracle(whole, limit)
 
 

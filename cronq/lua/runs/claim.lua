@@ -7,7 +7,9 @@
 --         ticks: [{tick, in_id, in_description: how it stands there}…]
 --         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger}…]
 --         items: [[job, version, number of its tick, next tick or false, number of its kind,
---                  outcome or false (then it is queued), reason or false]…], oldest tick of a job first
+--                  outcome or false (then it is queued), reason or false,
+--                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON]]…],
+--                  oldest tick of a job first; the tick of a range is its newest
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
 -- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
 --         [code, detail, …]
@@ -17,7 +19,9 @@
 --         taken    claimed by somebody else; a mark that lagged behind was moved
 --         old      the mark is already past it          stale   the job was changed or paused since it was read
 --         gone     there is no such job (any more)      future  later than the server's time
---         held     an earlier tick of the job is broken: this one waits for it
+--         moved    the mark is not where this range begins: decide anew
+--         apart    a range whose newest tick has a row of its own: decide anew, with that tick apart
+--         held     an earlier tick of the job is broken, or its range was not claimed: this one waits for it
 --         broken   a key it needs has a wrong type or value, nothing was written: why, the key, and the type it
 --                  should have ("" when the type is right and the value is not)
 --
@@ -97,11 +101,12 @@ local function move_on(name, state, tick, instant, mark, next)
     end
 end
 
-local function settle_at_once(run, id, name, tick, kind, outcome, reason)
+local function settle_at_once(run, id, name, tick, kind, outcome, reason, range)
     call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'decided_by', by, 'outcome', outcome,
         'reason', reason, 'ended_at', now)
     if kind.trigger ~= 'schedule' then call('HSET', run, 'trigger', kind.trigger) end
     if kind.queue ~= 'default' then call('HSET', run, 'queue', kind.queue) end
+    if range then call('HSET', run, 'first', range[1], 'count', range[2], 'schedule', range[4]) end
     call('EXPIRE', run, batch.row_ttl)
     event(events, batch.events, outcome, name, id)
 end
@@ -113,7 +118,7 @@ end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
-    local name, expected, _, next, _, outcome, reason = unpack(item)
+    local name, expected, _, next, _, outcome, reason, range = unpack(item)
     local tick, instant = when.tick, tonumber(when.tick)
     local id = name .. '-' .. when.in_id
     local job, run = job_prefix .. name, run_prefix .. id
@@ -135,6 +140,7 @@ local function claim(item, when, kind, holder)
     if not mark then return {'broken', state .. ' has no mark', state, ''} end
     if instant <= mark then return {'old', format('%d', mark)} end
     if instant > latest then return {'future', format('%d', latest)} end
+    if range and math.floor(mark) ~= range[3] then return {'moved', format('%d', mark)} end
     if known[2] and not outcome and covers(known[2], instant) then return {'stale', 'paused by its failures'} end
 
     if not kind.is_sound then
@@ -155,14 +161,15 @@ local function claim(item, when, kind, holder)
     local rows = try('ZCARD', index)
     if fails(rows) then return wrong(index, 'zset') end
     if fields > 0 then
-        local row = call('HMGET', run, 'job', 'tick')
+        local row = call('HMGET', run, 'job', 'tick', 'first')
         if row[1] ~= name or row[2] ~= tick then
             return {'broken', run .. ' is a row of something else', run, 'row'}
         end
+        if range and not row[3] then return {'apart', tick} end
         move_on(name, state, tick, instant, mark, next)
         return {'taken', holder or 'the ledger'}
     end
-    if holder then
+    if holder and not range then
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
         outcome, reason = 'missed', 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
     elseif not outcome and kind.overlap == 'skip' and open > 0 then
@@ -184,7 +191,7 @@ local function claim(item, when, kind, holder)
         end
     end
     if outcome then
-        settle_at_once(run, id, name, tick, kind, outcome, reason)
+        settle_at_once(run, id, name, tick, kind, outcome, reason, range)
         index_row(index, rows, id, tick, kind, active)
         move_on(name, state, tick, instant, mark, next)
         return {'won', outcome, reason}
@@ -246,7 +253,8 @@ local function claim_once(item)
 end
 
 local answers, unusual = {}, 0
-local damaged = {}  -- jobs with a broken tick: a later one would move the mark past it, and it would go unrecorded
+local damaged = {}  -- jobs whose later ticks wait: they would move the mark past one that goes unrecorded
+local holds_back = {broken = true, moved = true, apart = true}
 local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
 for i, item in ipairs(batch.items) do
     local name = item[1]
@@ -258,7 +266,7 @@ for i, item in ipairs(batch.items) do
     answer = fine and answer or {'broken', message, '', ''}
     answers[i] = answer
     if answer ~= queued then unusual = unusual + 1 end
-    if answer[1] == 'broken' then damaged[name] = {'held', ''} end
+    if holds_back[answer[1]] then damaged[name] = {'held', ''} end
 end
 for queue, ids in pairs(pushed) do push(prefix, queue, 'RPUSH', ids) end
 local entries = {}
