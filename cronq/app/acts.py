@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, overload
 
 from cronq.app.parts import Parts
 from cronq.errors import CronqError, DefinitionError, UnknownJob
-from cronq.jobs.registry import IfActive, checked_call_json
+from cronq.jobs.arguments import short
+from cronq.jobs.registry import Call, Definition, IfActive, checked_call_json
 from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import Given
+
+
+def _checked(definition: Definition | None, spec: JobSpec, number: int, call: Call) -> str | None:
+    """The arguments of one of many calls as JSON, None when there are none. Raises DefinitionError that names it."""
+    try:
+        if isinstance(call, Mapping):
+            args, kwargs = (), dict(call)
+        else:
+            args, kwargs = tuple(call[0]), dict(call[1])
+            if len(call) != 2:
+                raise ValueError
+    except (ValueError, TypeError, LookupError):
+        problem = f"call {number}: {short(call)} is neither a mapping of keyword arguments nor (args, kwargs)"
+        raise DefinitionError(problem, job=spec.name, field="args") from None
+    if not args and not kwargs:
+        return None
+    if spec.command is not None:
+        raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=spec.name)
+    try:
+        return checked_call_json(definition, spec.name, args, kwargs)
+    except DefinitionError as error:
+        error.problem = f"call {number}: {error.problem}"
+        raise
 
 
 class Acts(Parts):
@@ -60,6 +84,18 @@ class Acts(Parts):
         """Queue one run now unless a run of the job is open; return that one, or the new one."""
         spec, call = self.call_of(name, args, kwargs)
         return self.claimer(self.who).give_if_idle(spec, self.now_s(), args_json=call, reason=self._asked)
+
+    def enqueue_many(self, name: str, calls: Iterable[Call]) -> list[str]:
+        """Queue a run of a job for each of *calls*, in this order; return their ids.
+
+        A call is a mapping of keyword arguments, or `(args, kwargs)`; an empty one has the job's own. All are checked
+        before any is queued. Up to 500 are queued in one step: an error names how many were queued before. Raises
+        UnknownJob, and DefinitionError for arguments that do not fit.
+        """
+        spec, _ = self.call_of(name, (), None)
+        definition = self.registry.definitions.get(name)
+        checked = [_checked(definition, spec, number, call) for number, call in enumerate(calls, 1)]
+        return self.bulk_give(self.who).give(spec, checked, self.now_s(), self._asked)
 
     @property
     def _asked(self) -> str:

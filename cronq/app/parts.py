@@ -31,6 +31,7 @@ from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
 from cronq.locks.lock import Lock
 from cronq.monitor.growth import Growth
+from cronq.runs.bulk_give import BulkGive
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer
 from cronq.runs.delayed import Delayed
@@ -142,6 +143,11 @@ class Parts:
             keep_events=self.config.keep_events,
             max_args=self.config.max_args,
         )
+
+    def bulk_give(self, by: str) -> BulkGive:
+        """What queues many runs of a job, in the name of *by*."""
+        config = self.config
+        return BulkGive(self.client, self.keys, by=by, keep_events=config.keep_events, max_args=config.max_args)
 
     def changes(self, by: str | None = None) -> Changes:
         """Changes of jobs, in the name of *by* (default: the person at the keyboard)."""

@@ -7,7 +7,7 @@ along: the registry keeps it as a problem, with its place.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import FrameType, MappingProxyType
@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 
 from cronq.errors import CronqError, DefinitionError
 from cronq.jobs.location import short_path
-from cronq.jobs.registry import REGISTRY, Definition, Delay, Enqueuer, IfActive, Registry
+from cronq.jobs.registry import REGISTRY, Call, Definition, Delay, Enqueuer, IfActive, Registry
 from cronq.jobs.spec import JobSpec, make_spec
 
 P = ParamSpec("P")
@@ -44,6 +44,10 @@ class JobFunction(Protocol[P, R]):
 
     def enqueue_in(self, delay: Delay, *args: P.args, **kwargs: P.kwargs) -> str:
         """Make one run that is due after *delay*. Returns the run id."""
+        ...
+
+    def enqueue_many(self, calls: Iterable[Call]) -> list[str]:
+        """Queue a run for each of *calls*, `{"kwarg": value}` or `(args, kwargs)`. Returns the run ids."""
         ...
 
     def enqueue_at(self, moment: datetime, *args: P.args, **kwargs: P.kwargs) -> str:
@@ -77,6 +81,13 @@ class JobHandle:
             raise CronqError(f"job {self.name!r}: if_active={if_active!r} is not one of queue, skip, return")
         run_id, is_new = self._enqueuer().enqueue_if_idle(self.name, args, kwargs)
         return run_id if is_new or if_active == "return" else None
+
+    def enqueue_many(self, calls: Iterable[Call]) -> list[str]:
+        """Queue a run for each of *calls*, `{"kwarg": value}` or `(args, kwargs)`; an empty one has the job's own.
+
+        All are checked before any is queued. Returns the run ids.
+        """
+        return self._enqueuer().enqueue_many(self.name, calls)
 
     def _takes_if_active(self) -> bool:
         definition = self.registry.definitions.get(self.name)
@@ -179,19 +190,18 @@ def _with_handles(function: Callable[P, R], handle: JobHandle | None) -> JobFunc
         jobs[handle.name] = handle
     decorated = cast(Any, function)
     decorated.jobs = MappingProxyType(jobs)
-    for verb in ("enqueue", "enqueue_in", "enqueue_at"):
+    for verb in ("enqueue", "enqueue_many", "enqueue_in", "enqueue_at"):
         setattr(decorated, verb, _through(function, jobs, verb))
     return cast("JobFunction[P, R]", decorated)
 
 
-def _through(function: Callable[..., Any], jobs: dict[str, JobHandle], verb: str) -> Callable[..., str | None]:
-    def call(*args: Any, **kwargs: Any) -> str | None:
+def _through(function: Callable[..., Any], jobs: dict[str, JobHandle], verb: str) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
         if len(jobs) != 1:
             name = getattr(function, "__name__", "it")
             which = ", ".join(sorted(jobs)) or "none (its definition was refused; see `cronq check-config`)"
             raise CronqError(f"{name} has these jobs: {which}; say which: {name}.jobs[NAME].{verb}(...)")
-        answer: str | None = getattr(next(iter(jobs.values())), verb)(*args, **kwargs)
-        return answer
+        return getattr(next(iter(jobs.values())), verb)(*args, **kwargs)
 
     call.__name__ = verb
     return call

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
@@ -22,6 +22,8 @@ from cronq.jobs.spec import JobSpec
 Delay = float | str | timedelta
 #: What becomes of a run that is asked for while another of its job is open.
 IfActive = Literal["queue", "skip", "return"]
+#: The arguments of one of many runs: keyword arguments, or both kinds.
+Call = Mapping[str, Any] | tuple[Sequence[Any], Mapping[str, Any]]
 
 
 class Enqueuer(Protocol):
@@ -33,6 +35,10 @@ class Enqueuer(Protocol):
 
     def enqueue_if_idle(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, bool]:
         """Queue one run of the job *name* now unless one is open. Returns the id of one of them, and if it is new."""
+        ...
+
+    def enqueue_many(self, name: str, calls: Iterable[Call]) -> list[str]:
+        """Queue a run of the job *name* for each of *calls*. Returns their ids."""
         ...
 
     def enqueue_at(self, moment: datetime, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from redis import Redis
 from redis.client import Pipeline
 from rq import Queue
+from rq.job import Job as RQJob
 
 from cronq.db.keys import RQ_QUEUES, rq_job, rq_queue
 from cronq.errors import CronqError
@@ -40,6 +41,11 @@ def fields_of(client: Redis, spec: JobSpec, run_id: str, description: str, args_
             pipeline=pipeline,
         )
         return _captured(pipeline, run_id, spec.queue)
+
+
+def data_of(client: Redis, spec: JobSpec, args_json: str) -> bytes:
+    """What RQ writes as the call itself, for a run with these arguments."""
+    return as_bytes(RQJob.create(FUNCTION, args=(spec.name, args_json), connection=client).to_dict()["data"])
 
 
 def meta_of(spec: JobSpec) -> dict[str, str]:

@@ -15,7 +15,7 @@ class Event(StrEnum):
     """What happened, with the scripts in `lua/` that say so."""
 
     # A run, before it ends
-    #: it is on its queue: runs/claim, enqueue, reopen, readmit, reconcile, check_delayed, retry; interop/serve
+    #: it is queued: runs/claim, enqueue, enqueue_many, reopen, readmit, reconcile, check_delayed, retry; interop/serve
     QUEUED = "queued"
     #: it was made, and waits for its time: runs/delay
     DELAYED = "delayed"

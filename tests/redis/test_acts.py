@@ -157,3 +157,89 @@ def test_what_somebody_asks_for_says_who_and_from_where(app: Cronq, store: Store
     assert events(app)[1:] == [
         ("queued", queued, app.who), ("delayed", later, app.who), ("stopped", queued, app.who),
     ]  # fmt: skip
+
+
+# Many at once
+
+
+def test_many_runs_are_queued_in_order_each_as_one_alone_would_be(app: Cronq, store: Store, redis: Redis) -> None:
+    spec = store("a", mark=T, kwargs={"own": 1}, queue="mail")
+
+    alone = [app.enqueue("a", ("x",), {"n": 2}), app.enqueue("a")]
+    many = app.enqueue_many("a", [(["x"], {"n": 2}), {}])
+
+    assert redis.lrange("rq:queue:mail", 0, -1) == [run_id.encode() for run_id in alone + many]
+    for one, other in zip(alone, many, strict=True):
+        rows = [redis.hgetall(app.keys.run(run_id)) for run_id in (one, other)]
+        hashes = [redis.hgetall(f"rq:job:{run_id}") for run_id in (one, other)]
+        for facts in rows + hashes:
+            for moving in (b"token", b"queued_at", b"created_at", b"enqueued_at", b"description"):
+                assert facts.pop(moving, b"-")
+        assert rows[0] == rows[1]
+        assert hashes[0] == hashes[1]
+    assert {run_id: "queued" for run_id in alone + many} == app.active_runs(["a"])["a"]
+    assert {run.run_id for run in app.history("a")} == {*alone, *many}
+    assert events(app)[-2:] == [("queued", run_id, app.who) for run_id in many]
+    assert spec.kwargs == {"own": 1}
+
+
+def test_more_than_a_step_takes_are_queued_in_several(app: Cronq, store: Store, redis: Redis) -> None:
+    store("a", mark=T)
+
+    ids = app.enqueue_many("a", ({"n": number} for number in range(1201)))
+
+    assert redis.lrange("rq:queue:default", 0, -1) == [run_id.encode() for run_id in ids]
+    assert app.read_run(ids[1200]).args == '[[],{"n":1200}]'
+    assert app.enqueue_many("a", []) == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ({"n": object()}, "call 3"),
+        ({"n": float("nan")}, "call 3"),
+        ("text", "call 3: 'text' is neither a mapping of keyword arguments nor"),
+        (([1], {}, 2), "call 3"),
+        ({"n": "x" * 1_000_001}, "CRONQ_MAX_ARGS"),
+    ],
+)
+def test_a_call_that_cannot_be_queued_keeps_all_back(
+    app: Cronq, store: Store, redis: Redis, bad: object, problem: str
+) -> None:
+    store("a", mark=T)
+
+    with pytest.raises(CronqError, match=problem):
+        app.enqueue_many("a", [{"n": 1}, {"n": 2}, bad])  # type: ignore[list-item]
+
+    assert app.history("a") == []
+    assert redis.llen("rq:queue:default") == 0
+
+
+def test_many_runs_of_a_function_are_checked_against_it(app: Cronq) -> None:
+    registry = app.registry
+    registry.enqueuer = lambda: app
+    asking = job(name="greet", registry=registry)(greet)
+    app.changes().save(registry.definitions["greet"].spec, source="here", origin="test")
+
+    with pytest.raises(CronqError, match="call 2: got an unexpected keyword argument 'nmae'"):
+        asking.enqueue_many([{"name": "Ann"}, {"nmae": "Ben"}])
+    assert app.history("greet") == []
+
+    ids = asking.enqueue_many([{"name": "Ann"}, (["Ben"], {})])
+    assert [run.args for run in app.runs.rows(ids)] == ['[[],{"name":"Ann"}]', '[["Ben"],{}]']
+
+
+def test_an_id_that_is_taken_is_another_and_a_call_that_is_sent_again_queues_nothing(
+    app: Cronq, store: Store, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store("a", mark=T)
+    first = app.enqueue("a")
+    fresh = iter([first, "a-m00000002", "a-m00000003"])
+    monkeypatch.setattr("cronq.runs.bulk_give.manual_run_id", lambda name: next(fresh))
+    monkeypatch.setattr("cronq.runs.bulk_give.secrets.token_hex", lambda size: "same")
+
+    assert app.enqueue_many("a", [{}, {}]) == ["a-m00000003", "a-m00000002"]
+
+    fresh = iter(["a-m00000003", "a-m00000002"])
+    assert app.enqueue_many("a", [{}, {}]) == ["a-m00000003", "a-m00000002"]
+    assert redis.llen("rq:queue:default") == 3

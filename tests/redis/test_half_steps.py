@@ -158,6 +158,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
         Stage.defined,
         lambda s: s.app.claimer("p").give_if_idle(s.spec, T + 1.0, args_json=None, reason="asked for").is_new,
     ),
+    "enqueue many": (Stage.defined, lambda s: len(s.app.enqueue_many("a", [{}, {}])) == 2),
     "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
     "start": (Stage.popped, lambda s: s.start("e1") == "started"),
     "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),
