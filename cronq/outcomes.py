@@ -12,7 +12,7 @@ OUTCOMES: dict[str, str] = {
     "skipped": "an earlier run was still there, or the lock was busy",
     "missed": "no beat took it within the catch-up window",
     "expired": "it was older than its ttl when a worker could start it",
-    "paused": "the job was paused",
+    "paused": "the job was paused, or the queue in which its earlier run waits",
     "blocked": "a job it depends on had not succeeded",
     "coalesced": "a later tick was taken in its place",
 }

@@ -91,6 +91,19 @@ local function covers(pause, instant)
     return ends ~= nil and instant < ends
 end
 
+-- Why the queued run *id* is not begun, when its queue is paused; nil when it is not. A hold that cannot be read holds.
+local function paused_queue(id)
+    local queue = try('HGET', run_prefix .. id, 'queue')
+    if type(queue) ~= 'string' then queue = 'default' end
+    local raw = try('HGET', prefix .. ':holds', 'queue:' .. queue)
+    if type(raw) ~= 'string' then return nil end
+    local fine, hold = pcall(cjson.decode, raw)
+    if not fine or type(hold) ~= 'table' then hold = {} end
+    local by = type(hold.by) == 'string' and hold.by or 'somebody'
+    local note = type(hold.note) == 'string' and hold.note ~= '' and ': ' .. string.sub(hold.note, 1, 1000) or ''
+    return 'the queue ' .. queue .. ' is paused by ' .. by .. note .. '; the run ' .. id .. ' waits in it'
+end
+
 -- *tick* is text where it is written and a number (*instant*) where it is compared.
 local function move_on(name, state, tick, instant, mark, next)
     if mark < instant then call('HSET', state, 'mark', tick) end
@@ -174,7 +187,12 @@ local function claim(item, when, kind, holder)
         outcome, reason = 'missed', 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
     elseif not outcome and kind.overlap == 'skip' and open > 0 then
         local other, doing = standing(run_prefix, job, open)
-        if other then outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing end
+        local paused = doing == 'queued' and paused_queue(other)
+        if paused then
+            outcome, reason = 'paused', paused
+        elseif other then
+            outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing
+        end
     end
     local waits_for, overtaken, new
     if not outcome and open > 0 and may_wait[kind.overlap] then
