@@ -77,6 +77,7 @@ def job_document(job: StoredJob, active: Mapping[str, str], now_s: float) -> dic
         "parents": [],
         "children": [],
         "previous_success": iso(job.state.success_tick),
+        "ticks": job.state.ticks if job.spec.repeat is not None else None,
         "active": dict(active),
         "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
     }

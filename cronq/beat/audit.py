@@ -73,7 +73,8 @@ class Audit:
         By its mark: with an entry that is later than its next tick, or with none, the job would be silent.
         """
         try:
-            schedule = JobSpec.from_json(job.spec, name=job.name).schedule
+            spec = JobSpec.from_json(job.spec, name=job.name)
+            schedule = spec.schedule
         except SpecTooNew:  # beats of that version look after it
             return None
         except CronqError as error:
@@ -84,7 +85,7 @@ class Audit:
         if job.mark is None or job.mark > now_s + MARK_AHEAD_S:
             self.repair.repair(job.name, _WORDS["unmarked" if job.mark is None else "ahead"], now_s)
             return None
-        following = schedule.next_after(job.mark)
+        following = spec.next_after(job.mark, job.ticks)
         if following is not None and (job.score is None or job.score > following + MARK_AHEAD_S):
             return following
         return None

@@ -138,13 +138,13 @@ class Deciding:
             if spec.calendars:
                 calendars = self.calendars.at(reading.calendars)
                 self.calendars.say_missing(due.name, spec.calendars)
-            decisions = decide(spec, due.mark, due.pause, now_s, calendars, self._apart.pop(due.name, None))
+            apart = self._apart.pop(due.name, None)
+            decisions = decide(spec, due.mark, due.pause, now_s, calendars, apart, due.ticks)
         except CronqError as error:
             self.mend(due.name, str(error), now_s)
             return []
         if not decisions:
-            following = spec.schedule.next_after(due.mark) if spec.schedule is not None else None
-            self.jobs.reschedule(due.name, following)
+            self.jobs.reschedule(due.name, spec.next_after(due.mark, due.ticks))
         return [TickClaim(spec, due.version, decision) for decision in decisions]
 
 

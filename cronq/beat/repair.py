@@ -113,8 +113,8 @@ class Repair:
         newest tick of the ledger. Where neither is known, ticks count from now.
         """
         job = self.jobs.get(name)
-        schedule, mark = job.spec.schedule, job.state.mark
-        if schedule is None:
+        mark = job.state.mark
+        if job.spec.schedule is None:
             return True
         if mark is None or mark > now_s + MARK_AHEAD_S:
             recorded = self.quarantine.newest_recorded_tick(name)
@@ -122,7 +122,7 @@ class Repair:
             if score is not None and now_s - 30 * DAY_S < score <= now_s + MARK_AHEAD_S:
                 candidates.append(int(score) - 1)
             mark = min(max(candidates), int(now_s)) if candidates else int(now_s)
-        self.quarantine.restore_mark(name, mark, schedule.next_after(mark))
+        self.quarantine.restore_mark(name, mark, job.spec.next_after(mark, job.state.ticks))
         return True
 
 

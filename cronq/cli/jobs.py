@@ -144,6 +144,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("schedule", _schedule_text(spec)),
         ("meaning", document["meaning"]),
         ("next", _next_text(job, when(job.next_tick))),
+        ("ticks", None if spec.repeat is None else f"{state.ticks} of {spec.repeat}"),
         ("status", document["status"]),
         ("paused", _pause_text(job, now_s, utc)),
         ("now", ", ".join(f"{state} {run}" for run, state in document["active"].items())),

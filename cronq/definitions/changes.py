@@ -73,19 +73,19 @@ class Changes:
 
     def _save(self, spec: JobSpec, source: str, origin: str) -> str:
         known = self.jobs.find([spec.name]).get(spec.name)
-        now = int(self.now_s())
+        now, ticks = int(self.now_s()), 0
         if isinstance(known, StoredJob) and known.state.mark is not None:
             if known.spec.when == spec.when:
                 return self.jobs.save(spec, source=source, origin=origin, expected=known.version)
             known = self._close(known, now, "the job was changed before a beat took it")
-            expected = known.version
+            expected, ticks = known.version, known.state.ticks
         elif known is None:
             expected = ""
         elif isinstance(known, SpecTooNew):
             raise known
         else:  # damaged: whatever was there is replaced
             expected = self.jobs.version_of(spec.name)
-        following = spec.schedule.next_after(now) if spec.schedule is not None else None
+        following = spec.next_after(now, ticks)
         return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
 
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
@@ -116,7 +116,7 @@ class Changes:
                 return False
             now = int(self.now_s())
             job = self._close(job, now, "the job was resumed only after it")
-            following = job.spec.schedule.next_after(now) if job.spec.schedule is not None else None
+            following = job.spec.next_after(now, job.state.ticks)
             self.jobs.set_pause(job, None, mark=max(now, job.state.mark or 0), next_tick=following)
             return True
 
@@ -167,7 +167,7 @@ class Changes:
         for _ in range(1000):  # each turn takes one tick out of a range, which it has a row beside
             mark, pause = job.state.mark, job.state.pause
             assert mark is not None
-            decisions = decide_closed(job.spec, mark, pause, now, calendars, words, apart)
+            decisions = decide_closed(job.spec, mark, pause, now, calendars, words, apart, job.state.ticks)
             claims = [TickClaim(job.spec, job.version, each) for each in decisions]
             if not claims:
                 break
@@ -180,7 +180,8 @@ class Changes:
                 if answer.code == "apart":
                     apart = claim.decision.tick
                     break
-                job = replace(job, state=replace(job.state, mark=claim.decision.tick))
+                ticks = claim.decision.number or job.state.ticks
+                job = replace(job, state=replace(job.state, mark=claim.decision.tick, ticks=ticks))
         return job
 
     def _retrying(self, change: Callable[[], T]) -> T:

@@ -92,7 +92,7 @@ def _planned(
     spec: JobSpec, place: str, known: StoredJob | CronqError | None, now: int, definitions: Definitions
 ) -> PlannedChange | None:
     """What saving *spec* would change; None: nothing. Raises what saving it would raise."""
-    following = spec.schedule.next_after(now) if spec.schedule is not None else None
+    following = spec.next_after(now, known.state.ticks if isinstance(known, StoredJob) else 0)
     if isinstance(known, StoredJob):
         return _changed(spec, place, known, now, following)
     if known is None:

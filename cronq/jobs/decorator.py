@@ -228,6 +228,7 @@ def job(
     at: str | datetime | None = None,
     start: str | datetime | None = None,
     end: str | datetime | None = None,
+    repeat: int | None = None,
     tz: str = "UTC",
     dst: str = "debian",
     only: str | Sequence[str] = (),

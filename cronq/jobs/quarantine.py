@@ -13,7 +13,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from cronq.db import scripts
-from cronq.db.decode import moment, number, text
+from cronq.db.decode import moment, number, text, whole
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.jobs.spec import SPEC_LAYOUT
@@ -41,8 +41,8 @@ class Quarantine:
         args = [self._keys.prefix, *cursors, count, SPEC_LAYOUT]
         reply = json.loads(text(self._audit(keys=[self._keys.jobs, self._keys.agenda], args=args)))
         seen = [
-            AuditedJob(name, what, moment(mark), number(score), spec)
-            for name, what, mark, score, spec in reply.get("seen", [])
+            AuditedJob(name, what, moment(mark), number(score), spec, whole(ticks) or 0)
+            for name, what, mark, score, spec, ticks in reply.get("seen", [])
         ]
         return (str(reply["jobs"]), str(reply["agenda"])), seen
 

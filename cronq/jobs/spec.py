@@ -73,6 +73,7 @@ SINCE: dict[str, int] = {
     "end": 2,
     "retries": 2,
     "retry_delay": 2,
+    "repeat": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -100,6 +101,7 @@ class JobSpec:
     at: str | None = DEFAULTS["at"]
     start: int | None = DEFAULTS["start"]  #: epoch seconds; no tick is before it
     end: int | None = DEFAULTS["end"]  #: likewise; no tick is after it
+    repeat: int | None = DEFAULTS["repeat"]  #: how many ticks it has; None: no end of them
     tz: str = DEFAULTS["tz"]
     dst: str = DEFAULTS["dst"]
     only: tuple[str, ...] = DEFAULTS["only"]  #: calendars by name: what none of them holds does not run
@@ -138,8 +140,14 @@ class JobSpec:
         whole = parse_schedule(cron=self.cron, every=self.every, at=self.at, tz=self.tz, dst=self.dst, seed=self.name)
         return bounded(whole, self.start, self.end)
 
+    def next_after(self, after_s: int, ticks: int) -> int | None:
+        """The tick after *after_s* (epoch seconds) of a job that has had *ticks* ticks by then; None: it has none."""
+        if self.schedule is None or (self.repeat is not None and ticks >= self.repeat):
+            return None
+        return self.schedule.next_after(after_s)
+
     def _once(self, at: str) -> Schedule:
-        for key in ("cron", "every", "start", "end"):
+        for key in ("cron", "every", "start", "end", "repeat"):
             if getattr(self, key) is not None:
                 problem = f"{short(getattr(self, key))}, and at={at!r} is a single tick; leave one of them out"
                 raise ScheduleError(problem, field=key)
@@ -156,8 +164,8 @@ class JobSpec:
     def when(self) -> tuple[object, ...]:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
         return (
-            self.cron, self.every, self.at, self.start, self.end, self.tz, self.dst, self.catchup, self.window,
-            self.max_catchup, self.only, self.except_,
+            self.cron, self.every, self.at, self.start, self.end, self.repeat, self.tz, self.dst, self.catchup,
+            self.window, self.max_catchup, self.only, self.except_,
         )  # fmt: skip
 
     @property
@@ -323,7 +331,7 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     _check_ranges(spec)
     _check_sense(spec)
     if spec.schedule is None:
-        for key in ("tz", "dst", "start", "end", *CALENDARS):
+        for key in ("tz", "dst", "start", "end", "repeat", *CALENDARS):
             if getattr(spec, key) != _DEFAULTS[key]:
                 told = iso(getattr(spec, key)) if key in MOMENTS else repr(getattr(spec, key))
                 problem = f"{told} means nothing without a schedule; give cron or every"

@@ -183,6 +183,7 @@ class JobStore:
             "scheduled": 0 if spec.schedule is None else 1,
             "events": self._keep_events,
             "keep": spec.keep,
+            "counts": spec.repeat is not None,
         }
         if spec.pause_after_failures is not None:
             document["pause_after_failures"] = spec.pause_after_failures

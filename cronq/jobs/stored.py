@@ -28,6 +28,7 @@ class JobState:
     last_tick: int | None = None
     last_ended: float | None = None
     success_tick: int | None = None  #: the newest tick whose run succeeded
+    ticks: int = 0  #: how many were decided, of a job with `repeat`
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ class StoredJob:
     @property
     def is_over(self) -> bool:
         """Return True if it had ticks to come by its schedule and the last one was taken."""
-        schedule = self.spec.schedule
-        return schedule is not None and self.next_tick is None and schedule.next_after(self.state.mark or 0) is None
+        if self.spec.schedule is None or self.next_tick is not None:
+            return False
+        return self.spec.next_after(self.state.mark or 0, self.state.ticks) is None
 
     def status(self, active: Mapping[str, str], now_s: float) -> str:
         """`finished`, `paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
@@ -74,6 +76,7 @@ class DueJob(NamedTuple):
     mark: int | None
     pause: Pause | None
     damaged: bool
+    ticks: int = 0  #: how many were decided, of a job with `repeat`
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class AuditedJob:
     mark: int | None
     score: float | None
     spec: str
+    ticks: int = 0  #: how many were decided, of a job with `repeat`
 
 
 @dataclass(frozen=True)
@@ -127,10 +131,11 @@ def read_pause(raw: str | None) -> Pause | None:
         return Pause(since=0, note="the stored pause is damaged; resume the job")
 
 
-def due_job(name: str, score: str, version: str, mark: str, pause: str) -> DueJob:
+def due_job(name: str, score: str, version: str, mark: str, pause: str, ticks: str) -> DueJob:
     """One entry of `lua/jobs/read_due.lua`'s answer."""
     known = moment(mark)
-    return DueJob(name, moment(score) or 0, version, known, read_pause(pause), version == "!" or known is None)
+    is_damaged = version == "!" or known is None
+    return DueJob(name, moment(score) or 0, version, known, read_pause(pause), is_damaged, whole(ticks) or 0)
 
 
 def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
@@ -158,6 +163,7 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             last_tick=moment(known.get("last_tick")),
             last_ended=seconds(known.get("last_ended")),
             success_tick=moment(known.get("success_tick")),
+            ticks=whole(known.get("ticks")) or 0,
         ),
         next_tick=moment(score) if isinstance(score, float) else None,
     )

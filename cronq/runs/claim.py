@@ -100,11 +100,11 @@ class _Batch:
         return {"ticks": [row._asdict() for row in self._ticks], "kinds": [row._asdict() for row in self._kinds]}
 
     def _item(self, claim: TickClaim) -> tuple[object, ...]:
-        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; of a range its facts."""
+        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count."""
         spec, version, decision = claim
         kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
         told = decision.outcome is not None or decision.trigger == "catchup"
-        item = (
+        item: tuple[object, ...] = (
             spec.name,
             version,
             self._ticks.setdefault(_tick(decision.tick), len(self._ticks) + 1),
@@ -113,9 +113,11 @@ class _Batch:
             decision.outcome or False,
             decision.reason if told else False,
         )
-        if decision.first is None:
+        if decision.first is not None:
+            item = (*item, [str(decision.first), str(decision.ticks), decision.after, schedule_words(spec)])
+        if decision.number is None:
             return item
-        return (*item, [str(decision.first), str(decision.ticks), decision.after, schedule_words(spec)])
+        return (*item, str(decision.number)) if decision.first is not None else (*item, False, str(decision.number))
 
 
 class Given(NamedTuple):

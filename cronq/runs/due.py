@@ -17,6 +17,7 @@ the gap was, it takes no more time to decide, and no more room in the ledger.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from math import ceil
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
 from cronq.runs.overlap import keeps_newest
+from cronq.schedule.bounds import first_ticks
 from cronq.schedule.schedule import Schedule
 from cronq.timetext import format_duration, iso
 
@@ -52,6 +54,7 @@ class Decision(NamedTuple):
     first: int | None = None  #: of a range its oldest tick
     ticks: int = 1  #: how many it is about
     after: int = 0  #: of a range: what the mark must be, for it names no single tick in between
+    number: int | None = None  #: of a job with `repeat`: how many ticks it has had with this one
 
 
 def excluded(spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars) -> tuple[str, str] | None:
@@ -72,13 +75,15 @@ def decide(
     now: float,
     calendars: Calendars = NO_CALENDARS,
     apart: int | None = None,
+    had: int = 0,
 ) -> list[Decision]:
     """The decisions for the ticks in (mark, now], oldest first; [] when nothing is due.
 
+    A job with `repeat`, which has *had* so many ticks, has only those that are left of it, whatever becomes of each.
     The tick *apart* is in no range. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with
     the last of them as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
-    schedule = spec.schedule
+    schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
     until = int(now)
@@ -88,10 +93,9 @@ def decide(
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
         outcome = excluded(spec, first, pause, calendars)
-        if outcome is not None:
-            return [Decision(first, *outcome, "schedule", second)]
-        return [_one(spec, first, second, now)]
-    return _Pending(spec, schedule, mark, pause, now, calendars).decisions(apart)
+        one = _one(spec, first, second, now) if outcome is None else Decision(first, *outcome, "schedule", second)
+        return _numbered(spec, [one], had)
+    return _numbered(spec, _Pending(spec, schedule, mark, pause, now, calendars).decisions(apart), had)
 
 
 def decide_closed(
@@ -102,15 +106,31 @@ def decide_closed(
     calendars: Calendars,
     words: str,
     apart: int | None = None,
+    had: int = 0,
 ) -> list[Decision]:
     """The same for a job whose schedule ends or changes now: nothing runs.
 
     What neither a pause nor its calendars would have kept from running is `missed`, with *words* as its reason.
     """
-    schedule = spec.schedule
+    schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
-    return _Pending(spec, schedule, mark, pause, now, calendars, words).decisions(apart)
+    return _numbered(spec, _Pending(spec, schedule, mark, pause, now, calendars, words).decisions(apart), had)
+
+
+def _left(spec: JobSpec, mark: int, now: float, had: int) -> Schedule | None:
+    """The schedule of *spec*, up to *now* without ticks beyond its `repeat`; None when it has none."""
+    if spec.schedule is None or spec.repeat is None:
+        return spec.schedule
+    return first_ticks(spec.schedule, mark, spec.repeat - had, int(now))[0]
+
+
+def _numbered(spec: JobSpec, decisions: list[Decision], had: int) -> list[Decision]:
+    """*decisions* with the count of ticks, if *spec* limits them."""
+    if spec.repeat is None:
+        return decisions
+    counts = accumulate((each.ticks for each in decisions), initial=had)
+    return [each._replace(number=count) for each, count in zip(decisions, list(counts)[1:], strict=True)]
 
 
 class _Pending:

@@ -69,6 +69,20 @@ class BoundedSchedule(Schedule):
         return f"{self.whole.describe()}{begins}{ends}"
 
 
+def first_ticks(schedule: Schedule, after_s: int, count: int, until_s: int) -> tuple[Schedule, int]:
+    """*schedule* without what follows its first *count* ticks after *after_s*; how many of those are up to *until_s*.
+
+    It holds for ticks up to *until_s*, and for the question whether one follows: more are not looked at.
+    """
+    last = after_s
+    for found in range(count):
+        tick = schedule.next_after(last)
+        if tick is None or tick > until_s:
+            return schedule, found
+        last = tick
+    return bounded(schedule, None, last), max(count, 0)
+
+
 def once(at: str, tz: str, dst: str) -> OnceSchedule:
     """The schedule of the single tick *at*, a date with a time; without an offset it is of the zone *tz*.
 

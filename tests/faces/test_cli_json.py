@@ -23,7 +23,7 @@ LIST_KEYS = {
     "runs", "run_as",
 }  # fmt: skip
 SHOW_KEYS = LIST_KEYS | {
-    "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning",
+    "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning", "ticks",
 }  # fmt: skip
 HISTORY_KEYS = {
     "job", "run_id", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid",

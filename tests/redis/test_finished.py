@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from redis import Redis
 
 from cronq.app.app import Cronq
@@ -11,6 +12,8 @@ from cronq.app.upcoming import upcoming_ticks
 from cronq.app.views import job_document
 from cronq.definitions.changes import Changes
 from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.claim import TickClaim
+from cronq.runs.due import decide
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400
@@ -121,3 +124,126 @@ def test_a_pause_that_ends_after_the_end_is_recorded_to_the_end(app: Cronq) -> N
     assert {row.outcome for row in app.history("a", 10)} == {"paused"}
     assert ticks(app) == [1, 2, 3]
     assert status(app, T + 8 * MINUTE) == "finished"
+
+
+# So many ticks
+
+
+def test_a_job_has_as_many_ticks_as_repeat_says_and_is_finished(app: Cronq, redis: Redis) -> None:
+    added(app, T, cron="* * * * *", overlap="allow", repeat=3)
+    passes(app, 1, 2)
+    assert job_document(app.jobs.get("a"), {}, T + 2 * MINUTE)["ticks"] == 2
+    assert [each.tick for each in upcoming_ticks([app.jobs.get("a")], T + 2.5 * MINUTE, 5)] == [T + 3 * MINUTE]
+
+    passes(app, 3, 8)
+
+    assert ticks(app) == [1, 2, 3]
+    assert redis.zscore("cronq:agenda", "a") is None
+    redis.delete("cronq:job:a:active")
+    assert status(app, T + 8 * MINUTE) == "finished"
+
+
+def test_ticks_count_from_the_start(app: Cronq) -> None:
+    added(app, T, cron="* * * * *", overlap="allow", repeat=2, start="2026-01-05T07:04")
+
+    passes(app, 1, 9)
+
+    assert ticks(app) == [4, 5]
+
+
+def test_ticks_that_are_skipped_paused_or_missed_count(app: Cronq) -> None:
+    added(app, T, cron="* * * * *", repeat=5)
+    passes(app, 1, 2)  # the first runs, and the second meets it
+    changes(app, T + 2.5 * MINUTE).pause("a", by="ann")
+    passes(app, 3, 3)
+    changes(app, T + 4.5 * MINUTE).resume("a")
+
+    passes(app, 5, 9)
+
+    found = {(row.tick or 0) - T: row.outcome or row.state for row in app.history("a", 20)}
+    assert found == {60: "queued", 120: "skipped", 180: "paused", 240: "paused", 300: "skipped"}
+
+
+def test_what_no_beat_saw_counts_too_and_of_many_the_first_are_meant(app: Cronq) -> None:
+    added(app, T, cron="* * * * *", repeat=30, keep=10)
+
+    passes(app, 100, 101)
+
+    assert app.jobs.get("a").state.ticks == 30
+    assert ticks(app)[-1] == 30
+    assert max(ticks(app)) == 30
+
+
+def test_two_beats_that_look_at_once_agree_on_the_count(app: Cronq) -> None:
+    spec = added(app, T, cron="* * * * *", overlap="allow", catchup="all", repeat=3)
+    version = app.jobs.version_of("a")
+    claims = [TickClaim(spec, version, each) for each in decide(spec, T, None, T + 2 * MINUTE)]
+    app.claimer("first").claim_due(claims[:1], "one", T + 2 * MINUTE)
+
+    answers = app.claimer("second").claim_due(claims, "two", T + 2 * MINUTE)
+
+    assert [each.code for each in answers] == ["old", "won"]
+    assert app.jobs.get("a").state.ticks == 2
+    passes(app, 3, 6)
+    assert ticks(app) == [1, 2, 3]
+
+
+def test_a_claim_that_is_sent_again_counts_once(app: Cronq) -> None:
+    spec = added(app, T, cron="* * * * *", repeat=3)
+    version = app.jobs.version_of("a")
+    claims = [TickClaim(spec, version, each) for each in decide(spec, T, None, T + MINUTE)]
+
+    answers = [app.claimer("beat").claim_due(claims, "token", T + MINUTE)[0].code for _ in range(2)]
+
+    assert answers == ["won", "mine"]
+    assert app.jobs.get("a").state.ticks == 1
+
+
+def test_a_larger_repeat_gives_more_ticks_and_without_it_the_count_is_forgotten(app: Cronq) -> None:
+    spec = added(app, T, cron="* * * * *", overlap="allow", repeat=2)
+    passes(app, 1, 4)
+
+    changes(app, T + 4.5 * MINUTE).save(replace(spec, repeat=3), source="here:1", origin="test")
+    passes(app, 5, 7)
+    assert ticks(app) == [1, 2, 5]
+
+    changes(app, T + 7.5 * MINUTE).save(replace(spec, repeat=None), source="here:1", origin="test")
+    changes(app, T + 7.6 * MINUTE).save(replace(spec, repeat=1), source="here:1", origin="test")
+    passes(app, 8, 10)
+    assert ticks(app) == [1, 2, 5, 8]
+
+
+def test_an_audit_and_a_repair_leave_it_finished(app: Cronq, redis: Redis) -> None:
+    added(app, T, cron="* * * * *", overlap="allow", repeat=1)
+    passes(app, 1, 2)
+    (audit,) = [each for each in app.beat().chores if each.name == "audit"]
+
+    audit.work(T + 9.0 * MINUTE)
+    assert redis.zscore("cronq:agenda", "a") is None
+
+    redis.zadd("cronq:agenda", {"a": T + 5 * MINUTE})  # as somebody may have planted it
+    passes(app, 6, 7)
+    assert redis.zscore("cronq:agenda", "a") is None
+    assert ticks(app) == [1]
+
+
+@pytest.mark.parametrize("count", ["junk", "-5", "1e300", ""])
+def test_a_count_that_cannot_be_read_silences_nothing(app: Cronq, redis: Redis, count: str) -> None:
+    added(app, T, cron="* * * * *", overlap="allow", repeat=2)
+    redis.hset("cronq:job:a:state", "ticks", count)
+
+    passes(app, 1, 2)
+
+    assert ticks(app) == [1, 2]
+
+
+def test_a_state_of_a_wrong_type_is_claimed_by_half_of_nothing(app: Cronq, redis: Redis) -> None:
+    spec = added(app, T, cron="* * * * *", repeat=2)
+    claims = [TickClaim(spec, app.jobs.version_of("a"), each) for each in decide(spec, T, None, T + MINUTE)]
+    redis.delete("cronq:job:a:state")
+    redis.rpush("cronq:job:a:state", "junk")
+    before = sorted(redis.keys())
+
+    assert app.claimer("beat").claim_due(claims, "token", T + MINUTE)[0].code == "broken"
+
+    assert sorted(redis.keys()) == before

@@ -12,7 +12,7 @@ from cronq.errors import ScheduleError
 from cronq.jobs.spec import make_spec
 from cronq.jobs.stored import JobState, StoredJob
 from cronq.runs.due import decide
-from cronq.schedule.bounds import bounded, once
+from cronq.schedule.bounds import bounded, first_ticks, once
 from cronq.schedule.moment import parse_moment_s
 from cronq.schedule.schedule import parse_schedule
 from cronq.schedule.zone import find_zone
@@ -37,6 +37,20 @@ def test_a_bounded_schedule_has_just_the_ticks_between_its_bounds(
     between = [tick for tick in ticks if after < tick <= until]
     assert part.last_ticks(after, until, 10) == (between[-10:], len(between) <= 10)
     assert part.count(after, until) == len(between)
+
+
+@given(moments, st.integers(-1, 40), moments)
+def test_of_a_schedule_only_the_first_ticks_are_left(after: int, count: int, until: int) -> None:
+    whole = parse_schedule(cron="*/20 3-9 * * *")
+    ticks = whole.next_ticks(after, max(count, 0))
+    due = [tick for tick in ticks if tick <= until]
+
+    part, found = first_ticks(whole, after, count, until)
+
+    assert found == len(due)
+    assert part.last_ticks(after, until, 100) == (due, True)
+    newest = due[-1] if due else after
+    assert (part.next_after(newest) is None) == (len(due) == max(count, 0))
 
 
 def test_a_single_tick_is_there_once() -> None:

@@ -98,6 +98,9 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
     ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue, latest"),
+    ({"cron": "@daily", "repeat": 0}, "repeat", "0", "whole number from 1"),
+    ({"repeat": 3}, "repeat", "3", "without a schedule"),
+    ({"at": "2026-12-24T18:00", "repeat": 3}, "repeat", "3", "leave one of them out"),
     ({"cron": "@daily", "start": "soon"}, "start", "'soon'", "write 2026-12-24T18:00"),
     ({"cron": "@daily", "start": 5}, "start", "5", "write 2026-12-24T18:00"),
     ({"cron": "@daily", "start": "2026-12-24"}, "start", "'2026-12-24'", "write 2026-12-24T18:00"),
@@ -374,7 +377,7 @@ EVERYTHING = function_job(
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
-    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m",
+    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5,
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",

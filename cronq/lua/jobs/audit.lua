@@ -4,7 +4,7 @@
 -- KEYS  1 jobs   2 agenda
 -- ARGV  1 prefix   2 cursor over the jobs   3 cursor over the agenda   4 about how many
 --       5 newest layout of a spec the caller knows: jobs of a newer one are passed by
--- Returns JSON {jobs, agenda: the next cursors ("0" at the end), seen: [[name, what, mark, score, spec]…]}
+-- Returns JSON {jobs, agenda: the next cursors ("0" at the end), seen: [[name, what, mark, score, spec, ticks]…]}
 --         what: "" (nothing to be seen), wrong_type, undefined or untemplated; absent values are ""
 --         A name of "" with wrong_type: one of the two keys itself.
 -- A job that is on the agenda and missing in `jobs` is added to it; an agenda entry without a job is removed.
@@ -13,7 +13,7 @@
 --@ types
 
 if wrong_type({KEYS[1], 'set', KEYS[2], 'zset'}) then
-    return cjson.encode({jobs = '0', agenda = '0', seen = {{'', 'wrong_type', '', '', ''}}})
+    return cjson.encode({jobs = '0', agenda = '0', seen = {{'', 'wrong_type', '', '', '', ''}}})
 end
 local function failed(reply) return type(reply) == 'table' and reply.err end
 local listed = redis.call('ZSCAN', KEYS[2], ARGV[3], 'COUNT', ARGV[4])
@@ -32,18 +32,18 @@ local found = redis.call('SSCAN', KEYS[1], ARGV[2], 'COUNT', ARGV[4])
 for _, name in ipairs(found[2]) do
     local job = ARGV[1] .. ':job:' .. name
     local known = redis.pcall('HMGET', job, 'version', 'scheduled', 'spec', 'layout')
-    local mark = redis.pcall('HGET', job .. ':state', 'mark')
+    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'ticks')
     local score = redis.call('ZSCORE', KEYS[2], name)
     local what = ''
-    if failed(known) or failed(mark) then
-        seen[#seen + 1] = {name, 'wrong_type', '', '', ''}
+    if failed(known) or failed(state) then
+        seen[#seen + 1] = {name, 'wrong_type', '', '', '', ''}
     elseif (tonumber(known[4] or '') or 1) <= tonumber(ARGV[5]) then
         if not known[1] or not known[3] then
             what = 'undefined'
         elseif redis.call('EXISTS', job .. ':template') == 0 then
             what = 'untemplated'
         end
-        seen[#seen + 1] = {name, what, mark or '', score or '', known[3] or ''}
+        seen[#seen + 1] = {name, what, state[1] or '', score or '', known[3] or '', state[2] or ''}
     end
 end
 return cjson.encode({jobs = found[1], agenda = listed[1], seen = #seen > 0 and seen or nil})

@@ -3,9 +3,10 @@
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 -- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
---               keep, pause_after_failures}
+--               keep, pause_after_failures, counts}
 --       layout: that of the spec   knows: the newest layout that the caller can read
 --       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
+--       counts: whether its ticks are counted, because they are limited
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
@@ -50,6 +51,7 @@ if held[1] and held[2] == job.spec and not job.mark then return 'same' end
 redis.call('HSET', KEYS[2], 'spec', job.spec, 'version', job.version)
 if job.mark then
     redis.call('HSET', KEYS[3], 'mark', job.mark)
+    if not job.counts then redis.call('HDEL', KEYS[3], 'ticks') end
     if job.next then
         redis.call('ZADD', KEYS[5], job.next, job.name)
     else

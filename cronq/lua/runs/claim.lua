@@ -8,7 +8,8 @@
 --         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger}…]
 --         items: [[job, version, number of its tick, next tick or false, number of its kind,
 --                  outcome or false (then it is queued), reason or false,
---                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON]]…],
+--                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON], else false,
+--                  and only when the ticks of the job are counted: how many it has had with this one]…],
 --                  oldest tick of a job first; the tick of a range is its newest
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
 -- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
@@ -105,8 +106,10 @@ local function paused_queue(id)
 end
 
 -- *tick* is text where it is written and a number (*instant*) where it is compared.
-local function move_on(name, state, tick, instant, mark, next)
-    if mark < instant then call('HSET', state, 'mark', tick) end
+local function move_on(name, state, tick, instant, mark, next, count)
+    if mark < instant then
+        if count then call('HSET', state, 'mark', tick, 'ticks', count) else call('HSET', state, 'mark', tick) end
+    end
     if next then
         dated[name], undated[name] = next, nil
     else
@@ -131,7 +134,7 @@ end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
-    local name, expected, _, next, _, outcome, reason, range = unpack(item)
+    local name, expected, _, next, _, outcome, reason, range, count = unpack(item)
     local tick, instant = when.tick, tonumber(when.tick)
     local id = name .. '-' .. when.in_id
     local job, run = job_prefix .. name, run_prefix .. id
@@ -179,7 +182,7 @@ local function claim(item, when, kind, holder)
             return {'broken', run .. ' is a row of something else', run, 'row'}
         end
         if range and not row[3] then return {'apart', tick} end
-        move_on(name, state, tick, instant, mark, next)
+        move_on(name, state, tick, instant, mark, next, count)
         return {'taken', holder or 'the ledger'}
     end
     if holder and not range then
@@ -211,7 +214,7 @@ local function claim(item, when, kind, holder)
     if outcome then
         settle_at_once(run, id, name, tick, kind, outcome, reason, range)
         index_row(index, rows, id, tick, kind, active)
-        move_on(name, state, tick, instant, mark, next)
+        move_on(name, state, tick, instant, mark, next, count)
         return {'won', outcome, reason}
     end
 
@@ -240,7 +243,7 @@ local function claim(item, when, kind, holder)
         call('HSET', active, id, 'waiting')
         call('ZADD', job .. ':behind', tick, id)
         call('SADD', prefix .. ':behind', name)
-        move_on(name, state, tick, instant, mark, next)
+        move_on(name, state, tick, instant, mark, next, count)
         return {'won', 'waiting', reason}
     end
     call('HSET', active, id, 'queued')
@@ -248,7 +251,7 @@ local function claim(item, when, kind, holder)
         local ids = pushed[kind.queue]
         if ids then ids[#ids + 1] = id else pushed[kind.queue] = {id} end
     end
-    move_on(name, state, tick, instant, mark, next)
+    move_on(name, state, tick, instant, mark, next, count)
     return queued
 end
 
