@@ -10,5 +10,7 @@ from cronq.jobs.options import Option as Option
 from cronq.jobs.spec import NOT_BUILT as NOT_BUILT
 from cronq.jobs.spec import JobSpec
 
+#: The options that are plain numbers although they are stored as durations are.
+FACTORS = frozenset(option.name for option in OPTIONS if option.kind is Kind.FACTOR)
 #: Name -> default of each option.
 DEFAULTS = {item.name: item.default for item in fields(JobSpec)}

@@ -138,7 +138,7 @@ def _failure(error: BaseException, spec: JobSpec) -> Settlement:
 
 def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None:
     by, life_s = f"worker {run.worker}", record_life_s(settlement.outcome, spec, run.tick)
-    retry = next_retry(spec, settlement.outcome, run.retried)
+    retry = next_retry(spec, settlement.outcome, run.retried, run_id=run.run_id, attempt=run.attempt)
     if retry is not None:  # not before RQ has written that it failed
         retry = replace(retry, after_s=max(retry.after_s, _RQ_WRITES_S))
     ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, retry=retry, record_life_s=life_s)

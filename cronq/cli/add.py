@@ -37,9 +37,8 @@ def _flag_of(option: Option) -> Callable[[F], F]:
         return click.option(*names, multiple=True, metavar=option.metavar, help=option.help)
     shown = format_duration(default) if option.kind is Kind.DURATION and isinstance(default, float) else default
     words = f"{option.help.removesuffix('.')} ({shown})." if shown not in (None, "") else option.help
-    return click.option(
-        *names, type=int if option.kind is Kind.NUMBER else str, default=None, metavar=option.metavar, help=words
-    )
+    kind = {Kind.NUMBER: int, Kind.FACTOR: float}.get(option.kind, str)
+    return click.option(*names, type=kind, default=None, metavar=option.metavar, help=words)
 
 
 @click.command("add")

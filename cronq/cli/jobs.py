@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cronq.app.job_options import FACTORS
 from cronq.app.upcoming import UpcomingTick, upcoming_ticks
 from cronq.app.views import command_text, job_document, job_row, tick_row
 from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
@@ -191,17 +192,19 @@ def _what_it_runs(spec: JobSpec) -> str:
 
 def _options_text(spec: JobSpec) -> str:
     """The options that every job has, and those of the others that are not at their default."""
-    words = [f"{name}={_option_text(getattr(spec, name))}" for name in _ALWAYS_SHOWN]
+    words = [f"{name}={_option_text(name, getattr(spec, name))}" for name in _ALWAYS_SHOWN]
     if spec.lock_name is not None:
         words.append(f"lock={spec.lock_name}")
     for item in fields(spec):
         value = getattr(spec, item.name)
         if item.name not in _TOLD_APART and item.name not in _ALWAYS_SHOWN and value != item.default:
-            words.append(f"{item.name}={_option_text(value)}")
+            words.append(f"{item.name}={_option_text(item.name, value)}")
     return " ".join(words)
 
 
-def _option_text(value: object) -> str:
+def _option_text(name: str, value: object) -> str:
+    if name in FACTORS:
+        return f"{value:g}"
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return format_duration(value) if isinstance(value, float) else str(value).lower() if value is True else str(value)

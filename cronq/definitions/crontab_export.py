@@ -105,6 +105,7 @@ def _differences(spec: JobSpec) -> list[str]:
     lost += [f"overlap={spec.overlap}"] if spec.overlap != "allow" else []
     lost += [f"catchup={spec.catchup}"] if spec.catchup != "skip" else []
     lost += [f"lock={spec.lock_name}"] if spec.lock_name is not None else []
+    lost += [f"retries={spec.retries}"] if spec.retries else []
     lost += [f"ttl={format_duration(spec.ttl)}"] if spec.ttl is not None else []
     return lost
 

@@ -248,6 +248,8 @@ def job(
     at_most_once: bool = False,
     retries: int = 0,
     retry_delay: float | str | timedelta = "60s",
+    backoff: float = 1,
+    max_retry_delay: float | str | timedelta = "1h",
     queue: str = "default",
     result_ttl: float | str | timedelta = "auto",
     failure_ttl: float | str | timedelta = "auto",

@@ -44,6 +44,7 @@ class Kind(Enum):
     WORD = "one of a few words"
     DURATION = "a span of time, in seconds when it is stored"
     NUMBER = "a whole number"
+    FACTOR = "a number that may have a fraction"
     FLAG = "true or false"
     MOMENT = "a date with a time, in epoch seconds when it is stored"
     PAIRS = "names with values"
@@ -101,6 +102,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("at_most_once", Kind.FLAG, False, "Never start a run a second time, whoever puts it back."),
     Option("retries", _N, 0, "Try again so often when it failed or timed out.", "N", most=1000),
     Option("retry_delay", _D, 60.0, "From the end of an attempt to the next.", "SPAN", most=_YEAR_S),
+    Option("backoff", Kind.FACTOR, 1.0, "Each delay is so many times the one before.", "X", least=1, most=100),
+    Option("max_retry_delay", _D, 3600.0, "With --backoff: the longest delay.", "SPAN", least=1, most=_YEAR_S),
     Option("ttl", _D, None, "Latest start after its time, else `expired`.", "SPAN", least=1),
     Option("catchup", Kind.WORD, "latest", "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
     Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),
@@ -187,8 +190,10 @@ def check_queue(values: dict[str, Any]) -> None:
 
 
 def check_numbers(values: dict[str, Any]) -> None:
-    """Check the options that are whole numbers, each within its bounds."""
+    """Check the options that are numbers, each within its bounds; a factor then is a float."""
     for option in OPTIONS:
+        if option.kind is Kind.FACTOR and option.name in values:
+            values[option.name] = _factor(option, values[option.name])
         if option.kind is not Kind.NUMBER or option.name not in values:
             continue
         value = values[option.name]
@@ -197,6 +202,13 @@ def check_numbers(values: dict[str, Any]) -> None:
         if type(value) is not int or not option.least <= value <= option.most:
             problem = f"{short(value)} is not a whole number from {option.least:,} to {option.most:,}"
             raise DefinitionError(problem, field=option.name)
+
+
+def _factor(option: Option, value: Any) -> float:
+    if type(value) not in (int, float) or not option.least <= value <= option.most:
+        problem = f"{short(value)} is not a number from {option.least:,} to {option.most:,}"
+        raise DefinitionError(problem, field=option.name)
+    return float(value)
 
 
 def check_texts(values: dict[str, Any]) -> None:

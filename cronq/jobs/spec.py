@@ -39,11 +39,10 @@ from cronq.schedule.bounds import bounded, once
 from cronq.schedule.moment import is_date
 from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.schedule.zone import find_zone
-from cronq.timetext import END_OF_TIME_S, iso
+from cronq.timetext import END_OF_TIME_S, format_duration, iso
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
-    "backoff": None,
     "depends_on": None,
     "after": None,
     "backfill": False,
@@ -73,6 +72,8 @@ SINCE: dict[str, int] = {
     "end": 2,
     "retries": 2,
     "retry_delay": 2,
+    "backoff": 2,
+    "max_retry_delay": 2,
     "repeat": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
@@ -111,6 +112,8 @@ class JobSpec:
     max_catchup: int = DEFAULTS["max_catchup"]
     retries: int = DEFAULTS["retries"]
     retry_delay: float = DEFAULTS["retry_delay"]
+    backoff: float = DEFAULTS["backoff"]
+    max_retry_delay: float = DEFAULTS["max_retry_delay"]
     ttl: float | None = DEFAULTS["ttl"]
     overlap: str = DEFAULTS["overlap"]
     pause_after_failures: int | None = DEFAULTS["pause_after_failures"]  #: None: never
@@ -385,6 +388,17 @@ def _check_ranges(spec: JobSpec) -> None:
         find_zone(spec.tz)  # times of the job are shown in it
 
 
+def _check_backoff(spec: JobSpec) -> None:
+    """Refuse a longest delay that means nothing, or that is shorter than the first."""
+    given = format_duration(spec.max_retry_delay)
+    if spec.backoff == 1:
+        if spec.max_retry_delay != _DEFAULTS["max_retry_delay"]:
+            raise DefinitionError(f"{given} means nothing without backoff; add that", field="max_retry_delay")
+    elif spec.max_retry_delay < spec.retry_delay:
+        problem = f"{given} is shorter than retry_delay={format_duration(spec.retry_delay)}; raise it"
+        raise DefinitionError(problem, field="max_retry_delay")
+
+
 def _check_sense(spec: JobSpec) -> None:
     """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
     if spec.lock is not None and not spec.exclusive:
@@ -398,6 +412,7 @@ def _check_sense(spec: JobSpec) -> None:
     if spec.at_most_once and spec.retries:
         problem = "True, and retries would start a run more than once; leave one of them out"
         raise DefinitionError(problem, field="at_most_once")
+    _check_backoff(spec)
     if spec.catchup == "all" and spec.keep < spec.max_catchup:
         problem = (
             f"{spec.keep} rows are fewer than max_catchup={spec.max_catchup}, and catchup='all' needs a row for each "

@@ -5,13 +5,17 @@ Only `failed` and `timed_out` are tried again. A run that is `lost` may still be
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from math import inf
 
 from cronq.jobs.spec import JobSpec
 from cronq.timetext import format_duration
 
 #: Outcomes of an attempt after which a run is tried again.
 TRIED_AGAIN = ("failed", "timed_out")
+#: By how much of itself a growing delay is shortened at most, so that what failed together does not come back together.
+_JITTER = 0.1
 
 
 @dataclass(frozen=True)
@@ -23,12 +27,29 @@ class Retry:
     note: str  #: for people: which retry it is, and when
 
 
-def next_retry(spec: JobSpec, outcome: str, retried: int) -> Retry | None:
-    """The retry of a run of *spec* whose attempt ended in *outcome*, and which had *retried*; None: it ends with that.
+def next_retry(spec: JobSpec, outcome: str, retried: int, *, run_id: str, attempt: int) -> Retry | None:
+    """The retry of a run of *spec* whose *attempt* ended in *outcome*, and which had *retried* retries.
 
-    A job with `at_most_once` has none, whatever was stored.
+    None: it ends with that. A job with `at_most_once` has none, whatever was stored.
     """
     if outcome not in TRIED_AGAIN or retried >= spec.retries or spec.at_most_once:
         return None
-    after_s = spec.retry_delay
+    after_s = delay_s(spec, retried, run_id=run_id, attempt=attempt)
     return Retry(after_s, retried + 1, f"retry {retried + 1} of {spec.retries} after {format_duration(after_s)}")
+
+
+def delay_s(spec: JobSpec, retried: int, *, run_id: str, attempt: int) -> float:
+    """Seconds from the end of *attempt* to the next, of a run that had *retried* retries; the same for the same run."""
+    if spec.backoff == 1:
+        return spec.retry_delay
+    try:
+        grown = spec.retry_delay * spec.backoff**retried
+    except OverflowError:
+        grown = inf
+    longest = min(grown, max(spec.max_retry_delay, spec.retry_delay))
+    return round(longest * (1 - _JITTER * _share(f"{run_id} {attempt}")), 3)
+
+
+def _share(words: str) -> float:
+    """A number from 0 to 1 that follows from *words* alone."""
+    return int.from_bytes(hashlib.sha256(words.encode()).digest()[:4]) / 2**32

@@ -203,7 +203,9 @@ class ActiveRun:
             attempt=self.run.attempt,
             execution=self.execution,
             is_crash=not (is_asked and stop.is_leaving),
-            retry=next_retry(self.spec, settlement.outcome, self.run.retried),
+            retry=next_retry(
+                self.spec, settlement.outcome, self.run.retried, run_id=self.run.run_id, attempt=self.run.attempt
+            ),
             record_life_s=record_life_s(settlement.outcome, self.spec, self.run.tick),
         )
 

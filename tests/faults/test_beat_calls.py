@@ -153,7 +153,7 @@ class Scene:
         now_s = self.app.now_s() - 3600
         start = Start(worker="w", host="box", pid=1, execution="f", lease_s=90, now_s=now_s)
         self.app.runs.start(self.app.runs.get(run_id), start)
-        retry = next_retry(self.app.jobs.get("failing").spec, "failed", 0)
+        retry = next_retry(self.app.jobs.get("failing").spec, "failed", 0, run_id=run_id, attempt=1)
         ending = Ending(Settlement("failed", "why"), "w", now_s, attempt=1, execution="f", retry=retry)
         assert self.app.runs.end(self.app.runs.get(run_id), ending) == RETRYING
 

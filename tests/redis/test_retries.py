@@ -57,7 +57,7 @@ class Stage:
 
     def ending(self, outcome: str, now_s: float, **options: Any) -> Ending:
         run = self.run
-        retry = next_retry(self.spec, outcome, run.retried)
+        retry = next_retry(self.spec, outcome, run.retried, run_id=RUN, attempt=run.attempt)
         settlement = Settlement(outcome, "why", exit_code=3, error="E", return_value=None)
         return Ending(
             settlement, "worker w", now_s, attempt=run.attempt, execution=f"e{self.executions}", retry=retry, **options
@@ -437,3 +437,16 @@ def test_a_beat_wakes_for_it_and_queues_it_in_that_pass(stage: Stage) -> None:
 
     beat.pass_once(T + 62.0)
     assert queueing.due_boot == 0.0, "it is to be done at once"
+
+
+def test_delays_grow_with_each_retry(app: Cronq, redis: Redis, store: Store) -> None:
+    stage = Stage(app, redis, store, retry_delay="60s", backoff=2)
+
+    waits = []
+    for moment in (T + 1, T + 1000):
+        stage.fail(moment)
+        waits.append((stage.run.retry_at or 0) - (moment + 1))
+        stage.beat(moment + 500)
+
+    assert 54 <= waits[0] <= 60
+    assert 108 <= waits[1] <= 120

@@ -136,6 +136,15 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"retries": None}, "retries", "None", "leave it out"),
     ({"retry_delay": "-1s"}, "retry_delay", "'-1s'", NO_DURATION),
     ({"retry_delay": "400d"}, "retry_delay", "400d", "from 0s to 366d"),
+    ({"backoff": 0.5}, "backoff", "0.5", "a number from 1 to 100"),
+    ({"backoff": 101}, "backoff", "101", "a number from 1 to 100"),
+    ({"backoff": float("nan")}, "backoff", "nan", "a number from 1 to 100"),
+    ({"backoff": True}, "backoff", "True", "a number from 1 to 100"),
+    ({"backoff": 10**400}, "backoff", "1000", "a number from 1 to 100"),
+    ({"backoff": None}, "backoff", "None", "leave it out"),
+    ({"max_retry_delay": "0s", "backoff": 2}, "max_retry_delay", "0s", "from 1s to 366d"),
+    ({"max_retry_delay": "2h"}, "max_retry_delay", "2h", "without backoff"),
+    ({"max_retry_delay": "30s", "backoff": 2}, "max_retry_delay", "30s", "raise it"),
     ({"at_most_once": True, "retries": 1}, "at_most_once", "True", "leave one of them out"),
     ({"at_most_once": True, "on_lost": "rerun"}, "at_most_once", "True", "leave one of them out"),
     ({"queue": "a b"}, "queue", "'a b'", "use A-Z a-z 0-9 _ . -"),
@@ -242,7 +251,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("backoff", 2),
         ("depends_on", ["imports"]),
         ("after", ["imports"]),
         ("backfill", True),
@@ -378,6 +386,7 @@ EVERYTHING = function_job(
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
     start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5,
+    backoff=1.5, max_retry_delay="2h",
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",

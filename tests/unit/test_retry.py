@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.outcomes import OUTCOMES
-from cronq.runs.retry import Retry, next_retry
+from cronq.runs.retry import Retry, delay_s
+from cronq.runs.retry import next_retry as decide
 
 
 def spec_of(**options: object) -> JobSpec:
     return make_spec("fetch", command=["true"], **options)
+
+
+def next_retry(spec: JobSpec, outcome: str, retried: int) -> Retry | None:
+    return decide(spec, outcome, retried, run_id="fetch-m00000001", attempt=retried + 1)
 
 
 def test_a_job_without_retries_has_none() -> None:
@@ -34,3 +41,49 @@ def test_each_retry_comes_after_the_delay_until_none_is_left() -> None:
 
 def test_what_may_be_started_once_is_not_tried_again_whatever_was_stored() -> None:
     assert next_retry(replace(spec_of(retries=2), at_most_once=True), "failed", 0) is None
+
+
+# Growing delays
+
+
+def delays(spec: JobSpec, count: int, run_id: str = "fetch-m00000001") -> list[float]:
+    return [delay_s(spec, retried, run_id=run_id, attempt=retried + 1) for retried in range(count)]
+
+
+def test_without_backoff_every_delay_is_exactly_the_same() -> None:
+    assert delays(spec_of(retries=5, retry_delay="2h"), 3) == [7200.0] * 3
+
+
+def test_with_backoff_each_delay_is_longer_up_to_the_longest() -> None:
+    spec = spec_of(retries=9, retry_delay="60s", backoff=2, max_retry_delay="5m")
+
+    for delay, whole in zip(delays(spec, 6), [60, 120, 240, 300, 300, 300], strict=True):
+        assert 0.9 * whole <= delay <= whole
+
+
+def test_runs_that_failed_together_come_back_at_different_times() -> None:
+    spec = spec_of(retries=9, retry_delay="100s", backoff=2)
+
+    first = [delays(spec, 1, f"fetch-m{number:08x}")[0] for number in range(1000)]
+
+    assert len(set(first)) > 900
+    assert 94 < sum(first) / len(first) < 96
+
+
+def test_the_delay_of_a_run_is_the_same_whoever_reckons_and_another_for_each_attempt() -> None:
+    spec = spec_of(retries=9, retry_delay="100s", backoff=2, max_retry_delay="100s")
+
+    assert delays(spec, 4) == delays(spec, 4)
+    assert len(set(delays(spec, 4))) == 4
+    assert delays(spec, 1) == [96.89], "another release would reckon otherwise"
+
+
+@given(
+    st.integers(0, 10**6), st.floats(1, 100), st.floats(0, 366 * 86400), st.floats(1, 366 * 86400), st.text(max_size=20)
+)
+def test_no_delay_is_out_of_bounds_whatever_was_stored(
+    retried: int, backoff: float, delay: float, longest: float, run_id: str
+) -> None:
+    spec = replace(spec_of(retries=9), backoff=backoff, retry_delay=delay, max_retry_delay=longest)
+
+    assert 0 <= delay_s(spec, retried, run_id=run_id, attempt=1) <= max(delay, longest) + 0.001
