@@ -157,6 +157,26 @@ class Run:
         return _between(self.tick, self.started_at)
 
     @property
+    def beat_delay_s(self) -> float | None:
+        """Of `lateness_s` what passed from the tick to the queue; None for a later attempt.
+
+        It holds whatever kept the tick from its queue: no beat, or the earlier run that it waited behind. None also
+        for what was never queued.
+        """
+        was_queued = self.started_at is not None or self.queued_at != self.ended_at
+        return _between(self.tick, self.queued_at) if was_queued and self.attempt == 1 else None
+
+    @property
+    def queue_wait_s(self) -> float | None:
+        """Of `lateness_s` what passed from the queue to the start of the work, in this attempt."""
+        return _between(self.queued_at, self.started_at)
+
+    @property
+    def start_delay_s(self) -> float | None:
+        """From the start, as the ledger has it, to the first instruction of the child: not kept by this version."""
+        return None
+
+    @property
     def duration_s(self) -> float | None:
         """From the start to the end of the work."""
         return _between(self.started_at, self.ended_at)

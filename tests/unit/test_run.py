@@ -32,6 +32,7 @@ STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
     "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes", "retry_at",
+    "beat_delay_s", "queue_wait_s", "start_delay_s",
 }  # fmt: skip
 
 
@@ -107,6 +108,9 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "system_s": 0.01,
         "crashes": 1,
         "retry_at": "2026-11-21T07:03:00Z",
+        "beat_delay_s": None,
+        "queue_wait_s": 0.55,
+        "start_delay_s": None,
     }
 
 
@@ -173,6 +177,24 @@ def test_lateness_counts_from_the_tick_and_only_when_there_is_one() -> None:
     assert Run("x", "x", TICK, "running", started_at=TICK + 2.5).lateness_s == 2.5
     assert Run("x", "x", TICK, "running", started_at=TICK + 0.12345).lateness_s == 0.123
     assert Run("x", "x", TICK, "queued").lateness_s is None
+
+
+def test_lateness_is_told_by_what_it_was_made_of() -> None:
+    run = Run("x", "x", TICK, "running", queued_at=TICK + 0.5, started_at=TICK + 3.25)
+    assert (run.beat_delay_s, run.queue_wait_s, run.start_delay_s) == (0.5, 2.75, None)
+    assert run.lateness_s == 3.25
+
+    waits = Run("x", "x", TICK, "queued", queued_at=TICK + 0.5)
+    assert (waits.beat_delay_s, waits.queue_wait_s) == (0.5, None)
+    again = Run("x", "x", TICK, "running", attempt=2, queued_at=TICK + 60, started_at=TICK + 61)
+    assert (again.beat_delay_s, again.queue_wait_s) == (None, 1)
+    by_hand = Run("x", "x", None, "running", queued_at=TICK, started_at=TICK + 1)
+    assert (by_hand.beat_delay_s, by_hand.queue_wait_s) == (None, 1)
+    missed = Run.from_hash("x", {"tick": str(TICK), "state": "done", "outcome": "missed", "ended_at": str(TICK + 90)})
+    assert (missed.beat_delay_s, missed.queue_wait_s) == (None, None)
+
+
+def test_a_run_by_hand_has_no_lateness() -> None:
     assert Run("x", "x", None, "running", started_at=TICK + 2.5).lateness_s is None
 
 
