@@ -23,6 +23,7 @@ from cronq.db.faults import is_wrong_type
 from cronq.db.keys import RQ_QUEUES, Keys, rq_job
 from cronq.interop.in_progress import InProgress
 from cronq.runs.lost import RERUN, settle_or_rerun
+from cronq.runs.overlap import read_wish
 from cronq.runs.run import Ending, Run, Settlement
 from cronq.runs.store import RunStore
 from cronq.runs.timing import Timing
@@ -206,27 +207,35 @@ class Sweep:
             log.error("FINISH %s %s %s", run_id, outcome, reason)
 
     def _look_at_stock(self, run_ids: Iterable[bytes], now_s: float) -> None:
-        """Settle runs that their stock RQ worker has ended: when its child died or was stopped, it tells only RQ."""
+        """Settle runs that their stock RQ worker has ended: when its child died or was stopped, it tells only RQ.
+
+        One that is to stop is told by RQ's own command: it knows no wish.
+        """
         ids = [text(run_id) for run_id in run_ids]
         if not ids:
             return
         with self.client.pipeline(transaction=False) as pipe:
             for run_id in ids:
                 pipe.hget(rq_job(run_id), "status")
+                pipe.get(self.keys.stop(run_id))
             found: list[Any] = pipe.execute(raise_on_error=False)
-        for run_id, raw in zip(ids, found, strict=True):
+        for run_id, raw, wish in zip(ids, found[::2], found[1::2], strict=True):
             outcome = _ENDED_BY_RQ.get(text(raw))
-            if outcome is None:
+            is_to_stop = isinstance(wish, bytes | str)
+            if outcome is None and not is_to_stop:
                 continue
             run = self.runs.find(run_id)
             if run is None or run.state != "running":
                 self.runs.forget_running(run_id)
                 continue
-            who = self.client.get(self.keys.stop(run_id)) if outcome == "stopped" else None
+            if outcome is None:
+                if run.worker is not None:
+                    self.runs.send_stop_job(run_id, run.worker)
+                continue
             reason = f"RQ says it is {text(raw)}; its process under {run.worker} ended without a word"
             by = self.by
-            if who is not None:
-                by, reason = text(who), f"{text(who)} asked for it"
+            if outcome == "stopped" and is_to_stop:
+                by, reason = read_wish(text(wish))
             ended = Ending(Settlement(outcome, reason), by, now_s, attempt=run.attempt, stock=True)
             if self.runs.settle(run, ended):
                 log.error("FINISH %s %s %s", run_id, outcome, reason)

@@ -37,7 +37,9 @@ def crontab_command() -> None:
 @click.option("--tz", metavar="ZONE", help="IANA name of the zone where no CRON_TZ is set (this machine's).")
 @click.option("--queue", metavar="NAME", help="Queue (default).")
 @click.option("--timeout", metavar="SPAN", help="End a run after this (1d).")
-@click.option("--overlap", metavar="RULE", help="While an earlier run is there: skip, allow, queue or latest (skip).")
+@click.option(
+    "--overlap", metavar="RULE", help="While an earlier run is there: skip, allow, queue, latest or replace (skip)."
+)
 @click.option("--catchup", metavar="RULE", help="Of missed ticks: latest, skip or all (skip).")
 @click.option("--prune", is_flag=True, help="Remove the jobs whose line is gone.")
 @click.option("--dry-run", is_flag=True, help="Only say what would change.")

@@ -27,7 +27,7 @@ _LIKE_A_RUN = re.compile(r".*-(\d{8}T\d{6}Z|m[0-9a-f]{8})")
 _QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 CATCHUP = ("latest", "skip", "all")
-OVERLAP = ("skip", "allow", "queue", "latest")
+OVERLAP = ("skip", "allow", "queue", "latest", "replace")
 ON_LOST = ("fail", "rerun")
 #: The options that name calendars.
 CALENDARS = ("only", "except_")
@@ -108,8 +108,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("catchup", Kind.WORD, "latest", "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
     Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),
     Option("max_catchup", _N, 100, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
-    Option("overlap", Kind.WORD, "skip", "While an earlier run is there: skip, allow, queue or latest.", "RULE",
-           words=OVERLAP),
+    Option("overlap", Kind.WORD, "skip", "While an earlier run is there: skip, allow, queue, latest or replace.",
+           "RULE", words=OVERLAP),
     Option("pause_after_failures", _N, None, "Pause it when so many runs in a row have failed.", "N",
            least=1, most=_MOST_KEPT),
     Option("exclusive", Kind.FLAG, False, "Hold the job's lock while it runs, on all hosts."),

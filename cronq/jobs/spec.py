@@ -53,7 +53,6 @@ NOT_BUILT: dict[str, object] = {
     "limits": None,
     "serializer": "json",
 }
-_OVERLAP_NOT_BUILT = ("replace",)
 #: The longest spec that is read: arguments may be of `CRONQ_MAX_ARGS`, at most 100 MB.
 _MOST_SPEC = 200_000_000
 
@@ -66,6 +65,7 @@ SINCE: dict[str, int] = {
     "pause_after_failures": 2,
     "overlap=queue": 2,
     "overlap=latest": 2,
+    "overlap=replace": 2,
     "only": 2,
     "except_": 2,
     "start": 2,
@@ -346,11 +346,6 @@ def _refuse_unbuilt(options: dict[str, Any]) -> None:
     for key, only in NOT_BUILT.items():
         if key in options and options[key] not in (only, None):
             raise DefinitionError(f"{options[key]!r} is not supported by this version yet; leave it out", field=key)
-    if options.get("overlap") in _OVERLAP_NOT_BUILT:
-        raise DefinitionError(
-            f"{options['overlap']!r} is not supported by this version yet; use 'skip', 'queue', 'latest' or 'allow'",
-            field="overlap",
-        )
 
 
 def _refuse_unknown(values: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cronq.runs.overlap import read_wish
 from cronq.runs.run import Ending, Run
 from cronq.runs.store import RETRYING, RunStore
 
@@ -38,5 +39,6 @@ def _not_rerun(ending: Ending, code: str, detail: str, max_crashes: int) -> Endi
         reason = f"{detail} of its workers vanished (max_crashes is {max_crashes}); the last: {lost.reason}"
         return replace(ending, settlement=replace(lost, outcome="failed", reason=reason, crashes=int(detail)))
     if code == "asked":
-        return replace(ending, settlement=replace(lost, outcome="stopped", reason=f"{detail} asked for it"), by=detail)
+        by, reason = read_wish(detail)
+        return replace(ending, settlement=replace(lost, outcome="stopped", reason=reason), by=by)
     return replace(ending, settlement=replace(lost, reason=f"{lost.reason}; not run again: {detail}"))

@@ -21,7 +21,7 @@ from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.run_context import CurrentRun
-from cronq.runs.overlap import may_wait
+from cronq.runs.overlap import may_wait, read_wish
 from cronq.runs.run import Run, Settlement, Start
 from cronq.runs.store import RunStore, Started
 from cronq.runs.timing import Timing
@@ -319,7 +319,8 @@ class Guardian:
             log.warning("HEARD %s: Redis answers again", active.run.run_id)
             active.unheard = ""
         if word.startswith("stop "):
-            active.stop.ask("stopped", f"{word[5:]} asked for it", word[5:])
+            by, reason = read_wish(word[5:])
+            active.stop.ask("stopped", reason, by)
         elif word == "settled":
             active.stop.ask("lost", "it was settled by somebody else meanwhile", "the ledger")
 

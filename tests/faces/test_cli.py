@@ -485,7 +485,10 @@ def test_adding_a_command_twice_changes_nothing(here: Path, cronq: Cli) -> None:
     [
         ("tidy --every soon -- true", "job 'tidy': every: 'soon' is not a duration"),
         ("tidy --cron @dayly -- true", "job 'tidy': cron: "),
-        ("tidy --overlap replace -- true", "job 'tidy': overlap: 'replace' is not supported by this version yet"),
+        (
+            "tidy --overlap newest -- true",
+            "job 'tidy': overlap: 'newest' is not one of skip, allow, queue",
+        ),
         ("tidy --lock x -- true", "job 'tidy': lock: "),
         ("a/b -- true", "'a/b' is not a job name"),
     ],

@@ -91,6 +91,12 @@ class Stage:
         self.spec = self.store("a", mark=T, overlap=overlap)
         assert self.claim(1) == "queued"
 
+    def to_be_replaced(self) -> None:
+        self.due_by("replace")
+        self.redis.lmove(QUEUE, POPPED)
+        self.run = self.app.runs.get(run_id_of("a", T + 60))
+        assert self.start("e1") == "started"
+
     def behind(self) -> None:
         """The second tick waits behind the first, whose row is gone."""
         self.due()
@@ -168,6 +174,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "wake": (Stage.parked, lambda s: s.app.runs.wake_waiter("a")),
     "wait behind": (Stage.due, lambda s: s.claim(2)),
     "overtake": (lambda s: s.due_by("latest"), lambda s: s.claim(2)),
+    "replace": (Stage.to_be_replaced, lambda s: s.claim(2)),
     "take turns": (Stage.behind, lambda s: s.app.runs.take_turns("0", 10, T + 4.0)[1]),
     "take": (Stage.queued, lambda s: s.dequeue().take(["default"], 0.0) is not None),
     "give back": (Stage.popped, lambda s: s.dequeue().give_back("default", RUN) is None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,6 +15,9 @@ from cronq.beat.sweep import Sweep
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
+from cronq.runs.lost import settle_or_rerun
+from cronq.runs.overlap import read_wish
+from cronq.runs.retry import next_retry
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.runs.timing import Timing
 from tests.run_ids import run_id_of
@@ -551,3 +555,170 @@ def test_with_latest_a_user_who_may_not_set_in_a_list_queues_at_the_end(scene: S
 
     assert scene.queued() == [by_hand, second]
     assert scene.run(first).outcome == "coalesced"
+
+
+# replace
+
+
+def test_with_replace_the_run_at_work_is_asked_to_stop_and_the_new_one_waits_for_its_end(scene: Scene) -> None:
+    scene.define("replace")
+    first = scene.tick(1)
+    scene.begin()
+
+    second = scene.tick(2)
+
+    wish = scene.client.get(f"cronq:stop:{first}").decode()
+    assert read_wish(wish) == (scene.run(second).decided_by, f"replaced by the run {second}")
+    assert 0 < scene.client.ttl(f"cronq:stop:{first}") <= 86400
+    assert scene.states(first, second) == ["running", "waiting"]
+    assert scene.run(second).reason == f"waits for the run {first}, which is to stop"
+    assert scene.queued() == []
+    scene.end(first, "stopped")
+    assert scene.queued() == [second]
+    assert scene.work_off() == [second]
+    assert scene.nothing_waits()
+
+
+def test_with_replace_what_waits_for_the_end_of_the_run_at_work_is_overtaken(scene: Scene) -> None:
+    scene.define("replace")
+    first = scene.tick(1)
+    scene.begin()
+
+    *others, last = scene.ticks(2, 30)
+
+    assert {run.outcome for run in scene.app.runs.rows(others)} == {"coalesced"}
+    assert scene.client.get(f"cronq:stop:{first}").decode().endswith(f"(replaced by the run {others[0]})")
+    scene.end(first, "stopped")
+    assert scene.work_off() == [last]
+
+
+def test_with_replace_a_person_who_asked_first_is_named(scene: Scene) -> None:
+    scene.define("replace")
+    first = scene.tick(1)
+    scene.begin()
+    scene.app.runs.ask_to_stop(first, "ann@box")
+
+    scene.tick(2)
+
+    assert scene.client.get(f"cronq:stop:{first}") == b"ann@box"
+
+
+def test_with_replace_100_ticks_without_a_worker_leave_the_newest_run(scene: Scene) -> None:
+    scene.define("replace")
+    *others, last = scene.ticks(1, 100)
+
+    assert scene.work_off() == [last]
+    assert {run.outcome for run in scene.app.runs.rows(others)} == {"coalesced"}
+    assert not scene.client.keys("cronq:stop:*")
+
+
+def test_with_replace_a_run_that_is_to_be_rerun_is_stopped_for_the_new_one(scene: Scene) -> None:
+    scene.define("replace")
+    first = scene.tick(1)
+    scene.begin()
+    lost = Ending(Settlement("lost", "gone"), "beat box.1", scene.app.now_s(), execution=f"e-{first}")
+    assert scene.app.runs.rerun(scene.run(first), lost, 3) == "queued"
+
+    second = scene.tick(2)
+
+    run = scene.run(first)
+    assert (run.outcome, run.reason, run.attempt) == ("stopped", f"replaced by the run {second}", 2)
+    assert scene.queued() == [second]
+
+
+def test_with_replace_a_run_that_vanishes_while_it_is_to_stop_ends_as_replaced(scene: Scene) -> None:
+    scene.define("replace", on_lost="rerun")
+    first = scene.tick(1)
+    scene.begin()
+    second = scene.tick(2)
+    lost = Ending(Settlement("lost", "gone"), "beat box.1", scene.app.now_s(), execution=f"e-{first}")
+
+    assert settle_or_rerun(scene.app.runs, scene.run(first), lost, 3) == "stopped"
+
+    assert scene.run(first).reason == f"replaced by the run {second}"
+    assert scene.queued() == [second]
+
+
+def test_with_replace_only_the_newest_of_many_missed_ticks_of_catchup_all_remains(scene: Scene) -> None:
+    scene.define("replace", catchup="all", window="10d")
+    first = scene.tick(1)
+    scene.begin()
+
+    last = scene.tick(20)
+
+    between = [run_id_of("a", T + MINUTE * each) for each in range(2, 20)]
+    assert {run.outcome for run in scene.app.runs.rows(between)} == {"coalesced"}
+    assert scene.states(first, last) == ["running", "waiting"]
+    assert scene.client.get(f"cronq:stop:{first}").decode().endswith(f"(replaced by the run {last})")
+
+
+def test_with_replace_two_beats_at_once_leave_the_newest(scene: Scene) -> None:
+    scene.define("replace")
+    beats = [Cronq(config=scene.app.config, registry=scene.app.registry).beat() for _ in range(2)]
+    first = scene.tick(1)
+    scene.begin()
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(2, 20):
+            list(pool.map(lambda beat, number=number: scene.tick(number, beat), beats))
+
+    scene.end(first, "stopped")
+    assert scene.work_off() == [run_id_of("a", T + MINUTE * 19)]
+
+
+def test_with_replace_a_stock_worker_is_told_by_rqs_own_command(scene: Scene) -> None:
+    scene.define("replace")
+    first = scene.tick(1)
+    now_s = scene.app.now_s()
+    start = Start(worker="w", host="box", pid=1, execution="e", lease_s=3600, now_s=now_s, stock=True)
+    assert scene.app.runs.start(scene.run(first), start).code == "started"
+    scene.tick(2)
+
+    with scene.client.pubsub(ignore_subscribe_messages=True) as heard:
+        heard.subscribe("rq:pubsub:w")
+        heard.get_message(timeout=1)
+        scene.sweep()
+        message = heard.get_message(timeout=1)
+
+    assert message is not None
+    assert json.loads(message["data"])["command"] == "stop-job"
+    assert json.loads(message["data"])["job_id"] == first
+
+
+# Retries
+
+
+def fail_with_a_retry(scene: Scene, run_id: str) -> None:
+    scene.begin()
+    retry = next_retry(scene.app.jobs.get("a").spec, "failed", 0, run_id=run_id, attempt=1)
+    assert retry is not None
+    now_s = scene.app.now_s()
+    ending = Ending(Settlement("failed", "because"), "w", now_s, execution=f"e-{run_id}", retry=retry)
+    assert scene.app.runs.end(scene.run(run_id), ending) == "retrying"
+
+
+@pytest.mark.parametrize("rule", ["queue", "latest"])
+def test_a_run_that_is_retried_keeps_the_next_waiting(scene: Scene, rule: str) -> None:
+    scene.define(rule, retries=3)
+    first = scene.tick(1)
+    fail_with_a_retry(scene, first)
+
+    second = scene.tick(2)
+    scene.sweep()
+
+    assert scene.states(first, second) == ["retrying", "waiting"]
+    scene.app.stop(first)
+    assert scene.queued() == [second]
+
+
+def test_with_replace_a_run_that_is_to_be_retried_is_stopped_for_the_new_one(scene: Scene) -> None:
+    scene.define("replace", retries=3)
+    first = scene.tick(1)
+    fail_with_a_retry(scene, first)
+
+    second = scene.tick(2)
+
+    run = scene.run(first)
+    assert (run.outcome, run.reason) == ("stopped", f"replaced by the run {second}")
+    assert scene.queued() == [second]
+    assert not scene.client.exists("cronq:retries")

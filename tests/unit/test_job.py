@@ -97,7 +97,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ttl": 0}, "ttl", "0s", "at least 1s"),
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
-    ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue, latest"),
+    ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue, latest, replace"),
     ({"cron": "@daily", "repeat": 0}, "repeat", "0", "whole number from 1"),
     ({"repeat": 3}, "repeat", "3", "without a schedule"),
     ({"at": "2026-12-24T18:00", "repeat": 3}, "repeat", "3", "leave one of them out"),
@@ -260,7 +260,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
         ("leases", {"mem": 4}),
         ("limits", {"memory": "1g"}),
         ("serializer", "pickle"),
-        ("overlap", "replace"),
     ],
 )
 def test_an_option_that_is_not_built_yet_is_refused_by_name_and_never_ignored(option: str, value: Any) -> None:
@@ -497,7 +496,7 @@ def test_a_stored_spec_with_a_field_that_this_version_does_not_know_is_newer_and
         JobSpec.from_json('{"name": "nightly", "request": "https://example.com"}')
 
 
-@pytest.mark.parametrize(("field", "value"), [("overlap", "replace"), ("catchup", "oldest"), ("dst", "solar")])
+@pytest.mark.parametrize(("field", "value"), [("overlap", "newest"), ("catchup", "oldest"), ("dst", "solar")])
 def test_a_stored_spec_with_a_word_that_this_version_does_not_know_is_newer_and_not_damaged(
     field: str, value: str
 ) -> None:

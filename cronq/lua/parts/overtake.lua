@@ -3,7 +3,7 @@
 -- Part of claim: what the run of a new tick makes of the runs of earlier ticks, where only the newest is to run.
 --
 -- *item* is {prefix, job: its name, id: the new run, queue, pushed: queue -> ids that are pushed when the script ends,
--- by, now, row_ttl, events}.
+-- by, now, row_ttl, events, replaces: it is to run in place of those that were begun, too}.
 
 -- A longer queue is not looked through, and of more runs the rest is left to the next tick.
 local LONGEST_QUEUE, MOST_OVERTAKEN = 100000, 100
@@ -18,11 +18,12 @@ local function stands_in_queue(item, run)
     return run.at ~= nil
 end
 
--- Returns true if the new run may take the place of *run*: it was never begun, no worker has taken it, and no RQ job
--- depends on it.
+-- Returns true if the new run may take the place of *run*: it was never begun, or is to be replaced; no worker has
+-- taken it, and no RQ job depends on it.
 local function may_overtake(item, run)
-    if run.attempt ~= '1' or redis.call('EXISTS', RQ .. 'job:' .. run.id .. ':dependents') == 1 then return false end
-    return run.state == 'waiting' or (run.state == 'queued' and stands_in_queue(item, run))
+    if run.attempt ~= '1' and not item.replaces then return false end
+    if redis.call('EXISTS', RQ .. 'job:' .. run.id .. ':dependents') == 1 then return false end
+    return run.state == 'waiting' or run.state == 'retrying' or (run.state == 'queued' and stands_in_queue(item, run))
 end
 
 -- Returns the open runs of earlier ticks: those that the new one overtakes, and those that it waits behind. It writes
@@ -73,6 +74,16 @@ local function leave_queue_to(item, run, is_queued)
     return false
 end
 
+-- Asks those of *before* that are at work to stop. Whoever has asked first is named.
+local function ask_to_stop(item, before)
+    for _, run in ipairs(before) do
+        if run.state ~= 'queued' and run.state ~= 'waiting' then
+            redis.pcall('SET', item.prefix .. ':stop:' .. run.id, item.by .. ' (replaced by the run ' .. item.id .. ')',
+                'NX', 'EX', 86400)
+        end
+    end
+end
+
 -- Settles *overtaken* in favour of the new run, which *is_queued* or waits. Returns true if it stands in a queue now.
 local function overtake(item, overtaken, is_queued)
     local job, has_place = item.prefix .. ':job:' .. item.job, false
@@ -81,15 +92,18 @@ local function overtake(item, overtaken, is_queued)
         if run.state == 'queued' then
             has_place = leave_queue_to(item, run, is_queued and not has_place) or has_place
         end
-        redis.call('HSET', row, 'state', 'done', 'outcome', 'coalesced', 'reason', 'the run ' .. item.id ..
-            ' took its place', 'decided_by', item.by, 'ended_at', item.now)
-        redis.call('HDEL', row, 'lock')
+        local outcome, reason = 'coalesced', 'the run ' .. item.id .. ' took its place'
+        if run.attempt ~= '1' then outcome, reason = 'stopped', 'replaced by the run ' .. item.id end
+        redis.call('HSET', row, 'state', 'done', 'outcome', outcome, 'reason', reason, 'decided_by', item.by,
+            'ended_at', item.now)
+        redis.call('HDEL', row, 'lock', 'retry_at')
+        if run.state == 'retrying' then redis.pcall('ZREM', item.prefix .. ':retries', run.id) end
         redis.call('EXPIRE', row, item.row_ttl)
         redis.call('HDEL', job .. ':active', run.id)
         redis.call('ZREM', job .. ':behind', run.id)
         if run.lock then redis.pcall('ZREM', item.prefix .. ':job:' .. run.lock .. ':waiting', run.id) end
         redis.call('DEL', RQ .. 'job:' .. run.id)
-        event(item.prefix .. ':events', item.events, 'coalesced', item.job, run.id)
+        event(item.prefix .. ':events', item.events, outcome, item.job, run.id)
     end
     return has_place
 end

@@ -48,7 +48,7 @@ local latest = tonumber(call('TIME')[1]) + 1
 local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:', prefix .. ':dedup:'
 
 local queued = {'won', 'queued'}
-local may_wait = {queue = true, latest = true}  -- rules of `overlap` by which a tick waits for an earlier run
+local may_wait = {queue = true, latest = true, replace = true}  -- rules of `overlap` by which a tick may wait
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
 local pushed = {}  -- queue -> ids
 local dated, undated = {}, {}  -- agenda entries to set and to remove
@@ -197,16 +197,15 @@ local function claim(item, when, kind, holder)
             outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing
         end
     end
-    local waits_for, overtaken, new
+    local waits_for, overtaken, before, new
     if not outcome and open > 0 and may_wait[kind.overlap] then
         local bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
         if bad then return bad end
         if kind.overlap == 'queue' then
             waits_for = last_open(job, open)
         else
-            local before
             new = {prefix = prefix, job = name, id = id, queue = kind.queue, pushed = pushed, by = by, now = now,
-                row_ttl = batch.row_ttl, events = batch.events}
+                row_ttl = batch.row_ttl, events = batch.events, replaces = kind.overlap == 'replace'}
             overtaken, before = earlier_runs(new)
             waits_for = before[1] and before[1].id
         end
@@ -227,6 +226,10 @@ local function claim(item, when, kind, holder)
     local has_place = overtaken and overtake(new, overtaken, not waits_for)
     if waits_for then
         reason = 'waits for the run ' .. waits_for
+        if new and new.replaces then
+            ask_to_stop(new, before)
+            reason = reason .. ', which is to stop'
+        end
         call('HSET', run, 'job', name, 'tick', tick, 'state', 'waiting', 'trigger', kind.trigger, 'queue', kind.queue,
             'decided_by', by)
     else
