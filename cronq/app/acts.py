@@ -11,6 +11,7 @@ from cronq.jobs.arguments import short
 from cronq.jobs.registry import Call, Definition, IfActive, checked_call_json
 from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import Given
+from cronq.runs.run import Run
 
 
 def _checked(definition: Definition | None, spec: JobSpec, number: int, call: Call) -> str | None:
@@ -96,6 +97,25 @@ class Acts(Parts):
         definition = self.registry.definitions.get(name)
         checked = [_checked(definition, spec, number, call) for number, call in enumerate(calls, 1)]
         return self.bulk_give(self.who).give(spec, checked, self.now_s(), self._asked)
+
+    def mark_success(self, name: str, tick: int | None = None) -> Run | None:
+        """Say that a tick of a job succeeded (default: the newest that ran or should have). Return its run.
+
+        The attempt before is kept, the streak of failures ends. None when it had succeeded already. Raises UnknownJob,
+        UnknownRun when there is no such tick, Conflict for one that is open.
+        """
+        self.jobs.get(name)
+        return self.amendments.mark_success(name, tick, by=self.who, now_s=self.now_s())
+
+    def reset(self, name: str) -> bool:
+        """Forget streak, last run and last success of a job, and end a pause that its failures set.
+
+        Ledger and mark stay: no tick from before fires. Return False when there was nothing to forget. Raises
+        UnknownJob.
+        """
+        pause = self.jobs.get(name).state.pause
+        has_ended = pause is not None and pause.is_by_failures and self.changes().resume(name)
+        return self.jobs.reset(name, by=self.who) or has_ended
 
     @property
     def _asked(self) -> str:

@@ -31,6 +31,7 @@ from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
 from cronq.locks.lock import Lock
 from cronq.monitor.growth import Growth
+from cronq.runs.amendment import Amendments
 from cronq.runs.bulk_give import BulkGive
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer
@@ -127,6 +128,11 @@ class Parts:
     def retrying(self) -> Retrying:
         """What queues runs whose next attempt is due."""
         return Retrying(self.client, self.keys, self.runs)
+
+    @cached_property
+    def amendments(self) -> Amendments:
+        """What a person says of ticks that have ended."""
+        return Amendments(self.client, self.keys, self.runs)
 
     @cached_property
     def growth(self) -> Growth:

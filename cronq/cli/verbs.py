@@ -23,6 +23,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "diff": ("diff", "What went otherwise than on another day."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
+    "mark-success": ("amend", "Say that a tick succeeded after all."),
+    "reset": ("amend", "Forget how a job did; its history stays."),
     "delayed": ("delayed", "What is held back for later, whoever put it there."),
     "reschedule": ("delayed", "Change when a delayed run is due."),
     "adopt": ("delayed", "Make a job of a repeating job of rq-scheduler."),
@@ -45,7 +47,7 @@ VERBS: dict[str, tuple[str, str]] = {
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
     "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
-    "mark-success", "metrics", "once", "query", "reset", "resource", "scan", "simulate", "stats", "token",
+    "metrics", "once", "query", "resource", "scan", "simulate", "stats", "token",
     "web", "why",
 )  # fmt: skip
 

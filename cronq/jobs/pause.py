@@ -31,6 +31,11 @@ class Pause:
     note: str = ""
     until: float | None = None
 
+    @property
+    def is_by_failures(self) -> bool:
+        """Return True if the job's own failures set it (`lua/parts/count_failure`); a person has a host in the name."""
+        return self.by == "cronq"
+
     def covers(self, tick: int) -> bool:
         """Return True if *tick* falls into the pause."""
         return self.until is None or tick < self.until

@@ -39,6 +39,7 @@ class JobStore:
         self._read_due: Any = scripts.load(client, "jobs/read_due")
         self._save: Any = scripts.load(client, "jobs/save")
         self._set_pause: Any = scripts.load(client, "jobs/pause")
+        self._reset: Any = scripts.load(client, "jobs/reset")
         self._remove: Any = scripts.load(client, "jobs/remove")
 
     # Reading
@@ -222,6 +223,18 @@ class JobStore:
         keys = [self._keys.job(name), self._keys.state(name), self._keys.agenda, self._keys.events]
         answer = text(self._set_pause(keys=keys, args=[json.dumps(document)]))
         _raise_for(answer, name, "a beat moves it aside, then try again")
+
+    def reset(self, name: str, *, by: str) -> bool:
+        """Forget streak, last run and last success of a job; one step. Return False when there was nothing to forget.
+
+        Raises UnknownJob, and CronqError for a damaged key.
+        """
+        keys = [self._keys.job(name), self._keys.state(name), self._keys.events]
+        answer = text(self._reset(keys=keys, args=[name, by, self._keep_events]))
+        if answer == "gone":
+            raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
+        _raise_for(answer, name, "a beat moves it aside, then try again")
+        return answer == "reset"
 
     def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> None:
         """Remove a job; afterwards `BulkStop.finish_removal` stops its runs that have not begun.

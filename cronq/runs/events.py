@@ -56,5 +56,7 @@ class Event(StrEnum):
     JOB_PAUSED = "job_paused"
     #: its ticks run again: jobs/pause
     JOB_RESUMED = "job_resumed"
+    #: how its runs did is forgotten: jobs/reset
+    JOB_RESET = "job_reset"
     #: it is gone: jobs/remove
     JOB_REMOVED = "job_removed"

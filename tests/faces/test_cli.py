@@ -41,7 +41,8 @@ NOBODY = "redis://:secret@127.0.0.1:1/0"
 CALLS = [
     ["list"], ["show", "tidy"], ["next"], ["next", "tidy"], ["history", "tidy"], ["beats"], ["workers"],
     ["run", "tidy"], ["stop", "tidy"], ["pause", "tidy"], ["resume", "tidy"], ["add", "tidy", "--", "true"],
-    ["rm", "tidy"], ["run-due"], ["delayed"], ["run", "tidy", "--in", "5m"],
+    ["mark-success", "tidy"], ["reset", "tidy"], ["rm", "tidy"], ["run-due"], ["delayed"],
+    ["run", "tidy", "--in", "5m"],
 ]  # fmt: skip
 
 
@@ -634,6 +635,21 @@ def test_an_argument_takes_the_place_of_the_jobs_own_of_that_name(
 
     found = {run.args for run in app.history("greet")}
     assert found == {'[[7],{"name":"Ann","times":3}]', '[[7],{"name":"Ben","times":2}]', None}
+
+
+def test_a_tick_is_marked_and_a_job_is_reset_on_the_command_line(cronq: Cli, app: Cronq, ticked: list[str]) -> None:
+    marked = cronq("mark-success", "hourly", "--tick", "2026-01-05T07:00Z")
+    again = cronq("mark-success", "hourly", "--tick", "2026-01-05T08:00+01:00")
+    slip = cronq("mark-success", "hourly", "--tick", "2026-01-05T07:00:00.5Z")
+    other = cronq("mark-success", "hourly", "--tick", "2026-01-05T07:30Z")
+    resets = [cronq("reset", "hourly") for _ in range(2)]
+
+    assert (marked.code, marked.out) == (0, ticked[-1] + "\n")
+    assert (again.code, again.out, again.err) == (0, "", "cronq: that tick has succeeded already\n")
+    assert (slip.code, other.code) == (2, 2)
+    assert [each.code for each in resets] == [0, 0]
+    assert resets[1].err == "cronq: hourly had nothing to forget; its history stays\n"
+    assert len(app.history("hourly", 100)) == 30
 
 
 def test_arguments_are_json_or_plain_text(here: Path, cronq: Cli, shell: Cli, app: Cronq) -> None:

@@ -67,6 +67,22 @@ class Stage:
         assert self.start("e1") == "started"
         self.run = self.app.runs.get(RUN)
 
+    def failed(self) -> None:
+        """A tick that ran and failed."""
+        self.defined()
+        tick, run_id = T + 60, "a-20260105T070100Z"
+        row = {
+            "job": "a",
+            "tick": tick,
+            "state": "done",
+            "outcome": "failed",
+            "reason": "it raised",
+            "started_at": T + 61,
+        }
+        self.redis.hset(f"cronq:run:{run_id}", mapping=row)
+        self.redis.zadd("cronq:job:a:runs", {run_id: tick})
+        self.redis.hset("cronq:job:a:state", mapping={"streak": -2, "last_outcome": "failed", "last_run": run_id})
+
     def requeued(self) -> None:
         """By a person, after it had failed; a worker has popped it."""
         self.running()
@@ -165,6 +181,8 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
         lambda s: s.app.claimer("p").give_if_idle(s.spec, T + 1.0, args_json=None, reason="asked for").is_new,
     ),
     "enqueue many": (Stage.defined, lambda s: len(s.app.enqueue_many("a", [{}, {}])) == 2),
+    "mark success": (Stage.failed, lambda s: s.app.mark_success("a") is not None),
+    "reset": (Stage.failed, lambda s: s.app.reset("a")),
     "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
     "start": (Stage.popped, lambda s: s.start("e1") == "started"),
     "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),

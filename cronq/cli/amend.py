@@ -1,0 +1,48 @@
+"""`mark-success` and `reset`: what a person says of ticks that have ended, and of how a job did."""
+
+from __future__ import annotations
+
+import click
+
+from cronq.cli.options import instant_option, open_app, options_of_cronq, suggesting
+from cronq.cli.output import print_line, say
+
+
+@click.command("mark-success")
+@click.argument("name")
+@click.option("--tick", metavar="TIME", help="Which tick (ISO 8601; UTC without an offset); else the newest.")
+@options_of_cronq
+@click.pass_context
+def mark_success_command(ctx: click.Context, name: str, tick: str | None) -> int:
+    """Say that the newest tick of the job NAME succeeded, because it was mended by hand, and print its run's id.
+
+    The newest is that of the ticks that ran, were missed, expired or blocked. What became of it before stays in the
+    history as an earlier attempt. The streak of failures ends.
+    """
+    app = open_app(ctx)
+    tick_s = instant_option(tick, "--tick")
+    if tick_s is not None and tick_s != int(tick_s):
+        raise click.BadParameter(f"{tick!r} has a fraction of a second, and no tick has", param_hint="--tick")
+    with suggesting(app, name):
+        run = app.mark_success(name, None if tick_s is None else int(tick_s))
+    if run is None:
+        say("that tick has succeeded already")
+    else:
+        print_line(run.run_id)
+    return 0
+
+
+@click.command("reset")
+@click.argument("name")
+@options_of_cronq
+@click.pass_context
+def reset_command(ctx: click.Context, name: str) -> int:
+    """Forget how the job NAME did: its streak, its last run, its last success, and a pause that failures set.
+
+    Its history stays, and so does what is due next.
+    """
+    app = open_app(ctx)
+    with suggesting(app, name):
+        was = app.reset(name)
+    say(f"{name} {'is as if it had never run' if was else 'had nothing to forget'}; its history stays")
+    return 0

@@ -1,0 +1,19 @@
+-- Forgets how the runs of a job did: its streak, its last run and its last success.
+--
+-- KEYS  1 job:{name}   2 job:{name}:state   3 events
+-- ARGV  1 name   2 by   3 events to keep
+-- Returns reset | same (there was nothing to forget) | gone (no such job)
+--       | broken <key> (a wrong type); of the last three nothing was written
+--
+-- One step, because a run that ends between two commands would leave half of what it did.
+--@ event
+--@ types
+
+local _, wrong = wrong_type({KEYS[1], 'hash', KEYS[2], 'hash', KEYS[3], 'stream'})
+if wrong then return 'broken ' .. wrong end
+if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
+local forgotten = redis.call('HDEL', KEYS[2], 'streak', 'resumed_at_streak', 'last_run', 'last_outcome', 'last_ended',
+    'last_tick', 'success_tick')
+if forgotten == 0 then return 'same' end
+event(KEYS[3], ARGV[3], 'job_reset', ARGV[1], nil, ARGV[2])
+return 'reset'
