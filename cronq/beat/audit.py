@@ -68,7 +68,7 @@ class Audit:
         return bool(missing)
 
     def _missing_tick(self, job: AuditedJob, now_s: float) -> int | None:
-        """The tick under which the job has to stand on the agenda; None when it stands there, or needs no entry.
+        """The moment under which the job has to stand on the agenda; None when it stands there, or needs no entry.
 
         By its mark: with an entry that is later than its next tick, or with none, the job would be silent.
         """
@@ -85,7 +85,7 @@ class Audit:
         if job.mark is None or job.mark > now_s + MARK_AHEAD_S:
             self.repair.repair(job.name, _WORDS["unmarked" if job.mark is None else "ahead"], now_s)
             return None
-        following = spec.next_after(job.mark, job.ticks)
+        following = spec.due_after(job.mark, job.ticks)
         if following is not None and (job.score is None or job.score > following + MARK_AHEAD_S):
             return following
         return None

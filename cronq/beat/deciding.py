@@ -144,7 +144,7 @@ class Deciding:
             self.mend(due.name, str(error), now_s)
             return []
         if not decisions:
-            self.jobs.reschedule(due.name, spec.next_after(due.mark, due.ticks))
+            self.jobs.reschedule(due.name, spec.due_after(due.mark, due.ticks))
         return [TickClaim(spec, due.version, decision) for decision in decisions]
 
 

@@ -96,7 +96,7 @@ class Repair:
             mark = self.jobs.mark_of(name)
             if mark is None or mark > now_s + MARK_AHEAD_S:
                 mark = int(now_s)
-            following = spec.schedule.next_after(mark) if spec.schedule is not None else None
+            following = spec.due_after(mark, 0)
             expected = self.jobs.version_of(name)
             self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=mark, next_tick=following)
             return True
@@ -120,9 +120,9 @@ class Repair:
             recorded = self.quarantine.newest_recorded_tick(name)
             candidates = [recorded] if recorded is not None else []
             if score is not None and now_s - 30 * DAY_S < score <= now_s + MARK_AHEAD_S:
-                candidates.append(int(score) - 1)
+                candidates.append(job.spec.tick_due(int(score)) - 1)
             mark = min(max(candidates), int(now_s)) if candidates else int(now_s)
-        self.quarantine.restore_mark(name, mark, job.spec.next_after(mark, job.state.ticks))
+        self.quarantine.restore_mark(name, mark, job.spec.due_after(mark, job.state.ticks))
         return True
 
 

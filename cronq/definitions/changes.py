@@ -85,7 +85,7 @@ class Changes:
             raise known
         else:  # damaged: whatever was there is replaced
             expected = self.jobs.version_of(spec.name)
-        following = spec.next_after(now, ticks)
+        following = spec.due_after(now, ticks)
         return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
 
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
@@ -116,7 +116,7 @@ class Changes:
                 return False
             now = int(self.now_s())
             job = self._close(job, now, "the job was resumed only after it")
-            following = job.spec.next_after(now, job.state.ticks)
+            following = job.spec.due_after(now, job.state.ticks)
             self.jobs.set_pause(job, None, mark=max(now, job.state.mark or 0), next_tick=following)
             return True
 

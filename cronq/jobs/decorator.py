@@ -229,6 +229,7 @@ def job(
     start: str | datetime | None = None,
     end: str | datetime | None = None,
     repeat: int | None = None,
+    jitter: float | str | timedelta | None = None,
     tz: str = "UTC",
     dst: str = "debian",
     only: str | Sequence[str] = (),

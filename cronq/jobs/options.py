@@ -82,6 +82,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("start", Kind.MOMENT, None, "No tick before it: 2026-12-24T18:00, in the job's zone.", "TIME"),
     Option("end", Kind.MOMENT, None, "No tick after it, likewise.", "TIME"),
     Option("repeat", _N, None, "So many ticks, then it is finished.", "N", least=1, most=10_000),
+    Option("jitter", _D, None, "Queue each tick up to so much later, to spread jobs.", "SPAN", least=1, most=DAY_S),
     Option("dst", _T, "debian", "When clocks change: debian, skip or both.", "RULE", words=DST_RULES),
     Option("only", Kind.LIST, (), "Only ticks that this calendar holds run; may be repeated.", "CALENDAR"),
     Option("except_", Kind.LIST, (), "No tick runs that this calendar holds; may be repeated.", "CALENDAR"),

@@ -36,6 +36,7 @@ from cronq.jobs.options import (
     moment_s,
 )
 from cronq.schedule.bounds import bounded, once
+from cronq.schedule.jitter import delay_s
 from cronq.schedule.moment import is_date
 from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.schedule.zone import find_zone
@@ -75,6 +76,7 @@ SINCE: dict[str, int] = {
     "backoff": 2,
     "max_retry_delay": 2,
     "repeat": 2,
+    "jitter": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -103,6 +105,7 @@ class JobSpec:
     start: int | None = DEFAULTS["start"]  #: epoch seconds; no tick is before it
     end: int | None = DEFAULTS["end"]  #: likewise; no tick is after it
     repeat: int | None = DEFAULTS["repeat"]  #: how many ticks it has; None: no end of them
+    jitter: float | None = DEFAULTS["jitter"]  #: each tick is queued by less than this later; None: at its time
     tz: str = DEFAULTS["tz"]
     dst: str = DEFAULTS["dst"]
     only: tuple[str, ...] = DEFAULTS["only"]  #: calendars by name: what none of them holds does not run
@@ -149,6 +152,21 @@ class JobSpec:
             return None
         return self.schedule.next_after(after_s)
 
+    def due_s(self, tick: int | None) -> int | None:
+        """When *tick* is to be queued: at its time, unless there is jitter; None stays None."""
+        if tick is None or self.jitter is None or self.schedule is None:
+            return tick
+        return tick + delay_s(self.name, tick, self.schedule.next_after(tick), self.jitter)
+
+    def due_after(self, after_s: int, ticks: int) -> int | None:
+        """When the tick that `next_after` finds is to be queued: what the agenda says."""
+        return self.due_s(self.next_after(after_s, ticks))
+
+    def tick_due(self, due_s: int) -> int:
+        """The tick that is to be queued at *due_s*."""
+        tick = self.schedule.last_until(due_s) if self.jitter is not None and self.schedule is not None else None
+        return due_s if tick is None else tick
+
     def _once(self, at: str) -> Schedule:
         for key in ("cron", "every", "start", "end", "repeat"):
             if getattr(self, key) is not None:
@@ -167,8 +185,8 @@ class JobSpec:
     def when(self) -> tuple[object, ...]:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
         return (
-            self.cron, self.every, self.at, self.start, self.end, self.repeat, self.tz, self.dst, self.catchup,
-            self.window, self.max_catchup, self.only, self.except_,
+            self.cron, self.every, self.at, self.start, self.end, self.repeat, self.jitter, self.tz, self.dst,
+            self.catchup, self.window, self.max_catchup, self.only, self.except_,
         )  # fmt: skip
 
     @property
@@ -334,7 +352,7 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     _check_ranges(spec)
     _check_sense(spec)
     if spec.schedule is None:
-        for key in ("tz", "dst", "start", "end", "repeat", *CALENDARS):
+        for key in ("tz", "dst", "start", "end", "repeat", "jitter", *CALENDARS):
             if getattr(spec, key) != _DEFAULTS[key]:
                 told = iso(getattr(spec, key)) if key in MOMENTS else repr(getattr(spec, key))
                 problem = f"{told} means nothing without a schedule; give cron or every"
@@ -408,6 +426,11 @@ def _check_sense(spec: JobSpec) -> None:
         problem = "True, and retries would start a run more than once; leave one of them out"
         raise DefinitionError(problem, field="at_most_once")
     _check_backoff(spec)
+    if spec.ttl is not None and spec.jitter is not None and spec.ttl < spec.jitter:
+        problem = (
+            f"{format_duration(spec.ttl)} is shorter than jitter={format_duration(spec.jitter)}: a run could expire "
+        )
+        raise DefinitionError(f"{problem}before it is queued; raise ttl or lower jitter", field="ttl")
     if spec.catchup == "all" and spec.keep < spec.max_catchup:
         problem = (
             f"{spec.keep} rows are fewer than max_catchup={spec.max_catchup}, and catchup='all' needs a row for each "

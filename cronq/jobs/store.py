@@ -165,7 +165,8 @@ class JobStore:
     ) -> str:
         """Store *spec* if the job is still at version *expected* ("" when it must not exist); one atomic step.
 
-        A *mark* is given when the schedule has changed: no tick up to it will fire, and *next_tick* goes on the agenda.
+        A *mark* is given when the schedule has changed: no tick up to it will fire, and the agenda
+        says that the next one is due at *next_tick*.
         *instead_of* names an entry of rq-scheduler's store by id and score: the same step removes it, and stores
         nothing when it is no longer there. Returns `created`, `changed` or `same`. Raises Conflict when somebody
         else changed the job first, SpecTooNew for a job of a newer cronq, CronqError for a damaged key, and

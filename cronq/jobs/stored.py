@@ -58,7 +58,8 @@ class StoredJob:
             return "paused"
         if "running" in active.values():
             return "running"
-        if self.next_tick is not None and self.next_tick < now_s - LATE_S:
+        due_s = self.spec.due_s(self.next_tick)
+        if due_s is not None and due_s < now_s - LATE_S:
             return "late"
         if self.state.streak < 0 or self.state.last_outcome in BAD:
             return "failing"
@@ -149,6 +150,7 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
     except SpecTooNew as error:
         error.origin = words.get("origin", "")
         raise
+    due_s = moment(score) if isinstance(score, float) else None
     return StoredJob(
         spec=spec,
         version=words.get("version", ""),
@@ -165,5 +167,5 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             success_tick=moment(known.get("success_tick")),
             ticks=whole(known.get("ticks")) or 0,
         ),
-        next_tick=moment(score) if isinstance(score, float) else None,
+        next_tick=None if due_s is None else spec.tick_due(due_s),
     )

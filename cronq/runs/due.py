@@ -50,7 +50,7 @@ class Decision(NamedTuple):
     outcome: str | None
     reason: str
     trigger: str
-    next_tick: int | None  #: the tick after this one: what the agenda says once this one is claimed
+    next_tick: int | None  #: when the tick after this one is due: what the agenda says once this one is claimed
     first: int | None = None  #: of a range its oldest tick
     ticks: int = 1  #: how many it is about
     after: int = 0  #: of a range: what the mark must be, for it names no single tick in between
@@ -83,6 +83,8 @@ def decide(
     The tick *apart* is in no range. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with
     the last of them as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
+    if spec.jitter is not None:
+        now = _without_jitter(spec, now)
     schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
@@ -94,8 +96,8 @@ def decide(
     if second is None or second > until:  # the everyday case: exactly one
         outcome = excluded(spec, first, pause, calendars)
         one = _one(spec, first, second, now) if outcome is None else Decision(first, *outcome, "schedule", second)
-        return _numbered(spec, [one], had)
-    return _numbered(spec, _Pending(spec, schedule, mark, pause, now, calendars).decisions(apart), had)
+        return _finished(spec, [one], had)
+    return _finished(spec, _Pending(spec, schedule, mark, pause, now, calendars).decisions(apart), had)
 
 
 def decide_closed(
@@ -115,7 +117,7 @@ def decide_closed(
     schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
-    return _numbered(spec, _Pending(spec, schedule, mark, pause, now, calendars, words).decisions(apart), had)
+    return _finished(spec, _Pending(spec, schedule, mark, pause, now, calendars, words).decisions(apart), had)
 
 
 def _left(spec: JobSpec, mark: int, now: float, had: int) -> Schedule | None:
@@ -125,8 +127,30 @@ def _left(spec: JobSpec, mark: int, now: float, had: int) -> Schedule | None:
     return first_ticks(spec.schedule, mark, spec.repeat - had, int(now))[0]
 
 
-def _numbered(spec: JobSpec, decisions: list[Decision], had: int) -> list[Decision]:
-    """*decisions* with the count of ticks, if *spec* limits them."""
+def _without_jitter(spec: JobSpec, now: float) -> float:
+    """The moment at which the job would stand as it does *now*, had each tick been due at its own time.
+
+    Lateness counts from when a tick was due, so it is the delay of the newest one that was; and it is before the tick
+    whose delay is not over.
+    """
+    schedule = spec.schedule
+    newest = None if schedule is None else schedule.last_until(int(now))
+    due = spec.due_s(newest)
+    if schedule is None or newest is None or due is None:
+        return now
+    if due <= now:
+        return now - (due - newest)
+    earlier = schedule.last_until(newest - 1)
+    was_due = spec.due_s(earlier)
+    if earlier is None or was_due is None:
+        return newest - 1.0
+    return min(now - (was_due - earlier), newest - 0.001)
+
+
+def _finished(spec: JobSpec, decisions: list[Decision], had: int) -> list[Decision]:
+    """*decisions* with the count of ticks, if *spec* limits them, and with when the next one is due."""
+    if spec.jitter is not None:
+        decisions = [each._replace(next_tick=spec.due_s(each.next_tick)) for each in decisions]
     if spec.repeat is None:
         return decisions
     counts = accumulate((each.ticks for each in decisions), initial=had)
