@@ -33,6 +33,7 @@ from cronq.errors import ConfigError, CronqError, DefinitionError
 from cronq.hosts.drain import Hold, busy_with
 from cronq.hosts.heartbeats import Heartbeat
 from cronq.hosts.installation import Installation
+from cronq.hosts.outages import Outage
 from cronq.interop.adopt import Adoption
 from cronq.interop.scheduled import ScheduledEntry, read_all
 from cronq.jobs.pause import Pause
@@ -274,6 +275,10 @@ class Cronq(Acts, CalendarVerbs):
     def beats(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all beats, and the server's time."""
         return self.heartbeats.read("beats")
+
+    def outages(self) -> list[Outage]:
+        """Spans of the last 30 days in which no beat made a completed pass, newest first, and why nobody did."""
+        return self.outage_notes.read(self.now_s())
 
     def workers(self) -> tuple[list[Heartbeat], float]:
         """Heartbeats of all workers, and the server's time."""

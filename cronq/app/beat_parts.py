@@ -9,6 +9,7 @@ from cronq.beat.audit import Audit
 from cronq.beat.beat import Beat
 from cronq.beat.chores import Chore
 from cronq.beat.claiming import BeatStatus, Claiming
+from cronq.beat.passes import PassNotes
 from cronq.beat.reconcile import Reconcile
 from cronq.beat.repair import Repair
 from cronq.beat.restore import Restore
@@ -47,9 +48,11 @@ def make_beat(parts: Parts) -> Beat:
         serving = Chore("held back", RENEW_EVERY_S, parts.scheduled_stores(by).once)
     retrying = Chore("retries", _AUDIT_S, parts.retrying.once)
     audit = Chore("audit", _AUDIT_S, Audit(parts.quarantine, repair).once)
+    passes = PassNotes(parts.outage_notes, parts.clock, lambda: status.last_pass_s, by=by)
     chores = [
         retrying,
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
+        Chore("passes", HEARTBEAT_S, passes.once, passes.outage),
         Chore("sweep", timing.sweep_s, lambda _: sweep.once(), sweep.outage),
         Chore("tidy", TIDY_EVERY_S, lambda now_s: tidy.once(sweep.queues, now_s)),
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),

@@ -22,6 +22,7 @@ from cronq.definitions.crontab_import import CrontabJobs
 from cronq.definitions.sync import Definitions
 from cronq.hosts.drain import Holds
 from cronq.hosts.heartbeats import Heartbeats
+from cronq.hosts.outages import Outages
 from cronq.interop.requeued import Requeued
 from cronq.interop.rq_scheduler import ScheduledStores
 from cronq.interop.sealed import release_dependents
@@ -113,6 +114,11 @@ class Parts:
     def heartbeats(self) -> Heartbeats:
         """Heartbeats of beats and workers."""
         return Heartbeats(self.client, self.keys)
+
+    @cached_property
+    def outage_notes(self) -> Outages:
+        """When beats made passes, and when none did."""
+        return Outages(self.client, self.keys)
 
     @cached_property
     def holds(self) -> Holds:

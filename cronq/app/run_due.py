@@ -10,8 +10,8 @@ from cronq.clock import boot_s, rest
 
 #: How long it goes on while there is more: cron starts the next one a minute after it.
 _MOST_S = 50.0
-#: What only a process that stays does: it says that it lives, and publishes a record from a thread.
-_OF_A_PROCESS = ("heartbeat", "rq-cron")
+#: What only a process that stays does: it says that it lives and passes, and publishes a record from a thread.
+_OF_A_PROCESS = ("heartbeat", "passes", "rq-cron")
 
 
 def run_due(app: Cronq) -> bool:

@@ -30,6 +30,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     events                    STREAM  every change of a run or a job, capped     runs.events           permanent
     holds                     HASH    paused queues, drained hosts and workers   hosts.drain           permanent
     beats, workers            HASH    process id -> heartbeat (JSON)             hosts.heartbeats      permanent
+    passes                    STRING  when a beat last made a completed pass     hosts.outages         permanent
+    outages                   LIST    spans without a pass, newest first, why    hosts.outages         30 days
     rq-cron                   STRING  the beat that publishes RQ's cron record   interop.rq_cron       70 s
     fence:{lock}              HASH    last fencing token, last holder            locks.lock            30 d from its use
     lock:{prefix}:{lock}      STRING  python-redis-lock's own layout             locks.lock            the lock's ttl
@@ -262,6 +264,14 @@ class Keys:
     @property
     def workers(self) -> str:
         return f"{self.prefix}:workers"
+
+    @property
+    def passes(self) -> str:
+        return f"{self.prefix}:passes"
+
+    @property
+    def outages(self) -> str:
+        return f"{self.prefix}:outages"
 
     @property
     def rq_cron(self) -> str:
