@@ -18,6 +18,7 @@ from cronq.app.acts import Acts
 from cronq.app.beat_parts import make_beat
 from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.diff import Days, differences
+from cronq.app.keyed_verbs import KeyedVerbs
 from cronq.app.redis_words import redis_words
 from cronq.beat.beat import Beat
 from cronq.clock import SKEW_WARN_S, boot_s, rest
@@ -53,7 +54,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, CalendarVerbs):
+class Cronq(Acts, CalendarVerbs, KeyedVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -141,14 +142,20 @@ class Cronq(Acts, CalendarVerbs):
         return list(write_crontab([job.spec for job in found], system=system, user=user))
 
     def ghosts(self, modules: Sequence[str] = ()) -> list[StoredJob]:
-        """Stored jobs whose definition is gone: from *modules* (default: those of the config), and from crontabs."""
+        """Stored jobs whose definition is gone: from *modules* (default: those of the config), and from crontabs.
+
+        And schedules by key whose job is stored no more.
+        """
         modules = list(modules or self.config.jobs)
         self.load_jobs(modules)
         of_modules = self.jobs.find(self.definitions().ghosts(modules)).values()
-        return [job for job in of_modules if isinstance(job, StoredJob)] + self.crontabs.ghosts()
+        return [job for job in of_modules if isinstance(job, StoredJob)] + self.crontabs.ghosts() + self.keyed.orphans()
 
     def remove(self, name: str) -> int:
-        """Remove a job. Return how many queued runs were stopped with it. Raises UnknownJob."""
+        """Remove a job. Return how many queued runs were stopped with it. Raises UnknownJob.
+
+        Schedules of it by key stay, as `ghosts`; no worker can run them.
+        """
         return self.changes().remove(name, by=self.who)
 
     def pause(self, name: str, *, note: str = "", until_s: float | None = None) -> Pause:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from cronq.definitions.keyed import KeyedSchedules
 from cronq.definitions.sync import Definitions
 from cronq.errors import BadValue, CronqError, DefinitionError
 from cronq.jobs.spec import JobSpec
@@ -62,6 +63,7 @@ def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, ma
     plan, now = Plan(problems=list(definitions.registry.problems)), int(now_s)
     defined = definitions.known()
     stored = definitions.jobs.find(defined)
+    sound: list[str] = []
     for name, (spec, place, _) in defined.items():
         known = stored.get(name)
         try:
@@ -73,12 +75,14 @@ def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, ma
         except CronqError as problem:
             plan.problems.append(problem)
             continue
+        sound.append(name)
         if change is None:
             plan.same.append(name)
         else:
             plan.changes.append(change)
         is_new_schedule = not isinstance(known, StoredJob) or known.spec.when != spec.when
         plan.warnings += [(name, words) for words in _warnings(spec, now, is_new_schedule)]
+    plan.changes += _of_keyed({name: defined[name][0] for name in sound}, now, definitions)
     for job in definitions.jobs.find(definitions.ghosts(modules)).values():
         if isinstance(job, StoredJob):
             pending = _pending(job, now)
@@ -103,6 +107,16 @@ def _planned(
     return PlannedChange(
         action, spec, place, next_after=following, notes=("what is stored is damaged; it is replaced",)
     )
+
+
+def _of_keyed(jobs: dict[str, JobSpec], now: int, definitions: Definitions) -> list[PlannedChange]:
+    """What would change in the schedules by key of *jobs*, which follow them."""
+    behind = KeyedSchedules(definitions.jobs, definitions.changes).behind(jobs)
+    found = [
+        _changed(spec, job.source, job, now, spec.schedule.next_after(now) if spec.schedule is not None else None)
+        for job, spec in behind
+    ]
+    return [change for change in found if change is not None]
 
 
 def _changed(spec: JobSpec, place: str, known: StoredJob, now: int, following: int | None) -> PlannedChange | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cronq.definitions.changes import Changes
+from cronq.definitions.keyed import KeyedSchedules
 from cronq.errors import CronqError, DefinitionError, UnknownJob
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec
@@ -43,13 +44,17 @@ class Definitions:
         """Store what is defined; with *remove*, remove the stored jobs that *modules* defined and no longer do."""
         self.jobs.open_epoch()
         report = SyncReport(problems=list(self.registry.problems))
+        saved: set[str] = set()
         for name, (spec, place, module) in self.known().items():
             try:
                 getattr(report, self.changes.save(spec, source=place, origin=module)).append(name)
+                saved.add(name)
             except DefinitionError as problem:
                 report.problems.append(problem.at(job=name, place=place))
             except CronqError as problem:
                 report.problems.append(problem)
+        specs = {name: spec for name, (spec, _, _) in self.known().items() if name in saved}
+        report.changed += KeyedSchedules(self.jobs, self.changes).follow(specs)
         if remove:
             report.removed = [name for name in self.ghosts(modules) if self._remove(name, by)]
         return report

@@ -54,6 +54,14 @@ class JobFunction(Protocol[P, R]):
         """Make one run that is due at *moment*, which has a time zone. Returns the run id."""
         ...
 
+    def schedule(self, key: str, **options: Any) -> str:
+        """Have it run at times of its own for *key*, in place of the schedule of that key; see `JobHandle.schedule`."""
+        ...
+
+    def unschedule(self, key: str) -> bool:
+        """Remove the schedule of that key. Returns True if there was one."""
+        ...
+
 
 @dataclass(frozen=True)
 class JobHandle:
@@ -102,6 +110,18 @@ class JobHandle:
     def enqueue_at(self, moment: datetime, *args: Any, **kwargs: Any) -> str:
         """Make one run that is due at *moment*, which has a time zone. Returns the run id."""
         return self._enqueuer().enqueue_at(moment, self.name, args, kwargs)
+
+    def schedule(self, key: str, **options: Any) -> str:
+        """Have it run at times of its own for *key*, with arguments of its own, say: `cron=`, `tz=`, `kwargs=`.
+
+        It replaces the schedule of that key. Options that are not given are, and stay, those of the job. Returns
+        `created`, `changed` or `same`. Raises DefinitionError; UnknownJob when the job is not stored.
+        """
+        return self._enqueuer().schedule(self.name, key, **options)
+
+    def unschedule(self, key: str) -> bool:
+        """Remove the schedule of that key. Returns True if there was one."""
+        return self._enqueuer().unschedule(self.name, key)
 
     def _enqueuer(self) -> Enqueuer:
         if self.registry.enqueuer is None:
@@ -190,7 +210,7 @@ def _with_handles(function: Callable[P, R], handle: JobHandle | None) -> JobFunc
         jobs[handle.name] = handle
     decorated = cast(Any, function)
     decorated.jobs = MappingProxyType(jobs)
-    for verb in ("enqueue", "enqueue_many", "enqueue_in", "enqueue_at"):
+    for verb in ("enqueue", "enqueue_many", "enqueue_in", "enqueue_at", "schedule", "unschedule"):
         setattr(decorated, verb, _through(function, jobs, verb))
     return cast("JobFunction[P, R]", decorated)
 

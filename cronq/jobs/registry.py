@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from cronq.errors import CronqError, DefinitionError
 from cronq.jobs.arguments import dump_args
+from cronq.jobs.keyed import job_and_key
 from cronq.jobs.location import in_words, place_of
 from cronq.jobs.spec import JobSpec
 
@@ -47,6 +48,14 @@ class Enqueuer(Protocol):
 
     def enqueue_in(self, delay: Delay, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Make one run of the job *name* that is due after *delay*. Returns the run id."""
+        ...
+
+    def schedule(self, name: str, key: str, **options: Any) -> str:
+        """Store the schedule *key* of the job *name*. Returns `created`, `changed` or `same`."""
+        ...
+
+    def unschedule(self, name: str, key: str) -> bool:
+        """Remove the schedule *key* of the job *name*. Returns True if there was one."""
         ...
 
 
@@ -117,9 +126,15 @@ class Registry:
                 self.broken_modules[module] = problem
                 self.refuse(problem)
 
+    def find(self, name: str) -> Definition | None:
+        """The definition of the job *name*, or of the job that it is a schedule of by key; None for neither."""
+        found = self.definitions.get(name)
+        of = job_and_key(name) if found is None else None
+        return self.definitions.get(of[0]) if of is not None else found
+
     def function_of(self, name: str) -> Callable[..., Any]:
         """The callable of the job *name*. Raises CronqError when this process does not define it."""
-        definition = self.definitions.get(name)
+        definition = self.find(name)
         if definition is not None and definition.function is not None:
             return definition.function
         for problem in self.problems:

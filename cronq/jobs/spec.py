@@ -67,6 +67,8 @@ SINCE: dict[str, int] = {
     "overlap=queue": 2,
     "overlap=latest": 2,
     "overlap=replace": 2,
+    "of": 2,
+    "own": 2,
     "only": 2,
     "except_": 2,
     "start": 2,
@@ -135,6 +137,8 @@ class JobSpec:
     owner: str = DEFAULTS["owner"]
     runbook: str = DEFAULTS["runbook"]
     tags: tuple[str, ...] = DEFAULTS["tags"]
+    of: str | None = None  #: the job of which it is a schedule by key, see `keyed`
+    own: tuple[str, ...] = ()  #: of such a schedule: the options that are its own, whatever becomes of that job
 
     @cached_property
     def schedule(self) -> Schedule | None:
@@ -256,7 +260,9 @@ def _damaged(problem: str, name: str | None, key: str | None = None) -> Definiti
 
 
 #: A name is never at its default, so every stored spec has one.
-_DEFAULTS: dict[str, Any] = {"name": None, "function": None, **DEFAULTS}
+_DEFAULTS: dict[str, Any] = {"name": None, "function": None, **DEFAULTS, "of": None, "own": ()}
+#: What a spec has besides the options that people may give.
+_NO_OPTIONS = ("name", "of", "own")
 _ABSENT = type(None)
 #: What JSON may hold for a field of each type; the words are the annotations above.
 _STORED_AS: dict[str, tuple[type, ...]] = {
@@ -276,7 +282,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "dict[str, str]": (dict,),
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
-_WORD_LISTS = ("command", "tags", *CALENDARS)
+_WORD_LISTS = ("command", "tags", "own", *CALENDARS)
 _STORED_WORDS = {**WORDS, **dict.fromkeys(AUTOMATIC, (AUTO,))}
 
 
@@ -350,7 +356,7 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     check_work(values)
     spec = JobSpec(name=name, **values)
     _check_ranges(spec)
-    _check_sense(spec)
+    check_sense(spec)
     if spec.schedule is None:
         for key in ("tz", "dst", "start", "end", "repeat", "jitter", *CALENDARS):
             if getattr(spec, key) != _DEFAULTS[key]:
@@ -367,7 +373,7 @@ def _refuse_unbuilt(options: dict[str, Any]) -> None:
 
 
 def _refuse_unknown(values: dict[str, Any]) -> None:
-    known = set(_DEFAULTS) - {"name"}
+    known = set(_DEFAULTS).difference(_NO_OPTIONS)
     for key in values:
         if key not in known:
             close = difflib.get_close_matches(key, [*known, *NOT_BUILT], n=1)
@@ -412,7 +418,7 @@ def _check_backoff(spec: JobSpec) -> None:
         raise DefinitionError(problem, field="max_retry_delay")
 
 
-def _check_sense(spec: JobSpec) -> None:
+def check_sense(spec: JobSpec) -> None:
     """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
     if spec.lock is not None and not spec.exclusive:
         raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")

@@ -67,7 +67,7 @@ def dispatch(rq_jobs: RQJobWork) -> Callable[[Mapping[str, Any], BinaryIO], int]
 def _define_adopted(order: Mapping[str, Any], allowed: Collection[str]) -> None:
     """Register the function of an adopted job, which no decorator names, if its module is *allowed*."""
     name, path = order["job"], order.get("function")
-    if not path or name in REGISTRY.definitions:
+    if not path or REGISTRY.find(name) is not None:
         return
     module, _, qualname = path.partition(":")
     if not allowed or not is_within(module, allowed):

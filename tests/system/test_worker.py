@@ -111,6 +111,17 @@ def test_a_function_may_end_with_an_exit_code(
         assert run.reason == f"sys.exit({code!r})"
 
 
+def test_a_schedule_by_key_runs_the_function_of_its_job_with_arguments_of_its_own(shop: Installation) -> None:
+    try:
+        assert shop.app.schedule("add", "user-42", cron="* * * * * *", kwargs={"a": 40}) == "created"
+        run = until(lambda: next((run for run in shop.app.history("add--user-42") if run.outcome is not None), None))
+    finally:
+        assert shop.app.unschedule("add", "user-42")
+
+    assert (run.outcome, run.result) == ("succeeded", "42")
+    assert run.tick is not None
+
+
 def test_a_coroutine_function_is_run_to_its_end(shop: Installation) -> None:
     run = shop.result("coroutine")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cronq.errors import DefinitionError, ScheduleError, SpecTooNew
 from cronq.jobs.arguments import dump_args
+from cronq.jobs.keyed import keyed_spec
 from cronq.jobs.options import WORDS, check_name
 from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, make_spec
 from cronq.schedule.schedule import DST_RULES
@@ -239,7 +240,7 @@ def test_a_refusal_names_the_job_the_option_the_value_and_the_remedy(
 
 
 def test_every_option_is_in_the_table_of_refusals() -> None:
-    options = set(JobSpec.__dataclass_fields__) - {"name", "function"}
+    options = set(JobSpec.__dataclass_fields__) - {"name", "function", "of", "own"}
 
     assert options - {option for _, option, _, _ in REFUSED} == set()
 
@@ -394,6 +395,7 @@ COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
     stdin="x", at_most_once=True,
 )  # fmt: skip
+KEYED = keyed_spec(function_job(), "user-42", {"every": "5m"})
 OF_COMMANDS = ("command", "shell", "every", "at", "env", "cwd", "run_as", "stdin", "at_most_once")
 
 
@@ -418,7 +420,8 @@ def test_a_spec_survives_being_stored(args: list[Any], kwargs: dict[str, Any], t
 def test_every_field_survives_being_stored() -> None:
     assert JobSpec.from_json(EVERYTHING.to_json()) == EVERYTHING
     assert JobSpec.from_json(COMMAND.to_json()) == COMMAND
-    changed = set(json.loads(EVERYTHING.to_json())) | set(json.loads(COMMAND.to_json()))
+    assert JobSpec.from_json(KEYED.to_json()) == KEYED
+    changed = {field for spec in (EVERYTHING, COMMAND, KEYED) for field in json.loads(spec.to_json())}
     assert changed == set(JobSpec.__dataclass_fields__)
 
 
@@ -575,7 +578,8 @@ def test_a_stored_text_that_is_no_spec_is_refused_with_the_remedy(text: str) -> 
 @pytest.mark.parametrize("field", sorted(set(JobSpec.__dataclass_fields__) - {"name"}))
 def test_a_stored_value_of_a_wrong_type_is_refused_before_it_can_harm_a_beat(field: str) -> None:
     stored = {"name": "nightly", "function": "jobs:nightly", "cron": "* * * * *"}
-    usual = json.loads(EVERYTHING.to_json() if field not in OF_COMMANDS else COMMAND.to_json())
+    whole = COMMAND if field in OF_COMMANDS else KEYED if field in ("of", "own") else EVERYTHING
+    usual = json.loads(whole.to_json())
     wrong = [junk for junk in ("text", 5.5, True, None, [5], {"a": 5}) if type(junk) is not type(usual[field])]
     if field in ("shell", "result_ttl", "failure_ttl"):  # of these words are known, and others of a later version
         wrong.remove("text")
