@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from cronq.errors import CronqError
     from cronq.jobs.decorator import job
     from cronq.locks.lock import Lock
-    from cronq.run_context import CurrentRun, current_run
+    from cronq.run_context import CurrentRun, Snooze, current_run, snooze
 
-__all__ = ["Cronq", "CronqError", "CurrentRun", "Lock", "Worker", "current_run", "job", "perform"]
+__all__ = [
+    "Cronq", "CronqError", "CurrentRun", "Lock", "Snooze", "Worker", "current_run", "job", "perform", "snooze",
+]  # fmt: skip
 __version__ = "0.1.0"
 
 #: The module of each name. None may be called like a name: importing it would put the module in the name's place.
@@ -30,10 +32,12 @@ _HOMES = {
     "CronqError": "cronq.errors",
     "CurrentRun": "cronq.run_context",
     "Lock": "cronq.locks.lock",
+    "Snooze": "cronq.run_context",
     "Worker": "cronq.app.rq_worker",
     "current_run": "cronq.run_context",
     "job": "cronq.jobs.decorator",
     "perform": "cronq.app.stock_worker",
+    "snooze": "cronq.run_context",
 }
 
 

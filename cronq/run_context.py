@@ -1,11 +1,16 @@
-"""The run that a piece of code is part of, as the code itself can know it."""
+"""The run that a piece of code is part of, as the code itself can know it; and what it can answer for it."""
 
 from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
 
-from cronq.timetext import iso
+from cronq.errors import CronqError
+from cronq.timetext import DAY_S, iso, parse_duration_s
+
+#: The longest that a run may wait for its next attempt because it snoozes, also all in all.
+MOST_SNOOZED_S = 30 * DAY_S
 
 
 @dataclass(frozen=True)
@@ -44,3 +49,25 @@ def current_run() -> CurrentRun | None:
 def enter_run(run: CurrentRun) -> None:
     """Make *run* what `current_run` answers; called once, in the process that does the work."""
     _current.set(run)
+
+
+@dataclass(frozen=True)
+class Snooze:
+    """What a job's function returns to have the same run again, *after_s* seconds after the end of this attempt."""
+
+    after_s: float
+
+
+def snooze(delay: float | str | timedelta) -> Snooze:
+    """What a job's function returns when its time has not come: `return cronq.snooze("30s")`.
+
+    The run has its next attempt after *delay*; that is no failure, and no retry is used up. At most 30 days. Raises
+    CronqError for what is no such duration.
+    """
+    try:
+        after_s = parse_duration_s(delay)
+    except ValueError as error:
+        raise CronqError(f"snooze: {error}") from None
+    if after_s > MOST_SNOOZED_S:
+        raise CronqError(f"snooze: {delay!r} is longer than 30 days; schedule a run of its own")
+    return Snooze(after_s)

@@ -16,7 +16,7 @@ from rq.timeouts import JobTimeoutException
 from cronq.app.app import Cronq, default_app
 from cronq.errors import CronqError, RunRefused, UnknownRun
 from cronq.jobs.spec import JobSpec
-from cronq.run_context import CurrentRun, enter_run
+from cronq.run_context import CurrentRun, Snooze, enter_run
 from cronq.runs.retry import next_retry
 from cronq.runs.run import RAN_TO_ITS_END, Ending, Run, Settlement, Start, record_life_s
 from cronq.timetext import format_duration
@@ -54,6 +54,8 @@ def perform(job_name: str, args_json: str) -> Any:
     try:
         _refuse(spec, no_commands=app.config.no_commands)
         value = _work(app, spec, started, args_json)
+        if isinstance(value, Snooze):
+            raise RunRefused(f"job {job_name!r} snoozes, which needs `cronq worker`: a stock rq worker cannot")
     except BaseException as error:
         if not isinstance(error, SystemExit) or error.code:
             _settle(app, started, spec, _failure(error, spec))
@@ -141,6 +143,9 @@ def _settle(app: Cronq, run: Run, spec: JobSpec, settlement: Settlement) -> None
     retry = next_retry(spec, settlement.outcome, run.retried, run_id=run.run_id, attempt=run.attempt)
     if retry is not None:  # not before RQ has written that it failed
         retry = replace(retry, after_s=max(retry.after_s, _RQ_WRITES_S))
+        if retry.after_s > life_s:
+            kept = f"RQ's record of its failure lives only {format_duration(life_s)}; raise failure_ttl"
+            settlement, retry = replace(settlement, reason=f"{settlement.reason}; not retried: {kept}"), None
     ending = Ending(settlement, by, app.now_s(), attempt=run.attempt, stock=True, retry=retry, record_life_s=life_s)
     if not app.runs.settle(run, ending):
         log.error("UNSETTLED %s: somebody else has settled it meanwhile; it ended %s", run.run_id, settlement.outcome)

@@ -29,7 +29,7 @@ class Event(StrEnum):
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"
-    #: its attempt failed or timed out, and the next one waits for its time: runs/settle
+    #: its attempt failed, timed out or snoozed, and the next one waits for its time: runs/settle
     RETRYING = "retrying"
     #: a worker took its id and rejected it; the stream `refused` has the reason: queue/reject
     REFUSED = "refused"

@@ -1,6 +1,7 @@
 """Whether an attempt that has ended is followed by another one, and when: arithmetic, without Redis or a clock.
 
 Only `failed` and `timed_out` are tried again. A run that is `lost` may still be at work: `on_lost` decides about it.
+A job may also ask for the next attempt itself: it snoozes.
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from dataclasses import dataclass
 from math import inf
 
 from cronq.jobs.spec import JobSpec
+from cronq.run_context import MOST_SNOOZED_S
 from cronq.timetext import format_duration
 
 #: Outcomes of an attempt after which a run is tried again.
 TRIED_AGAIN = ("failed", "timed_out")
+#: A run that asks for its next attempt itself has no more than these.
+MOST_ATTEMPTS = 1000
 #: By how much of itself a growing delay is shortened at most, so that what failed together does not come back together.
 _JITTER = 0.1
 
@@ -25,6 +29,7 @@ class Retry:
     after_s: float
     retried: int  #: how many retries the run has had with this one
     note: str  #: for people: which retry it is, and when
+    is_snooze: bool = False  #: the job asked for it: the attempt before was no failure
 
 
 def next_retry(spec: JobSpec, outcome: str, retried: int, *, run_id: str, attempt: int) -> Retry | None:
@@ -36,6 +41,20 @@ def next_retry(spec: JobSpec, outcome: str, retried: int, *, run_id: str, attemp
         return None
     after_s = delay_s(spec, retried, run_id=run_id, attempt=attempt)
     return Retry(after_s, retried + 1, f"retry {retried + 1} of {spec.retries} after {format_duration(after_s)}")
+
+
+def next_snooze(spec: JobSpec, after_s: float, retried: int, *, attempt: int, snoozed_s: float) -> Retry | str:
+    """The next attempt of a run whose *attempt* asked for it after *after_s*; or why it has none, in words.
+
+    *retried* is how many retries it had, which stays; *snoozed_s* since when it has asked for such attempts.
+    """
+    if spec.at_most_once:
+        return "its job asks for at_most_once"
+    if attempt >= MOST_ATTEMPTS:
+        return f"it had {MOST_ATTEMPTS:,} attempts"
+    if snoozed_s + after_s > MOST_SNOOZED_S:
+        return f"it would be put off for more than {format_duration(MOST_SNOOZED_S)}"
+    return Retry(after_s, retried, f"it asked for another attempt after {format_duration(after_s)}", is_snooze=True)
 
 
 def delay_s(spec: JobSpec, retried: int, *, run_id: str, attempt: int) -> float:

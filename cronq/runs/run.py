@@ -143,6 +143,7 @@ class Run:
     max_crashes: int | None = None  #: None: a vanished worker ends it
     retried: int = 0  #: retries it has had, or has with the one that waits for its time
     retry_at: float | None = None  #: when its next attempt is due
+    snoozed_since: float | None = None  #: when it first asked for its next attempt itself
     error: str | None = None
     args: str | None = None
     result: str | None = None
@@ -203,7 +204,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     ),
     **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
     **dict.fromkeys(("attempt", "crashes", "retried", "count"), _count),
-    **dict.fromkeys(("queued_at", "started_at", "ended_at", "retry_at", "user_s", "system_s"), seconds),
+    **dict.fromkeys(
+        ("queued_at", "started_at", "ended_at", "retry_at", "snoozed_since", "user_s", "system_s"), seconds
+    ),
     **dict.fromkeys(("tick", "first"), moment),
 }
 _READERS_OF_ATTEMPT = {item.name: _READERS[item.name] for item in fields(Attempt)}
@@ -277,6 +280,7 @@ class Settlement:
     signal: str | None = None
     crashes: int | None = None
     return_value: Any = None  #: the same for RQ, whole
+    snooze_s: float | None = None  #: it asked for its next attempt after this; the outcome is for one that has none
 
     def row_fields(self) -> list[str]:
         """Field, value, … for the run's row; only what is known."""

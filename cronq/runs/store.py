@@ -415,5 +415,7 @@ def _retry_fields(ending: Ending) -> dict[str, object] | None:
     retry, settlement = ending.retry, ending.settlement
     if retry is None:
         return None
-    reason = f"{retry.note}; the attempt before {settlement.outcome}: {settlement.reason}"
-    return {"due": repr(ending.now_s + retry.after_s), "retried": retry.retried, "reason": reason}
+    told = {"due": repr(ending.now_s + retry.after_s), "retried": retry.retried}
+    if retry.is_snooze:
+        return told | {"reason": retry.note, "snooze": True}
+    return told | {"reason": f"{retry.note}; the attempt before {settlement.outcome}: {settlement.reason}"}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
-from cronq.runs.retry import next_retry
+from cronq.runs.retry import Retry, next_retry, next_snooze
 from cronq.runs.run import Ending, Run, Settlement, record_life_s
 from cronq.runs.timing import MARGIN_S, Timing
 from cronq.timetext import format_duration
@@ -195,6 +195,7 @@ class ActiveRun:
     def ending(self, settlement: Settlement, now_s: float) -> Ending:
         """The end of this attempt for the ledger: who decided it, and whether it counts as a crash."""
         stop = self.stop
+        settlement, retry = self._followed_by(settlement, now_s)
         is_asked = settlement.outcome == stop.outcome
         return Ending(
             settlement,
@@ -203,11 +204,20 @@ class ActiveRun:
             attempt=self.run.attempt,
             execution=self.execution,
             is_crash=not (is_asked and stop.is_leaving),
-            retry=next_retry(
-                self.spec, settlement.outcome, self.run.retried, run_id=self.run.run_id, attempt=self.run.attempt
-            ),
+            retry=retry,
             record_life_s=record_life_s(settlement.outcome, self.spec, self.run.tick),
         )
+
+    def _followed_by(self, settlement: Settlement, now_s: float) -> tuple[Settlement, Retry | None]:
+        """*settlement* and the attempt that follows it, if any; a snooze that may not be is a failure."""
+        run, spec = self.run, self.spec
+        if settlement.snooze_s is None:
+            return settlement, next_retry(spec, settlement.outcome, run.retried, run_id=run.run_id, attempt=run.attempt)
+        snoozed_s = 0.0 if run.snoozed_since is None else now_s - run.snoozed_since
+        found = next_snooze(spec, settlement.snooze_s, run.retried, attempt=run.attempt, snoozed_s=snoozed_s)
+        if isinstance(found, Retry):
+            return settlement, found
+        return replace(settlement, outcome="failed", reason=f"{settlement.reason}, and {found}"), None
 
     def _why_alone(self) -> str:
         span = format_duration(self.timing.lost_after_s if self.timing is not None else 0)

@@ -20,7 +20,7 @@ from cronq.interop.pickles import PickleRefused, find_within, is_within
 from cronq.jobs.registry import REGISTRY, Definition
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.process.system import flush_standard_streams
-from cronq.run_context import CurrentRun, enter_run
+from cronq.run_context import CurrentRun, Snooze, enter_run
 from cronq.safetext import storable
 from cronq.worker.command import order_of, prepare
 
@@ -83,7 +83,7 @@ def _define_adopted(order: Mapping[str, Any], allowed: Collection[str]) -> None:
 def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
     """Do the work of one run. Return the exit code.
 
-    Leaves `{"value", "notes"}` or `{"error", "traceback"}` in the result file.
+    Leaves `{"value", "notes"}`, `{"snooze", "notes"}` or `{"error", "traceback"}` in the result file.
     """
     run = CurrentRun(**order["run"])
     enter_run(run)
@@ -148,6 +148,8 @@ def _exit_code(leaving: SystemExit, result_file: BinaryIO) -> int:
 def _success(value: Any) -> dict[str, Any]:
     """The result of a run that ended well: its value, and notes on what could not be kept."""
     notes = [] if flush_standard_streams() else ["the end of its output was lost"]
+    if isinstance(value, Snooze):
+        return {"snooze": value.after_s, "notes": notes}
     try:
         words = json.dumps(value, allow_nan=False)
         if len(words) > _MOST_RESULT:

@@ -198,10 +198,9 @@ class Guardian:
         if started.code != "started":
             log.warning("DROPPED %s %s %s: a stray id in its queue", run.run_id, started.code, started.detail)
             return False
-        retried = 0 if run.state == "done" else run.retried  # a person who requeues it begins anew
-        active.run = replace(
-            run, state="running", started_at=now, worker=active.worker, attempt=started.attempt, retried=retried
-        )
+        if run.state == "done":  # a person who requeues it begins anew
+            run = replace(run, retried=0, snoozed_since=None)
+        active.run = replace(run, state="running", started_at=now, worker=active.worker, attempt=started.attempt)
         attempt = f" attempt={started.attempt}" if started.attempt > 1 else ""
         log.info("START %s job=%s host=%s pid=%d%s", run.run_id, run.job, self.host, self.pid, attempt)
         return True

@@ -10,6 +10,7 @@ from typing import Any
 from cronq.process.watchdog import ChildExit
 from cronq.runs.run import RAN_TO_ITS_END, Settlement
 from cronq.safetext import storable
+from cronq.timetext import format_duration
 
 _MOST_SHOWN = 10_000
 _MOST_TRACEBACK = 20_000
@@ -36,6 +37,9 @@ def judge(
     if told is not None:
         outcome, reason = told
         return Settlement(outcome, storable(reason), **common)
+    if ended.status == 0 and type(left.get("snooze")) is float:
+        reason = f"it asked for another attempt after {format_duration(left['snooze'])}"
+        return Settlement("stopped", reason, snooze_s=left["snooze"], **common)
     if ended.status == 0:
         value = left.get("value")
         shown = None if value is None else json.dumps(value)[:_MOST_SHOWN]

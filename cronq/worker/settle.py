@@ -17,6 +17,8 @@ from cronq.runs.store import RETRYING, RunStore
 from cronq.worker.active_run import ActiveRun
 
 log = logging.getLogger("cronq.worker")
+#: Returned in place of an outcome: the job asked for its next attempt, which is no failure.
+SNOOZED = "snoozed"
 #: A worker that is leaving tries so long after the moment by which it leaves.
 _LEAVE_WRITING_S = 7.0
 
@@ -33,7 +35,7 @@ class Settler:
     def write(self, active: ActiveRun, settlement: Settlement) -> str:
         """Write the end of a run that has started until Redis takes it.
 
-        Return the outcome in the ledger, or RERUN or RETRYING: it has another attempt.
+        Return the outcome in the ledger, or RERUN, RETRYING or SNOOZED: it has another attempt.
 
         A worker that was told to leave gives up some seconds after the moment by which it leaves, any other never.
         """
@@ -52,13 +54,13 @@ class Settler:
                     self.abandoned += 1
                     return settlement.outcome
             except Exception:  # not for Redis's sake, and so it would fail again: something in it cannot be stored
-                if ending.settlement == _bare(settlement):
+                if ending.settlement == _bare(ending.settlement):
                     raise
                 log.exception("UNSTORABLE %s %s: recorded without its words", run_id, settlement.outcome)
-                ending = replace(ending, settlement=_bare(settlement))
+                ending = replace(ending, settlement=_bare(ending.settlement))
             ending = replace(ending, now_s=self.now_s())
         self._tell(active, ending, outcome)
-        return outcome
+        return SNOOZED if outcome == RETRYING and settlement.snooze_s is not None else outcome
 
     def write_unstarted(self, active: ActiveRun, settlement: Settlement) -> None:
         """Settle a run that does not start, in one try; one that was requeued keeps its outcome and is rejected."""
@@ -103,7 +105,9 @@ class Settler:
 
     def _tell(self, active: ActiveRun, ending: Ending, outcome: str) -> None:
         run_id, took_s, reason = active.run.run_id, boot_s() - active.begun_boot, ending.settlement.reason
-        if outcome == RETRYING and ending.retry is not None:
+        if outcome == RETRYING and ending.retry is not None and ending.retry.is_snooze:
+            log.info("SNOOZED %s %.2fs %s", run_id, took_s, reason)
+        elif outcome == RETRYING and ending.retry is not None:
             log.warning("RETRYING %s %s %.2fs %s; %s",
                         run_id, ending.settlement.outcome, took_s, reason, ending.retry.note)  # fmt: skip
         elif outcome == RERUN:

@@ -36,6 +36,7 @@ from cronq.safetext import OneLine
 from cronq.timetext import format_duration
 from cronq.worker.active_run import StopRequest
 from cronq.worker.parts import Application, Parts, make_parts
+from cronq.worker.settle import SNOOZED
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -289,7 +290,7 @@ class GuardedWorker(rq.Worker):
         self.increment_total_working_time(timedelta(seconds=seconds), pipe)
         if outcome == "succeeded":
             self.increment_successful_job_count(pipe)
-        else:
+        elif outcome != SNOOZED:
             self.increment_failed_job_count(pipe)
 
     def _drop(self, queue: str, run: Run, reason: str, outcome: str = "stopped") -> None:

@@ -16,7 +16,7 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.lost import RERUN, settle_or_rerun
-from cronq.runs.retry import next_retry
+from cronq.runs.retry import next_retry, next_snooze
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.runs.stop import stop_run
 from cronq.runs.store import RETRYING, SETTLED
@@ -235,6 +235,63 @@ def test_a_person_who_requeues_it_begins_anew(stage: Stage) -> None:
     stage.app.requeued.reopen([RUN], T + 300)
 
     assert (stage.run.state, stage.run.attempt, stage.run.retried) == ("queued", 4, 0)
+
+
+# Snoozing
+
+
+def doze(stage: Stage, now_s: float) -> str:
+    """The attempt at work asks for another one after half a minute."""
+    run = stage.run
+    settlement = Settlement("stopped", "it asked for another attempt after 30s", snooze_s=30.0)
+    retry = next_snooze(stage.spec, 30.0, run.retried, attempt=run.attempt, snoozed_s=0.0)
+    assert not isinstance(retry, str)
+    ending = Ending(settlement, "worker w", now_s, attempt=run.attempt, execution=f"e{stage.executions}", retry=retry)
+    return stage.app.runs.end(run, ending)
+
+
+def test_a_run_that_snoozes_has_its_next_attempt_and_all_its_retries(stage: Stage) -> None:
+    stage.fail(T + 1)
+    stage.beat(T + 62)
+    stage.start(T + 63)
+
+    assert doze(stage, T + 64) == RETRYING
+
+    run = stage.run
+    assert (run.state, run.attempt, run.retry_at, run.retried) == ("retrying", 3, T + 94, 1)
+    assert run.reason == "it asked for another attempt after 30s"
+    assert (run.attempts[-1].outcome, run.attempts[-1].reason) == (None, "it asked for another attempt after 30s")
+    stage.beat(T + 94)
+    assert stage.queued() == [RUN]
+
+
+def test_it_is_known_since_when_a_run_snoozes_until_it_ends(stage: Stage) -> None:
+    stage.start(T + 1)
+    doze(stage, T + 2)
+    assert stage.run.snoozed_since == T + 2
+    stage.beat(T + 32)
+    stage.start(T + 33)
+    doze(stage, T + 34)
+    assert stage.run.snoozed_since == T + 2
+    stage.beat(T + 70)
+    stage.fail(T + 71)
+    assert stage.run.snoozed_since == T + 2, "a failure in between begins no new time"
+    stage.beat(T + 200)
+    stage.start(T + 201)
+    stage.end("succeeded", T + 202)
+
+    assert b"snoozed_since" not in stage.redis.hgetall(stage.app.keys.run(RUN))
+    assert stage.run.outcome == "succeeded"
+
+
+def test_one_that_snoozes_and_was_asked_to_stop_is_stopped(stage: Stage) -> None:
+    stage.start(T + 1)
+    stage.app.runs.ask_to_stop(RUN, "ann@box")
+
+    assert doze(stage, T + 2) == SETTLED
+
+    assert (stage.run.outcome, stage.run.attempt) == ("stopped", 1)
+    assert stage.run.reason == "it asked for another attempt after 30s; not retried: ann@box asked it to stop"
 
 
 # The end of an attempt, told twice or beside others

@@ -131,3 +131,29 @@ def test_a_beat_that_is_killed_around_the_move_to_the_queue_loses_and_doubles_no
 
     assert (run.outcome, run.attempt) == ("succeeded", 2)
     assert shop.diary(name) == ["1", "2"]
+
+
+@pytest.mark.parametrize("job", ["snooze", "snooze-guarded"])
+def test_a_job_may_ask_for_its_next_attempt_itself(shop: Installation, job: str) -> None:
+    shop.beat()
+    worker = shop.worker("default")
+    name = fresh("dozing")
+
+    run = shop.settles(shop.enqueue(job, name), attempt=3)
+
+    assert (run.outcome, run.attempt, run.result) == ("succeeded", 3, '"attempt 3"')
+    assert shop.diary(name) == ["1", "2", "3"]
+    told = [(each.outcome, each.reason) for each in run.attempts]
+    assert told == [(None, "it asked for another attempt after 0.5s")] * 2
+    assert shop.app.jobs.get(job).state.streak == 1
+    worker.wait_for_line("SNOOZED")
+
+
+def test_a_job_that_may_be_started_once_cannot_snooze(shop: Installation) -> None:
+    shop.beat()
+    shop.worker("default")
+
+    run = shop.result("snooze-once")
+
+    assert run.outcome == "failed"
+    assert run.reason == "it asked for another attempt after 1s, and its job asks for at_most_once"

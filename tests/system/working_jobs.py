@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from cronq import current_run, job
+from cronq import Snooze, current_run, job, snooze
 
 YEARLY = "0 0 1 1 *"
 
@@ -70,6 +70,21 @@ def try_again(name: str) -> str:
     if len((Path(os.environ["DIARY"]) / f"{name}.diary").read_text().splitlines()) < 2:
         raise ValueError("not yet")
     return f"attempt {run.attempt}"
+
+
+@job(name="snooze")
+@job(name="snooze-guarded", exclusive=True)
+def doze(name: str) -> str | Snooze:
+    """Asks for another attempt twice."""
+    run = current_run()
+    assert run is not None
+    tell(name, run.attempt)
+    return f"attempt {run.attempt}" if run.attempt > 2 else snooze("500ms")
+
+
+@job(name="snooze-once", at_most_once=True)
+def doze_once() -> Snooze:
+    return snooze(1)
 
 
 @job(name="leave")

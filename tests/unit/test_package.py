@@ -14,7 +14,7 @@ from cronq.cli.verbs import VERBS, cli
 
 TYPED = """
 from typing import assert_type
-from cronq import Cronq, CronqError, CurrentRun, Lock, Worker, current_run, job, perform
+from cronq import Cronq, CronqError, CurrentRun, Lock, Snooze, Worker, current_run, job, perform, snooze
 
 @job("*/5 * * * *", tz="Europe/Amsterdam", timeout="10m")
 def bill(customer: int, note: str = "") -> float:
@@ -28,6 +28,7 @@ assert_type(bill.enqueue(7, note="x"), str)
 assert_type(bill.enqueue_in("5m", 7), str)
 assert_type(tidy("/tmp"), None)
 assert_type(current_run(), CurrentRun | None)
+assert_type(snooze("30s"), Snooze)
 assert_type(Cronq.from_env().lock("name"), Lock)
 raise CronqError(str((perform, Worker)))
 """

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.outcomes import OUTCOMES
-from cronq.runs.retry import Retry, delay_s
+from cronq.run_context import Snooze, snooze
+from cronq.runs.retry import MOST_ATTEMPTS, Retry, delay_s, next_snooze
 from cronq.runs.retry import next_retry as decide
 
 
@@ -87,3 +91,45 @@ def test_no_delay_is_out_of_bounds_whatever_was_stored(
     spec = replace(spec_of(retries=9), backoff=backoff, retry_delay=delay, max_retry_delay=longest)
 
     assert 0 <= delay_s(spec, retried, run_id=run_id, attempt=1) <= max(delay, longest) + 0.001
+
+
+# Snoozing
+
+DAY = 86400.0
+
+
+def test_a_snooze_uses_up_no_retry() -> None:
+    found = next_snooze(spec_of(), 30.0, 2, attempt=5, snoozed_s=0.0)
+
+    assert found == Retry(30.0, 2, "it asked for another attempt after 30s", is_snooze=True)
+
+
+@pytest.mark.parametrize(
+    ("after_s", "attempt", "snoozed_s", "why"),
+    [
+        (1.0, MOST_ATTEMPTS, 0.0, "it had 1,000 attempts"),
+        (2 * DAY, 2, 28.5 * DAY, "it would be put off for more than 30d"),
+    ],
+)
+def test_a_run_does_not_snooze_for_ever(after_s: float, attempt: int, snoozed_s: float, why: str) -> None:
+    assert next_snooze(spec_of(), after_s, 0, attempt=attempt, snoozed_s=snoozed_s) == why
+    assert isinstance(next_snooze(spec_of(), after_s, 0, attempt=attempt - 1, snoozed_s=snoozed_s - DAY), Retry)
+
+
+def test_what_may_be_started_once_does_not_snooze() -> None:
+    found = next_snooze(replace(spec_of(), at_most_once=True), 1.0, 0, attempt=1, snoozed_s=0.0)
+
+    assert found == "its job asks for at_most_once"
+
+
+@pytest.mark.parametrize(("delay", "after_s"), [("30s", 30.0), (90, 90.0), (timedelta(minutes=2), 120.0), (0, 0.0)])
+def test_a_snooze_is_a_duration_as_people_write_it(delay: Any, after_s: float) -> None:
+    assert snooze(delay) == Snooze(after_s)
+
+
+@pytest.mark.parametrize("delay", ["soon", -1, "31d", None, True, float("nan"), 10**400])
+def test_a_snooze_that_is_none_is_refused_in_one_line(delay: Any) -> None:
+    with pytest.raises(CronqError, match=r"^snooze: ") as refused:
+        snooze(delay)
+
+    assert "\n" not in str(refused.value)

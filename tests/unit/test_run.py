@@ -74,7 +74,7 @@ def row(**changes: str) -> dict[str, str]:
         "pid": "77", "worker": "w1", "fence": "5", "queued_at": f"{TICK}.2", "started_at": f"{TICK}.75",
         "ended_at": f"{TICK + 61}.5", "exit_code": "0", "max_rss_kib": "20480",
         "user_s": "0.25", "system_s": "0.01", "crashes": "1", "retried": "1", "retry_at": f"{TICK + 180}",
-        "args": "[[],{}]", "result": "null",
+        "snoozed_since": f"{TICK}", "args": "[[],{}]", "result": "null",
     }  # fmt: skip
     return values | changes
 

@@ -21,8 +21,8 @@ local function restore_row(row)
 end
 
 -- Moves what is known of the attempt that has ended into the row's `attempts` (JSON, the last 20, oldest first), and
--- opens the row for the next one. *attempt* is the number of the one that ended. Crashes and retries so far are
--- forgotten, for a person has begun anew; rerun and settle write them again.
+-- opens the row for the next one. *attempt* is the number of the one that ended. Crashes, retries and snoozes so far
+-- are forgotten, for a person has begun anew; rerun and settle write them again.
 local function keep_attempt(row, attempt)
     restore_row(row)
     local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}
@@ -37,6 +37,7 @@ local function keep_attempt(row, attempt)
     local encodes, text = pcall(cjson.encode, list)  -- not so when somebody wrote infinity into it
     redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
     redis.call('HDEL', row, 'outcome', 'reason', 'decided_by', 'ended_at', 'exit_code', 'error', 'result', 'fence',
-        'max_rss_kib', 'user_s', 'system_s', 'signal', 'crashes', 'retried')
+        'max_rss_kib', 'user_s', 'system_s', 'signal', 'crashes', 'retried',
+        'snoozed_since')
     redis.call('PERSIST', row)  -- it may not end before its run does; settling gives it a life again
 end

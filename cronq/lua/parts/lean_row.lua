@@ -3,7 +3,7 @@
 -- runs/run.py reads it. A lost run stays whole: its guardian may be back.
 local function lean_row(row)
     if row.outcome == 'lost' then return end
-    row.execution, row.max_crashes, row.retried = nil, nil, nil
+    row.execution, row.max_crashes, row.retried, row.snoozed_since = nil, nil, nil, nil
     if row.trigger == 'schedule' then row.trigger = nil end
     if row.queue == 'default' then row.queue = nil end
     if row.attempt == '1' then row.attempt = nil end

@@ -4,7 +4,7 @@
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
 --               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock,
---               results: {field, value, …}, retry: {due, retried, reason}}
+--               results: {field, value, …}, retry: {due, retried, reason, snooze}}
 --       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it
 --         is queued in this attempt and an execution of it has ended: Redis came back without its last second
 --       execution: of a running one: the one that has started it, or absent
@@ -15,7 +15,7 @@
 --       stock: a stock RQ worker runs it and keeps RQ's records itself
 --       results: what RQ's result stream gets, or absent: the run returned nothing
 --       retry: it has another attempt, or absent   due: when (epoch seconds)   retried: its retries with that one
---         reason: why it has no outcome yet
+--         reason: why it has no outcome yet   snooze: the job asked for it, so the attempt has no outcome either
 -- Returns settled
 --       | depended   settled, and RQ jobs wait for it
 --       | retrying   it has its next attempt when that is due; so it is told as well whose first answer was lost
@@ -184,12 +184,15 @@ end
 local function retry()
     local attempt = tonumber(row.attempt or '') or 1
     if #(item.fields or {}) > 0 then call('HSET', run, unpack(item.fields)) end
-    call('HSET', run, 'outcome', item.outcome, 'reason', item.reason, 'decided_by', item.by, 'ended_at', item.now)
+    call('HSET', run, 'reason', item.reason, 'decided_by', item.by, 'ended_at', item.now)
+    if not item.retry.snooze then call('HSET', run, 'outcome', item.outcome) end
     keep_attempt(run, attempt)
     call('HDEL', run, 'started_at', 'host', 'pid', 'worker', 'execution')
     call('HSET', run, 'state', 'retrying', 'attempt', attempt + 1, 'reason', item.retry.reason, 'decided_by', item.by,
         'retry_at', item.retry.due, 'retried', item.retry.retried, 'put_back', item.execution or '')
     if row.crashes then call('HSET', run, 'crashes', row.crashes) end
+    local since = row.snoozed_since or item.retry.snooze and item.now
+    if since then call('HSET', run, 'snoozed_since', since) end
     try('HSET', open_set(item.prefix, item.job, item.run), item.run, 'retrying')
     try('ZREM', running, item.run)
     try('ZADD', item.prefix .. ':retries', item.retry.due, item.run)
