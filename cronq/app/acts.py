@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 from cronq.app.parts import Parts
 from cronq.errors import CronqError, DefinitionError, UnknownJob
 from cronq.jobs.arguments import short
+from cronq.jobs.pause import check_note
 from cronq.jobs.registry import Call, Definition, IfActive, checked_call_json
 from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import Given
@@ -116,6 +117,16 @@ class Acts(Parts):
         pause = self.jobs.get(name).state.pause
         has_ended = pause is not None and pause.is_by_failures and self.changes().resume(name)
         return self.jobs.reset(name, by=self.who) or has_ended
+
+    def stop_queue(self, queue: str, *, older_s: float = 0.0, note: str = "") -> list[str]:
+        """Stop all runs that stand in *queue* and have not begun; return their ids. RQ jobs that are no runs stay.
+
+        Only those that have stood there for *older_s* seconds. Raises DefinitionError for a note that is too long.
+        """
+        check_note(note)
+        now_s = self.now_s()
+        reason = f"{self.who} stopped what was in the queue {queue}" + (f": {note}" if note else "")
+        return self.bulk_stop.stop_queued(queue, now_s - older_s, by=self.who, reason=reason, now_s=now_s)
 
     @property
     def _asked(self) -> str:

@@ -9,9 +9,10 @@ import click
 from cronq.cli.options import due_option, find_job, open_app, options_of_cronq, suggesting
 from cronq.cli.output import print_line, say
 from cronq.errors import BadValue
-from cronq.timetext import format_duration
+from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
+    from cronq.app.app import Cronq
     from cronq.app.views import Run
 
 _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
@@ -95,14 +96,24 @@ def _argument(text: str) -> tuple[str, Any]:
 
 
 @click.command("stop")
-@click.argument("name_or_run", metavar="NAME|RUN")
+@click.argument("name_or_run", metavar="NAME|RUN", required=False)
+@click.option("--queue", metavar="QUEUE", help="Stop what stands in that queue instead, and has not begun.")
+@click.option("--older", metavar="SPAN", help="With --queue: only what has stood there for so long (1h).")
+@click.option("--note", default="", metavar="TEXT", help="With --queue: why; it stands in the history.")
 @options_of_cronq
 @click.pass_context
-def stop_command(ctx: click.Context, name_or_run: str) -> int:
+def stop_command(ctx: click.Context, name_or_run: str | None, queue: str | None, older: str | None, note: str) -> int:
     """Stop one run by its id, or all open runs of a job by its name: TERM, the job's grace, then KILL.
 
-    Prints the ids of the runs that are being stopped.
+    With --queue the runs of all jobs that stand in that queue; those that have begun go on. Prints the ids of the runs
+    that are being stopped.
     """
+    if (name_or_run is None) == (queue is None):
+        raise click.UsageError("name the run, the job, or the queue: cronq stop NAME|RUN, cronq stop --queue QUEUE")
+    if name_or_run is None:
+        return _stop_queue(open_app(ctx), str(queue), older, note)
+    if older is not None or note:
+        raise click.UsageError("--older and --note belong to --queue")
     app = open_app(ctx)
     with suggesting(app, name_or_run):
         stopped = app.stop(name_or_run)
@@ -110,4 +121,17 @@ def stop_command(ctx: click.Context, name_or_run: str) -> int:
         print_line(run_id)
     if not stopped:
         say(f"nothing of {name_or_run} is queued or running")
+    return 0
+
+
+def _stop_queue(app: Cronq, queue: str, older: str | None, note: str) -> int:
+    try:
+        older_s = 0.0 if older is None else parse_duration_s(older)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--older") from None
+    stopped = app.stop_queue(queue, older_s=older_s, note=note)
+    for run_id in stopped:
+        print_line(run_id)
+    if not stopped:
+        say(f"no run in the queue {queue} has waited" + ("" if older is None else f" for {format_duration(older_s)}"))
     return 0

@@ -1,4 +1,4 @@
-"""Stops all runs of a job that have not begun, however many: some in each step, and none is looked for in its queue.
+"""Stops all runs of a job, or in a queue, that have not begun, however many: some in each step.
 
 It also finishes what the removal of a job began. Owner of `removals` and `removed:{name}:{set}`.
 """
@@ -13,7 +13,7 @@ from redis import Redis
 
 from cronq.db import scripts
 from cronq.db.decode import read_json, text
-from cronq.db.keys import Keys
+from cronq.db.keys import Keys, rq_queue
 from cronq.errors import BadValue
 from cronq.runs.run import Ending, Settlement
 from cronq.runs.store import RunStore
@@ -27,6 +27,8 @@ _MOST_STEPS = 60
 #: Age in seconds from which a removal counts as left by its remover, and a beat goes on with it.
 _LEFT_ALONE_S = 30.0
 _SETS = ("active", "given")
+#: How often a queue is looked through.
+_MOST_PASSES = 3
 
 
 class BulkStop:
@@ -37,6 +39,7 @@ class BulkStop:
         self.keys = keys
         self.runs = runs
         self._stop: Any = scripts.load(client, "runs/stop_all")
+        self._stop_queued: Any = scripts.load(client, "runs/stop_queued")
 
     def stop_open(self, name: str, *, by: str, now_s: float) -> tuple[list[str], list[str]]:
         """Stop the runs of a job that have not begun. Return their ids, and those of open runs that are left.
@@ -54,6 +57,46 @@ class BulkStop:
                 stopped += reply.get("stopped", [])
                 others += reply.get("others", [])
         return stopped, list(dict.fromkeys(others))  # a part of a small set is looked at twice
+
+    def stop_queued(self, queue: str, before_s: float, *, by: str, reason: str, now_s: float) -> list[str]:
+        """Stop the runs in *queue* that were queued by *before_s* (epoch seconds). Return their ids.
+
+        Workers that take from the queue meanwhile move its entries; it is looked through again until a pass finds
+        nothing, three times at most.
+        """
+        facts = {"by": by, "reason": reason, "now": repr(now_s), "before": repr(before_s)}
+        stopped: list[str] = []
+        for _ in range(_MOST_PASSES):
+            found, has_kept = self._pass(queue, facts)
+            stopped += found
+            if not found or not has_kept:
+                break
+        return stopped
+
+    def _pass(self, queue: str, facts: dict[str, Any]) -> tuple[list[str], bool]:
+        """Look through a queue once, but not at what comes meanwhile. Return what was stopped; does anything stay?"""
+        stopped: list[str] = []
+        first, left = 0, self.client.llen(rq_queue(queue))
+        while left > 0:
+            document = facts | {
+                "prefix": self.keys.prefix,
+                "row_ttl": self.runs.row_ttl_s,
+                "events": self.runs.keep_events,
+                "first": first,
+                "count": min(_BATCH, left),
+            }
+            keys = [rq_queue(queue), self.keys.events]
+            reply = json.loads(text(self._stop_queued(keys=keys, args=[json.dumps(document)])))
+            stopped += reply.get("stopped", [])
+            for run in self.runs.rows(reply.get("others", [])):
+                told = Ending(Settlement("stopped", facts["reason"]), facts["by"], float(facts["now"]), expect="queued")
+                if self.runs.settle(run, told):
+                    stopped.append(run.run_id)
+                    reply["kept"] -= 1
+            if not reply["seen"]:
+                break
+            first, left = first + reply["kept"], left - reply["seen"]
+        return stopped, first > 0
 
     def finish_removal(self, name: str, now_s: float, *, most_steps: int | None = None) -> int | None:
         """Stop the runs that a removed job has left. Return how many; None when no removal of that name is unfinished.

@@ -34,7 +34,8 @@ class Event(StrEnum):
     #: a worker took its id and rejected it; the stream `refused` has the reason: queue/reject
     REFUSED = "refused"
 
-    # The outcome of a run: runs/settle for one that was open, runs/claim for a tick that does not run, runs/stop_all
+    # The outcome of a run: runs/settle for one that was open, runs/claim for a tick that does not run,
+    # runs/stop_all and stop_queued
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     TIMED_OUT = "timed_out"

@@ -153,6 +153,10 @@ def test_help_comes_within_150_ms() -> None:
         ("check-config", "name the modules that define jobs"),
         ("dev", "name the modules with your jobs"),
         ("worker -n 0", "1<=x<=256"),
+        ("stop", "cronq stop NAME|RUN, cronq stop --queue QUEUE"),
+        ("stop tidy --queue default", "cronq stop NAME|RUN, cronq stop --queue QUEUE"),
+        ("stop tidy --older 1h", "--older and --note belong to --queue"),
+        ("stop --queue default --older soon", "'soon' is not a duration"),
     ],
 )
 def test_a_slip_is_one_line_that_says_what_to_do(here: Path, cronq: Cli, app: Cronq, words: str, hint: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 from redis import Redis
+from rq import Queue
 
 from cronq.app.app import Cronq
 from cronq.errors import CronqError
@@ -243,3 +244,67 @@ def test_an_id_that_is_taken_is_another_and_a_call_that_is_sent_again_queues_not
     fresh = iter(["a-m00000003", "a-m00000002"])
     assert app.enqueue_many("a", [{}, {}]) == ["a-m00000003", "a-m00000002"]
     assert redis.llen("rq:queue:default") == 3
+
+
+# All that stands in a queue
+
+
+def test_a_queue_is_emptied_of_runs_and_keeps_what_is_not_cronqs(app: Cronq, store: Store, redis: Redis) -> None:
+    store("a", mark=T, queue="mail")
+    store("b", mark=T, queue="mail")
+    store("c", mark=T)
+    foreign = Queue("mail", connection=redis).enqueue(print).id
+    ids = [*app.enqueue_many("a", [{}] * 120), app.enqueue("b")]
+    delayed, elsewhere = app.enqueue_in("5m", "b"), app.enqueue("c")
+
+    assert app.stop_queue("mail", note="no mail today") == ids
+
+    assert redis.lrange("rq:queue:mail", 0, -1) == [foreign.encode()]
+    assert not redis.exists(*(f"rq:job:{run_id}" for run_id in ids))
+    rows = app.runs.rows(ids)
+    assert {run.outcome for run in rows} == {"stopped"}
+    assert {run.reason for run in rows} == {f"{app.who} stopped what was in the queue mail: no mail today"}
+    assert {run.decided_by for run in rows} == {app.who}
+    assert app.active_runs(["a", "b"]) == {"a": {}, "b": {delayed: "waiting"}}
+    assert app.read_run(elsewhere).state == "queued"
+    assert ("stopped", ids[0], app.who) in events(app)
+    assert app.stop_queue("mail") == []
+
+
+def test_only_what_has_stood_in_the_queue_for_so_long_is_stopped(app: Cronq, store: Store, redis: Redis) -> None:
+    store("a", mark=T)
+    old, young = app.enqueue("a"), app.enqueue("a")
+    redis.hset(app.keys.run(old), "queued_at", app.now_s() - 3601)
+
+    assert app.stop_queue("default", older_s=3600) == [old]
+    assert redis.lrange("rq:queue:default", 0, -1) == [young.encode()]
+
+
+def test_a_run_that_has_begun_goes_on_and_its_id_stays(app: Cronq, store: Store, redis: Redis) -> None:
+    store("a", mark=T)
+    run_id = app.enqueue("a")
+    redis.hset(app.keys.run(run_id), "state", "running")
+
+    assert app.stop_queue("default") == []
+    assert app.read_run(run_id).state == "running"
+
+
+def test_a_run_that_rq_jobs_wait_for_is_stopped_and_lets_them_go(app: Cronq, store: Store, redis: Redis) -> None:
+    store("a", mark=T)
+    run_id = app.enqueue("a")
+    redis.sadd(f"rq:job:{run_id}:dependents", "other")
+
+    assert app.stop_queue("default") == [run_id]
+    assert app.read_run(run_id).outcome == "stopped"
+
+
+def test_ids_behind_thousands_that_stay_are_stopped_and_left_in_the_list(
+    app: Cronq, store: Store, redis: Redis
+) -> None:
+    store("a", mark=T)
+    redis.rpush("rq:queue:default", *(f"foreign-{number}" for number in range(1500)))
+    run_id = app.enqueue("a")
+
+    assert app.stop_queue("default") == [run_id]
+    assert redis.llen("rq:queue:default") == 1501
+    assert app.stop_queue("default") == []

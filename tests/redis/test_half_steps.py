@@ -183,6 +183,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "enqueue many": (Stage.defined, lambda s: len(s.app.enqueue_many("a", [{}, {}])) == 2),
     "mark success": (Stage.failed, lambda s: s.app.mark_success("a") is not None),
     "reset": (Stage.failed, lambda s: s.app.reset("a")),
+    "stop a queue": (Stage.queued, lambda s: s.app.stop_queue("default") == [RUN]),
     "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
     "start": (Stage.popped, lambda s: s.start("e1") == "started"),
     "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),
