@@ -166,6 +166,14 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
         """Let the ticks of a job run again from now on. Return True if it was paused."""
         return self.changes().resume(name)
 
+    def skip(self, name: str, count: int = 1, *, note: str = "") -> list[int]:
+        """Record the next *count* ticks of a job that would run as `skipped`. Return them (epoch seconds)."""
+        return self.changes().skip(name, count, by=self.who, note=note)
+
+    def undo_skip(self, name: str) -> list[int]:
+        """Let the ticks to come run that `skip` named. Return them (epoch seconds)."""
+        return self.changes().undo_skip(name, by=self.who)
+
     # Runs
 
     def stop(self, name_or_run: str) -> list[str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cronq.app.parts import Parts
+from cronq.app.upcoming import UpcomingTick, upcoming_tick, upcoming_ticks
 from cronq.errors import CalendarInUse, CronqError, DefinitionError, UnknownCalendar
-from cronq.jobs.calendar import Calendar, make_calendar
+from cronq.jobs.calendar import NO_CALENDARS, Calendar, Calendars, make_calendar
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import StoredJob
 
@@ -62,6 +63,20 @@ class CalendarVerbs(Parts):
                 for calendar in job.spec.calendars:
                     found.setdefault(calendar, []).append(job.spec.name)
         return found
+
+    def calendars_of(self, jobs: Iterable[StoredJob]) -> Calendars:
+        """The calendars, if one of *jobs* names any; one round trip, if any."""
+        return self.calendars.read() if any(job.spec.calendars for job in jobs) else NO_CALENDARS
+
+    def upcoming(self, jobs: Sequence[StoredJob], now_s: float, count: int = 1) -> list[UpcomingTick]:
+        """The next *count* ticks of each of *jobs*, the earliest first, and which of them will only be recorded."""
+        return upcoming_ticks(jobs, now_s, count, self.calendars_of(jobs))
+
+    def exclusions(self, jobs: Sequence[StoredJob]) -> dict[str, str]:
+        """Of the *jobs* whose next tick will only be recorded: why."""
+        calendars = self.calendars_of(jobs)
+        found = [upcoming_tick(job.next_tick, job, calendars) for job in jobs if job.next_tick is not None]
+        return {each.job.spec.name: each.excluded for each in found if each.excluded is not None}
 
     def remove_calendar(self, name: str, *, force: bool = False) -> list[str]:
         """Remove a calendar. Returns the jobs that still name it.

@@ -1,15 +1,15 @@
-"""The ticks to come, of one job or of several."""
+"""The ticks to come, of one job or of several, and which of them will only be recorded."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from cronq.jobs.calendar import Calendars
+from cronq.jobs.stored import StoredJob
+from cronq.runs.due import excluded
 from cronq.schedule.bounds import first_ticks
-
-if TYPE_CHECKING:
-    from cronq.jobs.stored import StoredJob
-    from cronq.schedule.schedule import Schedule
+from cronq.schedule.schedule import Schedule
 
 
 class UpcomingTick(NamedTuple):
@@ -17,10 +17,11 @@ class UpcomingTick(NamedTuple):
 
     tick: int
     job: StoredJob
+    excluded: str | None  #: why it will only be recorded, as things stand; None: it will run
 
     @property
     def is_paused(self) -> bool:
-        """Return True if it will only be recorded, unless the job is resumed before."""
+        """Return True if the reason is that its job is paused."""
         pause = self.job.state.pause
         return pause is not None and pause.covers(self.tick)
 
@@ -35,10 +36,16 @@ def _next_ticks(job: StoredJob, schedule: Schedule, now_s: float, count: int) ->
     return schedule.next_ticks(after, count)
 
 
-def upcoming_ticks(jobs: Iterable[StoredJob], now_s: float, count: int = 1) -> list[UpcomingTick]:
+def upcoming_tick(tick: int, job: StoredJob, calendars: Calendars) -> UpcomingTick:
+    """*tick* of *job*, as its pause, its skips and *calendars* are now."""
+    outcome = excluded(job.spec, tick, job.state.pause, calendars, job.state.skips)
+    return UpcomingTick(tick, job, None if outcome is None else outcome[1])
+
+
+def upcoming_ticks(jobs: Iterable[StoredJob], now_s: float, count: int, calendars: Calendars) -> list[UpcomingTick]:
     """The next *count* ticks of each of these jobs, the earliest first; those that are due already are left out."""
     found = [
-        UpcomingTick(tick, job)
+        upcoming_tick(tick, job, calendars)
         for job in jobs
         if job.spec.schedule is not None
         for tick in _next_ticks(job, job.spec.schedule, now_s, count)

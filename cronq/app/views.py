@@ -38,8 +38,8 @@ def command_text(spec: JobSpec) -> str:
     return f"{shell} -c {shlex.quote(spec.command[0])}" if shell else shlex.join(spec.command)
 
 
-def job_row(job: StoredJob, active: Mapping[str, str], now_s: float) -> dict[str, Any]:
-    """One row of `list`; *active* are the job's open runs and their states."""
+def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: str | None = None) -> dict[str, Any]:
+    """One row of `list`; *active* are its open runs and their states, *excluded* is why its next tick will not run."""
     spec, state = job.spec, job.state
     return {
         "name": spec.name,
@@ -57,6 +57,7 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float) -> dict[str
             "until": iso(state.pause.until),
         },
         "next": iso(job.next_tick),
+        "excluded": excluded,
         "last": None if state.last_run is None else {
             "run_id": state.last_run,
             "tick": iso(state.last_tick),
@@ -67,9 +68,11 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float) -> dict[str
     }  # fmt: skip
 
 
-def job_document(job: StoredJob, active: Mapping[str, str], now_s: float) -> dict[str, Any]:
+def job_document(
+    job: StoredJob, active: Mapping[str, str], now_s: float, excluded: str | None = None
+) -> dict[str, Any]:
     """`show`: the row of `list`, the whole spec, and where the job came from."""
-    return job_row(job, active, now_s) | {
+    return job_row(job, active, now_s, excluded) | {
         "spec": asdict(job.spec),
         "source": job.source,
         "origin": job.origin,
@@ -79,13 +82,19 @@ def job_document(job: StoredJob, active: Mapping[str, str], now_s: float) -> dic
         "previous_success": iso(job.state.success_tick),
         "ticks": job.state.ticks if job.spec.repeat is not None else None,
         "active": dict(active),
+        "skips": [
+            {"tick": iso(tick), "by": skip.by or None, "note": skip.note or None, "since": iso(int(skip.at_s))}
+            for skip in job.state.skips
+            for tick in skip.ticks
+            if tick > (job.state.mark or 0)
+        ],
         "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
     }
 
 
 def tick_row(upcoming: UpcomingTick) -> dict[str, Any]:
     """One row of `next`."""
-    return {"name": upcoming.job.spec.name, "tick": iso(upcoming.tick)}
+    return {"name": upcoming.job.spec.name, "tick": iso(upcoming.tick), "excluded": upcoming.excluded}
 
 
 def calendar_row(calendar: Calendar, jobs: list[str]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ class Deciding:
                 calendars = self.calendars.at(reading.calendars)
                 self.calendars.say_missing(due.name, spec.calendars)
             apart = self._apart.pop(due.name, None)
-            decisions = decide(spec, due.mark, due.pause, now_s, calendars, apart, due.ticks)
+            decisions = decide(spec, due.mark, due.pause, now_s, calendars, apart, due.ticks, due.skips)
         except CronqError as error:
             self.mend(due.name, str(error), now_s)
             return []

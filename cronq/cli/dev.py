@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.app.processes import die_with_parent
-from cronq.app.upcoming import upcoming_ticks
 from cronq.cli.options import call_state, load_config, open_app, options_of_cronq
 from cronq.cli.output import left, moment, print_table, say, say_problems
 from cronq.clock import boot_s, rest
 from cronq.config import PRIVATE_URL_FILE, environment
 
 if TYPE_CHECKING:
+    from cronq.app.app import Cronq
     from cronq.app.views import StoredJob
     from cronq.cli.private_redis import PrivateRedis
     from cronq.config import Config
@@ -245,17 +245,18 @@ def _introduce(ctx: click.Context, screen: _Screen, modules: tuple[str, ...], *,
     queues = sorted({job.spec.queue for job in jobs} | {"default"}, key=lambda name: (name != "default", name))
     if queues != ["default"]:
         screen.say(f"queues  {', '.join(queues)}")
-    _show_next(screen, jobs, app.now_s())
+    _show_next(screen, app, jobs)
     screen.say("Ctrl-C ends it; in another terminal, here: cronq list, cronq history NAME, cronq run NAME")
     return queues
 
 
-def _show_next(screen: _Screen, jobs: list[StoredJob], now_s: float) -> None:
-    due = upcoming_ticks(jobs, now_s)
+def _show_next(screen: _Screen, app: Cronq, jobs: list[StoredJob]) -> None:
+    now_s = app.now_s()
+    due = [each for each in app.upcoming(jobs, now_s) if each.excluded is None]
     pending = sum(job.next_tick is not None and job.next_tick <= now_s for job in jobs)
     rows = [
         [moment(tick, job.spec.tz, now_s), left(tick, now_s), job.spec.name, job.spec.schedule.describe()]
-        for tick, job in due[:_MOST_SHOWN]
+        for tick, job, _ in due[:_MOST_SHOWN]
         if job.spec.schedule is not None
     ]
     if rows:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cronq.app.job_options import FACTORS
-from cronq.app.upcoming import UpcomingTick, upcoming_ticks
 from cronq.app.views import command_text, job_document, job_row, tick_row
 from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
 from cronq.cli.output import counted, left, moment, print_json, print_line, print_table, say, say_problems
@@ -50,23 +49,23 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     app = open_app(ctx)
     jobs = sound_jobs(app)
     active = app.active_runs([job.spec.name for job in jobs])
-    now_s = app.now_s()
+    now_s, excluded = app.now_s(), app.exclusions(jobs)
     if json_:
-        print_json([job_row(job, active[job.spec.name], now_s) for job in jobs])
+        print_json([job_row(job, active[job.spec.name], now_s, excluded.get(job.spec.name)) for job in jobs])
         return 0
     if not jobs:
         say("no jobs; store some with `cronq sync MODULE`, `cronq beat MODULE` or `cronq add`")
         return 0
     jobs.sort(key=lambda job: (job.next_tick is None, job.next_tick or 0))
     head = ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
-    rows = [_list_row(job, active[job.spec.name], now_s, utc) for job in jobs]
+    rows = [_list_row(job, active[job.spec.name], now_s, utc, excluded.get(job.spec.name)) for job in jobs]
     print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["LAST", "SCHEDULE", "DESCRIPTION"])
     if sys.stdout.isatty():
         _say_who_is_alive(app, len(jobs))
     return 0
 
 
-def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool) -> list[str]:
+def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, excluded: str | None) -> list[str]:
     spec, state = job.spec, job.state
     status = job.status(active, now_s)
     words, upcoming = status, job.next_tick
@@ -78,6 +77,8 @@ def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool) -
             words += f" until {moment(int(state.pause.until), spec.tz, now_s, force_utc=utc)}"
         if state.pause.note:
             words += f": {shortened(state.pause.note, _LONGEST_TOLD)}"
+    elif excluded is not None:
+        words += f"; next: {shortened(excluded, _LONGEST_TOLD)}"
     if "retrying" in active.values():
         words += ", retrying"
     return [
@@ -115,7 +116,7 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     job = find_job(app, name)
     active = app.active_runs([name])[name]
     now_s = app.now_s()
-    document = job_document(job, active, now_s)
+    document = job_document(job, active, now_s, app.exclusions([job]).get(name))
     if json_:
         print_json(document)
         return 0
@@ -144,10 +145,11 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("arguments", None if spec.args_json == "[[],{}]" else spec.args_json),
         ("schedule", _schedule_text(spec)),
         ("meaning", document["meaning"]),
-        ("next", _next_text(job, when(job.next_tick))),
+        ("next", _next_text(job, when(job.next_tick), document["excluded"])),
         ("ticks", None if spec.repeat is None else f"{state.ticks} of {spec.repeat}"),
         ("status", document["status"]),
         ("paused", _pause_text(job, now_s, utc)),
+        ("skips", _skips_text(job, now_s, utc)),
         ("now", ", ".join(f"{state} {run}" for run, state in document["active"].items())),
         ("last", last),
         ("previous success", when(state.success_tick)),
@@ -160,10 +162,25 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
     ]
 
 
-def _next_text(job: StoredJob, when: str | None) -> str | None:
-    """*when* the next tick is, and that it will only be recorded while the job is paused."""
-    is_paused = job.next_tick is not None and UpcomingTick(job.next_tick, job).is_paused
-    return f"{when}, paused" if is_paused else when
+def _next_text(job: StoredJob, when: str | None, excluded: str | None) -> str | None:
+    """*when* the next tick is, and why it will only be recorded, if so."""
+    if excluded is None:
+        return when
+    pause = job.state.pause
+    is_paused = pause is not None and pause.covers(job.next_tick or 0)
+    return f"{when}, {'paused' if is_paused else excluded}"
+
+
+def _skips_text(job: StoredJob, now_s: float, utc: bool) -> str:
+    """The ticks to come that will be skipped, and who wants that."""
+    words = []
+    for skip in job.state.skips:
+        ticks = [tick for tick in skip.ticks if tick > (job.state.mark or 0)]
+        if ticks:
+            ends = [moment(tick, job.spec.tz, now_s, force_utc=utc) for tick in (ticks[0], ticks[-1])]
+            span = ends[0] if len(ticks) == 1 else f"{counted(len(ticks), 'tick')}, {ends[0]} to {ends[1]}"
+            words.append(f"{span} by {skip.by}" + (f": {skip.note}" if skip.note else ""))
+    return "; ".join(words)
 
 
 def _pause_text(job: StoredJob, now_s: float, utc: bool) -> str | None:
@@ -220,11 +237,11 @@ def _option_text(name: str, value: object) -> str:
 @options_of_cronq
 @click.pass_context
 def next_command(ctx: click.Context, name: str | None, count: int | None, json_: bool, utc: bool) -> int:
-    """The next ticks of the job NAME, or of all jobs."""
+    """The next ticks of the job NAME, or of all jobs; those that will only be recorded with the reason."""
     app = open_app(ctx)
     jobs = [find_job(app, name)] if name else sound_jobs(app)
     now_s = app.now_s()
-    found = upcoming_ticks(jobs, now_s, count or (5 if name else 1))
+    found = app.upcoming(jobs, now_s, count or (5 if name else 1))
     if json_:
         print_json([tick_row(each) for each in found])
     elif found:
@@ -233,11 +250,11 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
                 moment(each.tick, each.job.spec.tz, now_s, force_utc=utc),
                 left(each.tick, now_s),
                 each.job.spec.name,
-                "paused" if each.is_paused else "",
+                "paused" if each.is_paused else each.excluded or "",
             ]
             for each in found
         ]
-        print_table(["TICK", "LEFT", "NAME", ""], rows)
+        print_table(["TICK", "LEFT", "NAME", ""], rows, cut=[""])
     elif name and jobs[0].spec.schedule is None:
         say(f"the job {name!r} has no schedule: it runs only by hand, `cronq run {name}`")
     else:

@@ -1,4 +1,4 @@
-"""`pause` and `resume`: of a job, of a queue, of workers."""
+"""`pause`, `skip` and `resume`: of a job, of a queue, of workers."""
 
 from __future__ import annotations
 
@@ -53,6 +53,33 @@ def _end_words(app: Cronq, name: str, pause: Pause) -> str:
         return ""
     zone = app.read_job(name).spec.tz
     return f" until {moment(int(pause.until), zone, pause.since)} ({left(pause.until, pause.since)})"
+
+
+@click.command("skip")
+@click.argument("name")
+@click.option("-n", "count", metavar="N", default=None, type=click.IntRange(1, 1000), help="How many ticks (1).")
+@click.option("--note", default="", metavar="TEXT", help="Why; it is part of the reason in the history.")
+@click.option("--undo", is_flag=True, help="Let all ticks to come run that were to be skipped.")
+@options_of_cronq
+@click.pass_context
+def skip_command(ctx: click.Context, name: str, count: int | None, note: str, undo: bool) -> int:
+    """Do not run the next tick of the job NAME, or the next N; they are recorded `skipped`, with who and the note.
+
+    Counted are ticks that would run. The same again changes nothing: the next N are skipped already.
+    """
+    if undo and (count is not None or note):
+        raise click.UsageError("--undo takes all back; leave -n and --note out")
+    app = open_app(ctx)
+    with suggesting(app, name):
+        ticks = app.undo_skip(name) if undo else app.skip(name, count or 1, note=note)
+    if not ticks:
+        say(f"{name} had nothing to skip")
+        return 0
+    zone, now_s = app.read_job(name).spec.tz, app.now_s()
+    first, last = (moment(tick, zone, now_s) for tick in (ticks[0], ticks[-1]))
+    span = f"the tick at {first}" if len(ticks) == 1 else f"{len(ticks)} ticks, {first} to {last}"
+    say(f"{name} runs {span}, again" if undo else f"{name} skips {span}; `cronq skip {name} --undo` takes it back")
+    return 0
 
 
 @click.command("resume")

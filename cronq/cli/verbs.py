@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "reschedule": ("delayed", "Change when a delayed run is due."),
     "adopt": ("delayed", "Make a job of a repeating job of rq-scheduler."),
     "pause": ("pause", "Let no tick of a job, or no queue, run until `resume`."),
+    "skip": ("pause", "Do not run the next ticks of a job."),
     "resume": ("pause", "Let a job, a queue or drained workers run again."),
     "drain": ("drain", "Let workers take no more, before a deploy."),
     "add": ("add", "Store a command as a job."),

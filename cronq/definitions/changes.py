@@ -19,12 +19,14 @@ from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, Unkn
 from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.calendars import CalendarStore
 from cronq.jobs.pause import Pause, check_note
+from cronq.jobs.skip import MOST_SKIPS, Skip, only_ticks, ticks_of
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
-from cronq.runs.due import decide_closed
+from cronq.runs.due import decide_closed, excluded
+from cronq.schedule.bounds import first_ticks
 from cronq.timetext import iso
 
 log = logging.getLogger("cronq.jobs")
@@ -32,6 +34,8 @@ log = logging.getLogger("cronq.jobs")
 T = TypeVar("T")
 #: How often a change is tried again when somebody else changed the job in between.
 _TRIES = 8
+#: Excluded ticks that are looked at to find one that would run.
+_MOST_LOOKED_AT = 10_000
 
 
 def _check_end(name: str, until_s: float, now_s: float) -> None:
@@ -122,6 +126,67 @@ class Changes:
 
         return self._retrying(change)
 
+    def skip(self, name: str, count: int, *, by: str, note: str = "") -> list[int]:
+        """Have the next *count* ticks that would run recorded `skipped`. Returns them, oldest first.
+
+        Ticks that are skipped already are among them. Raises UnknownJob, and DefinitionError for a job without ticks to
+        come, more than `MOST_SKIPS` of them, or a note that is too long.
+        """
+        check_note(note)
+        if not 1 <= count <= MOST_SKIPS:
+            raise DefinitionError(f"{count!r} is not a number from 1 to {MOST_SKIPS:,}", job=name, field="count")
+
+        def change() -> list[int]:
+            job = self.jobs.get(name)
+            now = self.now_s()
+            wanted = self._next_to_run(job, int(now), count)
+            if not wanted:
+                raise DefinitionError("no tick to come would run, so there is none to skip", job=name)
+            kept = [tick for tick in ticks_of(job.state.skips) if tick > (job.state.mark or 0)]
+            new = tuple(tick for tick in wanted if tick not in kept)
+            if len(kept) + len(new) > MOST_SKIPS:
+                raise DefinitionError(f"more than {MOST_SKIPS:,} of its ticks would be skipped; pause it", job=name)
+            if new:
+                skips = (*only_ticks(job.state.skips, kept), Skip(new, by, note, now))
+                self.jobs.set_skips(job, skips, by=by)
+            return wanted
+
+        return self._retrying(change)
+
+    def _next_to_run(self, job: StoredJob, now: int, count: int) -> list[int]:
+        """The next *count* ticks of *job* that neither a pause nor its calendars exclude, as far as they are near."""
+        spec, mark, found = job.spec, job.state.mark or 0, list[int]()
+        if spec.schedule is None:
+            return found
+        calendars = self.calendars.read() if spec.calendars else NO_CALENDARS
+        tick, most = max(now, mark), count + _MOST_LOOKED_AT
+        if spec.repeat is not None:
+            left = max(0, spec.repeat - job.state.ticks)
+            most = left - first_ticks(spec.schedule, mark, left, tick)[1]
+        for _ in range(most):
+            following = spec.schedule.next_after(tick)
+            if following is None or len(found) == count:
+                break
+            tick = following
+            if excluded(spec, tick, job.state.pause, calendars, ()) is None:
+                found.append(tick)
+        return found
+
+    def undo_skip(self, name: str, *, by: str) -> list[int]:
+        """Let all ticks to come run that `skip` named. Returns them. Raises UnknownJob."""
+
+        def change() -> list[int]:
+            job = self.jobs.get(name)
+            now = self.now_s()
+            skipped = ticks_of(job.state.skips)
+            undone = [tick for tick in skipped if tick > max(now, job.state.mark or 0)]
+            if undone:  # one that is past, though no beat has taken it yet, must not fire now
+                past = [tick for tick in skipped if (job.state.mark or 0) < tick <= now]
+                self.jobs.set_skips(job, only_ticks(job.state.skips, past), by=by, is_undoing=True)
+            return undone
+
+        return self._retrying(change)
+
     def remove(self, name: str, *, by: str) -> int:
         """Remove a job and stop its runs that have not begun. Returns how many were stopped. Raises UnknownJob.
 
@@ -167,7 +232,8 @@ class Changes:
         for _ in range(1000):  # each turn takes one tick out of a range, which it has a row beside
             mark, pause = job.state.mark, job.state.pause
             assert mark is not None
-            decisions = decide_closed(job.spec, mark, pause, now, calendars, words, apart, job.state.ticks)
+            had, skips = job.state.ticks, job.state.skips
+            decisions = decide_closed(job.spec, mark, pause, now, calendars, words, apart, had, skips)
             claims = [TickClaim(job.spec, job.version, each) for each in decisions]
             if not claims:
                 break

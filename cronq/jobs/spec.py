@@ -82,6 +82,8 @@ SINCE: dict[str, int] = {
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
+#: Since which layout a job may have ticks to skip, which stand in its state: while it has, older processes leave it.
+SKIPS_LAYOUT = 2
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from redis import Redis
@@ -21,7 +22,8 @@ from cronq.db.keys import Keys
 from cronq.errors import BadValue, Conflict, CronqError, RedisUnfit, SpecTooNew, UnknownJob
 from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
-from cronq.jobs.spec import SPEC_LAYOUT, JobSpec
+from cronq.jobs.skip import Skips, ticks_of, write_skips
+from cronq.jobs.spec import SKIPS_LAYOUT, SPEC_LAYOUT, JobSpec
 from cronq.jobs.stored import DueJob, DueReading, StoredJob, due_job, stored_job
 
 #: Layout of the keys; a process that finds a newer one must not touch it.
@@ -40,6 +42,7 @@ class JobStore:
         self._save: Any = scripts.load(client, "jobs/save")
         self._set_pause: Any = scripts.load(client, "jobs/pause")
         self._reset: Any = scripts.load(client, "jobs/reset")
+        self._set_skips: Any = scripts.load(client, "jobs/skip")
         self._remove: Any = scripts.load(client, "jobs/remove")
 
     # Reading
@@ -177,6 +180,7 @@ class JobStore:
             "name": spec.name,
             "spec": spec.to_json(),
             "layout": spec.layout,
+            "skips_layout": SKIPS_LAYOUT,
             "knows": SPEC_LAYOUT,
             "version": secrets.token_hex(6),
             "expected": expected,
@@ -195,9 +199,8 @@ class JobStore:
                 document["next"] = next_tick
         if instead_of is not None:
             document["instead"] = [instead_of[0], repr(instead_of[1])]
-        flat = [part for pair in template.items() for part in pair]
         keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
-        answer = text(self._save(keys=keys, args=[json.dumps(document), *flat]))
+        answer = text(self._save(keys=keys, args=[json.dumps(document), *chain.from_iterable(template.items())]))
         _raise_for(answer, spec.name, "a beat moves it aside")
         return answer
 
@@ -236,6 +239,27 @@ class JobStore:
             raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
         _raise_for(answer, name, "a beat moves it aside, then try again")
         return answer == "reset"
+
+    def set_skips(self, job: StoredJob, skips: Skips, *, by: str, is_undoing: bool = False) -> None:
+        """Let the ticks of *skips* and no others be skipped, if *job* is still at its version; one atomic step.
+
+        The event is another one when *is_undoing*. Raises Conflict, and CronqError for a damaged key.
+        """
+        name = job.spec.name
+        document = {
+            "name": name,
+            "version": secrets.token_hex(6),
+            "expected": job.version,
+            "skips": write_skips(skips),
+            "until": max(ticks_of(skips), default=0),
+            "layout": max(job.spec.layout, SKIPS_LAYOUT) if skips else job.spec.layout,
+            "undoing": is_undoing,
+            "by": by,
+            "events": self._keep_events,
+        }
+        keys = [self._keys.job(name), self._keys.state(name), self._keys.events]
+        answer = text(self._set_skips(keys=keys, args=[json.dumps(document)]))
+        _raise_for(answer, name, "a beat moves it aside, then try again")
 
     def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> None:
         """Remove a job; afterwards `BulkStop.finish_removal` stops its runs that have not begun.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from cronq.db.decode import moment, read_json, seconds, texts, whole
 from cronq.errors import BadValue, CronqError, SpecTooNew
 from cronq.jobs.pause import LATE_S, Pause
+from cronq.jobs.skip import Skips, read_skips
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import BAD
 
@@ -22,6 +23,7 @@ class JobState:
 
     mark: int | None  #: the newest tick that was decided; ticks up to here never fire again
     pause: Pause | None
+    skips: Skips = ()
     streak: int = 0  #: runs in a row that succeeded, negative: that did not
     last_run: str | None = None
     last_outcome: str | None = None
@@ -78,6 +80,7 @@ class DueJob(NamedTuple):
     pause: Pause | None
     damaged: bool
     ticks: int = 0  #: how many were decided, of a job with `repeat`
+    skips: Skips = ()
 
 
 @dataclass(frozen=True)
@@ -132,11 +135,12 @@ def read_pause(raw: str | None) -> Pause | None:
         return Pause(since=0, note="the stored pause is damaged; resume the job")
 
 
-def due_job(name: str, score: str, version: str, mark: str, pause: str, ticks: str) -> DueJob:
+def due_job(name: str, score: str, version: str, mark: str, pause: str, ticks: str, skips: str) -> DueJob:
     """One entry of `lua/jobs/read_due.lua`'s answer."""
     known = moment(mark)
     is_damaged = version == "!" or known is None
-    return DueJob(name, moment(score) or 0, version, known, read_pause(pause), is_damaged, whole(ticks) or 0)
+    paused, had = read_pause(pause), whole(ticks) or 0
+    return DueJob(name, moment(score) or 0, version, known, paused, is_damaged, had, read_skips(skips))
 
 
 def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
@@ -159,6 +163,7 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
         state=JobState(
             mark=moment(known.get("mark")),
             pause=read_pause(known.get("pause")),
+            skips=read_skips(known.get("skips")),
             streak=whole(known.get("streak")) or 0,
             last_run=known.get("last_run"),
             last_outcome=known.get("last_outcome"),

@@ -8,7 +8,8 @@ The rules (the `catchup` option):
 * `latest` runs the newest and records the others `coalesced`; `skip` records missed ticks `missed`; `all`
   runs each, the newest `max_catchup` of them, unless `overlap` lets only the newest run: then it is as `latest`;
 * a missed tick older than `window` is `missed` under every rule; a paused job's ticks are `paused`;
-* a tick that the job's calendars exclude is `skipped`, and the rules for pending ticks see only the others.
+* a tick that somebody skips or that the job's calendars exclude is `skipped`, and the rules for pending ticks see
+  only the others.
 
 From `LEAST_OF_RANGE` on, consecutive ticks with one outcome for one reason are one decision, a *range*: however long
 the gap was, it takes no more time to decide, and no more room in the ledger.
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.pause import LATE_S, Pause
+from cronq.jobs.skip import Skips, skip_of
 from cronq.jobs.spec import JobSpec
 from cronq.runs.overlap import keeps_newest
 from cronq.schedule.bounds import first_ticks
@@ -38,9 +40,10 @@ LEAST_OF_RANGE = 4
 MOST_LOOKED_AT = 20_000
 
 # Why a tick does not run; None is for one that does. Neighbours of one kind may share a range. For a tick that its
-# calendars exclude it is `_EXCLUDED` and what they say of it, but for its own time.
+# calendars exclude it is `_EXCLUDED` and what they say of it, but for its own time; for one that somebody skips it is
+# `_SKIPPED` and who that is.
 _PAUSED, _TOO_OLD, _NOT_CAUGHT_UP, _REPLACED, _TOO_MANY = "paused", "window", "skip", "coalesced", "max_catchup"
-_CLOSED, _EXCLUDED = "closed", "skipped "
+_CLOSED, _EXCLUDED, _SKIPPED = "closed", "excluded ", "skipped "
 
 
 class Decision(NamedTuple):
@@ -57,10 +60,14 @@ class Decision(NamedTuple):
     number: int | None = None  #: of a job with `repeat`: how many ticks it has had with this one
 
 
-def excluded(spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars) -> tuple[str, str] | None:
+def excluded(
+    spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars, skips: Skips
+) -> tuple[str, str] | None:
     """The outcome and the reason of a tick that does not run however early it is found; None for any other."""
     if pause is not None and pause.covers(tick):
         return "paused", pause.reason
+    if skips and (skip := skip_of(skips, tick)) is not None:
+        return "skipped", skip.reason
     if spec.only or spec.except_:
         reason = calendars.exclusion(spec.only, spec.except_, tick, spec.tz)
         if reason is not None:
@@ -76,6 +83,7 @@ def decide(
     calendars: Calendars = NO_CALENDARS,
     apart: int | None = None,
     had: int = 0,
+    skips: Skips = (),
 ) -> list[Decision]:
     """The decisions for the ticks in (mark, now], oldest first; [] when nothing is due.
 
@@ -94,10 +102,10 @@ def decide(
         return []
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
-        outcome = excluded(spec, first, pause, calendars)
+        outcome = excluded(spec, first, pause, calendars, skips)
         one = _one(spec, first, second, now) if outcome is None else Decision(first, *outcome, "schedule", second)
         return _finished(spec, [one], had)
-    return _finished(spec, _Pending(spec, schedule, mark, pause, now, calendars).decisions(apart), had)
+    return _finished(spec, _Pending(spec, schedule, mark, pause, now, calendars, skips).decisions(apart), had)
 
 
 def decide_closed(
@@ -109,15 +117,17 @@ def decide_closed(
     words: str,
     apart: int | None = None,
     had: int = 0,
+    skips: Skips = (),
 ) -> list[Decision]:
     """The same for a job whose schedule ends or changes now: nothing runs.
 
-    What neither a pause nor its calendars would have kept from running is `missed`, with *words* as its reason.
+    What neither a pause, a skip nor its calendars would have kept from running is `missed`, with *words* as its reason.
     """
     schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
-    return _finished(spec, _Pending(spec, schedule, mark, pause, now, calendars, words).decisions(apart), had)
+    pending = _Pending(spec, schedule, mark, pause, now, calendars, skips, words)
+    return _finished(spec, pending.decisions(apart), had)
 
 
 def _left(spec: JobSpec, mark: int, now: float, had: int) -> Schedule | None:
@@ -171,6 +181,7 @@ class _Pending:
         pause: Pause | None,
         now: float,
         calendars: Calendars,
+        skips: Skips,
         closing: str | None = None,
     ) -> None:
         self.spec = spec
@@ -179,6 +190,8 @@ class _Pending:
         self.pause = pause
         self.now = now
         self.calendars = calendars
+        #: Pending ticks that somebody skips, and the reason of each.
+        self.skipped = {tick: skip.reason for skip in skips for tick in skip.ticks if mark < tick <= now}
         self.closing = closing  #: why none of them runs; None: they may
         self.runs_only_newest = spec.catchup != "all" or keeps_newest(spec.overlap)
         #: The newest tick that is not excluded, and the oldest that is not one too many.
@@ -194,7 +207,7 @@ class _Pending:
         while tick is not None and tick > self.mark and wanted:
             if self.pause is not None and self.pause.covers(tick):
                 break  # as are all before it
-            if self._exclusion(tick) is None:
+            if tick not in self.skipped and self._exclusion(tick) is None:
                 newest, oldest, wanted = max(newest, tick), tick, wanted - 1
             tick = self.schedule.last_until(tick - 1)
         return newest, oldest
@@ -208,6 +221,8 @@ class _Pending:
         """Why *tick* does not run; None when it does."""
         if self.pause is not None and self.pause.covers(tick):
             return _PAUSED
+        if tick in self.skipped:
+            return _SKIPPED + self.skipped[tick]
         exclusion = self._exclusion(tick)
         if exclusion is not None:
             return _EXCLUDED + exclusion.partition(" is ")[2]
@@ -271,6 +286,8 @@ class _Pending:
             cuts.add(ceil(self.pause.until) - 1)
         if apart is not None:
             cuts |= {apart - 1, apart}
+        for skipped in self.skipped:
+            cuts |= {skipped - 1, skipped}
         reached = self.mark
         for cut in (*sorted(cut for cut in cuts if self.mark < cut < until), until):
             tick = self.schedule.last_until(cut)
@@ -305,6 +322,8 @@ class _Pending:
         if kind == _PAUSED:
             assert self.pause is not None
             return "paused", self.pause.reason
+        if kind.startswith(_SKIPPED):
+            return "skipped", kind.removeprefix(_SKIPPED)
         if kind.startswith(_EXCLUDED):
             too = f", and so were the {count - 1:,} ticks before it" if count > 1 else ""
             return "skipped", f"{self._exclusion(tick)}{too}"

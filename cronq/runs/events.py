@@ -57,6 +57,10 @@ class Event(StrEnum):
     JOB_PAUSED = "job_paused"
     #: its ticks run again: jobs/pause
     JOB_RESUMED = "job_resumed"
+    #: some of its ticks are to be skipped: jobs/skip
+    JOB_SKIPS = "job_skips"
+    #: these ticks run again: jobs/skip
+    JOB_SKIPS_UNDONE = "job_skips_undone"
     #: how its runs did is forgotten: jobs/reset
     JOB_RESET = "job_reset"
     #: it is gone: jobs/remove

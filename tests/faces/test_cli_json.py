@@ -20,10 +20,11 @@ from tests.faces.conftest import Answer, pass_at
 Cli = Callable[..., Answer]
 LIST_KEYS = {
     "name", "schedule", "timezone", "description", "queue", "status", "paused", "next", "last", "streak",
-    "runs", "run_as",
+    "runs", "run_as", "excluded",
 }  # fmt: skip
 SHOW_KEYS = LIST_KEYS | {
     "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning", "ticks",
+    "skips",
 }  # fmt: skip
 HISTORY_KEYS = {
     "job", "run_id", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid",
@@ -69,6 +70,7 @@ def test_list_of_a_job_that_never_ran(answer: Callable[..., Any], app: Cronq) ->
     assert by_hand == {
         "name": "by-hand", "schedule": None, "timezone": "UTC", "description": "When asked", "queue": "default",
         "status": "never", "paused": None, "next": None, "last": None, "streak": 0, "runs": "true", "run_as": None,
+        "excluded": None,
     }  # fmt: skip
     assert invoices["schedule"] == "0 7 * * *"
     assert invoices["timezone"] == "Asia/Tokyo"
@@ -181,7 +183,7 @@ def test_next_lists_ticks_in_order(answer: Callable[..., Any], app: Cronq) -> No
     of_all, of_one = answer("next"), answer("next", "hourly", "-n", "3")
 
     assert sorted(row["name"] for row in of_all) == ["daily", "hourly"]
-    assert [set(row) for row in of_one] == [{"name", "tick"}] * 3
+    assert [set(row) for row in of_one] == [{"name", "tick", "excluded"}] * 3
     assert [row["tick"] for row in of_one] == sorted(row["tick"] for row in of_one)
     assert all(TIME.fullmatch(row["tick"]) for row in of_all + of_one)
 

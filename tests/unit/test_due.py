@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cronq.errors import ScheduleError
 from cronq.jobs.calendar import NO_CALENDARS, Calendars, make_calendar
 from cronq.jobs.pause import LATE_S, Pause
+from cronq.jobs.skip import Skip, ticks_of
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.due import MAX_TICKS_A_PASS, Decision, decide, decide_closed
 
@@ -441,6 +442,7 @@ pauses = st.none() | st.builds(
 )
 #: From minute to minute of the day, around noon; none when the first is not before the second.
 minutes_off = st.tuples(st.integers(640, 730), st.integers(640, 730))
+skipped = st.lists(st.integers(1, 12), unique=True, max_size=10)
 spans = st.integers(0, 5000)
 fractions = st.sampled_from([0.0, 0.4, 0.999])
 
@@ -458,10 +460,12 @@ def matches(when: dict[str, Any], second: int) -> bool:
     return moment.minute in map(int, minutes.split(","))
 
 
-def expected_of(pending: list[int], spec: JobSpec, pause: Pause | None, now: float, off: tuple[int, int]) -> list[str]:
+def expected_of(
+    pending: list[int], spec: JobSpec, pause: Pause | None, now: float, off: tuple[int, int], by_hand: set[int]
+) -> list[str]:
     """What becomes of each of *pending*, rule by rule as the design states them; minutes *off* are excluded."""
     answers = []
-    free = {tick for tick in pending if not off[0] <= tick % DAY // MINUTE < off[1]}
+    free = {tick for tick in pending if not off[0] <= tick % DAY // MINUTE < off[1] and tick not in by_hand}
     last, newer = max(free, default=None), len(free)
     for tick in pending:
         newest = tick == last
@@ -482,12 +486,13 @@ def expected_of(pending: list[int], spec: JobSpec, pause: Pause | None, now: flo
 
 
 @bounded
-@given(schedules, policies, pauses, minutes_off, spans, st.integers(0, 200), fractions)
+@given(schedules, policies, pauses, minutes_off, skipped, spans, st.integers(0, 200), fractions)
 def test_every_pending_tick_gets_exactly_what_the_rules_say(
     when: dict[str, Any],
     policy: dict[str, Any],
     pause: Pause | None,
     off: tuple[int, int],
+    skip: list[int],
     span: int,
     late: int,
     fraction: float,
@@ -498,16 +503,19 @@ def test_every_pending_tick_gets_exactly_what_the_rules_say(
     now = NOON + late + fraction
     mark = NOON + late - span
     pending = [second for second in range(mark + 1, int(now) + 1) if matches(when, second)]
+    # Of the ticks, by their number from the newest on, and one instant that is none: nothing comes of that.
+    skips = (Skip(tuple(sorted(pending[-number] for number in skip if number <= len(pending))), "ann"),)
+    skips += (Skip((NOON + DAY, mark - 1)),)
 
     decisions: list[Decision] = []
     reached = mark
-    while decided := decide(spec, reached, pause, now, calendars):
+    while decided := decide(spec, reached, pause, now, calendars, skips=skips):
         decisions += decided
         reached = decided[-1].tick
 
     became = what_became(decisions, when)
     assert list(became) == pending
-    assert list(became.values()) == expected_of(pending, spec, pause, now, off)
+    assert list(became.values()) == expected_of(pending, spec, pause, now, off, set(ticks_of(skips)))
     assert all(earlier.next_tick == (later.first or later.tick) for earlier, later in pairwise(decisions))
     assert all(later.after == earlier.tick for earlier, later in pairwise(decisions) if later.ticks > 1)
     if decisions:

@@ -4,7 +4,7 @@
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause, ticks]…], newer, cut, listed, next, delayed,
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause, ticks, skips]…], newer, cut, listed, next,
 --         retries, calendars}
 --       Absent values are "". A job whose keys have a wrong type comes with version "!".
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
@@ -30,11 +30,13 @@ local function read(name, score)
         newer = newer + 1
         return
     end
-    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause', 'ticks')
+    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause', 'ticks', 'skips')
     if known.err or state.err then
-        due[#due + 1] = {name, score, '!', '', '', ''}
+        due[#due + 1] = {name, score, '!', '', '', '', ''}
     else
-        due[#due + 1] = {name, score, known[1] or '', state[1] or '', state[2] or '', state[3] or ''}
+        due[#due + 1] = {
+            name, score, known[1] or '', state[1] or '', state[2] or '', state[3] or '', state[4] or '',
+        }
     end
 end
 for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all the same

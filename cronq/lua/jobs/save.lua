@@ -4,7 +4,8 @@
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 -- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
 --               keep, pause_after_failures, counts}
---       layout: that of the spec   knows: the newest layout that the caller can read
+--       layout: that of the spec   skips_layout: the first in which ticks may be skipped
+--       knows: the newest layout that the caller can read
 --       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
 --       counts: whether its ticks are counted, because they are limited
 --       scheduled: 1 when the job belongs on the agenda
@@ -36,6 +37,10 @@ if job.instead then
     if not score or tonumber(score) ~= tonumber(job.instead[2]) then return 'conflict' end
     redis.call('ZREM', 'rq:scheduler:scheduled_jobs', job.instead[1])
 end
+-- While ticks are to be skipped, processes that know nothing of that leave the job alone.
+local state = redis.call('HMGET', KEYS[3], 'mark', 'skip_until')
+local mark = tonumber(job.mark or state[1] or '') or 0
+if (tonumber(state[2] or '') or 0) > mark then job.layout = math.max(job.layout, job.skips_layout) end
 redis.call('SADD', KEYS[1], job.name)
 for i = 7, 10 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
 redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled,
