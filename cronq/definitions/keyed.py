@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from cronq.definitions.changes import Changes
 from cronq.errors import DefinitionError
-from cronq.jobs.keyed import following, job_and_key, keyed_spec
+from cronq.jobs.keyed import following, follows, job_and_key, keyed_spec
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
@@ -52,10 +52,15 @@ class KeyedSchedules:
 
     def behind(self, jobs: Mapping[str, JobSpec]) -> list[tuple[StoredJob, JobSpec]]:
         """The schedules of *jobs* that lack options which these have now, and as each should be."""
-        names = [full for full in self.jobs.names() if (found := job_and_key(full)) and found[0] in jobs]
-        stored = [(job, jobs.get(job.spec.of or "")) for job in self._read(names).values()]
+        names = {full: found[0] for full in self.jobs.names() if (found := job_and_key(full)) and found[0] in jobs}
+        differing = [name for name, words in self._texts(list(names)) if not follows(jobs[names[name]], words)]
+        stored = [(job, jobs.get(job.spec.of or "")) for job in self._read(differing).values()]
         wanted = [(job, following(of, job.spec)) for job, of in stored if of is not None]
         return [(job, spec) for job, spec in wanted if spec != job.spec]
+
+    def _texts(self, names: list[str]) -> Iterator[tuple[str, str]]:
+        for first in range(0, len(names), _AT_ONCE):
+            yield from self.jobs.specs(names[first : first + _AT_ONCE]).items()
 
     def orphans(self) -> list[StoredJob]:
         """Schedules whose job is stored no more: no worker can run them until it is defined again."""

@@ -6,8 +6,10 @@ job that it is *of* and all the options that were not given for it; they follow 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import lru_cache
 from typing import Any
 
 from cronq.errors import DefinitionError
@@ -63,9 +65,30 @@ def following(job: JobSpec, spec: JobSpec) -> JobSpec:
     return _joined(job, spec, spec.own)
 
 
+def follows(job: JobSpec, stored: str) -> bool:
+    """Return True if *stored*, the text of a schedule of *job* by key, has what *job* has but for what is its own.
+
+    A look at one of 100,000, without making a spec of it. What cannot be read does not follow.
+    """
+    try:
+        mine = json.loads(stored)
+        own = {*_ITS_OWN, *mine.get("own", ())}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return False
+    return {key: value for key, value in _values(job.to_json()).items() if key not in own} == {
+        key: value for key, value in mine.items() if key not in own
+    }
+
+
 def _joined(job: JobSpec, mine: JobSpec, own: tuple[str, ...]) -> JobSpec:
     values = {
         item.name: getattr(mine if item.name in own or item.name in _ITS_OWN else job, item.name)
         for item in fields(JobSpec)
     }
     return JobSpec(**values | {"of": job.name, "own": own})
+
+
+@lru_cache(maxsize=100)
+def _values(text: str) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(text)
+    return values

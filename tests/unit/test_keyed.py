@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cronq.errors import DefinitionError
-from cronq.jobs.keyed import following, job_and_key, keyed_name, keyed_spec
+from cronq.jobs.keyed import following, follows, job_and_key, keyed_name, keyed_spec
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import SPEC_LAYOUT, JobSpec, make_spec
 
@@ -54,6 +54,13 @@ def test_it_follows_its_job_but_for_what_is_its_own() -> None:
     assert (now.name, now.function, now.timeout, now.keep) == ("report--a", "m2:report", 540.0, 77)
     assert (now.queue, now.kwargs, now.every, now.cron) == ("vip", {"user": 1}, 300.0, None)
     assert following(job, now) == now
+    assert [follows(job, each.to_json()) for each in (spec, now)] == [False, True]
+    assert follows(REPORT, spec.to_json())
+
+
+@pytest.mark.parametrize("stored", ["", "{", "[]", "5", '{"own": 5}', "[" * 100_000])
+def test_what_cannot_be_read_does_not_follow(stored: str) -> None:
+    assert follows(REPORT, stored) is False
 
 
 @pytest.mark.parametrize(
