@@ -45,6 +45,7 @@ class Config:
     prefix: str = "cronq"  #: first part of every key; one installation a database
     host_id: str = ""  #: this machine's name in groups and ledgers; empty: its full name
     jobs: tuple[str, ...] = ()  #: modules that define jobs
+    tz: str = "UTC"  #: IANA name of the zone of jobs that name none, when they are stored
     lock_ttl: float = 30.0
     lost_after: float = 30.0  #: a run unheard of for so long is lost
     shutdown_grace: float = 20.0  #: from the signal to a worker until its present run is ended
@@ -121,11 +122,11 @@ class Config:
             raise ConfigError(
                 f"log_level {self.log_level!r} (from {self.origin('log_level')}): debug, info, warning or error"
             )
-        if self.rq_scheduler_tz:
+        for name in ("tz", "rq_scheduler_tz"):
             try:
-                find_zone(self.rq_scheduler_tz)
+                find_zone(getattr(self, name) or "UTC")
             except ScheduleError as error:
-                raise ConfigError(f"rq_scheduler_tz (from {self.origin('rq_scheduler_tz')}): {error.problem}") from None
+                raise ConfigError(f"{name} (from {self.origin(name)}): {error.problem}") from None
         where = f"url {self.shown_url!r} (from {self.origin('url')})"
         if is_sentinel_url(self.url):
             try:

@@ -98,7 +98,9 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
 
         Raises DefinitionError, also for a calendar that there is not.
         """
-        spec = make_spec(name, **options)
+        has_schedule = any(options.get(key) is not None for key in ("cron", "every", "at"))
+        tz_is_default = has_schedule and "tz" not in options and self.config.tz != "UTC"
+        spec = make_spec(name, **(options | {"tz": self.config.tz} if tz_is_default else options))
         self.require_calendars(spec)
         known = self.jobs.find([name]).get(name)
         # An adopted job has the same origin, and its function would be lost for good.
@@ -107,7 +109,7 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
                 f"this name is taken by the job at {known.source}; choose another", job=name, field="name"
             )
         self.jobs.open_epoch()
-        return self.changes().save(spec, source=f"added by {self.who}", origin="cli")
+        return self.changes().save(spec, source=f"added by {self.who}", origin="cli", tz_is_default=tz_is_default)
 
     def import_crontab(
         self,

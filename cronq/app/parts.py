@@ -168,7 +168,7 @@ class Parts:
 
     def definitions(self, by: str | None = None) -> Definitions:
         """What this process's code defines, in the name of *by*."""
-        return Definitions(self.registry, self.jobs, self.changes(by))
+        return Definitions(self.registry, self.jobs, self.changes(by), self.config.tz)
 
     @property
     def crontabs(self) -> CrontabJobs:

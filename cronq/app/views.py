@@ -73,6 +73,7 @@ def job_document(
 ) -> dict[str, Any]:
     """`show`: the row of `list`, the whole spec, and where the job came from."""
     return job_row(job, active, now_s, excluded) | {
+        "timezone_from": "CRONQ_TZ" if job.tz_is_default else None,
         "spec": asdict(job.spec),
         "source": job.source,
         "origin": job.origin,
@@ -112,14 +113,15 @@ def calendar_row(calendar: Calendar, jobs: list[str]) -> dict[str, Any]:
 
 
 def schedule_document(
-    expression: str, schedule: Schedule, tz: str, dst: str, ticks: Iterable[int], notes: list[str]
+    expression: str, schedule: Schedule, ticks: Iterable[int], notes: list[str], *, tz_is_default: bool
 ) -> dict[str, Any]:
     """`explain`."""
     return {
         "expression": expression,
         "text": schedule.describe(),
-        "timezone": tz,
-        "dst": dst,
+        "timezone": schedule.tz,
+        "timezone_from": "CRONQ_TZ" if tz_is_default else None,
+        "dst": schedule.dst,
         "next": [iso(tick) for tick in ticks],
         "warnings": notes,
     }
@@ -263,6 +265,7 @@ def _planned_row(change: PlannedChange) -> dict[str, Any]:
         "action": change.action,
         "schedule": str(spec.schedule) if spec.schedule is not None else None,
         "timezone": spec.tz,
+        "timezone_from": "CRONQ_TZ" if change.tz_is_default else None,
         "source": change.source,
         "fields": [{"name": each.name, "old": each.old, "new": each.new} for each in change.fields],
         "next_before": iso(change.next_before),

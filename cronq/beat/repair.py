@@ -13,9 +13,9 @@ from cronq.beat.chores import say_once
 from cronq.db.faults import is_outage
 from cronq.db.keys import belongs_to_rq
 from cronq.definitions.changes import Changes
+from cronq.definitions.sync import Defined
 from cronq.errors import CronqError, SpecTooNew
 from cronq.jobs.quarantine import MARK_AHEAD_S, Quarantine
-from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.timetext import DAY_S
@@ -31,7 +31,7 @@ class Repair:
         jobs: JobStore,
         quarantine: Quarantine,
         changes: Changes,
-        known: Callable[[], Mapping[str, tuple[JobSpec, str, str]]],
+        known: Callable[[], Mapping[str, Defined]],
     ) -> None:
         self.jobs = jobs
         self.quarantine = quarantine
@@ -87,18 +87,24 @@ class Repair:
         stored = self.jobs.find([name]).get(name)
         try:
             if isinstance(stored, StoredJob):
-                self.jobs.save(stored.spec, source=stored.source, origin=stored.origin, expected=stored.version)
+                self.jobs.save(
+                    stored.spec, source=stored.source, origin=stored.origin, expected=stored.version,
+                    tz_is_default=stored.tz_is_default,
+                )  # fmt: skip
                 return True
             if name not in self.known():
                 self._say(name, "its definition is lost or damaged; run `cronq sync`, or add it again", [])
                 return False
-            spec, source, origin = self.known()[name]
+            spec, source, origin, tz_is_default = self.known()[name]
             mark = self.jobs.mark_of(name)
             if mark is None or mark > now_s + MARK_AHEAD_S:
                 mark = int(now_s)
             following = spec.due_after(mark, 0)
             expected = self.jobs.version_of(name)
-            self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=mark, next_tick=following)
+            self.jobs.save(
+                spec, source=source, origin=origin, expected=expected, mark=mark, next_tick=following,
+                tz_is_default=tz_is_default,
+            )  # fmt: skip
             return True
         except SpecTooNew:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from cronq.beat.repair import Repair
-from cronq.definitions.sync import Definitions
+from cronq.definitions.sync import Defined, Definitions
 from cronq.errors import CronqError, SpecTooNew
 
 log = logging.getLogger("cronq.beat")
@@ -34,16 +34,21 @@ class Restore:
 
     def _restore(self, name: str, now_s: float) -> bool:
         """Store one job if it is missing. Return True if it was; a failure is logged, for the sake of the others."""
-        spec, source, origin = self.definitions.known()[name]
+        job = self.definitions.known()[name]
         try:
-            return self.definitions.changes.restore(spec, source=source, origin=origin) != "same"
+            return self._restored(job)
         except SpecTooNew as error:
             log.warning("LEFT %s", error)
             return False
         except CronqError as error:
             self.repair.repair(name, str(error), now_s)
         try:
-            return self.definitions.changes.restore(spec, source=source, origin=origin) != "same"
+            return self._restored(job)
         except CronqError as error:
             log.error("BROKEN job=%s %s", name, error)
             return False
+
+    def _restored(self, job: Defined) -> bool:
+        spec, source, origin, tz_is_default = job
+        changes = self.definitions.changes
+        return changes.restore(spec, source=source, origin=origin, tz_is_default=tz_is_default) != "same"

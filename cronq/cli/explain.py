@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cronq.app.views import schedule_document
-from cronq.cli.options import as_json, in_utc, instant_option, options_of_cronq
+from cronq.cli.options import as_json, in_utc, instant_option, load_config, options_of_cronq
 from cronq.cli.output import moment, print_json, print_line
 from cronq.clock import wall_s
 from cronq.errors import ScheduleError
@@ -14,7 +14,7 @@ from cronq.timetext import iso
 
 @click.command("explain")
 @click.argument("expression", nargs=-1, required=True)
-@click.option("--tz", default="UTC", show_default=True, metavar="ZONE", help="IANA name of the zone.")
+@click.option("--tz", metavar="ZONE", help="IANA name of the zone (CRONQ_TZ, else UTC).")
 @click.option("--dst", default="debian", show_default=True, metavar="RULE", help="debian, skip or both.")
 @click.option("--from", "start", metavar="TIME", help="Count from here (ISO 8601; UTC without an offset).")
 @click.option(
@@ -26,7 +26,7 @@ from cronq.timetext import iso
 @options_of_cronq
 @click.pass_context
 def explain_command(
-    ctx: click.Context, expression: tuple[str, ...], tz: str, dst: str, start: str | None, count: int, name: str,
+    ctx: click.Context, expression: tuple[str, ...], tz: str | None, dst: str, start: str | None, count: int, name: str,
     json_: bool, utc: bool,
 ) -> int:  # fmt: skip
     """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis.
@@ -40,6 +40,9 @@ def explain_command(
     from cronq.schedule.surprises import warnings
 
     text = " ".join(expression)
+    tz_is_default = tz is None
+    tz = load_config(ctx).tz if tz is None else tz
+    tz_is_default = tz_is_default and tz != "UTC"
     try:
         schedule = parse_schedule(cron=text, tz=tz, dst=dst, seed=name)
     except ScheduleError as error:
@@ -51,9 +54,9 @@ def explain_command(
     after = int(now_s if begin is None else begin)
     ticks, notes = schedule.next_ticks(after, count), warnings(schedule, after)
     if json_:
-        print_json(schedule_document(text, schedule, tz, dst, ticks, notes))
+        print_json(schedule_document(text, schedule, ticks, notes, tz_is_default=tz_is_default))
         return 0
-    print_line(f"{schedule.describe()}, {tz}")
+    print_line(f"{schedule.describe()}, {f'zone {tz} from CRONQ_TZ' if tz_is_default else tz}")
     for tick in ticks:
         print_line(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
     for note in notes:

@@ -144,6 +144,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("reads", None if spec.stdin is None else repr(spec.stdin)),
         ("arguments", None if spec.args_json == "[[],{}]" else spec.args_json),
         ("schedule", _schedule_text(spec)),
+        ("zone", f"{spec.tz} from CRONQ_TZ" if job.tz_is_default else None),
         ("meaning", document["meaning"]),
         ("next", _next_text(job, when(job.next_tick), document["excluded"])),
         ("ticks", None if spec.repeat is None else f"{state.ticks} of {spec.repeat}"),

@@ -80,13 +80,14 @@ def _lines(change: PlannedChange, now_s: float, utc: bool) -> Iterator[str]:
     if change.next_before != change.next_after or change.action == "change":
         yield from _folded(f"    next: {_next_text(change, now_s, utc)}", "      ")
     if change.pending:
-        count = counted(change.pending, "tick") if change.pending < 1000 else "1000 ticks or more"
-        yield f"    {count} that no beat has taken yet will not run"
+        yield f"    {counted(change.pending, 'tick')} that no beat has taken yet will not run"
     if change.renamed is not None:
         direction = "from" if change.action == "add" else "to"
         yield from _folded(
             f"    looks renamed {direction} {change.renamed}; the history stays with the old name", "      "
         )
+    if change.tz_is_default:
+        yield f"    zone {spec.tz} from CRONQ_TZ"
     for note in change.notes:
         yield from _folded(f"    {note}", "      ")
 

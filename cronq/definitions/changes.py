@@ -66,21 +66,24 @@ class Changes:
         self.now_s = now_s
         self.keep_rows_for_s = keep_rows_for_s
 
-    def save(self, spec: JobSpec, *, source: str, origin: str) -> str:
+    def save(self, spec: JobSpec, *, source: str, origin: str, tz_is_default: bool = False) -> str:
         """Add or update a job. Returns `created`, `changed` or `same`.
 
         A changed schedule or catch-up rule holds from now on: pending ticks are recorded and do not run. Any other
-        change leaves them alone, so that ticks that fell into a deploy are still caught up. Raises SpecTooNew for a
+        change leaves them alone, so that ticks that fell into a deploy are still caught up. *tz_is_default* says that
+        CRONQ_TZ decided its zone. Raises SpecTooNew for a
         job of a newer cronq.
         """
-        return self._retrying(lambda: self._save(spec, source, origin))
+        return self._retrying(lambda: self._save(spec, source, origin, tz_is_default))
 
-    def _save(self, spec: JobSpec, source: str, origin: str) -> str:
+    def _save(self, spec: JobSpec, source: str, origin: str, tz_is_default: bool) -> str:
         known = self.jobs.find([spec.name]).get(spec.name)
         now, ticks = int(self.now_s()), 0
         if isinstance(known, StoredJob) and known.state.mark is not None:
             if known.spec.when == spec.when:
-                return self.jobs.save(spec, source=source, origin=origin, expected=known.version)
+                return self.jobs.save(
+                    spec, source=source, origin=origin, expected=known.version, tz_is_default=tz_is_default
+                )
             known = self._close(known, now, "the job was changed before a beat took it")
             expected, ticks = known.version, known.state.ticks
         elif known is None:
@@ -90,7 +93,10 @@ class Changes:
         else:  # damaged: whatever was there is replaced
             expected = self.jobs.version_of(spec.name)
         following = spec.due_after(now, ticks)
-        return self.jobs.save(spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following)
+        return self.jobs.save(
+            spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following,
+            tz_is_default=tz_is_default,
+        )  # fmt: skip
 
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
         """Have ticks from now on recorded `paused` instead of run, until *until_s* (epoch seconds) if that is given.
@@ -260,14 +266,14 @@ class Changes:
                 time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # in step they would meet again and again
         raise AssertionError("unreachable")
 
-    def restore(self, spec: JobSpec, *, source: str, origin: str) -> str:
+    def restore(self, spec: JobSpec, *, source: str, origin: str, tz_is_default: bool = False) -> str:
         """Save a job that Redis has lost; one that is there stays as it is. Raises SpecTooNew."""
         try:
             self.jobs.get(spec.name)
             return "same"
         except UnknownJob:
-            return self.save(spec, source=source, origin=origin)
+            return self.save(spec, source=source, origin=origin, tz_is_default=tz_is_default)
         except SpecTooNew:
             raise
         except CronqError:
-            return self.save(spec, source=source, origin=origin)
+            return self.save(spec, source=source, origin=origin, tz_is_default=tz_is_default)

@@ -12,9 +12,10 @@ from typing import Any
 from cronq.definitions.keyed import KeyedSchedules
 from cronq.definitions.sync import Definitions
 from cronq.errors import BadValue, CronqError, DefinitionError
+from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import StoredJob
-from cronq.runs.due import MAX_TICKS_A_PASS
+from cronq.runs.due import decide_closed
 from cronq.schedule.schedule import WallSchedule
 from cronq.schedule.surprises import oddities
 from cronq.timetext import DAY_S
@@ -42,8 +43,9 @@ class PlannedChange:
     fields: tuple[FieldChange, ...] = ()
     next_before: int | None = None
     next_after: int | None = None
-    pending: int = 0  #: ticks that are due already and would be recorded instead of run, counted up to 1,000
+    pending: int = 0  #: ticks that are due already and would be recorded instead of run
     renamed: str | None = None  #: the removed or added job that looks like the same one under another name
+    tz_is_default: bool = False  #: CRONQ_TZ decides the zone
     notes: tuple[str, ...] = ()
 
 
@@ -60,11 +62,11 @@ class Plan:
 def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, max_args: int) -> Plan:
     """What `definitions.sync(modules, remove=True)` would do at *now_s* (server time)."""
     definitions.jobs.require_known_layout()
-    plan, now = Plan(problems=list(definitions.registry.problems)), int(now_s)
+    plan, now = Plan(problems=definitions.problems()), int(now_s)
     defined = definitions.known()
     stored = definitions.jobs.find(defined)
     sound: list[str] = []
-    for name, (spec, place, _) in defined.items():
+    for name, (spec, place, _, tz_is_default) in defined.items():
         known = stored.get(name)
         try:
             spec.args_for_run(None, max_args)
@@ -79,14 +81,14 @@ def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, ma
         if change is None:
             plan.same.append(name)
         else:
-            plan.changes.append(change)
+            plan.changes.append(replace(change, tz_is_default=tz_is_default))
         is_new_schedule = not isinstance(known, StoredJob) or known.spec.when != spec.when
-        plan.warnings += [(name, words) for words in _warnings(spec, now, is_new_schedule)]
-    plan.changes += _of_keyed({name: defined[name][0] for name in sound}, now, definitions)
+        plan.warnings += [(name, words) for words in _warnings(spec, now, is_new_schedule, tz_is_default)]
+    plan.changes += _of_keyed({name: defined[name].spec for name in sound}, now, definitions)
     for job in definitions.jobs.find(definitions.ghosts(modules)).values():
         if isinstance(job, StoredJob):
-            pending = _pending(job, now)
-            plan.changes.append(PlannedChange("remove", job.spec, job.source, (), job.next_tick, None, pending))
+            pending, _ = _given_up(job, now, definitions)
+            plan.changes.append(PlannedChange("remove", job.spec, job.source, (), job.next_tick, pending=pending))
     changes = [_with_exclusion(change, definitions) for change in plan.changes]
     plan.changes = sorted(_with_renames(changes), key=lambda change: change.spec.name)
     return plan
@@ -96,9 +98,9 @@ def _planned(
     spec: JobSpec, place: str, known: StoredJob | CronqError | None, now: int, definitions: Definitions
 ) -> PlannedChange | None:
     """What saving *spec* would change; None: nothing. Raises what saving it would raise."""
-    following = spec.next_after(now, known.state.ticks if isinstance(known, StoredJob) else 0)
     if isinstance(known, StoredJob):
-        return _changed(spec, place, known, now, following)
+        return _changed(spec, place, known, now, definitions)
+    following = spec.next_after(now, 0)
     if known is None:
         return PlannedChange("add", spec, place, next_after=following)
     if not isinstance(known, DefinitionError | BadValue):
@@ -112,29 +114,26 @@ def _planned(
 def _of_keyed(jobs: dict[str, JobSpec], now: int, definitions: Definitions) -> list[PlannedChange]:
     """What would change in the schedules by key of *jobs*, which follow them."""
     behind = KeyedSchedules(definitions.jobs, definitions.changes).behind(jobs)
-    found = [
-        _changed(spec, job.source, job, now, spec.schedule.next_after(now) if spec.schedule is not None else None)
-        for job, spec in behind
-    ]
+    found = [_changed(spec, job.source, job, now, definitions) for job, spec in behind]
     return [change for change in found if change is not None]
 
 
-def _changed(spec: JobSpec, place: str, known: StoredJob, now: int, following: int | None) -> PlannedChange | None:
-    is_edit = known.spec.when != spec.when
-    notes = ["its mark is missing; it is set to the moment of the sync"] if known.state.mark is None else []
-    if not notes and known.spec.to_json() == spec.to_json():
+def _changed(spec: JobSpec, place: str, known: StoredJob, now: int, definitions: Definitions) -> PlannedChange | None:
+    is_new_mark, is_edit = known.state.mark is None, known.spec.when != spec.when
+    if not is_new_mark and known.spec.to_json() == spec.to_json():
         return None
+    notes = ["its mark is missing; it is set to the moment of the sync"] if is_new_mark else []
     if known.state.pause is not None and known.state.pause.covers(now):
         notes.append("it is paused, and stays paused")
+    following, pending = known.next_tick, 0
+    if is_new_mark:
+        following = spec.next_after(now, 0)
+    elif is_edit:
+        pending, had = _given_up(known, now, definitions)
+        following = spec.next_after(now, had)
+    differences = _differences(known.spec, spec)
     return PlannedChange(
-        action="change",
-        spec=spec,
-        source=place,
-        fields=_differences(known.spec, spec),
-        next_before=known.next_tick,
-        next_after=following if is_edit or known.state.mark is None else known.next_tick,
-        pending=_pending(known, now) if is_edit else 0,
-        notes=tuple(notes),
+        "change", spec, place, differences, known.next_tick, following, pending=pending, notes=tuple(notes)
     )
 
 
@@ -152,14 +151,17 @@ def _differences(old: JobSpec, new: JobSpec) -> tuple[FieldChange, ...]:
     return tuple(FieldChange(name, before, after) for name, before, after in pairs if before != after)
 
 
-def _pending(job: StoredJob, now: int) -> int:
-    """How many ticks of *job* no beat has taken yet."""
-    if job.spec.schedule is None or job.state.mark is None:
-        return 0
-    return len(job.spec.schedule.last_ticks(job.state.mark, now, MAX_TICKS_A_PASS)[0])
+def _given_up(job: StoredJob, now: int, definitions: Definitions) -> tuple[int, int]:
+    """How many ticks of *job* no beat has taken yet, and how many it has had with these, if `repeat` counts them."""
+    mark, had = job.state.mark, job.state.ticks
+    if mark is None:
+        return 0, had
+    calendars = definitions.changes.calendars.read() if job.spec.calendars else NO_CALENDARS
+    decisions = decide_closed(job.spec, mark, job.state.pause, now, calendars, "", had=had)
+    return sum(each.ticks for each in decisions), (decisions[-1].number or had) if decisions else had
 
 
-def _warnings(spec: JobSpec, now: int, is_new: bool) -> list[str]:
+def _warnings(spec: JobSpec, now: int, is_new: bool, tz_is_default: bool) -> list[str]:
     """What is odd about when *spec* fires; of a schedule that stays only that it never does."""
     if spec.schedule is None:
         return []
@@ -167,6 +169,8 @@ def _warnings(spec: JobSpec, now: int, is_new: bool) -> list[str]:
     may_end = not isinstance(spec.schedule, WallSchedule)  # and has perhaps come to its end as it was meant to
     if (following is None or following > now + _NEVER_S) and (is_new or not may_end):
         return [f"never fires: {spec.schedule} has no tick in the next five years"]
+    if tz_is_default and spec.every is not None and spec.at is None:
+        return []  # that the zone makes no difference is no surprise to who named none
     return oddities(spec.schedule, now) if is_new else []
 
 
@@ -191,4 +195,4 @@ def _with_renames(changes: list[PlannedChange]) -> list[PlannedChange]:
 def _work_and_schedule(spec: JobSpec, with_arguments: bool) -> tuple[object, ...]:
     arguments = spec.args_json if with_arguments else ""
     work = (spec.function, spec.command, spec.shell, spec.run_as, arguments)
-    return (*work, spec.cron, spec.every, spec.at, spec.start, spec.end, spec.tz, spec.dst)
+    return (*work, spec.cron, spec.every, spec.at, spec.start, spec.end, spec.repeat, spec.tz, spec.dst)

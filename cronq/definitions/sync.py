@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cronq.definitions.changes import Changes
 from cronq.definitions.keyed import KeyedSchedules
@@ -25,39 +26,67 @@ class SyncReport:
     problems: list[CronqError] = field(default_factory=list)
 
 
-class Definitions:
-    """The jobs of *registry*, as Redis should have them."""
+class Defined(NamedTuple):
+    """A job that code defines, as it is to be stored."""
 
-    def __init__(self, registry: Registry, jobs: JobStore, changes: Changes) -> None:
+    spec: JobSpec
+    source: str  #: file:line
+    origin: str  #: its module
+    tz_is_default: bool  #: CRONQ_TZ decided its zone
+
+
+class Definitions:
+    """The jobs of *registry*, as Redis should have them; *tz* is the zone of those that name none."""
+
+    def __init__(self, registry: Registry, jobs: JobStore, changes: Changes, tz: str = "UTC") -> None:
         self.registry = registry
+        self.tz = tz
         self.jobs = jobs
         self.changes = changes
 
-    def known(self) -> Mapping[str, tuple[JobSpec, str, str]]:
-        """Spec, place and module of each job that code defines."""
-        return {
-            name: (definition.spec, definition.place, definition.module)
-            for name, definition in self.registry.definitions.items()
-        }
+    def known(self) -> Mapping[str, Defined]:
+        """Each job that code defines, but for what `problems` refuses."""
+        return self._resolved()[0]
+
+    def problems(self) -> list[CronqError]:
+        """What was refused: where it is defined, or because the zone of those that name none does not fit."""
+        return [*self.registry.problems, *self._resolved()[1]]
+
+    def _resolved(self) -> tuple[dict[str, Defined], list[DefinitionError]]:
+        found: dict[str, Defined] = {}
+        problems: list[DefinitionError] = []
+        for name, definition in self.registry.definitions.items():
+            try:
+                spec, tz_is_default = definition.in_zone(self.tz)
+            except DefinitionError as problem:
+                problems.append(problem)
+                continue
+            found[name] = Defined(spec, definition.place, definition.module, tz_is_default)
+        return found, problems
 
     def sync(self, modules: Sequence[str], *, remove: bool, by: str) -> SyncReport:
         """Store what is defined; with *remove*, remove the stored jobs that *modules* defined and no longer do."""
         self.jobs.open_epoch()
-        report = SyncReport(problems=list(self.registry.problems))
+        report = SyncReport(problems=self.problems())
         saved: set[str] = set()
-        for name, (spec, place, module) in self.known().items():
+        for name, job in self.known().items():
             try:
-                getattr(report, self.changes.save(spec, source=place, origin=module)).append(name)
+                getattr(report, self.save(job)).append(name)
                 saved.add(name)
             except DefinitionError as problem:
-                report.problems.append(problem.at(job=name, place=place))
+                report.problems.append(problem.at(job=name, place=job.source))
             except CronqError as problem:
                 report.problems.append(problem)
-        specs = {name: spec for name, (spec, _, _) in self.known().items() if name in saved}
+        specs = {name: job.spec for name, job in self.known().items() if name in saved}
         report.changed += KeyedSchedules(self.jobs, self.changes).follow(specs)
         if remove:
             report.removed = [name for name in self.ghosts(modules) if self._remove(name, by)]
         return report
+
+    def save(self, job: Defined) -> str:
+        """Store *job*; see `Changes.save`."""
+        spec, source, origin, tz_is_default = job
+        return self.changes.save(spec, source=source, origin=origin, tz_is_default=tz_is_default)
 
     def ghosts(self, modules: Sequence[str]) -> list[str]:
         """Names of stored jobs that came from *modules* and that these no longer define.

@@ -16,7 +16,7 @@ from typing import Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
 from cronq.errors import CronqError, DefinitionError
 from cronq.jobs.location import short_path
 from cronq.jobs.registry import REGISTRY, Call, Definition, Delay, Enqueuer, IfActive, Registry
-from cronq.jobs.spec import JobSpec, make_spec
+from cronq.jobs.spec import JobSpec, make_spec, written_moments
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -162,7 +162,8 @@ class _Decorator(Generic[P, R]):
                 raise DefinitionError("the function is the decorated one; leave this out", field="function")
             spec = make_spec(name, function=_importable(function), **options)
             _check_call(function, spec)
-            added = self.registry.add(Definition(spec, self.place, function.__module__, function))
+            written = written_moments(options)
+            added = self.registry.add(Definition(spec, self.place, function.__module__, function, written))
         except DefinitionError as problem:
             self.registry.refuse(problem.at(job=name, place=self.place))
             added = False
@@ -310,7 +311,7 @@ def _register_command(registry: Registry, site: _Site, options: dict[str, Any]) 
         if name is None:
             raise DefinitionError("a command job needs a name; give name=", field="name")
         spec = make_spec(name, **options)
-        registry.add(Definition(spec, site.place, site.module, None))
+        registry.add(Definition(spec, site.place, site.module, None, written_moments(options)))
     except DefinitionError as problem:
         registry.refuse(problem.at(job=name, place=site.place))
     return _CommandHandle(name or "", registry, site.place)

@@ -18,7 +18,7 @@ from cronq.errors import CronqError, DefinitionError
 from cronq.jobs.arguments import dump_args
 from cronq.jobs.keyed import job_and_key
 from cronq.jobs.location import in_words, place_of
-from cronq.jobs.spec import JobSpec
+from cronq.jobs.spec import JobSpec, in_zone
 
 Delay = float | str | timedelta
 #: What becomes of a run that is asked for while another of its job is open.
@@ -67,6 +67,22 @@ class Definition:
     place: str  #: file:line of the decorator
     module: str
     function: Callable[..., Any] | None
+    written: Mapping[str, Any] | None = None  #: of a job that names no zone its `start` and `end`, as they were given
+    _in_zones: dict[str, JobSpec] = field(default_factory=dict, repr=False, compare=False)
+
+    def in_zone(self, tz: str) -> tuple[JobSpec, bool]:
+        """The job as it is where *tz* is the zone of those that name none, and whether that decided its zone.
+
+        Raises DefinitionError, for moments that *tz* does not have.
+        """
+        if self.written is None or self.spec.schedule is None or tz == self.spec.tz:
+            return self.spec, False
+        if tz not in self._in_zones:
+            try:
+                self._in_zones[tz] = in_zone(self.spec, tz, self.written)
+            except DefinitionError as error:
+                raise error.at(place=self.place) from None
+        return self._in_zones[tz], True
 
 
 @dataclass

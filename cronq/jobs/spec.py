@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from functools import cached_property, lru_cache
 from typing import Any
@@ -366,6 +367,22 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
                 problem = f"{told} means nothing without a schedule; give cron or every"
                 raise DefinitionError(problem, field=key)
     return spec
+
+
+def written_moments(options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Of the *options* of a job that names no zone its moments, as they were written; None when it names one."""
+    return None if "tz" in options else {key: options[key] for key in MOMENTS if options.get(key) is not None}
+
+
+def in_zone(spec: JobSpec, tz: str, written: Mapping[str, Any]) -> JobSpec:
+    """*spec* in the zone *tz*, and so are its *written* moments that have no offset. Raises DefinitionError."""
+    try:
+        moments: dict[str, Any] = {key: moment_s(key, value, tz) for key, value in written.items()}
+        moved = replace(spec, tz=tz, **moments)
+        _check_ranges(moved)
+    except DefinitionError as error:
+        raise error.at(job=spec.name) from error.__cause__
+    return moved
 
 
 def _refuse_unbuilt(options: dict[str, Any]) -> None:

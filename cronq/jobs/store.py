@@ -165,15 +165,16 @@ class JobStore:
         mark: int | None = None,
         next_tick: int | None = None,
         instead_of: tuple[str, float] | None = None,
+        tz_is_default: bool = False,
     ) -> str:
         """Store *spec* if the job is still at version *expected* ("" when it must not exist); one atomic step.
 
         A *mark* is given when the schedule has changed: no tick up to it will fire, and the agenda
         says that the next one is due at *next_tick*.
         *instead_of* names an entry of rq-scheduler's store by id and score: the same step removes it, and stores
-        nothing when it is no longer there. Returns `created`, `changed` or `same`. Raises Conflict when somebody
-        else changed the job first, SpecTooNew for a job of a newer cronq, CronqError for a damaged key, and
-        DefinitionError for arguments that are too large.
+        nothing when it is no longer there. *tz_is_default* says that CRONQ_TZ decided the zone of *spec*.
+        Returns `created`, `changed` or `same`. Raises Conflict when somebody else changed the job first, SpecTooNew
+        for a job of a newer cronq, CronqError for a damaged key, and DefinitionError for arguments that are too large.
         """
         template = fields_of(self._client, spec, "template", spec.name, spec.args_for_run(None, self._max_args))
         document: dict[str, Any] = {
@@ -191,14 +192,13 @@ class JobStore:
             "keep": spec.keep,
             "counts": spec.repeat is not None,
         }
-        if spec.pause_after_failures is not None:
-            document["pause_after_failures"] = spec.pause_after_failures
-        if mark is not None:
-            document["mark"] = mark
-            if next_tick is not None:
-                document["next"] = next_tick
-        if instead_of is not None:
-            document["instead"] = [instead_of[0], repr(instead_of[1])]
+        document |= _given(
+            pause_after_failures=spec.pause_after_failures,
+            default_tz=spec.tz if tz_is_default else None,
+            mark=mark,
+            next=next_tick if mark is not None else None,
+            instead=[instead_of[0], repr(instead_of[1])] if instead_of is not None else None,
+        )
         keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
         answer = text(self._save(keys=keys, args=[json.dumps(document), *chain.from_iterable(template.items())]))
         _raise_for(answer, spec.name, "a beat moves it aside")
@@ -331,6 +331,10 @@ class JobStore:
         (schema,) = self._client.mget([self._keys.schema])
         if schema is not None:
             _check_layout(schema)
+
+
+def _given(**facts: Any) -> dict[str, Any]:
+    return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _check_layout(schema: Any) -> None:

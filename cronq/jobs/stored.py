@@ -43,6 +43,7 @@ class StoredJob:
     origin: str  #: the module that defines it, "cli", "crontab:PATH", or "gone from crontab:PATH"
     state: JobState
     next_tick: int | None
+    tz_is_default: bool = False  #: CRONQ_TZ decided its zone, when it was stored
 
     @property
     def is_over(self) -> bool:
@@ -173,4 +174,5 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             ticks=whole(known.get("ticks")) or 0,
         ),
         next_tick=None if due_s is None else spec.tick_due(due_s),
+        tz_is_default=words.get("default_tz") == spec.tz,  # a release that does not know the field leaves an old one
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import resource
 import signal
 import subprocess
@@ -1237,3 +1238,17 @@ def test_the_exit_code_of_plan_is_that_of_ci(here: Path, shell: Cli) -> None:
     assert shell("plan", "jobs", "--exit-code").code == 0
     assert shell("plan", "bad", "--exit-code").code == 78
     assert shell("plan").code == 2
+
+
+def test_what_cronq_tz_decided_is_said(here: Path, cronq: Cli, shell: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CRONQ_TZ", "Europe/Berlin")
+    (here / "jobs.py").write_text("from cronq import job\n@job('0 7 * * *')\ndef report(): ...\n")
+
+    planned = shell("plan", "jobs")
+    assert "    zone Europe/Berlin from CRONQ_TZ" in planned.out.splitlines()
+    assert shell("sync", "jobs").code == 0
+    assert re.search(r"^zone +Europe/Berlin from CRONQ_TZ$", cronq("show", "report").out, re.MULTILINE)
+    assert "At 07:00 every day, zone Europe/Berlin from CRONQ_TZ" in cronq("explain", "0 7 * * *").out
+    assert "CRONQ_TZ" not in cronq("explain", "0 7 * * *", "--tz", "Europe/Berlin").out
+    monkeypatch.delenv("CRONQ_TZ")
+    assert "    tz: Europe/Berlin -> UTC" in shell("plan", "jobs").out.splitlines()

@@ -23,6 +23,7 @@ LIST_KEYS = {
     "runs", "run_as", "excluded",
 }  # fmt: skip
 SHOW_KEYS = LIST_KEYS | {
+    "timezone_from",
     "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning", "ticks",
     "skips",
 }  # fmt: skip
@@ -193,7 +194,7 @@ def test_explain(answer: Callable[..., Any]) -> None:
         "explain", "30 2 * * *", "--tz", "Europe/Berlin", "--dst", "skip", "--from", "2027-03-27T00:00Z", "-n", "2"
     )
 
-    assert set(explained) == {"expression", "text", "timezone", "dst", "next", "warnings"}
+    assert set(explained) == {"expression", "text", "timezone", "timezone_from", "dst", "next", "warnings"}
     assert explained["expression"] == "30 2 * * *"
     assert explained["text"] == "At 02:30 every day"
     assert explained["timezone"] == "Europe/Berlin"
@@ -259,7 +260,8 @@ def test_plan(here: Path, shell: Cli) -> None:
     assert change.pop("next_before").endswith("T00:00:00Z")
     assert change.pop("next_after").endswith("T01:00:00Z")
     assert change == {
-        "name": "tidy", "action": "change", "schedule": "*/7 1 * * *", "timezone": "UTC", "source": "jobs.py:2",
+        "name": "tidy", "action": "change", "schedule": "*/7 1 * * *", "timezone": "UTC", "timezone_from": None,
+        "source": "jobs.py:2",
         "fields": [
             {"name": "cron", "old": "@daily", "new": "*/7 1 * * *"}, {"name": "tags", "old": ["a"], "new": []},
         ],

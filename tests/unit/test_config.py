@@ -43,6 +43,13 @@ Load = Callable[..., Config]
 # Which place wins
 
 
+def test_a_default_zone_that_there_is_not_is_refused(load: Load) -> None:
+    with pytest.raises(
+        ConfigError, match=r"tz \(from environment CRONQ_TZ\): 'Berlin' is not a time zone; .*Europe/Berlin"
+    ):
+        load({"CRONQ_TZ": "Berlin"})
+
+
 def test_without_any_setting_the_defaults_hold(load: Load) -> None:
     config = load()
 
@@ -77,6 +84,7 @@ def test_every_setting_can_come_from_every_place_and_says_from_which(load: Load,
         "prefix": ("team", "team"),
         "host_id": ("box-1", "box-1"),
         "jobs": ("a b", ("a", "b")),
+        "tz": ("Asia/Tokyo", "Asia/Tokyo"),
         "lock_ttl": ("1m", 60.0),
         "lost_after": ("45s", 45.0),
         "shutdown_grace": ("1m30s", 90.0),

@@ -3,11 +3,12 @@
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 -- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
---               keep, pause_after_failures, counts}
+--               keep, pause_after_failures, counts, default_tz}
 --       layout: that of the spec   skips_layout: the first in which ticks may be skipped
 --       knows: the newest layout that the caller can read
 --       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
 --       counts: whether its ticks are counted, because they are limited
+--       default_tz: the zone of the spec, when CRONQ_TZ decided it, or absent
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
@@ -49,6 +50,11 @@ if job.pause_after_failures then
     redis.call('HSET', KEYS[2], 'pause_after_failures', job.pause_after_failures)
 else
     redis.call('HDEL', KEYS[2], 'pause_after_failures')
+end
+if job.default_tz then
+    redis.call('HSET', KEYS[2], 'default_tz', job.default_tz)
+else
+    redis.call('HDEL', KEYS[2], 'default_tz')
 end
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[4], unpack(ARGV, 2))
