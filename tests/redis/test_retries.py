@@ -316,6 +316,17 @@ def test_a_run_that_somebody_asked_to_stop_is_not_tried_again(stage: Stage) -> N
     assert (stage.run.outcome, stage.run.reason) == ("failed", "why; not retried: ann@box asked it to stop")
 
 
+def test_a_run_that_is_being_replaced_is_not_tried_again(app: Cronq, redis: Redis, store: Store) -> None:
+    stage = Stage(app, redis, store, overlap="replace")
+    stage.start(T + 1)
+    assert stage.claim(T + 60) == "waiting"
+
+    assert stage.end("failed", T + 61) == SETTLED
+
+    assert stage.run.reason == "why; not retried: replaced by the run fetch-20260105T070100Z"
+    assert stage.queued() == ["fetch-20260105T070100Z"]
+
+
 def test_a_run_whose_rq_job_is_gone_is_not_tried_again(stage: Stage) -> None:
     stage.start(T + 1)
     stage.redis.delete(f"rq:job:{RUN}")

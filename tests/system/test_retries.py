@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from rq.job import Job, JobStatus
+from rq.registry import FailedJobRegistry
 
 from tests.conftest import RedisServer
 from tests.faults.calls import load_scripts, sha_of
@@ -157,3 +158,41 @@ def test_a_job_that_may_be_started_once_cannot_snooze(shop: Installation) -> Non
 
     assert run.outcome == "failed"
     assert run.reason == "it asked for another attempt after 1s, and its job asks for at_most_once"
+
+
+def burst(shop: Installation) -> None:
+    """A stock `rq worker` that does all there is to do."""
+    worker = shop.start_rq("worker", "--burst", "default")
+    assert worker.exit_code(60) == 0, worker.log
+
+
+def test_a_stock_rq_worker_retries_when_rq_has_written_its_own_record(shop: Installation) -> None:
+    name = fresh("stock")
+    run_id = shop.enqueue("try-again", name)
+
+    burst(shop)
+    run, job = shop.row(run_id), Job.fetch(run_id, connection=shop.client)
+    [first] = run.attempts
+    assert (run.state, first.outcome, job.get_status()) == ("retrying", "failed", JobStatus.FAILED)
+    assert run.retry_at is not None
+    assert first.ended_at is not None
+    assert run.retry_at - first.ended_at == pytest.approx(5)
+
+    shop.app.retrying.once(run.retry_at)
+    assert job.get_status() == JobStatus.QUEUED
+    assert run_id not in FailedJobRegistry("default", connection=shop.client).get_job_ids()
+    burst(shop)
+
+    run = shop.row(run_id)
+    assert (run.outcome, run.attempt, shop.diary(name)) == ("succeeded", 2, ["1", "2"])
+    assert job.get_status() == JobStatus.FINISHED
+
+
+def test_a_stock_rq_worker_does_not_snooze_and_says_what_would(shop: Installation) -> None:
+    run_id = shop.enqueue("snooze", fresh("stock-dozing"))
+
+    burst(shop)
+
+    run = shop.row(run_id)
+    assert run.outcome == "failed"
+    assert run.reason == "job 'snooze' snoozes, which needs `cronq worker`: a stock rq worker cannot"

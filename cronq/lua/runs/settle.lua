@@ -174,7 +174,9 @@ end
 local function why_final()
     if is_back then return 'it was called lost meanwhile' end
     local by = redis.pcall('GET', item.prefix .. ':stop:' .. item.run)
-    if type(by) == 'string' then return by .. ' asked it to stop' end
+    if type(by) == 'string' then
+        return string.match(by, '%((replaced by the run [^ ()]+)%)$') or by .. ' asked it to stop'
+    end
     local left = item.prefix .. ':removed:' .. item.job .. (row.tick and ':active' or ':given')
     if call('EXISTS', job) == 0 or redis.pcall('HEXISTS', left, item.run) == 1 then return 'its job was removed' end
     if call('TYPE', hash).ok ~= 'hash' then return 'its RQ job is gone' end
