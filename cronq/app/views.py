@@ -65,6 +65,7 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: s
             "ended_at": iso(state.last_ended),
         },
         "streak": state.streak,
+        "slow": job.slow_run(active),
     }  # fmt: skip
 
 

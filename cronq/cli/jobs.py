@@ -69,6 +69,8 @@ def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, e
     spec, state = job.spec, job.state
     status = job.status(active, now_s)
     words, upcoming = status, job.next_tick
+    if status == "running" and job.slow_run(active) is not None:
+        words += ", slow"
     if status == "failing" and state.streak < -1:
         words += f" x{-state.streak}"
     if status == "paused" and state.pause is not None:

@@ -264,6 +264,7 @@ def job(
     exclusive: bool = False,
     lock: str | None = None,
     timeout: float | str | timedelta = "1h",
+    warn_after: float | str | timedelta | None = None,
     grace: float | str | timedelta = "10s",
     on_lost: str = "fail",
     max_crashes: int = 3,

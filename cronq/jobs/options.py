@@ -96,6 +96,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("stdin", Kind.OTHER, None, "What it reads.", "TEXT"),
     Option("queue", Kind.OTHER, "default", "Queue.", "NAME"),
     Option("timeout", _D, 3600.0, "End it after this.", "SPAN", least=1, most=_YEAR_S),
+    Option("warn_after", _D, None, "Warn when a run takes longer than this.", "SPAN", least=1, most=_YEAR_S),
     Option("grace", _D, 10.0, "From TERM to KILL.", "SPAN", most=3600),
     Option("on_lost", Kind.WORD, "fail", "When its worker vanishes: fail or rerun.", "RULE", words=ON_LOST),
     Option("max_crashes", _N, 3, "With --on-lost rerun: so many vanished workers end it.", "N",

@@ -80,6 +80,7 @@ SINCE: dict[str, int] = {
     "max_retry_delay": 2,
     "repeat": 2,
     "jitter": 2,
+    "warn_after": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -128,6 +129,7 @@ class JobSpec:
     exclusive: bool = DEFAULTS["exclusive"]
     lock: str | None = DEFAULTS["lock"]
     timeout: float = DEFAULTS["timeout"]
+    warn_after: float | None = DEFAULTS["warn_after"]  #: a run that takes longer is told of; None: none is
     grace: float = DEFAULTS["grace"]
     on_lost: str = DEFAULTS["on_lost"]
     max_crashes: int = DEFAULTS["max_crashes"]
@@ -451,6 +453,11 @@ def check_sense(spec: JobSpec) -> None:
         problem = "True, and retries would start a run more than once; leave one of them out"
         raise DefinitionError(problem, field="at_most_once")
     _check_backoff(spec)
+    if spec.warn_after is not None and spec.warn_after >= spec.timeout:
+        problem = f"{format_duration(spec.warn_after)} is not shorter than timeout={format_duration(spec.timeout)}"
+        raise DefinitionError(
+            f"{problem}, which would end the run first; lower it or raise timeout", field="warn_after"
+        )
     if spec.ttl is not None and spec.jitter is not None and spec.ttl < spec.jitter:
         problem = (
             f"{format_duration(spec.ttl)} is shorter than jitter={format_duration(spec.jitter)}: a run could expire "

@@ -31,6 +31,7 @@ class JobState:
     last_ended: float | None = None
     success_tick: int | None = None  #: the newest tick whose run succeeded
     ticks: int = 0  #: how many were decided, of a job with `repeat`
+    slow: str | None = None  #: the run that last ran longer than its `warn_after`, until it ends
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,11 @@ class StoredJob:
         if self.spec.schedule is None or self.next_tick is not None:
             return False
         return self.spec.next_after(self.state.mark or 0, self.state.ticks) is None
+
+    def slow_run(self, active: Mapping[str, str]) -> str | None:
+        """The run at work that takes longer than its job's `warn_after`; None when there is none."""
+        slow = self.state.slow
+        return slow if slow is not None and active.get(slow) == "running" else None
 
     def status(self, active: Mapping[str, str], now_s: float) -> str:
         """`finished`, `paused`, `running`, `late`, `failing`, `waiting`, `never` or `ok`, the first that holds."""
@@ -172,6 +178,7 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             last_ended=seconds(known.get("last_ended")),
             success_tick=moment(known.get("success_tick")),
             ticks=whole(known.get("ticks")) or 0,
+            slow=known.get("slow"),
         ),
         next_tick=None if due_s is None else spec.tick_due(due_s),
         tz_is_default=words.get("default_tz") == spec.tz,  # a release that does not know the field leaves an old one

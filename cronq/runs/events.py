@@ -23,6 +23,8 @@ class Event(StrEnum):
     RESCHEDULED = "rescheduled"
     #: a worker began it: runs/start
     STARTED = "started"
+    #: it takes longer than its job's `warn_after`: runs/heartbeat
+    SLOW = "slow"
     #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim
     PARKED = "parked"
     #: what it waited for is over, and it is on its queue again: runs/wake_waiter, settle, take_turns

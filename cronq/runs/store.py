@@ -232,12 +232,15 @@ class RunStore:
         attempt = detail if isinstance(detail, int) else 0
         return Started(code, attempt, detail if isinstance(detail, str) else "")
 
-    def renew(self, run: Run, *, execution: str, lease_s: int, now_s: float, seen_s: float | None = None) -> str:
+    def renew(
+        self, run: Run, *, execution: str, lease_s: int, now_s: float, seen_s: float | None = None, slow: bool = False
+    ) -> str:
         """Say that *run*, in this attempt, is alive, and hear what its guardian is to do.
 
         Return "" to go on, `stop <by>` when it was asked to stop, `settled` when it is another's or has its outcome,
         `forgotten` when Redis has lost its start. *lease_s* is the life of RQ's own records from now on. *seen_s* is
-        when the run counts as heard of; None: now, by the server's own clock.
+        when the run counts as heard of; None: now, by the server's own clock. *slow* tells that it takes longer than
+        `warn_after` of its job, which is noted once in an attempt.
         """
         keys = [
             self._keys.running,
@@ -249,6 +252,9 @@ class RunStore:
         ]
         seen = "" if seen_s is None else repr(seen_s)
         args = [run.run_id, repr(now_s), execution, lease_s, run.attempt, rq_stamp(now_s), seen]
+        if slow:
+            keys += [self._keys.events, self._keys.state(run.job)]
+            args += [run.job, self.keep_events]
         return text(self._renew(keys=keys, args=args))
 
     def settle(self, run: Run, ending: Ending) -> bool:

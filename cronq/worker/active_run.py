@@ -114,6 +114,8 @@ class ActiveRun:
     begun_boot: float = 0.0  #: when its work began
     heard_boot: float = 0.0  #: when the last renewal that Redis answered was sent
     stopping: bool = False  #: the child was told to end; until then a stop request decides nothing
+    is_slow: bool = False  #: it takes longer than its `warn_after`, and the log says so
+    is_told_slow: bool = False  #: and so does the event stream
     unheard: str = ""  #: why the last renewal failed, in words; empty when it did not
 
     @property
@@ -140,6 +142,14 @@ class ActiveRun:
     def timeout_boot_s(self) -> float:
         """When its work has run as long as its job allows."""
         return self.begun_boot + self.spec.timeout
+
+    def becomes_slow(self, now: float) -> bool:
+        """Return True at the first look after its `warn_after` is over at *now*, boot clock."""
+        warn_after = self.spec.warn_after
+        if self.is_slow or warn_after is None or now < self.begun_boot + warn_after:
+            return False
+        self.is_slow = True
+        return True
 
     @property
     def max_crashes(self) -> int | None:

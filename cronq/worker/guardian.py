@@ -300,13 +300,18 @@ class Guardian:
     def _look(self, active: ActiveRun) -> None:
         """Renew the run, and hear whether it is to stop. Without Redis the child goes on until `alone_boot_s`."""
         sent_boot = boot_s()
+        if active.becomes_slow(sent_boot):
+            span = format_duration(active.spec.warn_after or 0)
+            log.warning("SLOW %s: it has been running for more than %s, its warn_after", active.run.run_id, span)
         try:
             word = self.runs.renew(
                 active.run,
                 execution=active.execution,
                 lease_s=_RQ_LEASE_S,
                 now_s=self.now_s(),
+                slow=active.is_slow and not active.is_told_slow,
             )
+            active.is_told_slow = active.is_slow and word != "forgotten"
             if word == "forgotten" and self._send_start(active, self.now_s()).code != "started":
                 word = "settled"  # somebody else was faster
             active.note_heard(sent_boot)

@@ -224,6 +224,24 @@ def test_a_run_past_its_timeout_is_ended_with_all_that_it_started(
     assert [pid for pid in shop.pids(job, pids) if is_alive(pid)] == []
 
 
+def test_a_run_that_takes_longer_than_its_warn_after_is_told_of_once_and_goes_on(shop: Installation) -> None:
+    run = shop.result("dawdle")
+
+    assert run.outcome == "succeeded"
+    told = [fields[b"type"] for _, fields in shop.client.xrange("cronq:events") if fields[b"job"] == b"dawdle"]
+    assert told[-4:] == [b"queued", b"started", b"slow", b"succeeded"]
+    assert shop.app.jobs.get("dawdle").state.slow is None
+    assert shop.logs.count(f"SLOW {run.run_id}: it has been running for more than 1s") == 1
+
+
+def test_a_failure_that_is_one_too_many_pauses_its_job(shop: Installation) -> None:
+    assert shop.result("fail-and-pause").outcome == "failed"
+
+    pause = shop.app.jobs.get("fail-and-pause").state.pause
+    assert pause is not None
+    assert (pause.by, pause.note) == ("cronq", "paused after 1 failure in a row")
+
+
 @pytest.mark.timing
 def test_a_timeout_is_kept_also_while_redis_hangs(redis_server: RedisServer, tmp_path: Path) -> None:
     with installation(redis_server.url, tmp_path / "cronq") as made:

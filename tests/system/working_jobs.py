@@ -87,6 +87,16 @@ def doze_once() -> Snooze:
     return snooze(1)
 
 
+@job(name="dawdle", warn_after=1)
+def dawdle() -> None:
+    time.sleep(2.6)
+
+
+@job(name="fail-and-pause", pause_after_failures=1)
+def fail_and_pause() -> None:
+    raise ValueError("no stock left")
+
+
 @job(name="leave")
 def leave(code: int | str | None = None) -> None:
     sys.exit(code)

@@ -99,6 +99,8 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
     ({"overlap": "x"}, "overlap", "'x'", "one of skip, allow, queue, latest, replace"),
+    ({"warn_after": "1h"}, "warn_after", "1h", "lower it or raise timeout"),
+    ({"warn_after": 0}, "warn_after", "0s", "from 1s to 366d"),
     ({"cron": "@daily", "jitter": "2d"}, "jitter", "2d", "from 1s to 1d"),
     ({"jitter": "5m"}, "jitter", "300.0", "without a schedule"),
     ({"cron": "@daily", "jitter": "5m", "ttl": "4m"}, "ttl", "4m", "raise ttl or lower jitter"),
@@ -388,8 +390,8 @@ EVERYTHING = function_job(
     exclusive=True, lock="stock", timeout="2h", grace="30s", queue="heavy.duty", result_ttl="1d",
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
-    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5, jitter="10s",
-    backoff=1.5, max_retry_delay="2h",
+    start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5,
+    jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h",
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",

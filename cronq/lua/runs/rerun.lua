@@ -30,8 +30,8 @@ local hash, wip, queue = RQ .. 'job:' .. item.run, RQ .. 'wip:' .. item.queue, R
 local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', queue, 'list', events, 'stream',
     wip, 'zset', RQ .. 'queues', 'set', queue .. ':intermediate', 'list', stop, 'string'})
 if wrong then return 'unable ' .. wrong end
-local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back', 'execution', 'retried',
-    'snoozed_since')
+local row = call('HMGET', run, 'state', 'attempt', 'crashes', 'put_back', 'execution', 'retried', 'snoozed_since',
+    'slow')
 if item.execution and row[4] == item.execution then return 'again' end
 local attempt = tonumber(row[2] or '') or 1
 if row[1] ~= 'running' or (item.attempt and attempt ~= item.attempt) then return 'stale' end
@@ -54,6 +54,8 @@ call('HDEL', run, 'started_at', 'pid', 'worker', 'host', 'execution')
 if item.execution then call('HSET', run, 'put_back', item.execution) end
 if row[6] then call('HSET', run, 'retried', row[6]) end
 if row[7] then call('HSET', run, 'snoozed_since', row[7]) end
+local state = item.prefix .. ':job:' .. item.job .. ':state'
+if row[8] and redis.pcall('HGET', state, 'slow') == item.run then call('HDEL', state, 'slow') end
 call('HSET', active, item.run, 'queued')
 call('ZREM', running, item.run)
 for _, entry in ipairs(call('ZRANGE', wip, 0, -1)) do

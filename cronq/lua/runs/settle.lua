@@ -206,6 +206,8 @@ local function retry()
     call('PERSIST', hash)
     return 'retrying'
 end
+if row.slow and try('HGET', job .. ':state', 'slow') == item.run then try('HDEL', job .. ':state', 'slow') end
+row.slow = nil
 if item.retry then
     local why = why_final()
     if not why then return retry() end
