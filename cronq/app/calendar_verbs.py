@@ -78,6 +78,19 @@ class CalendarVerbs(Parts):
         found = [upcoming_tick(job.next_tick, job, calendars) for job in jobs if job.next_tick is not None]
         return {each.job.spec.name: each.excluded for each in found if each.excluded is not None}
 
+    def excluded_ticks(
+        self, ticks: Iterable[int], tz: str, *, only: Sequence[str] = (), except_: Sequence[str] = ()
+    ) -> dict[int, str]:
+        """Of *ticks* those that a job of zone *tz* with these calendars would not run, and why.
+
+        Raises UnknownCalendar.
+        """
+        calendars = self.calendars.read()
+        for name in calendars.missing([*only, *except_]):
+            raise UnknownCalendar(f"there is no calendar {name!r}; see `cronq calendar list`")
+        found = ((tick, calendars.exclusion(only, except_, tick, tz)) for tick in ticks)
+        return {tick: reason for tick, reason in found if reason is not None}
+
     def remove_calendar(self, name: str, *, force: bool = False) -> list[str]:
         """Remove a calendar. Returns the jobs that still name it.
 

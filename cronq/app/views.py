@@ -114,9 +114,15 @@ def calendar_row(calendar: Calendar, jobs: list[str]) -> dict[str, Any]:
 
 
 def schedule_document(
-    expression: str, schedule: Schedule, ticks: Iterable[int], notes: list[str], *, tz_is_default: bool
+    expression: str,
+    schedule: Schedule,
+    ticks: Iterable[int],
+    notes: list[str],
+    excluded: Mapping[int, str],
+    *,
+    tz_is_default: bool,
 ) -> dict[str, Any]:
-    """`explain`."""
+    """`explain`; *excluded* says why some of the ticks would not run."""
     return {
         "expression": expression,
         "text": schedule.describe(),
@@ -124,6 +130,7 @@ def schedule_document(
         "timezone_from": "CRONQ_TZ" if tz_is_default else None,
         "dst": schedule.dst,
         "next": [iso(tick) for tick in ticks],
+        "excluded": [{"tick": iso(tick), "reason": reason} for tick, reason in sorted(excluded.items())],
         "warnings": notes,
     }
 

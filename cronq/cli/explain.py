@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cronq.app.views import schedule_document
-from cronq.cli.options import as_json, in_utc, instant_option, load_config, options_of_cronq
+from cronq.cli.options import as_json, in_utc, instant_option, load_config, open_app, options_of_cronq
 from cronq.cli.output import moment, print_json, print_line
 from cronq.clock import wall_s
 from cronq.errors import ScheduleError
@@ -21,15 +21,18 @@ from cronq.timetext import iso
     "-n", "count", metavar="N", default=5, show_default=True, type=click.IntRange(1, 1000), help="How many ticks."
 )
 @click.option("--name", default="", help="The job's name, which H depends on.")
+@click.option("--only", multiple=True, metavar="CALENDAR", help="Mark ticks that this calendar does not hold.")
+@click.option("--except", "except_", multiple=True, metavar="CALENDAR", help="Mark ticks that it holds.")
 @as_json
 @in_utc
 @options_of_cronq
 @click.pass_context
 def explain_command(
     ctx: click.Context, expression: tuple[str, ...], tz: str | None, dst: str, start: str | None, count: int, name: str,
-    json_: bool, utc: bool,
+    only: tuple[str, ...], except_: tuple[str, ...], json_: bool, utc: bool,
 ) -> int:  # fmt: skip
-    """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis.
+    """Say in words when the cron EXPRESSION fires, and what it does when clocks change. Needs no Redis but for
+    calendars.
 
     Quote it, because of the stars:
 
@@ -53,12 +56,14 @@ def explain_command(
     begin = instant_option(start, "--from")
     after = int(now_s if begin is None else begin)
     ticks, notes = schedule.next_ticks(after, count), warnings(schedule, after)
+    excluded = open_app(ctx).excluded_ticks(ticks, schedule.tz, only=only, except_=except_) if only or except_ else {}
     if json_:
-        print_json(schedule_document(text, schedule, ticks, notes, tz_is_default=tz_is_default))
+        print_json(schedule_document(text, schedule, ticks, notes, excluded, tz_is_default=tz_is_default))
         return 0
     print_line(f"{schedule.describe()}, {f'zone {tz} from CRONQ_TZ' if tz_is_default else tz}")
     for tick in ticks:
-        print_line(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}")
+        why = f"  {excluded[tick]}" if tick in excluded else ""
+        print_line(f"  {moment(tick, tz, now_s, force_utc=utc):<26} {iso(tick)}{why}")
     for note in notes:
         print_line(f"  note: {note}")
     return 0

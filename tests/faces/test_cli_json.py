@@ -194,7 +194,7 @@ def test_explain(answer: Callable[..., Any]) -> None:
         "explain", "30 2 * * *", "--tz", "Europe/Berlin", "--dst", "skip", "--from", "2027-03-27T00:00Z", "-n", "2"
     )
 
-    assert set(explained) == {"expression", "text", "timezone", "timezone_from", "dst", "next", "warnings"}
+    assert set(explained) == {"expression", "text", "timezone", "timezone_from", "dst", "next", "warnings", "excluded"}
     assert explained["expression"] == "30 2 * * *"
     assert explained["text"] == "At 02:30 every day"
     assert explained["timezone"] == "Europe/Berlin"
