@@ -96,7 +96,10 @@ local function overtake(item, overtaken, is_queued)
         if run.attempt ~= '1' then outcome, reason = 'stopped', 'replaced by the run ' .. item.id end
         redis.call('HSET', row, 'state', 'done', 'outcome', outcome, 'reason', reason, 'decided_by', item.by,
             'ended_at', item.now)
-        redis.call('HDEL', row, 'lock', 'retry_at')
+        local known, needless = redis.call('HMGET', row, 'trigger', 'queue'), {'lock', 'retry_at'}
+        if known[1] == 'schedule' then needless[#needless + 1] = 'trigger' end
+        if known[2] == 'default' then needless[#needless + 1] = 'queue' end
+        redis.call('HDEL', row, unpack(needless))
         if run.state == 'retrying' then redis.pcall('ZREM', item.prefix .. ':retries', run.id) end
         redis.call('EXPIRE', row, item.row_ttl)
         redis.call('HDEL', job .. ':active', run.id)

@@ -123,7 +123,8 @@ local function leave_turn(waited_for)
     call('ZREM', behind, item.run)
     local after = call('ZRANGEBYSCORE', behind, '(' .. tick, '+inf', 'LIMIT', 0, 1)[1]
     local key = item.prefix .. ':run:' .. (after or '')
-    if after and waited_for and redis.pcall('HGET', key, 'reason') == 'waits for the run ' .. item.run then
+    local reason = after and redis.pcall('HGET', key, 'reason')
+    if waited_for and type(reason) == 'string' and string.find(reason, 'waits for the run ' .. item.run, 1, true) then
         call('HSET', key, 'reason', waited_for)
     end
 end
