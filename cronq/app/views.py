@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from cronq.runs.diff import Difference
     from cronq.runs.run import Attempt
     from cronq.runs.run import Run as Run
+    from cronq.runs.simulate import Simulation
     from cronq.schedule.schedule import Schedule
 
 
@@ -282,6 +283,11 @@ def _planned_row(change: PlannedChange) -> dict[str, Any]:
         "renamed": change.renamed,
         "notes": list(change.notes),
     }
+
+
+def simulation_document(simulation: Simulation) -> list[dict[str, Any]]:
+    """`simulate`: what became of each tick, by tick and then by job."""
+    return [{"job": each.job, "tick": iso(each.tick), "outcome": each.outcome} for each in simulation.ticks]
 
 
 def crontab_document(report: CrontabReport) -> dict[str, Any]:

@@ -37,6 +37,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "calendar": ("calendar", "Days that jobs run on, or do not."),
     "sync": ("sync", "Store the jobs that modules define."),
     "plan": ("plan", "What a sync would do, and to which ticks."),
+    "simulate": ("simulate", "What becomes of each tick in a span of time."),
     "ghosts": ("sync", "Stored jobs that nothing defines any more."),
     "crontab": ("crontab", "Bring crontabs here, and jobs back to one."),
     "check-config": ("config", "Check job modules and settings, without Redis."),
@@ -48,7 +49,7 @@ VERBS: dict[str, tuple[str, str]] = {
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
     "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
-    "metrics", "once", "query", "resource", "scan", "simulate", "stats", "token",
+    "metrics", "once", "query", "resource", "scan", "stats", "token",
     "web", "why",
 )  # fmt: skip
 

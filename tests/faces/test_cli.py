@@ -1252,3 +1252,47 @@ def test_what_cronq_tz_decided_is_said(here: Path, cronq: Cli, shell: Cli, monke
     assert "CRONQ_TZ" not in cronq("explain", "0 7 * * *", "--tz", "Europe/Berlin").out
     monkeypatch.delenv("CRONQ_TZ")
     assert "    tz: Europe/Berlin -> UTC" in shell("plan", "jobs").out.splitlines()
+
+
+def test_simulate_prints_a_line_for_each_tick_and_a_summary(here: Path, shell: Cli, cronq: Cli, app: Cronq) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('0 */6 * * *')\ndef report(): ...\n")
+    span = ["--from", "2026-03-28", "--to", "2026-03-29"]
+
+    said = shell("simulate", "jobs", *span, "--outage", "2026-03-28T05:00/2026-03-28T13:00", "--url", NOBODY)
+
+    assert said.code == 0
+    assert said.out.splitlines() == [
+        "2026-03-28T00:00:00Z  succeeded  report",
+        "2026-03-28T06:00:00Z  coalesced  report",
+        "2026-03-28T12:00:00Z  succeeded  report",
+        "2026-03-28T18:00:00Z  succeeded  report",
+    ]
+    assert said.err == "cronq: 4 ticks: 3 succeeded, 1 coalesced\n"
+    skewed = shell("simulate", "jobs", *span, "--beats", "3", "--skew", "1h", "--seed", "4", "--json")
+    assert {(each["job"], each["outcome"]) for each in json.loads(skewed.out)} == {("report", "succeeded")}
+    assert sorted(json.loads(skewed.out)[0]) == ["job", "outcome", "tick"]
+    assert (
+        len(re.findall(r"beat \d, its clock \S+ (?:ahead|behind): decided \d ticks?, each by Redis' time", skewed.err))
+        == 3
+    )
+    app.add("tidy", command=["true"], every="12h")
+    assert cronq("simulate", *span).out.splitlines() == [
+        "2026-03-28T00:00:00Z  succeeded  tidy", "2026-03-28T12:00:00Z  succeeded  tidy",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--from", "2026-03-28", "--to", "2026-03-28"], "is not after --from"),
+        (["--from", "x", "--to", "2026-03-28"], "'x' is not a time"),
+        (["--from", "2026-03-28", "--to", "2026-03-29", "--outage", "2026-03-28"], "is not FROM/TO"),
+        (["--from", "2026-03-28", "--to", "2026-03-29", "--outage", "2026-03-29/2026-03-28"], "ends before it begins"),
+        (["--from", "2026-03-28", "--to", "2026-03-29", "--skew", "x"], "--skew: 'x' is not a duration"),
+    ],
+)
+def test_a_simulation_that_makes_no_sense_is_refused(here: Path, cronq: Cli, words: list[str], told: str) -> None:
+    answer = cronq("simulate", *words)
+
+    assert (answer.code, answer.out) == (2, "")
+    assert told in answer.err

@@ -37,6 +37,8 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
     "calendar show": [(["holidays"], 0)],
     "sync": [(["orders"], 0)],
     "plan": [(["orders"], 0), (["orders", "--exit-code"], 1)],
+    "simulate": [(["orders", "--from", "2026-01-01", "--to", "2026-01-03"], 0),
+                 (["--from", "2026-01-01", "--to", "2026-01-03", "--skew", "1s"], 0)],
     "ghosts": [(["orders"], 0)],
     "crontab import": [(["{here}/crontab", "--tz", "UTC"], 0), (["{here}/crontab", "--tz", "UTC", "--dry-run"], 0),
                        (["{here}/crontab", "--tz", "UTC", "--prune"], 0)],
@@ -98,7 +100,7 @@ def test_the_walk_below_knows_every_command_with_such_a_flag() -> None:
 def test_a_flag_of_presentation_changes_nothing_of_what_is_done(
     here: Path, shell: Cli, cronq: Cli, app: Cronq, redis: Redis, name: str, words: list[str], code: int
 ) -> None:
-    call = shell if name in ("sync", "plan", "ghosts", "check-config") else cronq
+    call = shell if name in ("sync", "plan", "simulate", "ghosts", "check-config") else cronq
     words = [*name.split(), *(word.format(here=here) for word in words)]
     flags = _flags_of(dict(_commands())[name])
     _scene(app, redis, here)
