@@ -264,6 +264,11 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
         """For each of these jobs its open runs by id, with their state."""
         return self.runs.active(names)
 
+    def runs_behind(self, job: StoredJob, active: Mapping[str, str]) -> list[Run]:
+        """Of *active*, the open runs of a job, those at work; and its last run. One round trip."""
+        at_work = [run_id for run_id, state in active.items() if state == "running"]
+        return self.runs.rows([*at_work, *([job.state.last_run] if job.state.last_run else [])])
+
     def read_run(self, run_id: str) -> Run:
         """One row of the ledger. Raises UnknownRun."""
         return self.runs.get(run_id)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from cronq.outcomes import BAD
 from cronq.timetext import iso
 
 # `explain` and `config` need no Redis, and so this brings none. `X as X`: faces take the names of these from here.
@@ -71,9 +72,16 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: s
 
 
 def job_document(
-    job: StoredJob, active: Mapping[str, str], now_s: float, excluded: str | None = None
+    job: StoredJob,
+    active: Mapping[str, str],
+    now_s: float,
+    excluded: str | None = None,
+    runs: Iterable[Run] = (),
 ) -> dict[str, Any]:
-    """`show`: the row of `list`, the whole spec, and where the job came from."""
+    """`show`: the row of `list`, the whole spec, and where the job came from; *runs* are those at work and the last."""
+    known = {run.run_id: run for run in runs}
+    begun = [run.started_at for run in known.values() if run.state == "running" and run.started_at is not None]
+    last = known.get(job.state.last_run or "")
     return job_row(job, active, now_s, excluded) | {
         "timezone_from": "CRONQ_TZ" if job.tz_is_default else None,
         "spec": asdict(job.spec),
@@ -83,6 +91,16 @@ def job_document(
         "parents": [],
         "children": [],
         "previous_success": iso(job.state.success_tick),
+        "first_run": iso(job.state.first_run),
+        "ongoing_since": iso(min(begun, default=None)),
+        "failures": max(0, -job.state.streak),
+        "last_error": None if last is None or last.outcome not in BAD else {
+            "run_id": last.run_id,
+            "outcome": last.outcome,
+            "reason": last.reason,
+            "error": last.error,
+            "ended_at": iso(last.ended_at),
+        },
         "ticks": job.state.ticks if job.spec.repeat is not None else None,
         "active": dict(active),
         "skips": [
@@ -92,7 +110,7 @@ def job_document(
             if tick > (job.state.mark or 0)
         ],
         "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
-    }
+    }  # fmt: skip
 
 
 def tick_row(upcoming: UpcomingTick) -> dict[str, Any]:

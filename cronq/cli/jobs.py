@@ -14,7 +14,7 @@ from cronq.app.views import command_text, job_document, job_row, tick_row
 from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
 from cronq.cli.output import counted, left, moment, print_json, print_line, print_table, say, say_problems
 from cronq.safetext import shortened
-from cronq.timetext import format_duration
+from cronq.timetext import format_duration, parse_instant
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
@@ -118,7 +118,8 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     job = find_job(app, name)
     active = app.active_runs([name])[name]
     now_s = app.now_s()
-    document = job_document(job, active, now_s, app.exclusions([job]).get(name))
+    excluded, runs = app.exclusions([job]).get(name), app.runs_behind(job, active)
+    document = job_document(job, active, now_s, excluded, runs)
     if json_:
         print_json(document)
         return 0
@@ -154,7 +155,11 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("paused", _pause_text(job, now_s, utc)),
         ("skips", _skips_text(job, now_s, utc)),
         ("now", ", ".join(f"{state} {run}" for run, state in document["active"].items())),
+        ("ongoing since", document["ongoing_since"] and when(parse_instant(document["ongoing_since"]))),
+        ("first run", when(state.first_run)),
         ("last", last),
+        ("last error", _error_text(document["last_error"])),
+        ("failures", f"{document['failures']} in a row" if document["failures"] else None),
         ("previous success", when(state.success_tick)),
         ("options", _options_text(spec)),
         ("owner", spec.owner),
@@ -163,6 +168,15 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("source", job.source),
         ("ghost", job.origin if job.origin.startswith("gone from ") else None),
     ]
+
+
+def _error_text(error: dict[str, Any] | None) -> str | None:
+    """Why the last run did not succeed, and the last line of its traceback."""
+    if error is None:
+        return None
+    lines = (error["error"] or "").strip().splitlines()
+    reason, told = error["reason"] or error["outcome"], lines[-1] if lines else ""
+    return shortened(reason if told in reason else f"{reason}: {told}", _LONGEST_TOLD)
 
 
 def _next_text(job: StoredJob, when: str | None, excluded: str | None) -> str | None:

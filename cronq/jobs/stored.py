@@ -30,6 +30,7 @@ class JobState:
     last_tick: int | None = None
     last_ended: float | None = None
     success_tick: int | None = None  #: the newest tick whose run succeeded
+    first_run: float | None = None  #: when its first run began, of those that this state knows
     ticks: int = 0  #: how many were decided, of a job with `repeat`
     slow: str | None = None  #: the run that last ran longer than its `warn_after`, until it ends
 
@@ -177,6 +178,7 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             last_tick=moment(known.get("last_tick")),
             last_ended=seconds(known.get("last_ended")),
             success_tick=moment(known.get("success_tick")),
+            first_run=seconds(known.get("first_run")),
             ticks=whole(known.get("ticks")) or 0,
             slow=known.get("slow"),
         ),

@@ -15,6 +15,8 @@ from cronq import Cronq
 from cronq.config import Config
 from cronq.hosts.heartbeats import Heartbeat
 from cronq.jobs.spec import JobSpec
+from cronq.runs.run import Ending, Settlement, Start
+from cronq.timetext import parse_instant
 from tests.faces.conftest import Answer, pass_at
 
 Cli = Callable[..., Answer]
@@ -26,6 +28,7 @@ SHOW_KEYS = LIST_KEYS | {
     "timezone_from",
     "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning", "ticks",
     "skips",
+    "first_run", "ongoing_since", "failures", "last_error",
 }  # fmt: skip
 HISTORY_KEYS = {
     "job", "run_id", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid",
@@ -91,6 +94,38 @@ def test_a_pause_stands_in_list_and_show(answer: Callable[..., Any], app: Cronq)
     assert listed["paused"]["note"] == "move"
     assert_times(listed["paused"], "since", "until")
     assert {key: shown[key] for key in LIST_KEYS} == listed, "show has what list has"
+
+
+def test_show_has_how_the_job_does_from_its_first_run_to_its_last_error(
+    answer: Callable[..., Any], app: Cronq, cronq: Callable[..., Any]
+) -> None:
+    app.add("tidy", command=["true"])
+    fresh = answer("show", "tidy")
+    ids = [app.enqueue("tidy") for _ in range(3)]
+    began_s = parse_instant("2026-01-05T07:00:00Z")
+    for number, run_id in enumerate(ids):
+        start = Start(worker="w", host="box", pid=1, execution="e", lease_s=90, now_s=began_s + 60 * number)
+        assert app.runs.start(app.runs.get(run_id), start).code == "started"
+    for number, run_id in enumerate(ids[:2]):
+        failed = Settlement("failed", "exit code 3", exit_code=3, error="Traceback\nOSError: disk \x1b[1mfull")
+        assert app.runs.settle(app.runs.get(run_id), Ending(failed, "w", began_s + 60 * number + 5))
+
+    shown, text = answer("show", "tidy"), cronq("show", "tidy", "--utc").out
+
+    assert [fresh[key] for key in ("first_run", "ongoing_since", "failures", "last_error")] == [None, None, 0, None]
+    assert shown["first_run"] == "2026-01-05T07:00:00Z"
+    assert shown["ongoing_since"] == "2026-01-05T07:02:00Z"
+    assert shown["failures"] == 2
+    assert shown["last_error"] == {
+        "run_id": ids[1], "outcome": "failed", "reason": "exit code 3",
+        "error": "Traceback\nOSError: disk \x1b[1mfull", "ended_at": "2026-01-05T07:01:05Z",
+    }  # fmt: skip
+    for label, words in {
+        "first run": "07:00", "ongoing since": "07:02", "failures": "2 in a row",
+        "last error": "exit code 3: OSError: disk",
+    }.items():  # fmt: skip
+        assert any(line.startswith(label) and words in line for line in text.splitlines()), label
+    assert "\x1b" not in text
 
 
 def test_show_has_the_whole_spec_and_where_it_came_from(answer: Callable[..., Any], app: Cronq) -> None:

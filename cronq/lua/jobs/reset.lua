@@ -1,4 +1,4 @@
--- Forgets how the runs of a job did: its streak, its last run and its last success.
+-- Forgets how the runs of a job did: its streak, its first and last run, its last success.
 --
 -- KEYS  1 job:{name}   2 job:{name}:state   3 events
 -- ARGV  1 name   2 by   3 events to keep
@@ -13,7 +13,7 @@ local _, wrong = wrong_type({KEYS[1], 'hash', KEYS[2], 'hash', KEYS[3], 'stream'
 if wrong then return 'broken ' .. wrong end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
 local forgotten = redis.call('HDEL', KEYS[2], 'streak', 'resumed_at_streak', 'last_run', 'last_outcome', 'last_ended',
-    'last_tick', 'success_tick')
+    'last_tick', 'success_tick', 'first_run')
 if forgotten == 0 then return 'same' end
 event(KEYS[3], ARGV[3], 'job_reset', ARGV[1], nil, ARGV[2])
 return 'reset'

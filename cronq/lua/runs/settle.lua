@@ -220,6 +220,7 @@ local lock = row.lock or item.job  -- the lock it may wait for; it need not be n
 row.lock, row.retry_at = nil, nil
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
+local began = row.started_at
 lean_row(row)
 local flat = {}
 for name, value in pairs(row) do
@@ -246,6 +247,7 @@ if executed[item.outcome] and has_run and call('EXISTS', job) == 1 then
     local state = job .. ':state'
     try('HSET', state, 'last_run', item.run, 'last_outcome', item.outcome, 'last_ended', item.now,
         'last_tick', row.tick or '')
+    if began then try('HSETNX', state, 'first_run', began) end
     local streak = tonumber(try('HGET', state, 'streak') or '0') or 0
     if item.outcome == 'succeeded' then
         try('HSET', state, 'streak', math.max(streak, 0) + 1)
