@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from cronq.app.parts import Parts
 from cronq.app.upcoming import UpcomingTick, upcoming_tick, upcoming_ticks
+from cronq.definitions.ics import dates_of_ics
 from cronq.errors import CalendarInUse, CronqError, DefinitionError, UnknownCalendar
 from cronq.jobs.calendar import NO_CALENDARS, Calendar, Calendars, make_calendar
 from cronq.jobs.spec import JobSpec
@@ -24,14 +25,22 @@ class CalendarVerbs(Parts):
         *,
         dates: Iterable[str] = (),
         weekly: Iterable[str] = (),
+        ics: bytes | None = None,
         tz: str | None = None,
         note: str = "",
     ) -> Calendar:
         """Store a calendar, in place of one of that name; beats heed it within a second or two.
 
         *dates* are `2026-12-25` or `2026-12-26..2026-12-31`, *weekly* `sat,sun` or `mon-fri 22:00-06:00`; *tz* is its
-        zone, by default that of each job. Raises DefinitionError.
+        zone, by default that of each job. *ics* is the text of an .ics file, whose events of the next five years become
+        dates. Raises DefinitionError, and ConfigError without the libraries that read such files.
         """
+        if ics is not None:
+            make_calendar(name, ["1970-01-01"], tz=tz)  # what is wrong with name or zone comes first
+            try:
+                dates = [*dates, *dates_of_ics(ics, self.now_s(), tz)]
+            except DefinitionError as error:
+                raise DefinitionError(f"calendar {name!r}: {error.problem}") from None
         made = make_calendar(name, dates, weekly, tz, note)
         return self.calendars.set(made, by=self.who, now_s=self.now_s())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -36,22 +36,33 @@ def _listed(values: tuple[str, ...]) -> list[str]:
 @click.option(
     "--weekly", multiple=True, metavar="DAYS", help="'sat,sun', or 'mon-fri 22:00-06:00'; may be repeated."
 )  # fmt: skip
+@click.option(
+    "--ics", type=click.File("rb"), metavar="FILE", help="An .ics file: its events of the next five years become dates."
+)
 @click.option("--tz", metavar="ZONE", help="Its zone; without it each job's own.")
 @click.option("--note", default="", metavar="TEXT", help="What it is for.")
 @options_of_cronq
 @click.pass_context
 def set_command(
-    ctx: click.Context, name: str, dates: tuple[str, ...], weekly: tuple[str, ...], tz: str | None, note: str
+    ctx: click.Context,
+    name: str,
+    dates: tuple[str, ...],
+    weekly: tuple[str, ...],
+    ics: IO[bytes] | None,
+    tz: str | None,
+    note: str,
 ) -> int:
     """Store the calendar NAME, in place of one of that name. Beats heed it within two seconds, for ticks to come.
 
     \b
         cronq calendar set holidays --dates 2026-12-25,2026-12-26
+        cronq calendar set school --ics school.ics
         cronq calendar set business --weekly mon-fri
         cronq calendar set freeze --dates 2026-12-18..2027-01-04 --note 'year end'
     """
     app = open_app(ctx)
-    made = app.set_calendar(name, dates=_listed(dates), weekly=weekly, tz=tz, note=note)
+    read = None if ics is None else ics.read()
+    made = app.set_calendar(name, dates=_listed(dates), weekly=weekly, ics=read, tz=tz, note=note)
     say(f"the calendar {name} holds {_days_text(made)}{f' in {tz}' if tz else ''}")
     return 0
 

@@ -70,6 +70,43 @@ def test_a_calendar_is_set_listed_shown_and_removed(app: Cronq, cronq: Cli) -> N
     assert cronq("calendar", "list").out == ""
 
 
+ICS = """BEGIN:VCALENDAR
+VERSION:2.0
+PRODID:-//test//EN
+BEGIN:VEVENT
+UID:1@test
+DTSTAMP:20260101T000000Z
+DTSTART;VALUE=DATE:20200101
+RRULE:FREQ=YEARLY
+END:VEVENT
+END:VCALENDAR
+"""
+
+
+def test_the_days_of_an_ics_file_are_stored_as_dates(app: Cronq, cronq: Cli, here: Path) -> None:
+    pytest.importorskip("recurring_ical_events")
+    (here / "new-year.ics").write_text(ICS)
+
+    assert cronq("calendar", "set", "new-year", "--ics", "new-year.ics", "--dates", "2026-12-25").code == 0
+
+    dates = [str(each) for each in app.read_calendar("new-year").dates]
+    assert "2026-12-25" in dates
+    assert len([each for each in dates if each.endswith("-01-01")]) in (5, 6)
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", ICS.replace("BEGIN:VEVENT", "")])
+def test_an_ics_file_that_is_none_is_refused_in_one_line(app: Cronq, cronq: Cli, here: Path, content: str) -> None:
+    pytest.importorskip("recurring_ical_events")
+    (here / "odd.ics").write_text(content)
+
+    said = cronq("calendar", "set", "odd", "--ics", "odd.ics")
+
+    assert (said.code, said.out) == (78, "")
+    assert "calendar 'odd': " in said.complaint
+    assert app.client.exists(app.keys.calendars) == 0
+    assert cronq("calendar", "set", "odd", "--ics", "gone.ics").code == 2
+
+
 def test_calendars_as_json(app: Cronq, cronq: Cli) -> None:
     cronq("calendar", "set", "holidays", "--dates", "2026-12-25")
     cronq("add", "report", "--cron", "0 7 * * *", "--only", "holidays", "--", "true")
