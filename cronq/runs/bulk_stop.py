@@ -17,6 +17,7 @@ from cronq.db.keys import Keys, rq_queue
 from cronq.errors import BadValue
 from cronq.runs.run import Ending, Settlement
 from cronq.runs.store import RunStore
+from cronq.timetext import rq_stamp
 
 log = logging.getLogger("cronq.beat")
 
@@ -64,7 +65,7 @@ class BulkStop:
         Workers that take from the queue meanwhile move its entries; it is looked through again until a pass finds
         nothing, three times at most.
         """
-        facts = {"by": by, "reason": reason, "now": repr(now_s), "before": repr(before_s)}
+        facts = {"by": by, "reason": reason, "now": repr(now_s), "stamp": rq_stamp(now_s), "before": repr(before_s)}
         stopped: list[str] = []
         for _ in range(_MOST_PASSES):
             found, has_kept = self._pass(queue, facts)

@@ -212,6 +212,19 @@ def test_stopping_a_run_that_is_queued_queues_the_next(scene: Scene) -> None:
     assert scene.queued() == [second]
 
 
+def test_stopping_what_stands_in_a_queue_gives_the_next_its_turn_and_leaves_that(scene: Scene) -> None:
+    scene.define("queue")
+    first, second, third = scene.ticks(1, 3)
+    scene.client.rpush(QUEUE, "an RQ job of somebody")  # because of it the queue is looked through again
+
+    now_s = scene.app.now_s()
+    stopped = scene.app.bulk_stop.stop_queued("default", now_s, by="ann", reason="ann stopped it", now_s=now_s)
+
+    assert stopped == [first]
+    assert scene.states(second, third) == ["queued", "waiting"]
+    assert scene.queued() == ["an RQ job of somebody", second]
+
+
 @pytest.mark.parametrize("count", [3, 60])  # one by one, and in bulk
 def test_stopping_a_job_stops_all_that_waits_and_lets_nothing_begin(scene: Scene, count: int) -> None:
     scene.define("queue")

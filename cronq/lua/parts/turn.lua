@@ -3,7 +3,7 @@
 --@ rq
 --@ standing
 --@ types
--- Part of settle and take_turns: runs that wait behind an earlier run of their job. They stand in
+-- Part of settle, stop_queued and take_turns: runs that wait behind an earlier run of their job. They stand in
 -- `job:{name}:behind` by their ticks, and the job in `behind`; `active` has them as waiting.
 
 -- Queues the one that has waited longest, unless an earlier run of the job is open. Returns its id, or nil. With a key
