@@ -20,6 +20,7 @@ from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.diff import Days, differences
 from cronq.app.keyed_verbs import KeyedVerbs
 from cronq.app.redis_words import redis_words
+from cronq.app.why_facts import why
 from cronq.beat.beat import Beat
 from cronq.clock import SKEW_WARN_S, boot_s, rest
 from cronq.config import Config
@@ -47,6 +48,7 @@ from cronq.runs.history import Wanted, newest_of_all, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.stop import stop_run
 from cronq.runs.store import Period
+from cronq.runs.why import Answer
 
 #: Seconds between two looks at a run that is waited for, and at what a drain is to empty.
 _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
@@ -244,6 +246,13 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
     ) -> list[Run]:
         """The same of all jobs together, and the ids that workers rejected."""
         return newest_of_all(self.runs, self.jobs.names(), Wanted(count, outcome, Period(since_s, until_s)))
+
+    def why(self, name: str, at: str | datetime | None = None) -> Answer:
+        """Why the tick of a job *at* a moment ended as it did; without one the newest, or the trouble of the present.
+
+        A moment without an offset is of the job's zone. Raises UnknownJob, and ValueError for what is no moment.
+        """
+        return why(self, name, at)
 
     def diff(self, before: date, after: date, *, tz: str = "UTC") -> list[Difference]:
         """What is worse, or elsewhere, in the runs of the day *after* than in those of the day *before*, job by job.

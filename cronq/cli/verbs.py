@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "next": ("jobs", "The next ticks of one job or of all."),
     "explain": ("explain", "Say in words when a cron expression fires."),
     "history": ("history", "What became of each tick of a job."),
+    "why": ("why", "Why a tick ended as it did, or has not run."),
     "diff": ("diff", "What went otherwise than on another day."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
@@ -50,7 +51,7 @@ VERBS: dict[str, tuple[str, str]] = {
 NOT_BUILT = (
     "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
     "metrics", "once", "query", "resource", "scan", "stats", "token",
-    "web", "why",
+    "web",
 )  # fmt: skip
 
 

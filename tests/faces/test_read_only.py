@@ -20,6 +20,7 @@ READING: list[tuple[str, tuple[int, ...]]] = [
     ("next", (0,)),
     ("next tidy", (0,)),
     ("history", (0,)),
+    ("why tidy", (0,)),
     ("history tidy", (0,)),
     ("delayed", (0,)),
     ("ghosts orders", (0,)),

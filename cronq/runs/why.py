@@ -1,0 +1,287 @@
+"""Why a tick ended as it did, or has not: facts in, one to three sentences and the next command out. No Redis here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cronq.jobs.pause import LATE_S
+from cronq.jobs.stored import StoredJob
+from cronq.runs.run import Run
+from cronq.timetext import format_duration, iso
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A span in which no beat made a pass. Times are epoch seconds; `to_s` None: it goes on."""
+
+    from_s: float
+    to_s: float | None
+    cause: str  #: a code, such as `no_beat`
+    words: str  #: the same for a person
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known when somebody asks why. Times are epoch seconds."""
+
+    job: StoredJob
+    now_s: float
+    tick: int | None = None  #: the tick in question; None: there is none
+    at_s: int | None = None  #: the moment that was asked for; None: the present
+    left_out: str | None = None  #: that moment as it was written, when it is a local time that the clocks leave out
+    run: Run | None = None  #: what the ledger has of the tick
+    other: Run | None = None  #: the earlier run that stood in its way, as it is now
+    gaps: Sequence[Gap] = ()
+    beats: int = 0  #: how many are alive
+    is_served: bool = True  #: a worker is alive that serves the queue of the run
+    held_by: str | None = None  #: who paused that queue, or drained the workers, and why
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Why, for a person (`text`) and for a program (`cause`)."""
+
+    job: str
+    tick: int | None
+    due: bool
+    outcome: str | None
+    reason: str | None
+    cause: str
+    text: str
+
+
+def asked_tick(job: StoredJob, at_s: int) -> int | None:
+    """The tick that somebody means who says *at_s*: the one in that second, or the last one in that minute."""
+    schedule = job.spec.schedule
+    if schedule is None:
+        return None
+    end_s = at_s if at_s % 60 else at_s + 59
+    tick = schedule.last_until(end_s)
+    return tick if tick is not None and tick >= at_s else None
+
+
+def late_tick(job: StoredJob, now_s: float) -> int | None:
+    """The tick that should have been taken by now and was not; None when there is none."""
+    schedule, mark = job.spec.schedule, job.state.mark
+    if schedule is None or mark is None or job.next_tick is None:
+        return None
+    tick = schedule.next_after(mark)
+    return tick if tick is not None and max(tick, job.next_tick) < now_s - LATE_S else None
+
+
+def explain(facts: Facts) -> Answer:
+    """The true cause, in one to three sentences, and the next command to type."""
+    run = facts.run
+    if run is not None:
+        cause, words, command = _of_outcome(facts, run) if run.outcome is not None else _of_open(facts, run)
+    elif facts.tick is None:
+        cause, words, command = _not_due(facts)
+    else:
+        cause, words, command = _unrecorded(facts, facts.tick)
+    name = facts.job.spec.name
+    return Answer(
+        job=name,
+        tick=facts.tick,
+        due=facts.tick is not None,
+        outcome=run.outcome if run is not None else None,
+        reason=run.reason if run is not None else None,
+        cause=cause,
+        text=f"{words}. Next: {command.replace('{name}', name)}",
+    )
+
+
+Told = tuple[str, str, str]  #: cause, sentences without the last full stop, next command
+
+_HISTORY, _NEXT = "cronq history {name}", "cronq next {name}"
+
+
+# Ticks that the ledger does not have
+
+
+def _not_due(facts: Facts) -> Told:
+    spec = facts.job.spec
+    schedule = spec.schedule
+    if schedule is None:
+        return "no_schedule", f"{spec.name} has no schedule: it runs only when somebody asks for it", "cronq run {name}"
+    if facts.at_s is None:
+        return "never", f"{spec.name} has had no tick yet; its first is at {_when(facts.job.next_tick)}", _NEXT
+    before, after = schedule.last_until(facts.at_s - 1), schedule.next_after(facts.at_s)
+    around = f"its tick before was at {_when(before)}, the one after is at {_when(after)}"
+    if facts.left_out is not None:
+        what = f"{facts.left_out} does not exist in {spec.tz}: the clocks go forward over it"
+        return (
+            "dst_gap",
+            f"{what}, and dst={spec.dst!r} says what becomes of ticks there. Of {spec.name} {around}",
+            (f"cronq explain '{spec.cron}' --tz {spec.tz} --dst {spec.dst}" if spec.cron else _NEXT),
+        )
+    return "not_due", f"{spec.name} ({schedule}, {spec.tz}) was not due at {_when(facts.at_s)}: {around}", _NEXT
+
+
+def _unrecorded(facts: Facts, tick: int) -> Told:
+    name, mark = facts.job.spec.name, facts.job.state.mark
+    if tick > facts.now_s:
+        return "not_yet", f"{name} is due at {_when(tick)}, in {format_duration(tick - facts.now_s)}", _NEXT
+    if mark is not None and tick <= mark:
+        words = f"the ledger has no row of {name} for {_when(tick)}: it is older than keep={facts.job.spec.keep} holds"
+        return "not_kept", f"{words}, or the job was made, changed or resumed after it", _HISTORY
+    since = format_duration(facts.now_s - tick)
+    late = f"the tick of {name} at {_when(tick)} has been due for {since} and no beat has taken it"
+    gap = _gap_at(facts, facts.now_s)
+    if facts.beats == 0:
+        gone = f" since {_when(gap.from_s)}" if gap is not None else ""
+        return "no_beat", f"{late}: no beat is alive{gone}", "cronq beat"
+    if gap is not None:
+        check = {"clock_jumped": "clock", "stood_still": "beat", "no_beat": "beat"}.get(gap.cause, "redis")
+        return gap.cause, f"{late}: {gap.words} since {_when(gap.from_s)}", f"cronq check {check}"
+    logs = "its log says why" if facts.beats == 1 else "their logs say why"
+    return "pending", f"{late}, though {_beats(facts.beats)} alive: {logs}", "cronq check beat"
+
+
+def _beats(count: int) -> str:
+    return "1 beat is" if count == 1 else f"{count} beats are"
+
+
+def _gap_at(facts: Facts, moment_s: float) -> Gap | None:
+    return next((g for g in facts.gaps if g.from_s < moment_s and (g.to_s is None or moment_s <= g.to_s)), None)
+
+
+# Runs that have not ended
+
+
+def _of_open(facts: Facts, run: Run) -> Told:
+    told: dict[str, Callable[[Facts, Run], Told]] = {
+        "queued": _queued, "waiting": _waiting, "running": _running, "retrying": _retrying,
+    }  # fmt: skip
+    return told.get(run.state, _of_newer)(facts, run)
+
+
+def _queued(facts: Facts, run: Run) -> Told:
+    since = f"{run.run_id} is queued since {_when(run.queued_at)}"
+    if facts.held_by is not None:
+        command = f"cronq resume --queue {run.queue}" if facts.held_by.startswith("queue") else "cronq drain --list"
+        return "queue_held", f"{since}: {facts.held_by}", command
+    if not facts.is_served:
+        return (
+            "no_worker",
+            f"{since}: no worker is alive that serves the queue {run.queue}",
+            f"cronq worker {run.queue}",
+        )
+    return "queue_busy", f"{since}: the workers of the queue {run.queue} have not come to it yet", "cronq workers"
+
+
+def _waiting(facts: Facts, run: Run) -> Told:
+    reason = run.reason or ""
+    if reason.startswith("waits for the run "):
+        return "waits_for_run", f"{run.run_id} {reason}", "cronq show {name}"
+    if "lock" in reason:
+        return "waits_for_lock", f"{run.run_id} waits for a worker to begin it: {reason}", "cronq show {name}"
+    return "waits", f"{run.run_id} waits for its time{': ' if reason else ''}{reason}", "cronq delayed"
+
+
+def _running(facts: Facts, run: Run) -> Told:
+    took = format_duration(max(0.0, facts.now_s - (run.started_at or facts.now_s)))
+    where = f" on {run.host}" if run.host else ""
+    return "running", f"{run.run_id} is running since {_when(run.started_at)}{where}, for {took}", "cronq show {name}"
+
+
+def _retrying(facts: Facts, run: Run) -> Told:
+    words = f"attempt {run.attempt} of {run.run_id} did not succeed ({run.reason})"
+    return "retrying", f"{words}; the next is due at {_when(run.retry_at)}", _HISTORY
+
+
+def _of_newer(facts: Facts, run: Run) -> Told:
+    return "unknown", f"{run.run_id} is {run.outcome or run.state}: {run.reason}", _HISTORY
+
+
+# Runs and ticks that have ended
+
+
+def _of_outcome(facts: Facts, run: Run) -> Told:
+    told: dict[str, Callable[[Facts, Run], Told]] = {
+        "succeeded": _succeeded, "failed": _failed, "timed_out": _timed_out, "stopped": _stopped, "lost": _lost,
+        "skipped": _skipped, "missed": _missed, "coalesced": _coalesced, "expired": _expired, "paused": _paused,
+        "blocked": _blocked,
+    }  # fmt: skip
+    return told.get(run.outcome or "", _of_newer)(facts, run)
+
+
+def _succeeded(facts: Facts, run: Run) -> Told:
+    late = f", {format_duration(run.lateness_s)} after its tick" if run.lateness_s is not None else ""
+    took = f" and took {format_duration(run.duration_s)}" if run.duration_s is not None else ""
+    return "succeeded", f"{run.run_id} succeeded: it began at {_when(run.started_at)}{late}{took}", _HISTORY
+
+
+def _failed(facts: Facts, run: Run) -> Told:
+    attempt = f" in attempt {run.attempt}" if run.attempt > 1 else ""
+    return "failed", f"{run.run_id} failed{attempt}: {run.reason}", "cronq history {name} --json"
+
+
+def _timed_out(facts: Facts, run: Run) -> Told:
+    took = f" after {format_duration(run.duration_s)}" if run.duration_s is not None else ""
+    return "timed_out", f"{run.run_id} was ended{took}: {run.reason}", "cronq show {name}"
+
+
+def _stopped(facts: Facts, run: Run) -> Told:
+    return "stopped", f"{run.run_id} was stopped by {run.decided_by}: {run.reason}", "cronq run {name}"
+
+
+def _lost(facts: Facts, run: Run) -> Told:
+    where = f"; it was the worker {run.worker} on {run.host}" if run.worker else ""
+    return "lost", f"{run.run_id} was lost: {run.reason}{where}", "cronq workers"
+
+
+def _skipped(facts: Facts, run: Run) -> Told:
+    reason = run.reason or ""
+    if reason.startswith("the run "):
+        words, command = f"the tick at {_when(run.tick)} was skipped, because {reason}", "cronq show {name}"
+        if facts.other is not None and facts.other.outcome is None:  # what that one waits for is the cause behind
+            _, behind, command = _of_open(facts, facts.other)
+            words = f"{words}. {behind}"
+        return "overlap", words, command
+    if reason.startswith("skipped"):
+        return "skip", f"the tick at {_when(run.tick)} was {reason}", _NEXT
+    if reason.startswith("its lock"):
+        return "lock_busy", f"{run.run_id} was skipped: {reason}", _HISTORY
+    if "calendar" in reason:
+        return "calendar", f"the tick at {_when(run.tick)} was skipped: {reason}", "cronq calendar list"
+    return "skipped", f"the tick at {_when(run.tick)} was skipped: {reason}", _HISTORY
+
+
+def _missed(facts: Facts, run: Run) -> Told:
+    return _not_taken(facts, run, "was missed", "missed")
+
+
+def _coalesced(facts: Facts, run: Run) -> Told:
+    return _not_taken(facts, run, "did not run", "coalesced")
+
+
+def _not_taken(facts: Facts, run: Run, what: str, otherwise: str) -> Told:
+    """A tick that was not taken in time: the outage that it fell into is the cause, if one is known."""
+    words = f"the tick at {_when(run.tick)} {what}: {run.reason}"
+    gap = _gap_at(facts, run.tick) if run.tick is not None else None
+    if gap is None:
+        return otherwise, words, _HISTORY
+    span = f"from {_when(gap.from_s)} to {_when(gap.to_s)}" if gap.to_s is not None else f"since {_when(gap.from_s)}"
+    command = "cronq check redis" if gap.cause == "redis_away" else "cronq check beat --least 2"
+    return gap.cause, f"{words}. {gap.words[:1].upper()}{gap.words[1:]} {span}", command
+
+
+def _expired(facts: Facts, run: Run) -> Told:
+    return "expired", f"{run.run_id} was not begun: {run.reason}", "cronq workers"
+
+
+def _paused(facts: Facts, run: Run) -> Told:
+    reason = run.reason or "it was paused"
+    if reason.startswith("the queue "):
+        queue = reason.split(" ")[2]
+        return "queue_paused", f"the tick at {_when(run.tick)} did not run: {reason}", f"cronq resume --queue {queue}"
+    return "paused", f"the tick at {_when(run.tick)} did not run: the job was {reason}", "cronq resume {name}"
+
+
+def _blocked(facts: Facts, run: Run) -> Told:
+    return "blocked", f"the tick at {_when(run.tick)} did not run: {run.reason}", "cronq show {name}"
+
+
+def _when(moment_s: float | None) -> str:
+    return iso(int(moment_s)) or "" if moment_s is not None else "no time"
