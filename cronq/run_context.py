@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from cronq.errors import CronqError
 from cronq.timetext import DAY_S, iso, parse_duration_s
+
+if TYPE_CHECKING:
+    from subprocess import CompletedProcess
 
 #: The longest that a run may wait for its next attempt because it snoozes, also all in all.
 MOST_SNOOZED_S = 30 * DAY_S
@@ -24,6 +29,33 @@ class CurrentRun:
     host: str
     fence: int | None  #: the fencing token of its lock: hand it to whatever the lock protects
     previous_success: int | None  #: the tick of the newest run before this one that succeeded
+    previous_tick: int | None = None  #: the tick before this one by the schedule
+
+    @property
+    def interval(self) -> tuple[int | None, int | None]:
+        """The tick before this one by the schedule, and this one: what lies between them is this run's to do.
+
+        None where there is no such tick: for a run by hand, for the first one, for a job without a schedule.
+        """
+        return self.previous_tick, self.tick
+
+    def process(
+        self, words: Sequence[str], input: str | None = None, timeout: float | None = None
+    ) -> CompletedProcess[str]:
+        """Run a program to its end; return its `returncode`, `stdout` and `stderr`, both as text.
+
+        No shell reads *words*; *input* is what the program reads, nothing by default. It ends with the run, whatever
+        becomes of that. After *timeout* seconds it is ended and `subprocess.TimeoutExpired` raised. Raises CronqError
+        for one text in place of words.
+        """
+        import subprocess
+
+        if isinstance(words, str):
+            raise CronqError(f"process({words!r}): give the program and its arguments as a list; no shell reads them")
+        reads: dict[str, Any] = {"input": input} if input is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(
+            list(words), capture_output=True, encoding="utf-8", errors="replace", timeout=timeout, check=False, **reads
+        )
 
     def environment(self) -> dict[str, str]:
         """The same as the `CRONQ_…` variables that a command gets; unknown is empty."""
@@ -35,6 +67,7 @@ class CurrentRun:
             "CRONQ_HOST": self.host,
             "CRONQ_FENCE": "" if self.fence is None else str(self.fence),
             "CRONQ_LAST_SUCCESS": iso(self.previous_success) or "",
+            "CRONQ_PREVIOUS_TICK": iso(self.previous_tick) or "",
         }
 
 

@@ -161,6 +161,10 @@ class JobSpec:
             return None
         return self.schedule.next_after(after_s)
 
+    def tick_before(self, tick: int | None) -> int | None:
+        """The tick before *tick* by the schedule; None: it has none."""
+        return None if tick is None or self.schedule is None else self.schedule.last_until(tick - 1)
+
     def due_s(self, tick: int | None) -> int | None:
         """When *tick* is to be queued: at its time, unless there is jitter; None stays None."""
         if tick is None or self.jitter is None or self.schedule is None:

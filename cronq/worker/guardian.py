@@ -260,6 +260,7 @@ class Guardian:
             host=self.host,
             fence=active.fence,
             previous_success=active.previous_success,
+            previous_tick=active.spec.tick_before(run.tick),
         )
         child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s)
         active.child = active.stop.child = child

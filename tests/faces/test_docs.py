@@ -228,6 +228,21 @@ def test_the_example_of_a_job_module_is_accepted_as_it_stands(tmp_path: Path) ->
     assert done.returncode == 0
 
 
+def test_the_example_of_a_resource_commits_what_returned_and_rolls_back_what_raised(tmp_path: Path) -> None:
+    example = PAGES["jobs"].partition("## Resources of a run")[2]
+    (tmp_path / "bookings.py").write_text(fenced("python", example)[0])
+    script = (
+        "import bookings, sqlite3\n"
+        "bookings.book(amount=5)\n"
+        "try:\n    bookings.book(amount=-5)\nexcept sqlite3.IntegrityError:\n    print('raised')\n"
+        "print(*sqlite3.connect('shop.db').execute('select amount from bookings'))"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert done.stdout == "raised\n(1,) (5,)\n"
+
+
 def test_every_python_block_compiles() -> None:
     blocks = list(fenced("python"))
 

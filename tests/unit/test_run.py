@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextvars
 import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cronq.app.views import run_row
+from cronq.errors import CronqError
 from cronq.jobs.options import check_name
+from cronq.jobs.spec import make_spec
 from cronq.outcomes import BAD, EXECUTED, OUTCOMES
 from cronq.run_context import CurrentRun, current_run, enter_run
 from cronq.runs.run import Run, describe_run, manual_run_id
@@ -270,6 +274,8 @@ def test_a_function_knows_its_run_only_when_it_is_one() -> None:
             {"CRONQ_TICK": "", "CRONQ_FENCE": "", "CRONQ_LAST_SUCCESS": ""},
         ),
         ({"fence": 0}, {"CRONQ_FENCE": "0"}),
+        ({"previous_tick": TICK - 60}, {"CRONQ_PREVIOUS_TICK": "2026-11-21T06:59:00Z"}),
+        ({}, {"CRONQ_PREVIOUS_TICK": ""}),
     ],
 )
 def test_a_command_gets_the_same_as_variables(changes: dict[str, Any], expected: dict[str, str]) -> None:
@@ -281,8 +287,46 @@ def test_a_command_gets_the_same_as_variables(changes: dict[str, Any], expected:
     environment = CurrentRun(**values | changes).environment()
 
     assert set(environment) == {
-        "CRONQ_JOB", "CRONQ_RUN_ID", "CRONQ_TICK", "CRONQ_ATTEMPT", "CRONQ_HOST", "CRONQ_FENCE", "CRONQ_LAST_SUCCESS"
+        "CRONQ_JOB", "CRONQ_RUN_ID", "CRONQ_TICK", "CRONQ_ATTEMPT", "CRONQ_HOST", "CRONQ_FENCE", "CRONQ_LAST_SUCCESS",
+        "CRONQ_PREVIOUS_TICK",
     }  # fmt: skip
     assert environment["CRONQ_ATTEMPT"] == "2"
     assert environment["CRONQ_RUN_ID"] == "invoices-20261121T070000Z"
     assert {name: environment[name] for name in expected} == expected
+
+
+def test_a_run_knows_the_interval_that_it_closes() -> None:
+    weekdays = make_spec("invoices", function="jobs:invoices", cron="0 7 * * 1-5")
+    monday, friday = 1767596400, 1767596400 - 3 * 86400
+
+    assert weekdays.tick_before(monday) == friday
+    assert weekdays.tick_before(None) is None
+    assert make_spec("by-hand", function="jobs:invoices").tick_before(monday) is None
+    assert CurrentRun("j", "r", monday, 1, "h", None, None, friday).interval == (friday, monday)
+    assert CurrentRun("j", "r", None, 1, "h", None, None).interval == (None, None)
+
+
+HERE = CurrentRun("j", "r", None, 1, "h", None, None)
+
+
+def test_a_program_of_a_run_gives_its_code_and_both_streams_as_text() -> None:
+    code = "import sys; print(sys.stdin.read().upper()); print('$HOME *', file=sys.stderr); sys.exit(3)"
+
+    done = HERE.process([sys.executable, "-c", code], input="grüße")
+    silent = HERE.process(
+        [sys.executable, "-c", "import sys; sys.stdout.buffer.write(sys.stdin.buffer.read() + b'\\xff')"]
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (3, "GRÜSSE\n", "$HOME *\n")
+    assert (silent.returncode, silent.stdout, silent.stderr) == (0, "\ufffd", "")
+
+
+def test_no_shell_reads_the_words_of_a_program() -> None:
+    assert HERE.process(["echo", "a; b", "$HOME"]).stdout == "a; b $HOME\n"
+    with pytest.raises(CronqError, match="as a list"):
+        HERE.process("echo a")
+
+
+def test_a_program_that_takes_too_long_is_ended() -> None:
+    with pytest.raises(subprocess.TimeoutExpired):
+        HERE.process(["sleep", "60"], timeout=0.05)
