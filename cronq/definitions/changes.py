@@ -25,7 +25,7 @@ from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
-from cronq.runs.due import decide_closed, excluded
+from cronq.runs.due import decide_closed, excluded, without_jitter
 from cronq.schedule.bounds import first_ticks
 from cronq.timetext import iso
 
@@ -165,7 +165,7 @@ class Changes:
         if spec.schedule is None:
             return found
         calendars = self.calendars.read() if spec.calendars else NO_CALENDARS
-        tick, most = max(now, mark), count + _MOST_LOOKED_AT
+        tick, most = max(int(without_jitter(spec, now)), mark), count + _MOST_LOOKED_AT
         if spec.repeat is not None:
             left = max(0, spec.repeat - job.state.ticks)
             most = left - first_ticks(spec.schedule, mark, left, tick)[1]

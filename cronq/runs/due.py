@@ -91,8 +91,7 @@ def decide(
     The tick *apart* is in no range. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with
     the last of them as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
-    if spec.jitter is not None:
-        now = _without_jitter(spec, now)
+    now = without_jitter(spec, now)
     schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
@@ -137,13 +136,13 @@ def _left(spec: JobSpec, mark: int, now: float, had: int) -> Schedule | None:
     return first_ticks(spec.schedule, mark, spec.repeat - had, int(now))[0]
 
 
-def _without_jitter(spec: JobSpec, now: float) -> float:
+def without_jitter(spec: JobSpec, now: float) -> float:
     """The moment at which the job would stand as it does *now*, had each tick been due at its own time.
 
     Lateness counts from when a tick was due, so it is the delay of the newest one that was; and it is before the tick
     whose delay is not over.
     """
-    schedule = spec.schedule
+    schedule = spec.schedule if spec.jitter is not None else None
     newest = None if schedule is None else schedule.last_until(int(now))
     due = spec.due_s(newest)
     if schedule is None or newest is None or due is None:

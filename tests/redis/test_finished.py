@@ -11,6 +11,7 @@ from cronq.app.app import Cronq
 from cronq.app.upcoming import upcoming_ticks
 from cronq.app.views import job_document
 from cronq.definitions.changes import Changes
+from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import decide
@@ -61,7 +62,7 @@ def test_only_ticks_from_the_start_to_the_end_are_recorded(app: Cronq, redis: Re
     document = job_document(app.jobs.get("a"), {}, T + 10 * MINUTE)
     assert (document["status"], document["next"]) == ("finished", None)
     assert document["meaning"] == "Every minute, from 2026-01-05T07:03:00Z on, until 2026-01-05T07:05:00Z"
-    assert upcoming_ticks([app.jobs.get("a")], T + 10 * MINUTE) == []
+    assert upcoming_ticks([app.jobs.get("a")], T + 10 * MINUTE, 5, NO_CALENDARS) == []
 
 
 def test_a_job_with_a_date_runs_once(app: Cronq, redis: Redis) -> None:
@@ -133,7 +134,9 @@ def test_a_job_has_as_many_ticks_as_repeat_says_and_is_finished(app: Cronq, redi
     added(app, T, cron="* * * * *", overlap="allow", repeat=3)
     passes(app, 1, 2)
     assert job_document(app.jobs.get("a"), {}, T + 2 * MINUTE)["ticks"] == 2
-    assert [each.tick for each in upcoming_ticks([app.jobs.get("a")], T + 2.5 * MINUTE, 5)] == [T + 3 * MINUTE]
+    assert [each.tick for each in upcoming_ticks([app.jobs.get("a")], T + 2.5 * MINUTE, 5, NO_CALENDARS)] == [
+        T + 3 * MINUTE
+    ]
 
     passes(app, 3, 8)
 

@@ -10,6 +10,7 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.app.upcoming import upcoming_ticks
 from cronq.app.views import job_row
+from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.spec import JobSpec, make_spec
 from tests.redis.test_finished import changes
 
@@ -62,7 +63,9 @@ def test_list_and_next_tell_the_tick(app: Cronq, spec: JobSpec) -> None:
 
     assert job_row(job, {}, T + MINUTE)["next"] == "2026-01-05T07:00:00Z"
     assert job_row(job, {}, T + 2.0 * MINUTE)["status"] == "never", "it is not late while its delay lasts"
-    assert [each.tick for each in upcoming_ticks([job], T - 5.0, 2)] == [T, T + HOUR]
+    for now_s in (T - 5.0, T + MINUTE):
+        assert [each.tick for each in upcoming_ticks([job], now_s, 2, NO_CALENDARS)] == [T, T + HOUR]
+    assert [each.tick for each in upcoming_ticks([job], due(spec, T) + 1.0, 1, NO_CALENDARS)] == [T + HOUR]
 
 
 def test_what_beats_look_at_again_stays_where_it_was(app: Cronq, redis: Redis, spec: JobSpec) -> None:
@@ -107,6 +110,14 @@ def test_a_tick_whose_delay_lasts_when_the_job_changes_is_recorded(
     change(changes(app, T + 30.0), spec)
 
     assert ledger(app) == {0: "missed"}
+
+
+def test_a_tick_whose_delay_lasts_can_be_skipped(app: Cronq, spec: JobSpec) -> None:
+    assert changes(app, T + 30.0).skip("invoices", 1, by="ann") == [T]
+
+    app.beat().pass_once(due(spec, T) + 0.5)
+
+    assert ledger(app) == {0: "skipped"}
 
 
 def test_ticks_of_an_outage_are_caught_up_and_the_next_waits_for_its_delay(app: Cronq, spec: JobSpec) -> None:
