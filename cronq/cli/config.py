@@ -32,8 +32,10 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     config = load_config(ctx, jobs=modules)
     need_modules(config, "check-config")
     app = Cronq(config=config)
-    problems = [str(problem) for problem in [*app.load_jobs(), *_calendar_problems(app)]]
-    names = sorted(app.registry.definitions)
+    app.load_jobs()
+    definitions = app.definitions()
+    problems = [str(problem) for problem in [*definitions.problems(), *_calendar_problems(app)]]
+    names = sorted(definitions.known())
     if json_:
         print_json(check_config_document(names, problems))
         return DefinitionError.exit_code if problems else 0

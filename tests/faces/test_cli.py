@@ -1296,3 +1296,18 @@ def test_a_simulation_that_makes_no_sense_is_refused(here: Path, cronq: Cli, wor
 
     assert (answer.code, answer.out) == (2, "")
     assert told in answer.err
+
+
+def test_check_config_finds_moments_that_make_no_sense_in_the_zone_of_cronq_tz(
+    here: Path, shell: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "jobs.py").write_text(
+        "from cronq import job\n@job(every='1h', start='2026-07-07T10:30', end='2026-07-07T11:00Z')\ndef it(): ...\n"
+    )
+    assert shell("check-config", "jobs", "--url", NOBODY).code == 0
+
+    monkeypatch.setenv("CRONQ_TZ", "America/New_York")
+    answer = shell("check-config", "jobs", "--url", NOBODY)
+
+    assert (answer.code, answer.err) == (78, "cronq: 0 jobs sound, 1 fault\n")
+    assert "job 'it' (jobs.py:2): end: 2026-07-07T11:00:00Z is before the start" in answer.out

@@ -36,6 +36,7 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
     "calendar list": [([], 0)],
     "calendar show": [(["holidays"], 0)],
     "sync": [(["orders"], 0)],
+    "diff": [(["2026-01-01", "2026-01-02"], 0)],
     "plan": [(["orders"], 0), (["orders", "--exit-code"], 1)],
     "simulate": [(["orders", "--from", "2026-01-01", "--to", "2026-01-03"], 0),
                  (["--from", "2026-01-01", "--to", "2026-01-03", "--skew", "1s"], 0)],
