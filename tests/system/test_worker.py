@@ -20,6 +20,7 @@ from rq.command import send_kill_horse_command, send_stop_job_command
 from rq.job import Job, JobStatus
 
 from cronq.errors import DefinitionError
+from cronq.timetext import iso
 from tests.conftest import RedisServer
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
@@ -135,7 +136,7 @@ def test_a_function_knows_its_tick_its_attempt_and_the_last_success(shop: Instal
     assert second.result is not None
     assert json.loads(second.result) == {
         "job": "about", "run_id": second.run_id, "tick": second.tick, "attempt": 1, "host": "box", "fence": None,
-        "previous_success": first.tick,
+        "previous_success": first.tick, "previous_tick": shop.app.jobs.get("about").spec.tick_before(second.tick),
     }  # fmt: skip
 
 
@@ -168,10 +169,11 @@ def test_a_command_gets_its_run_in_the_environment_its_arguments_as_they_are_and
     ticks = [datetime.fromtimestamp(tick, UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for tick in (first.tick, second.tick)]
     assert {
         name: environment[f"CRONQ_{name}"]
-        for name in ("JOB", "RUN_ID", "TICK", "ATTEMPT", "HOST", "FENCE", "LAST_SUCCESS")
+        for name in ("JOB", "RUN_ID", "TICK", "ATTEMPT", "HOST", "FENCE", "LAST_SUCCESS", "PREVIOUS_TICK")
     } == {
         "JOB": "command", "RUN_ID": second.run_id, "TICK": ticks[1], "ATTEMPT": "1", "HOST": "box", "FENCE": "",
         "LAST_SUCCESS": ticks[0],
+        "PREVIOUS_TICK": iso(shop.app.jobs.get("command").spec.tick_before(second.tick)),
     }  # fmt: skip
 
 
@@ -211,6 +213,7 @@ def test_a_command_that_cannot_be_executed_says_why(shop: Installation, job: str
         pytest.param("blocked", 1, 2.0, id="with all signals blocked"),
         pytest.param("swallowing", 1, 2.0, id="swallowing every exception"),
         pytest.param("family", 3, 1.0, id="with children in other sessions"),
+        pytest.param("program", 2, 2.0, id="in a program of its own that ignores SIGTERM"),
     ],
 )
 def test_a_run_past_its_timeout_is_ended_with_all_that_it_started(

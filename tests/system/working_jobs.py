@@ -241,6 +241,16 @@ def family() -> None:
     time.sleep(1000)
 
 
+@job(name="program", timeout=1, grace=1)
+def program() -> None:
+    """One pid in its diary is its own, the other that of a program deaf to SIGTERM."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    run = current_run()
+    assert run is not None
+    tell("program", os.getpid())
+    run.process(["/bin/sh", "-c", 'trap "" TERM; echo $$ >> "$DIARY/program.diary"; while :; do sleep 1000; done'])
+
+
 @job(name="guarded", exclusive=True, grace=1)
 def guarded(seconds: float, held_s: float = 0.0) -> None:
     """Work under a lock, part of the time in C code; with a family, which must not outlive the lock either."""
