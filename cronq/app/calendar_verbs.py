@@ -75,7 +75,7 @@ class CalendarVerbs(Parts):
 
     def calendars_of(self, jobs: Iterable[StoredJob]) -> Calendars:
         """The calendars, if one of *jobs* names any; one round trip, if any."""
-        return self.calendars.read() if any(job.spec.calendars for job in jobs) else NO_CALENDARS
+        return self.calendars.read_sound() if any(job.spec.calendars for job in jobs) else NO_CALENDARS
 
     def upcoming(self, jobs: Sequence[StoredJob], now_s: float, count: int = 1) -> list[UpcomingTick]:
         """The next *count* ticks of each of *jobs*, the earliest first, and which of them will only be recorded."""
@@ -130,7 +130,7 @@ class CalendarVerbs(Parts):
         """What is wrong with the calendars that *specs* name, at most one line a job; one round trip, if any."""
         if not any(spec.calendars for spec in specs):
             return []
-        known = self.calendars.read()
+        known = self.calendars.read_sound()
         problems = []
         for spec in specs:
             missing = known.missing(spec.calendars)

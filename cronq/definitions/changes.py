@@ -164,7 +164,7 @@ class Changes:
         spec, mark, found = job.spec, job.state.mark or 0, list[int]()
         if spec.schedule is None:
             return found
-        calendars = self.calendars.read() if spec.calendars else NO_CALENDARS
+        calendars = self.calendars.read_sound() if spec.calendars else NO_CALENDARS
         tick, most = max(int(without_jitter(spec, now)), mark), count + _MOST_LOOKED_AT
         if spec.repeat is not None:
             left = max(0, spec.repeat - job.state.ticks)
@@ -233,7 +233,7 @@ class Changes:
         """
         if job.state.mark is None:
             return job
-        calendars = self.calendars.read() if job.spec.calendars else NO_CALENDARS
+        calendars = self.calendars.read_sound() if job.spec.calendars else NO_CALENDARS
         apart: int | None = None
         for _ in range(1000):  # each turn takes one tick out of a range, which it has a row beside
             mark, pause = job.state.mark, job.state.pause

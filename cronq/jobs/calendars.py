@@ -39,6 +39,14 @@ class CalendarStore:
         named.pop(_VERSION, None)
         return Calendars({name: read_calendar(name, raw) for name, raw in sorted(named.items())})
 
+    def read_sound(self) -> Calendars:
+        """The same, but a key of a wrong type holds no calendar; that is logged."""
+        try:
+            return self.read()
+        except KeyBroken as error:
+            log.error("BROKEN %s", error)
+            return NO_CALENDARS
+
     def set(self, calendar: Calendar, *, by: str, now_s: float) -> Calendar:
         """Store *calendar* in place of the one of its name. Returns it as it is stored. Raises KeyBroken."""
         made = replace(calendar, by=by, at_s=now_s)
@@ -79,11 +87,7 @@ class KnownCalendars:
     def at(self, version: str) -> Calendars:
         """The calendars, as they are or newer than at *version*. A key of a wrong type holds none."""
         if version != self._version:
-            try:
-                self._known = self._store.read()
-            except KeyBroken as error:
-                self._known = NO_CALENDARS
-                log.error("BROKEN %s", error)
+            self._known = self._store.read_sound()
             self._version = version
             self._said.clear()
         return self._known

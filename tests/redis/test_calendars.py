@@ -142,6 +142,22 @@ def test_damaged_calendars_silence_no_other_job(app: Cronq, store: Store, redis:
         assert [str(each) for each in problems] == ["the calendar 'freeze' is damaged; set it again"]
 
 
+def test_a_key_of_a_wrong_type_keeps_no_job_from_being_synced_paused_or_listed(
+    app: Cronq, store: Store, redis: Redis
+) -> None:
+    redis.set(app.keys.calendars, "junk")
+    spec = store("deploy", mark=T, except_="freeze", only="work")
+    app.registry.add(Definition(spec, "jobs.py:3", "jobs", work))
+
+    report = app.sync(["jobs"], load=False)
+    app.pause("deploy")
+
+    assert [str(each).partition(";")[0] for each in report.problems] == [
+        "job 'deploy' (jobs.py:3): only: there is no calendar 'work'"
+    ]
+    assert list(app.exclusions([app.read_job("deploy")])) == ["deploy"]
+
+
 def test_ticks_that_are_pending_when_a_job_is_changed_are_excluded_or_missed(app: Cronq, store: Store) -> None:
     app.set_calendar("quiet", weekly=["mon 07:02-07:03"])
     store("report", mark=T, except_="quiet")
