@@ -27,6 +27,7 @@ FLAGS = ("--json", "--utc", "--debug")
 CALLS: dict[str, list[tuple[list[str], int]]] = {
     "list": [([], 0)],
     "show": [(["tidy"], 0)],
+    "why": [(["tidy"], 0)],
     "next": [([], 0), (["tidy"], 0)],
     "explain": [(["@daily"], 0)],
     "history": [([], 0), (["tidy"], 0)],
