@@ -217,7 +217,8 @@ def test_url_and_prefix_stand_before_or_after_the_verb(cronq: Cli, redis_url: st
 
     before, after = cronq(*place, *words), cronq(*options, *place, *command)
 
-    expected = {"rm": (0, 2)}.get(words[0], (0, 0))  # it is gone the second time
+    # It is gone the second time; and no tick of it has come that could be marked.
+    expected = {"rm": (0, 2), "mark-success": (2, 2)}.get(words[0], (0, 0))
     assert (before.code, after.code) == expected, before.err + after.err
     app.client.close()
 

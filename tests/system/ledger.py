@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis import Redis
 
@@ -41,12 +41,14 @@ class Book:
         return sum(map(len, self.rows.values()))
 
 
-def read_book(app: Cronq, jobs: Iterable[str], queue: str = "default") -> Book:
+def read_book(app: Cronq, jobs: Iterable[str], queue: str = "default", step_s: int = 1) -> Book:
     rows = {}
     for job in jobs:
         index = app.client.zrange(app.keys.runs(job), 0, -1, withscores=True)
-        found = {row.run_id: row for row in app.runs.rows(text(run_id) for run_id, _ in index)}
-        rows[job] = [(int(score), found.get(text(run_id))) for run_id, score in index]
+        stored = {row.run_id: row for row in app.runs.rows(text(run_id) for run_id, _ in index)}
+        rows[job] = [
+            each for run_id, score in index for each in _ticks_of(int(score), stored.get(text(run_id)), step_s)
+        ]
     ids = [text(run_id) for run_id in app.client.lrange(f"rq:queue:{queue}", 0, -1)]
     with app.client.pipeline(transaction=False) as pipe:
         for run_id in ids:
@@ -55,6 +57,16 @@ def read_book(app: Cronq, jobs: Iterable[str], queue: str = "default") -> Book:
     events = [fields for _, fields in app.client.xrange(app.keys.events)]
     queued = Counter(text(fields[b"run"]) for fields in events if fields[b"type"] == b"queued")
     return Book(rows, ids, {run_id for run_id, has_body in zip(ids, there, strict=True) if has_body}, queued)
+
+
+def _ticks_of(tick: int, row: Run | None, step_s: int) -> list[tuple[int, Run | None]]:
+    """The tick of a row; of one that holds many, each from its first to its own, *step_s* apart."""
+    if row is None or row.first is None:
+        return [(tick, row)]
+    ticks = range(row.first, tick + 1, step_s)
+    if row.count != len(ticks):
+        return [(tick, None)]  # a fault
+    return [(each, replace(row, run_id=run_id_of(row.job, each), tick=each)) for each in ticks]
 
 
 def faults(book: Book, step_s: int = 1) -> list[str]:

@@ -148,7 +148,7 @@ def test_after_a_time_without_any_beat_each_tick_ends_as_its_rule_has_it(tmp_pat
             assert newest >= first + 5
             assert {found[rule][tick] for tick in down if tick < newest} == {outcome}
             assert found[rule][newest] == "queued"
-        words = "no beat took it in time; found "
+        words = "no beat took it in time"
         assert (rows["latest"][first].reason or "").startswith(words)
         assert "was taken in its place" in (rows["latest"][first].reason or "")
         assert (rows["skip"][first].reason or "").endswith("catchup is skip")
