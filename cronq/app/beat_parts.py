@@ -19,6 +19,7 @@ from cronq.beat.waiting import WaitingWalk
 from cronq.clock import boot_s
 from cronq.db.client import own_client
 from cronq.hosts.heartbeats import HEARTBEAT_S, Heart
+from cronq.hosts.outages import NOTE_PASS_EVERY_S
 from cronq.interop.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.interop.rq_scheduler import RENEW_EVERY_S
 from cronq.jobs.calendars import KnownCalendars
@@ -52,7 +53,7 @@ def make_beat(parts: Parts) -> Beat:
     chores = [
         retrying,
         Chore("heartbeat", HEARTBEAT_S, heart.beat),
-        Chore("passes", HEARTBEAT_S, passes.once, passes.outage),
+        Chore("passes", NOTE_PASS_EVERY_S, passes.once, passes.outage),
         Chore("sweep", timing.sweep_s, lambda _: sweep.once(), sweep.outage),
         Chore("tidy", TIDY_EVERY_S, lambda now_s: tidy.once(sweep.queues, now_s)),
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),

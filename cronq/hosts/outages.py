@@ -13,7 +13,9 @@ from cronq.db.keys import Keys
 from cronq.errors import BadValue
 from cronq.timetext import DAY_S
 
-#: A gap between passes that is longer is an outage: beats look once a second, and note it every five.
+#: Beats make a pass once a second, and note it so often.
+NOTE_PASS_EVERY_S = 8.0
+#: A gap between noted passes that is longer is an outage.
 OUTAGE_S = 15.0
 #: How long outages are kept, and how many.
 KEPT_S = 30 * DAY_S
@@ -32,7 +34,7 @@ CAUSES = {
 class Outage:
     """A span in which no beat made a completed pass. Times are epoch seconds."""
 
-    from_s: float  #: the last pass before it; beats note that every five seconds
+    from_s: float  #: the last noted pass before it, at most NOTE_PASS_EVERY_S older than the last
     to_s: float | None  #: the first pass after it; None: it goes on
     why: str  #: one of CAUSES
     by: str = ""  #: who ended it, and says so

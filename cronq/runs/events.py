@@ -27,7 +27,7 @@ class Event(StrEnum):
     SLOW = "slow"
     #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim
     PARKED = "parked"
-    #: what it waited for is over, and it is on its queue again: runs/wake_waiter, settle, take_turns
+    #: what it waited for is over, and it is on its queue again: runs/wake_waiter, settle, stop_queued, take_turns
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"

@@ -465,7 +465,8 @@ def test_a_port_that_is_none_is_refused(processes: Processes) -> None:
 
 def test_the_procfile_goes_on_without_the_dashboards_packages(processes: Processes) -> None:
     pytest.importorskip("honcho", reason="honcho is not installed; it comes with the extra `dev`")
-    processes.write_module("six", "raise ModuleNotFoundError(\"No module named 'six'\", name='six')")
+    problem = "No module named 'rq_dashboard'"
+    processes.write_module("rq_dashboard", f'raise ModuleNotFoundError("{problem}", name="rq_dashboard")')
     path = f"{Path(sys.executable).parent}:{processes._environment({})['PATH']}"
     command = [sys.executable, "-m", "honcho", "start", "-f", str(ROOT / "Procfile"), "-d", str(processes.directory)]
     environment = processes._environment({"PATH": path, "PYTHONPATH": str(processes.directory)})
@@ -473,7 +474,7 @@ def test_the_procfile_goes_on_without_the_dashboards_packages(processes: Process
     processes.started.append(honcho)
 
     try:
-        for word in ("no dashboard: the package six", "START-UP beat", "START-UP worker"):
+        for word in ("no dashboard: the package rq_dashboard", "START-UP beat", "START-UP worker"):
             until(lambda word=word: word in honcho.output + honcho.log, what=lambda: honcho.output + honcho.log)
         time.sleep(0.5)
         assert honcho.is_running
