@@ -7,6 +7,7 @@ import threading
 from cronq.app.app import Cronq
 from cronq.beat.chores import Chore, do_chores
 from cronq.clock import boot_s, rest
+from cronq.hosts.outages import Pass
 
 #: How long it goes on while there is more: cron starts the next one a minute after it.
 _MOST_S = 50.0
@@ -25,6 +26,7 @@ def run_due(app: Cronq) -> bool:
     while beat.pass_once().wait_s == 0 and boot_s() < until:  # there is more
         pass
     chores = [chore for chore in beat.chores if chore.name not in _OF_A_PROCESS]
+    chores.append(Chore("last pass", 0.0, lambda now_s: _note_last_pass(app, now_s)))
     troubles: list[Exception] = []
     for chore in chores:
         while do_chores([chore], app.now_s, troubles.append) and boot_s() < until:
@@ -34,6 +36,10 @@ def run_due(app: Cronq) -> bool:
     if troubles:
         raise troubles[0]
     return not any(chore.said for chore in chores)
+
+
+def _note_last_pass(app: Cronq, now_s: float) -> None:
+    app.outage_notes.note_last(Pass(now_s, f"run-due of {app.who}", now_s))
 
 
 def _stay_while_runs_seem_lost(app: Cronq, sweep: Chore) -> None:

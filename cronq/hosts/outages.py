@@ -76,6 +76,16 @@ class Outages:
         ]  # fmt: skip
         return text(self._note(keys=[self.keys.passes, self.keys.outages], args=args))
 
+    def note_last(self, done: Pass) -> str:
+        """Note a pass after which nobody knows of the next: until then it is no outage that none comes.
+
+        Beats that stay note their own within seconds. Two steps: killed between them, an outage seems to begin that the
+        next pass ends.
+        """
+        why = self.note(done)
+        self.client.delete(self.keys.passes)
+        return why
+
     def read(self, now_s: float) -> list[Outage]:
         """The outages of the last 30 days, newest first, and first of all the one that goes on. One round trip."""
         with self.client.pipeline(transaction=False) as pipe:

@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 
 from cronq.app.app import Cronq
+from cronq.app.run_due import run_due
 from cronq.beat.passes import PassNotes
 from cronq.clock import ServerClock
 from cronq.hosts.outages import Outage, Outages, Pass
@@ -155,3 +156,15 @@ def test_only_a_new_pass_is_noted_and_what_was_seen_goes_with_it(outages: Outage
     passes.append(T + 120)
     notes.once(T + 120)
     assert outages.read(T + 121)[0].why == "stood_still"
+
+
+def test_who_goes_from_beats_to_run_due_has_no_outage_from_then_on(app: Cronq) -> None:
+    now_s = app.now_s()
+    app.outage_notes.note(Pass(now_s - 3600, "beat a", now_s - 7200))
+    assert [each.to_s for each in app.outages()] == [None]
+
+    assert run_due(app)
+    assert [(each.why, each.to_s is None) for each in app.outages()] == [("no_beat", False)]
+
+    assert run_due(app)
+    assert len(app.outage_notes.read(now_s + 3600)) == 1

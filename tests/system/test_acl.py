@@ -29,6 +29,7 @@ TOLERATED = {"client|list", "eval"}
 READING = [
     ["list"], ["show", "every-second"], ["next"], ["history"], ["history", "every-second"], ["beats"], ["workers"],
     ["delayed"], ["drain", "--list"], ["check", "redis"], ["check", "clock"],
+    ["why", "every-second"], ["diff", "today", "today"], ["calendar", "list"],
 ]  # fmt: skip
 
 
