@@ -63,6 +63,8 @@ def used(redis: Redis) -> int:
 def test_three_days_without_a_beat_cost_a_job_of_every_minute_one_run_and_one_row(
     app: Cronq, store: Store, redis: Redis
 ) -> None:
+    """Counted is by how much the sum of MEMORY USAGE over all keys grows, with the row of the run, its dedup key, its
+    place in the indexes and the events; RQ's own record of the run, as large as for each other one, comes on top."""
     store("invoices", mark=T - MINUTE, window="4d", overlap="allow")
     beat = app.beat()
     beat.pass_once(now_s=T + 0.5)  # a run on time: what every job has is there
@@ -72,7 +74,9 @@ def test_three_days_without_a_beat_cost_a_job_of_every_minute_one_run_and_one_ro
 
     assert time.perf_counter() - began < 1
     grown = used(redis) - before
-    assert grown < 2048 + (redis.memory_usage("rq:job:invoices-20260105T070000Z", samples=0) or 0)
+    of_rq = redis.memory_usage("rq:job:invoices-20260105T070000Z", samples=0) or 0
+    assert grown - of_rq < 2048
+    print(f"{grown - of_rq} bytes, and {of_rq} of RQ's")  # noqa: T201
     assert len(queued(redis)) == 2
     assert len(rows_of(redis)) == 3
     assert redis.xlen("cronq:events") == 4  # that the job was stored, a run, the range, a run
