@@ -2,15 +2,15 @@
 --@ rq
 -- Part of claim: what the run of a new tick makes of the runs of earlier ticks, where only the newest is to run.
 --
--- *item* is {prefix, job: its name, id: the new run, queue, pushed: queue -> ids that are pushed when the script ends,
--- by, now, row_ttl, events, replaces: it is to run in place of those that were begun, too}.
+-- *from* and *new* are those of the part `ticks`; *new* also says whether it `replaces`: it is to run in place of those
+-- that were begun, too.
 
 -- A longer queue is not looked through, and of more runs the rest is left to the next tick.
 local LONGEST_QUEUE, MOST_OVERTAKEN = 100000, 100
 
 -- Returns true if *run* stands in its queue, where no worker has taken it yet.
-local function stands_in_queue(item, run)
-    for _, id in ipairs(item.pushed[run.queue] or {}) do
+local function stands_in_queue(from, run)
+    for _, id in ipairs(from.pushed[run.queue] or {}) do
         if id == run.id then return true end
     end
     local at = redis.pcall('LPOS', RQ .. 'queue:' .. run.queue, run.id, 'MAXLEN', LONGEST_QUEUE)
@@ -20,16 +20,16 @@ end
 
 -- Returns true if the new run may take the place of *run*: it was never begun, or is to be replaced; no worker has
 -- taken it, and no RQ job depends on it.
-local function may_overtake(item, run)
-    if run.attempt ~= '1' and not item.replaces then return false end
+local function may_overtake(from, new, run)
+    if run.attempt ~= '1' and not new.replaces then return false end
     if redis.call('EXISTS', RQ .. 'job:' .. run.id .. ':dependents') == 1 then return false end
-    return run.state == 'waiting' or run.state == 'retrying' or (run.state == 'queued' and stands_in_queue(item, run))
+    return run.state == 'waiting' or run.state == 'retrying' or (run.state == 'queued' and stands_in_queue(from, run))
 end
 
 -- Returns the open runs of earlier ticks: those that the new one overtakes, and those that it waits behind. It writes
 -- nothing but what `standing` does to entries that are none.
-local function earlier_runs(item)
-    local rows, job = item.prefix .. ':run:', item.prefix .. ':job:' .. item.job
+local function earlier_runs(from, new)
+    local rows, job = from.prefix .. ':run:', from.prefix .. ':job:' .. new.job
     local overtaken, before, cursor = {}, {}, '0'
     for _ = 1, 200 do
         local found = redis.call('HSCAN', job .. ':active', cursor, 'COUNT', 500)
@@ -42,7 +42,7 @@ local function earlier_runs(item)
             elseif row[2] and (row[1] ~= 'waiting' or row[3] or redis.call('ZSCORE', job .. ':behind', id)) then
                 local run = {id = id, state = row[1], lock = row[3]}
                 run.queue, run.attempt = row[4] or 'default', row[5] or '1'
-                local is_overtaken = #overtaken < MOST_OVERTAKEN and may_overtake(item, run)
+                local is_overtaken = #overtaken < MOST_OVERTAKEN and may_overtake(from, new, run)
                 local into = is_overtaken and overtaken or before
                 into[#into + 1] = run
             end
@@ -54,20 +54,20 @@ end
 
 -- Gives the place of *run* in its queue to the new one, or takes it out. Else a job whose ticks come faster than its
 -- queue is worked off would never run. Returns true if the new run stands there now.
-local function leave_queue_to(item, run, is_queued)
-    for i, id in ipairs(item.pushed[run.queue] or {}) do
+local function leave_queue_to(from, new, run, is_queued)
+    for i, id in ipairs(from.pushed[run.queue] or {}) do
         if id == run.id then
-            if is_queued and run.queue == item.queue then
-                item.pushed[run.queue][i] = item.id
+            if is_queued and run.queue == new.queue then
+                from.pushed[run.queue][i] = new.id
                 return true
             end
-            table.remove(item.pushed[run.queue], i)
+            table.remove(from.pushed[run.queue], i)
             return false
         end
     end
     local queue = RQ .. 'queue:' .. run.queue
-    if is_queued and run.queue == item.queue then
-        local reply = redis.pcall('LSET', queue, run.at, item.id)
+    if is_queued and run.queue == new.queue then
+        local reply = redis.pcall('LSET', queue, run.at, new.id)
         if not reply.err then return true end  -- a user of Redis who may not do that
     end
     redis.call('LREM', queue, 1, run.id)
@@ -75,38 +75,38 @@ local function leave_queue_to(item, run, is_queued)
 end
 
 -- Asks those of *before* that are at work to stop. Whoever has asked first is named.
-local function ask_to_stop(item, before)
+local function ask_to_stop(from, new, before)
     for _, run in ipairs(before) do
         if run.state ~= 'queued' and run.state ~= 'waiting' then
-            redis.pcall('SET', item.prefix .. ':stop:' .. run.id, item.by .. ' (replaced by the run ' .. item.id .. ')',
+            redis.pcall('SET', from.prefix .. ':stop:' .. run.id, from.by .. ' (replaced by the run ' .. new.id .. ')',
                 'NX', 'EX', 86400)
         end
     end
 end
 
 -- Settles *overtaken* in favour of the new run, which *is_queued* or waits. Returns true if it stands in a queue now.
-local function overtake(item, overtaken, is_queued)
-    local job, has_place = item.prefix .. ':job:' .. item.job, false
+local function overtake(from, new, overtaken, is_queued)
+    local job, has_place = from.prefix .. ':job:' .. new.job, false
     for _, run in ipairs(overtaken) do
-        local row = item.prefix .. ':run:' .. run.id
+        local row = from.prefix .. ':run:' .. run.id
         if run.state == 'queued' then
-            has_place = leave_queue_to(item, run, is_queued and not has_place) or has_place
+            has_place = leave_queue_to(from, new, run, is_queued and not has_place) or has_place
         end
-        local outcome, reason = 'coalesced', 'the run ' .. item.id .. ' took its place'
-        if run.attempt ~= '1' then outcome, reason = 'stopped', 'replaced by the run ' .. item.id end
-        redis.call('HSET', row, 'state', 'done', 'outcome', outcome, 'reason', reason, 'decided_by', item.by,
-            'ended_at', item.now)
+        local outcome, reason = 'coalesced', 'the run ' .. new.id .. ' took its place'
+        if run.attempt ~= '1' then outcome, reason = 'stopped', 'replaced by the run ' .. new.id end
+        redis.call('HSET', row, 'state', 'done', 'outcome', outcome, 'reason', reason, 'decided_by', from.by,
+            'ended_at', from.now)
         local known, needless = redis.call('HMGET', row, 'trigger', 'queue'), {'lock', 'retry_at'}
         if known[1] == 'schedule' then needless[#needless + 1] = 'trigger' end
         if known[2] == 'default' then needless[#needless + 1] = 'queue' end
         redis.call('HDEL', row, unpack(needless))
-        if run.state == 'retrying' then redis.pcall('ZREM', item.prefix .. ':retries', run.id) end
-        redis.call('EXPIRE', row, item.row_ttl)
+        if run.state == 'retrying' then redis.pcall('ZREM', from.prefix .. ':retries', run.id) end
+        redis.call('EXPIRE', row, from.row_ttl)
         redis.call('HDEL', job .. ':active', run.id)
         redis.call('ZREM', job .. ':behind', run.id)
-        if run.lock then redis.pcall('ZREM', item.prefix .. ':job:' .. run.lock .. ':waiting', run.id) end
+        if run.lock then redis.pcall('ZREM', from.prefix .. ':job:' .. run.lock .. ':waiting', run.id) end
         redis.call('DEL', RQ .. 'job:' .. run.id)
-        event(item.prefix .. ':events', item.events, outcome, item.job, run.id)
+        event(from.prefix .. ':events', from.events, outcome, new.job, run.id)
     end
     return has_place
 end

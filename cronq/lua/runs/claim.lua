@@ -31,26 +31,23 @@
 -- a command fails half-way, so each key is read before the first write of an item, by a command that fails on
 -- a wrong type: one look for type and value. The dedup key alone is set first and taken back when the item
 -- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
---@ event
---@ overtake
+--@ overlap
 --@ push
 --@ refusal
 --@ rq
---@ standing
---@ trim
+--@ ticks
 --@ types
 
 local batch = cjson.decode(ARGV[1])
-local prefix, token, now, stamp, by = batch.prefix, batch.token, batch.now, batch.stamp, batch.by
+local prefix, token = batch.prefix, batch.token
 local agenda, events, queues = KEYS[1], KEYS[2], KEYS[3]
 local call, try, format = redis.call, redis.pcall, string.format
 local latest = tonumber(call('TIME')[1]) + 1
 local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:', prefix .. ':dedup:'
 
 local queued = {'won', 'queued'}
-local may_wait = {queue = true, latest = true, replace = true}  -- rules of `overlap` by which a tick may wait
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
-local pushed = {}  -- queue -> ids
+batch.pushed = {}  -- queue -> ids
 local dated, undated = {}, {}  -- agenda entries to set and to remove
 
 local function wrong(key, kind)
@@ -68,19 +65,6 @@ local function shared_wrong(key, kind)
     return shared[key] ~= true and shared[key] or nil
 end
 
--- The open run that the next tick of a job waits behind: the last one that waits itself, else one that is queued or
--- at work.
-local function last_open(job, open)
-    for _ = 1, 20 do
-        local id = call('ZREVRANGE', job .. ':behind', 0, 0)[1]
-        if not id then break end
-        local state = try('HGET', run_prefix .. id, 'state')
-        if state == 'waiting' then return id end
-        call('ZREM', job .. ':behind', id)  -- it was settled or begun by a process that knows no turns
-    end
-    return (standing(run_prefix, job, open, true))
-end
-
 -- What was decided before the job was paused by its failures (parts/count_failure) is decided anew. A pause that cannot
 -- be read is none here: the beat has read it its own way, and decided.
 local function covers(pause, instant)
@@ -90,19 +74,6 @@ local function covers(pause, instant)
     if ends == nil or ends == cjson.null then return true end
     ends = tonumber(ends)
     return ends ~= nil and instant < ends
-end
-
--- Why the queued run *id* is not begun, when its queue is paused; nil when it is not. A hold that cannot be read holds.
-local function paused_queue(id)
-    local queue = try('HGET', run_prefix .. id, 'queue')
-    if type(queue) ~= 'string' then queue = 'default' end
-    local raw = try('HGET', prefix .. ':holds', 'queue:' .. queue)
-    if type(raw) ~= 'string' then return nil end
-    local fine, hold = pcall(cjson.decode, raw)
-    if not fine or type(hold) ~= 'table' then hold = {} end
-    local by = type(hold.by) == 'string' and hold.by or 'somebody'
-    local note = type(hold.note) == 'string' and hold.note ~= '' and ': ' .. string.sub(hold.note, 1, 1000) or ''
-    return 'the queue ' .. queue .. ' is paused by ' .. by .. note .. '; the run ' .. id .. ' waits in it'
 end
 
 -- *tick* is text where it is written and a number (*instant*) where it is compared.
@@ -117,69 +88,79 @@ local function move_on(name, state, tick, instant, mark, next, count)
     end
 end
 
-local function settle_at_once(run, id, name, tick, kind, outcome, reason, range)
-    call('HSET', run, 'job', name, 'tick', tick, 'state', 'done', 'decided_by', by, 'outcome', outcome,
-        'reason', reason, 'ended_at', now)
-    if kind.trigger ~= 'schedule' then call('HSET', run, 'trigger', kind.trigger) end
-    if kind.queue ~= 'default' then call('HSET', run, 'queue', kind.queue) end
-    if range then call('HSET', run, 'first', range[1], 'count', range[2], 'schedule', range[4]) end
-    call('EXPIRE', run, batch.row_ttl)
-    event(events, batch.events, outcome, name, id)
+-- Returns the mark of the job as a number, or nil and the answer to the item, when it is not to be claimed.
+local function find_mark(item, instant, job, state)
+    local name, expected, _, _, _, outcome, _, range = unpack(item)
+    local version = try('HGET', job, 'version')
+    if fails(version) then return nil, wrong(job, 'hash') end
+    if not version then
+        if call('EXISTS', job) == 1 then return nil, {'broken', job .. ' has no version', job, ''} end
+        local bad = shared_wrong(prefix .. ':jobs', 'set')
+        if bad then return nil, bad end
+        if call('SISMEMBER', prefix .. ':jobs', name) == 1 then
+            return nil, {'broken', job .. ' is missing', job, ''}
+        end
+        call('ZREM', agenda, name)
+        return nil, {'gone', ''}
+    end
+    if version ~= expected then return nil, {'stale', version} end
+    local known = try('HMGET', state, 'mark', 'pause')
+    if known.err then return nil, wrong(state, 'hash') end
+    local mark = tonumber(known[1] or '')
+    if not mark then return nil, {'broken', state .. ' has no mark', state, ''} end
+    if instant <= mark then return nil, {'old', format('%d', mark)} end
+    if instant > latest then return nil, {'future', format('%d', latest)} end
+    if range and math.floor(mark) ~= range[3] then return nil, {'moved', format('%d', mark)} end
+    if known[2] and not outcome and covers(known[2], instant) then
+        return nil, {'stale', 'paused by its failures'}
+    end
+    return mark
 end
 
-local function index_row(index, rows, id, tick, kind, active)
-    call('ZADD', index, tick, id)
-    if rows >= kind.keep then trim(run_prefix, index, active, kind.keep) end
+-- Looks at the keys of what many items have in common. Returns the answer to all of them when one is broken.
+local function kind_wrong(kind)
+    if kind.is_sound then return nil end
+    local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
+        or shared_wrong(RQ .. 'queue:' .. kind.queue, 'list')
+    kind.is_sound = not bad
+    return bad
+end
+
+-- Looks at the keys of *new*. Returns how many fields its row has, and how many runs of the job are open; or nil, nil
+-- and the answer to the item.
+local function look(new)
+    local fields, open = 0, 0
+    if call('EXISTS', new.row, new.active) > 0 then  -- mostly neither is there, and one look will do
+        fields = try('HLEN', new.row)
+        if fails(fields) then return nil, nil, wrong(new.row, 'hash') end
+        open = try('HLEN', new.active)
+        if fails(open) then return nil, nil, wrong(new.active, 'hash') end
+    end
+    new.known = try('ZCARD', new.key .. ':runs')
+    if fails(new.known) then return nil, nil, wrong(new.key .. ':runs', 'zset') end
+    return fields, open
 end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
-    local name, expected, _, next, _, outcome, reason, range, count = unpack(item)
+    local name, _, _, next, _, outcome, reason, range, count = unpack(item)
     local tick, instant = when.tick, tonumber(when.tick)
-    local id = name .. '-' .. when.in_id
-    local job, run = job_prefix .. name, run_prefix .. id
+    local job = job_prefix .. name
     local state = job .. ':state'
-    local version = try('HGET', job, 'version')
-    if fails(version) then return wrong(job, 'hash') end
-    if not version then
-        if call('EXISTS', job) == 1 then return {'broken', job .. ' has no version', job, ''} end
-        local bad = shared_wrong(prefix .. ':jobs', 'set')
-        if bad then return bad end
-        if call('SISMEMBER', prefix .. ':jobs', name) == 1 then return {'broken', job .. ' is missing', job, ''} end
-        call('ZREM', agenda, name)
-        return {'gone', ''}
-    end
-    if version ~= expected then return {'stale', version} end
-    local known = try('HMGET', state, 'mark', 'pause')
-    if known.err then return wrong(state, 'hash') end
-    local mark = tonumber(known[1] or '')
-    if not mark then return {'broken', state .. ' has no mark', state, ''} end
-    if instant <= mark then return {'old', format('%d', mark)} end
-    if instant > latest then return {'future', format('%d', latest)} end
-    if range and math.floor(mark) ~= range[3] then return {'moved', format('%d', mark)} end
-    if known[2] and not outcome and covers(known[2], instant) then return {'stale', 'paused by its failures'} end
-
-    if not kind.is_sound then
-        local bad = shared_wrong(events, 'stream') or shared_wrong(queues, 'set')
-            or shared_wrong(RQ .. 'queue:' .. kind.queue, 'list')
-        if bad then return bad end
-        kind.is_sound = true
-    end
-    local active, hash = job .. ':active', RQ .. 'job:' .. id
-    local fields, open = 0, 0
-    if call('EXISTS', run, active) > 0 then  -- mostly neither is there, and one look will do
-        fields = try('HLEN', run)
-        if fails(fields) then return wrong(run, 'hash') end
-        open = try('HLEN', active)
-        if fails(open) then return wrong(active, 'hash') end
-    end
-    local index = job .. ':runs'
-    local rows = try('ZCARD', index)
-    if fails(rows) then return wrong(index, 'zset') end
+    local mark, unclaimed = find_mark(item, instant, job, state)
+    if not mark then return unclaimed end
+    local bad = kind_wrong(kind)
+    if bad then return bad end
+    local id = name .. '-' .. when.in_id
+    local new = {job = name, id = id, tick = tick, description = name .. when.in_description, queue = kind.queue,
+        trigger = kind.trigger, overlap = kind.overlap, keep = kind.keep, key = job, row = run_prefix .. id,
+        active = job .. ':active', hash = RQ .. 'job:' .. id}
+    local fields, open, damage = look(new)
+    if not fields then return damage end
     if fields > 0 then
-        local row = call('HMGET', run, 'job', 'tick', 'first')
+        local row = call('HMGET', new.row, 'job', 'tick', 'first')
         if row[1] ~= name or row[2] ~= tick then
-            return {'broken', run .. ' is a row of something else', run, 'row'}
+            return {'broken', new.row .. ' is a row of something else', new.row, 'row'}
         end
         if range and not row[3] then return {'apart', tick} end
         move_on(name, state, tick, instant, mark, next, count)
@@ -188,74 +169,30 @@ local function claim(item, when, kind, holder)
     if holder and not range then
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
         outcome, reason = 'missed', 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
-    elseif not outcome and kind.overlap == 'skip' and open > 0 then
-        local other, doing = standing(run_prefix, job, open)
-        local paused = doing == 'queued' and paused_queue(other)
-        if paused then
-            outcome, reason = 'paused', paused
-        elseif other then
-            outcome, reason = 'skipped', 'the run ' .. other .. ' was still ' .. doing
-        end
+    elseif not outcome and open > 0 then
+        local why
+        outcome, why = overlap_outcome(batch, new, open)
+        reason = why or reason
     end
-    local waits_for, overtaken, before, new
-    if not outcome and open > 0 and may_wait[kind.overlap] then
-        local bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
+    local waits_for, overtaken, before
+    if not outcome and open > 0 and MAY_WAIT[kind.overlap] then
+        bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
         if bad then return bad end
-        if kind.overlap == 'queue' then
-            waits_for = last_open(job, open)
-        else
-            new = {prefix = prefix, job = name, id = id, queue = kind.queue, pushed = pushed, by = by, now = now,
-                row_ttl = batch.row_ttl, events = batch.events, replaces = kind.overlap == 'replace'}
-            overtaken, before = earlier_runs(new)
-            waits_for = before[1] and before[1].id
-        end
+        waits_for, overtaken, before = place_in_turn(batch, new, open)
     end
     if outcome then
-        settle_at_once(run, id, name, tick, kind, outcome, reason, range)
-        index_row(index, rows, id, tick, kind, active)
+        record_outcome(batch, new, outcome, reason, range)
         move_on(name, state, tick, instant, mark, next, count)
         return {'won', outcome, reason}
     end
-
-    local template = job .. ':template'
-    local needed = try('HMGET', template, 'data', 'origin', 'timeout')
-    if needed.err then return wrong(template, 'hash') end
-    if not needed[1] or needed[2] ~= kind.queue or not needed[3] then
-        return {'broken', template .. ' is not the template of this job', template, ''}
+    local template, should_be = bad_template(new)
+    if template then
+        return should_be == 'hash' and wrong(template, 'hash')
+            or {'broken', template .. ' is not the template of this job', template, ''}
     end
-    local has_place = overtaken and overtake(new, overtaken, not waits_for)
-    if waits_for then
-        reason = 'waits for the run ' .. waits_for
-        if new and new.replaces then
-            ask_to_stop(new, before)
-            reason = reason .. ', which is to stop'
-        end
-        call('HSET', run, 'job', name, 'tick', tick, 'state', 'waiting', 'trigger', kind.trigger, 'queue', kind.queue,
-            'decided_by', by)
-    else
-        call('HSET', run, 'job', name, 'tick', tick, 'state', 'queued', 'trigger', kind.trigger, 'queue', kind.queue,
-            'queued_at', now, 'decided_by', by)
-    end
-    if reason then call('HSET', run, 'reason', reason) end
-    index_row(index, rows, id, tick, kind, active)
-    event(events, batch.events, waits_for and 'parked' or 'queued', name, id)
-    call('COPY', template, hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
-    call('HSET', hash, 'created_at', stamp, 'enqueued_at', stamp, 'description', name .. when.in_description)
-    if waits_for then
-        call('HSET', hash, 'status', 'deferred')
-        call('HSET', active, id, 'waiting')
-        call('ZADD', job .. ':behind', tick, id)
-        call('SADD', prefix .. ':behind', name)
-        move_on(name, state, tick, instant, mark, next, count)
-        return {'won', 'waiting', reason}
-    end
-    call('HSET', active, id, 'queued')
-    if not has_place then  -- else it stands where a run stood that it has overtaken
-        local ids = pushed[kind.queue]
-        if ids then ids[#ids + 1] = id else pushed[kind.queue] = {id} end
-    end
+    local waits = open_in_turn(batch, new, reason, waits_for, overtaken, before)
     move_on(name, state, tick, instant, mark, next, count)
-    return queued
+    return waits and {'won', 'waiting', waits} or queued
 end
 
 local function claim_once(item)
@@ -292,7 +229,7 @@ for i, item in ipairs(batch.items) do
     if answer ~= queued then unusual = unusual + 1 end
     if holds_back[answer[1]] then damaged[name] = {'held', ''} end
 end
-for queue, ids in pairs(pushed) do push(prefix, queue, 'RPUSH', ids) end
+for queue, ids in pairs(batch.pushed) do push(prefix, queue, 'RPUSH', ids) end
 local entries = {}
 for name, next in pairs(dated) do
     entries[#entries + 1] = next

@@ -1,0 +1,76 @@
+--@ overtake
+--@ standing
+--@ ticks
+-- Part of claim: what becomes of a new tick by the rule of `overlap` while runs of earlier ticks of its job are open.
+-- *from* and *new* are those of the part `ticks`; *new* names its rule, `overlap`.
+
+local MAY_WAIT = {queue = true, latest = true, replace = true}  -- rules by which a tick may wait for an earlier one
+
+-- The open run that the next tick of a job waits behind: the last one that waits itself, else one that is queued or
+-- at work.
+local function last_open(from, new, open)
+    local behind = new.key .. ':behind'
+    for _ = 1, 20 do
+        local id = redis.call('ZREVRANGE', behind, 0, 0)[1]
+        if not id then break end
+        if redis.pcall('HGET', from.prefix .. ':run:' .. id, 'state') == 'waiting' then return id end
+        redis.call('ZREM', behind, id)  -- it was settled or begun by a process that knows no turns
+    end
+    return (standing(from.prefix .. ':run:', new.key, open, true))
+end
+
+-- Who holds a pause, from its JSON, and with what note. One that cannot be read holds.
+local function words_of_pause(raw)
+    local fine, hold = pcall(cjson.decode, raw)
+    if not fine or type(hold) ~= 'table' then hold = {} end
+    local by = type(hold.by) == 'string' and hold.by or 'somebody'
+    local note = type(hold.note) == 'string' and hold.note ~= '' and ': ' .. string.sub(hold.note, 1, 1000) or ''
+    return 'paused by ' .. by .. note
+end
+
+-- Why the queued run *id* is not begun, when its queue is paused; nil when it is not.
+local function paused_queue(from, id)
+    local queue = redis.pcall('HGET', from.prefix .. ':run:' .. id, 'queue')
+    if type(queue) ~= 'string' then queue = 'default' end
+    local raw = redis.pcall('HGET', from.prefix .. ':holds', 'queue:' .. queue)
+    if type(raw) ~= 'string' then return nil end
+    return 'the queue ' .. queue .. ' is ' .. words_of_pause(raw) .. '; the run ' .. id .. ' waits in it'
+end
+
+-- Returns the outcome of *new* and its reason when it does not run beside the *open* ones, else nil.
+local function overlap_outcome(from, new, open)
+    if new.overlap ~= 'skip' then return nil end
+    local other, doing = standing(from.prefix .. ':run:', new.key, open)
+    local paused = doing == 'queued' and paused_queue(from, other)
+    if paused then return 'paused', paused end
+    if other then return 'skipped', 'the run ' .. other .. ' was still ' .. doing end
+    return nil
+end
+
+-- Returns the run that *new* waits for, or nil; for a rule by which only the newest runs also the runs whose place it
+-- takes, and those before it that have begun.
+local function place_in_turn(from, new, open)
+    if new.overlap == 'queue' then return last_open(from, new, open) end
+    new.replaces = new.overlap == 'replace'
+    local overtaken, before = earlier_runs(from, new)
+    return before[1] and before[1].id, overtaken, before
+end
+
+-- Writes the run of *new*: it waits for the run *waits_for*, or is queued. Returns why it waits, or nil.
+local function open_in_turn(from, new, reason, waits_for, overtaken, before)
+    local has_place = overtaken and overtake(from, new, overtaken, not waits_for)
+    if not waits_for then
+        open_tick(from, new, false, reason)
+        if not has_place then line_up(from, new) end  -- else it stands where a run stood that it has overtaken
+        return nil
+    end
+    reason = 'waits for the run ' .. waits_for
+    if new.replaces then
+        ask_to_stop(from, new, before)
+        reason = reason .. ', which is to stop'
+    end
+    open_tick(from, new, true, reason)
+    redis.call('ZADD', new.key .. ':behind', new.tick, new.id)
+    redis.call('SADD', from.prefix .. ':behind', new.job)
+    return reason
+end

@@ -1,0 +1,59 @@
+--@ event
+--@ rq
+--@ trim
+-- Part of claim: writes a new tick of a job into the ledger, and its run into RQ's keys.
+--
+-- *from* is who claims and when: {prefix, by, now, stamp, row_ttl, events, pushed: queue -> ids that are pushed when
+-- the script ends}. *new* is the tick: {job: its name, id: of the run, tick: text, description: of the RQ job, queue,
+-- trigger, keep: rows, key: of the job, row, active, hash: further keys, known: rows that the job has}.
+
+local function list_row(from, new)
+    redis.call('ZADD', new.key .. ':runs', new.tick, new.id)
+    if new.known >= new.keep then trim(from.prefix .. ':run:', new.key .. ':runs', new.active, new.keep) end
+end
+
+-- Records that *new* does not run. *range*: [oldest tick, count, mark it begins after, schedule], or nothing.
+local function record_outcome(from, new, outcome, reason, range)
+    redis.call('HSET', new.row, 'job', new.job, 'tick', new.tick, 'state', 'done', 'decided_by', from.by,
+        'outcome', outcome, 'reason', reason, 'ended_at', from.now)
+    if new.trigger ~= 'schedule' then redis.call('HSET', new.row, 'trigger', new.trigger) end
+    if new.queue ~= 'default' then redis.call('HSET', new.row, 'queue', new.queue) end
+    if range then redis.call('HSET', new.row, 'first', range[1], 'count', range[2], 'schedule', range[4]) end
+    redis.call('EXPIRE', new.row, from.row_ttl)
+    event(from.prefix .. ':events', from.events, outcome, new.job, new.id)
+    list_row(from, new)
+end
+
+-- Returns the template of the job when no run can be made from it, else nil.
+local function bad_template(new)
+    local template = new.key .. ':template'
+    local needed = redis.pcall('HMGET', template, 'data', 'origin', 'timeout')
+    if needed.err then return template, 'hash' end
+    if not needed[1] or needed[2] ~= new.queue or not needed[3] then return template, '' end
+    return nil
+end
+
+-- Records the run of *new*: queued, or waiting.
+local function open_tick(from, new, is_waiting, reason)
+    local call, row = redis.call, new.row
+    if is_waiting then
+        call('HSET', row, 'job', new.job, 'tick', new.tick, 'state', 'waiting', 'trigger', new.trigger,
+            'queue', new.queue, 'decided_by', from.by)
+    else
+        call('HSET', row, 'job', new.job, 'tick', new.tick, 'state', 'queued', 'trigger', new.trigger,
+            'queue', new.queue, 'queued_at', from.now, 'decided_by', from.by)
+    end
+    if reason then call('HSET', row, 'reason', reason) end
+    list_row(from, new)
+    event(from.prefix .. ':events', from.events, is_waiting and 'parked' or 'queued', new.job, new.id)
+    call('COPY', new.key .. ':template', new.hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
+    call('HSET', new.hash, 'created_at', from.stamp, 'enqueued_at', from.stamp, 'description', new.description)
+    if is_waiting then call('HSET', new.hash, 'status', 'deferred') end
+    call('HSET', new.active, new.id, is_waiting and 'waiting' or 'queued')
+end
+
+-- Has the run of *new* pushed when the script ends.
+local function line_up(from, new)
+    local ids = from.pushed[new.queue]
+    if ids then ids[#ids + 1] = new.id else from.pushed[new.queue] = {new.id} end
+end
