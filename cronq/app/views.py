@@ -311,6 +311,7 @@ def _planned_row(change: PlannedChange) -> dict[str, Any]:
         "fields": [{"name": each.name, "old": each.old, "new": each.new} for each in change.fields],
         "next_before": iso(change.next_before),
         "next_after": iso(change.next_after),
+        "next_run": iso(change.next_run),
         "pending": change.pending,
         "renamed": change.renamed,
         "notes": list(change.notes),

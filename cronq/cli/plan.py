@@ -79,6 +79,8 @@ def _lines(change: PlannedChange, now_s: float, utc: bool) -> Iterator[str]:
         yield from _folded(f"    {each.name}: {_value(each.name, each.old)} -> {_value(each.name, each.new)}", "      ")
     if change.next_before != change.next_after or change.action == "change":
         yield from _folded(f"    next: {_next_text(change, now_s, utc)}", "      ")
+    if change.next_run not in (None, change.next_after):
+        yield f"    runs next: {moment(change.next_run, spec.tz, now_s, force_utc=utc)}"
     if change.pending:
         yield f"    {counted(change.pending, 'tick')} that no beat has taken yet will not run"
     if change.renamed is not None:

@@ -25,7 +25,7 @@ from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
-from cronq.runs.due import decide_closed, excluded, without_jitter
+from cronq.runs.due import decide_closed, ticks_to_run, without_jitter
 from cronq.schedule.bounds import first_ticks
 from cronq.timetext import iso
 
@@ -161,22 +161,15 @@ class Changes:
 
     def _next_to_run(self, job: StoredJob, now: int, count: int) -> list[int]:
         """The next *count* ticks of *job* that neither a pause nor its calendars exclude, as far as they are near."""
-        spec, mark, found = job.spec, job.state.mark or 0, list[int]()
+        spec, mark = job.spec, job.state.mark or 0
         if spec.schedule is None:
-            return found
+            return []
         calendars = self.calendars.read_sound() if spec.calendars else NO_CALENDARS
         tick, most = max(int(without_jitter(spec, now)), mark), count + _MOST_LOOKED_AT
         if spec.repeat is not None:
             left = max(0, spec.repeat - job.state.ticks)
             most = left - first_ticks(spec.schedule, mark, left, tick)[1]
-        for _ in range(most):
-            following = spec.schedule.next_after(tick)
-            if following is None or len(found) == count:
-                break
-            tick = following
-            if excluded(spec, tick, job.state.pause, calendars, ()) is None:
-                found.append(tick)
-        return found
+        return ticks_to_run(spec, tick, count, job.state.pause, calendars, (), most)
 
     def undo_skip(self, name: str, *, by: str) -> list[int]:
         """Let all ticks to come run that `skip` named. Returns them. Raises UnknownJob."""

@@ -12,16 +12,19 @@ from typing import Any
 from cronq.definitions.keyed import KeyedSchedules
 from cronq.definitions.sync import Definitions
 from cronq.errors import BadValue, CronqError, DefinitionError
-from cronq.jobs.calendar import NO_CALENDARS
+from cronq.jobs.calendar import NO_CALENDARS, Calendars
+from cronq.jobs.skip import skip_of
 from cronq.jobs.spec import JobSpec
-from cronq.jobs.stored import StoredJob
-from cronq.runs.due import decide_closed
+from cronq.jobs.stored import JobState, StoredJob
+from cronq.runs.due import decide_closed, excluded, ticks_to_run
 from cronq.schedule.schedule import WallSchedule
 from cronq.schedule.surprises import oddities
 from cronq.timetext import DAY_S
 
 #: A schedule without a tick in this time never fires, as far as anybody is concerned.
 _NEVER_S = 5 * 366 * DAY_S
+#: Ticks that are looked at to find one that runs, when the next one will not.
+_MOST_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,9 @@ class PlannedChange:
     fields: tuple[FieldChange, ...] = ()
     next_before: int | None = None
     next_after: int | None = None
+    next_run: int | None = None  #: the first tick from `next_after` on that will run; None: none, as far as it is near
     pending: int = 0  #: ticks that are due already and would be recorded instead of run
+    state: JobState | None = None  #: of a job that there is: its pause, its skips, and how many ticks it has had
     renamed: str | None = None  #: the removed or added job that looks like the same one under another name
     tz_is_default: bool = False  #: CRONQ_TZ decides the zone
     notes: tuple[str, ...] = ()
@@ -89,7 +94,9 @@ def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, ma
         if isinstance(job, StoredJob):
             pending, _ = _given_up(job, now, definitions)
             plan.changes.append(PlannedChange("remove", job.spec, job.source, (), job.next_tick, pending=pending))
-    changes = [_with_exclusion(change, definitions) for change in plan.changes]
+    looks_at_calendars = any(change.spec.calendars for change in plan.changes)
+    calendars = definitions.changes.calendars.read_sound() if looks_at_calendars else NO_CALENDARS
+    changes = [_with_next_run(change, calendars) for change in plan.changes]
     plan.changes = sorted(_with_renames(changes), key=lambda change: change.spec.name)
     return plan
 
@@ -133,17 +140,28 @@ def _changed(spec: JobSpec, place: str, known: StoredJob, now: int, definitions:
         following = spec.next_after(now, had)
     differences = _differences(known.spec, spec)
     return PlannedChange(
-        "change", spec, place, differences, known.next_tick, following, pending=pending, notes=tuple(notes)
-    )
+        "change", spec, place, differences, known.next_tick, following, pending=pending, state=known.state,
+        notes=tuple(notes),
+    )  # fmt: skip
 
 
-def _with_exclusion(change: PlannedChange, definitions: Definitions) -> PlannedChange:
-    """*change*, with a note when its job's calendars exclude the tick that would be next."""
+def _with_next_run(change: PlannedChange, calendars: Calendars) -> PlannedChange:
+    """*change* with the next tick that will run; and with a note, when a calendar or somebody skips the next one.
+
+    The ticks that somebody skips are instants: they stay whatever is edited, as a pause does.
+    """
     spec, tick = change.spec, change.next_after
-    if not spec.calendars or tick is None:
+    if tick is None:
         return change
-    reason = definitions.changes.calendars.read().exclusion(spec.only, spec.except_, tick, spec.tz)
-    return change if reason is None else replace(change, notes=(*change.notes, f"its next tick is skipped: {reason}"))
+    pause, skips, had = (state.pause, state.skips, state.ticks) if (state := change.state) else (None, (), 0)
+    most = _MOST_LOOKED_AT if spec.repeat is None else spec.repeat - had - change.pending
+    found = ticks_to_run(spec, tick - 1, 1, pause, calendars, skips, most)
+    reason = excluded(spec, tick, pause, calendars, skips)
+    notes = change.notes
+    if reason is not None and reason[0] == "skipped":
+        by = skip_of(skips, tick) is not None
+        notes = (*notes, f"its next tick is {reason[1]}" if by else f"its next tick is skipped: {reason[1]}")
+    return replace(change, next_run=found[0] if found else None, notes=notes)
 
 
 def _differences(old: JobSpec, new: JobSpec) -> tuple[FieldChange, ...]:
@@ -156,7 +174,7 @@ def _given_up(job: StoredJob, now: int, definitions: Definitions) -> tuple[int, 
     mark, had = job.state.mark, job.state.ticks
     if mark is None:
         return 0, had
-    calendars = definitions.changes.calendars.read() if job.spec.calendars else NO_CALENDARS
+    calendars = definitions.changes.calendars.read_sound() if job.spec.calendars else NO_CALENDARS
     decisions = decide_closed(job.spec, mark, job.state.pause, now, calendars, "", had=had)
     return sum(each.ticks for each in decisions), (decisions[-1].number or had) if decisions else had
 

@@ -75,6 +75,21 @@ def excluded(
     return None
 
 
+def ticks_to_run(
+    spec: JobSpec, after: int, count: int, pause: Pause | None, calendars: Calendars, skips: Skips, most: int
+) -> list[int]:
+    """The first *count* ticks after *after* that nothing keeps from running, of the next *most*; oldest first."""
+    found: list[int] = []
+    tick: int | None = after
+    for _ in range(most):
+        tick = spec.schedule.next_after(tick) if spec.schedule is not None and tick is not None else None
+        if tick is None or len(found) == count:
+            break
+        if excluded(spec, tick, pause, calendars, skips) is None:
+            found.append(tick)
+    return found
+
+
 def decide(
     spec: JobSpec,
     mark: int,

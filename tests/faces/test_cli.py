@@ -1229,6 +1229,22 @@ def test_plan_says_what_sync_would_do_within_80_columns(here: Path, shell: Cli, 
     assert app.job_names() == ["report", "tidy"]
 
 
+def test_plan_tells_which_tick_runs_next_when_the_next_one_is_skipped(here: Path, shell: Cli, app: Cronq) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job('0 7 * * *', tz='Asia/Tokyo')\ndef report(): ...\n")
+    assert shell("sync", "jobs").code == 0
+    app.skip("report", note="no paper")
+    (here / "jobs.py").write_text(
+        "from cronq import job\n@job('0 7 * * *', tz='Asia/Tokyo', timeout='5m')\ndef report(): ...\n"
+    )
+
+    lines = shell("plan", "jobs").out.splitlines()
+
+    assert f"    its next tick is skipped by {app.who}: no paper" in lines
+    assert any(re.fullmatch(r"    runs next: \w+ \d+ \w+ 07:00 JST", line) for line in lines)
+    (change,) = json.loads(shell("plan", "jobs", "--json").out)["changes"]
+    assert utc_s(change["next_run"]) - utc_s(change["next_after"]) == 86400
+
+
 def test_the_exit_code_of_plan_is_that_of_ci(here: Path, shell: Cli) -> None:
     (here / "jobs.py").write_text("from cronq import job\n@job('@daily')\ndef report(): ...\n")
     (here / "bad.py").write_text("from cronq import job\n@job('61 * * * *')\ndef report(): ...\n")

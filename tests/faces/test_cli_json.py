@@ -293,6 +293,7 @@ def test_plan(here: Path, shell: Cli) -> None:
     assert set(document) == {"changes", "same", "warnings", "problems"}
     (change,) = document["changes"]
     assert change.pop("next_before").endswith("T00:00:00Z")
+    assert change.pop("next_run") == change["next_after"]
     assert change.pop("next_after").endswith("T01:00:00Z")
     assert change == {
         "name": "tidy", "action": "change", "schedule": "*/7 1 * * *", "timezone": "UTC", "timezone_from": None,

@@ -216,3 +216,49 @@ def test_a_calendar_that_excludes_the_next_tick_is_named(app: Cronq) -> None:
 
     assert note.startswith("its next tick is skipped: ")
     assert "holidays" in note
+
+
+def test_the_next_tick_that_runs_is_told_whatever_keeps_those_before_it(app: Cronq) -> None:
+    app.set_calendar("holidays", dates=["2026-01-08"])
+    define(app, "mail", cron="@daily")
+    planned(app)
+    synced(app)
+    app.changes().skip("mail", 2, by="ann", note="no paper")
+    define(app, "mail", cron="0 0,12 * * *", except_=["holidays"])
+
+    change = only(planned(app))
+
+    assert change.next_after == T + 5 * 3600, "noon is a tick of the new schedule, which nobody skips"
+    assert (change.next_run, change.notes) == (change.next_after, ())
+    change = only(planned(app, T + 6 * 3600))
+    assert change.notes == ("its next tick is skipped by ann: no paper",)
+    assert change.next_run == T + 29 * 3600
+    assert only(planned(app, T + 54 * 3600)).next_run == T + 89 * 3600, "of the holiday neither of both runs"
+
+
+def test_a_paused_job_runs_next_when_its_pause_ends_if_it_does(app: Cronq) -> None:
+    define(app, "mail", cron="@daily")
+    planned(app)
+    synced(app)
+    app.changes().pause("mail", by="ann", until_s=T + 40 * 3600)
+    define(app, "mail", cron="@hourly")
+
+    assert only(planned(app)).next_run == T + 40 * 3600
+    app.changes().pause("mail", by="ann")
+    assert only(planned(app)).next_run is None
+
+
+def test_of_a_job_whose_ticks_are_numbered_none_is_told_beyond_the_last(app: Cronq) -> None:
+    app.set_calendar("holidays", dates=["2026-01-06", "2026-01-07"])
+    define(app, "mail", cron="@daily", repeat=2, except_=["holidays"])
+
+    assert only(planned(app)).next_run is None
+    define(app, "mail", cron="@daily", repeat=3, except_=["holidays"])
+    assert only(planned(app)).next_run == T + 65 * 3600
+
+
+def test_a_calendars_key_of_a_wrong_type_hides_no_plan(app: Cronq, redis: Redis) -> None:
+    define(app, "mail", cron="@daily", except_=["holidays"])
+    redis.set(app.keys.calendars, "x")
+
+    assert only(planned(app)).next_run == T + 17 * 3600
