@@ -44,12 +44,15 @@ def sync_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> i
 
 @click.command("ghosts")
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
+@click.option("--exit-code", is_flag=True, help="End with 1 when there is any.")
 @as_json
 @options_of_cronq
 @click.pass_context
-def ghosts_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> int:
+def ghosts_command(ctx: click.Context, modules: tuple[str, ...], exit_code: bool, json_: bool) -> int:
     """Stored jobs that nothing defines any more: neither the MODULEs they came from (default: CRONQ_JOBS), nor the
     crontab they came from when it was imported last. They go on running; `cronq rm` removes them.
+
+    With --exit-code it ends with 78 when a module cannot be imported: of its jobs nobody can tell.
     """
     app = open_app(ctx, jobs=modules)
     found = app.ghosts()
@@ -60,4 +63,6 @@ def ghosts_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) ->
         print_table(["NAME", "FROM", "LAST SEEN AT"], [[job.spec.name, job.origin, job.source] for job in found])
     else:
         say("no ghosts")
-    return 0
+    if exit_code and app.registry.broken_modules:
+        return DefinitionError.exit_code
+    return 1 if exit_code and found else 0

@@ -49,8 +49,8 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "backfill", "exec", "graph", "group", "host-id", "leases", "locks", "logs",
-    "metrics", "once", "query", "resource", "scan", "stats", "token",
+    "archive", "backfill", "doctor", "exec", "graph", "group", "host-id", "init", "leases", "locks", "logs",
+    "metrics", "once", "query", "resource", "scan", "stats", "token", "top",
     "web",
 )  # fmt: skip
 

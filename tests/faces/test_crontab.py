@@ -184,6 +184,20 @@ def test_ghosts_of_modules_are_listed_too(shell: Cli, here: Path, app: Cronq) ->
     assert app.jobs.names() == ["new", "old"]
 
 
+def test_a_monitor_learns_of_ghosts_by_the_exit_code(shell: Cli, here: Path) -> None:
+    (here / "jobs.py").write_text("from cronq import job\njob(name='old', command=['true'])\n")
+    assert shell("sync", "jobs").code == 0
+    assert shell("ghosts", "jobs", "--exit-code").code == 0
+    (here / "jobs.py").write_text("")
+
+    assert shell("ghosts", "jobs").code == 0
+    told = shell("ghosts", "jobs", "--exit-code")
+    assert (told.code, told.out.split()[-3:]) == (1, ["old", "jobs", "jobs.py:2"])
+
+    (here / "jobs.py").write_text("import nothing_of_that_name\n")
+    assert shell("ghosts", "jobs", "--exit-code").code == 78
+
+
 def test_a_line_that_comes_back_is_its_job_again(imports: Callable[..., Any], table: Path, cronq: Cli) -> None:
     names = imports("table")["created"]
     table.write_text("")
