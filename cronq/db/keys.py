@@ -16,6 +16,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}:manual         ZSET    run ids without a tick, by creation        runs.store            with the job
     job:{name}:active         HASH    open runs of ticks: run id -> its state    runs.store            with the job
     job:{name}:given          HASH    open runs without a tick, likewise         runs.store            with the job
+    job:{name}:children       HASH    child -> options that name the job (JSON)  jobs.store            while any does
     removals                  HASH    removed job -> by whom, when               runs.bulk_stop        permanent
     removed:{name}:{set}      HASH    its open runs, of that set: to be stopped  runs.bulk_stop        till they are
     job:{name}:waiting        ZSET    runs that wait for the lock {name}         runs.store            while any waits
@@ -182,6 +183,10 @@ class Keys:
 
     def given(self, name: str) -> str:
         return f"{self.prefix}:job:{name}:given"
+
+    def children(self, name: str) -> str:
+        """Jobs that name the job *name* in `depends_on` or `after`; it need not exist itself."""
+        return f"{self.prefix}:job:{name}:children"
 
     @property
     def removals(self) -> str:

@@ -129,6 +129,10 @@ class JobHandle:
         return self.registry.enqueuer()
 
 
+#: A job as another one names it: by its name, as it was decorated (then all jobs of that function), or one of these.
+Parent = str | JobFunction[..., Any] | JobHandle
+
+
 @dataclass(frozen=True)
 class _Site:
     """Where the code of a user calls `job`."""
@@ -194,7 +198,7 @@ def _importable(function: Callable[..., Any]) -> str:
 
 def _check_call(function: Callable[..., Any], spec: JobSpec) -> None:
     """Raise DefinitionError when the job's own arguments do not fit the function."""
-    if spec.schedule is None and not spec.args and not spec.kwargs:
+    if spec.schedule is None and not spec.after and not spec.args and not spec.kwargs:
         return  # only run by hand: each call brings its arguments
     try:
         inspect.signature(function).bind(*spec.args, **spec.kwargs)
@@ -255,6 +259,9 @@ def job(
     dst: str = "debian",
     only: str | Sequence[str] = (),
     except_: str | Sequence[str] = (),
+    depends_on: Parent | Sequence[Parent] = (),
+    after: Parent | Sequence[Parent] = (),
+    on_parent_failure: str = "wait",
     catchup: str = "latest",
     window: float | str | timedelta = "24h",
     max_catchup: int = 100,

@@ -15,11 +15,15 @@ from typing import Any
 from cronq.errors import DefinitionError
 from cronq.jobs.arguments import short
 from cronq.jobs.options import NAME
+from cronq.jobs.parents import EDGES
 from cronq.jobs.spec import JobSpec, check_sense, make_spec
 
 _BETWEEN = "--"
 #: What is never that of the job it is of.
-_ITS_OWN = ("name", "of", "own", "cron", "every", "at", "start", "end", "repeat")
+_ITS_OWN = (
+    "name", "of", "own", "cron", "every", "at", "start", "end", "repeat",
+    *EDGES, "on_parent_failure",  # a success would otherwise look at 100,000 of them
+)  # fmt: skip
 
 
 def keyed_name(name: str, key: str) -> str:

@@ -29,6 +29,7 @@ _QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 CATCHUP = ("latest", "skip", "all")
 OVERLAP = ("skip", "allow", "queue", "latest", "replace")
 ON_LOST = ("fail", "rerun")
+ON_PARENT_FAILURE = ("wait", "run")
 #: The options that name calendars.
 CALENDARS = ("only", "except_")
 AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
@@ -86,6 +87,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("dst", _T, "debian", "When clocks change: debian, skip or both.", "RULE", words=DST_RULES),
     Option("only", Kind.LIST, (), "Only ticks that this calendar holds run; may be repeated.", "CALENDAR"),
     Option("except_", Kind.LIST, (), "No tick runs that this calendar holds; may be repeated.", "CALENDAR"),
+    Option("depends_on", Kind.LIST, (), "A tick runs once this job's latest has succeeded; may be repeated.", "NAME"),
+    Option("after", Kind.LIST, (), "Instead of a schedule: run when this job has succeeded; may be repeated.", "NAME"),
+    Option("on_parent_failure", Kind.WORD, "wait", "With --after, when one of them failed: wait or run.", "RULE",
+           words=ON_PARENT_FAILURE),
     Option("command", Kind.OTHER, None),
     Option("args", Kind.OTHER, ()),
     Option("kwargs", Kind.OTHER, {}),

@@ -72,6 +72,7 @@ class Quarantine:
                 keys.manual(name): "zset",
                 keys.waiting(name): "zset",
                 keys.behind(name): "zset",
+                keys.children(name): "hash",
                 keys.fence(name): "hash",
                 keys.lock(name): "string",
             }

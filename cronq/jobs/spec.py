@@ -36,6 +36,8 @@ from cronq.jobs.options import (
     duration,
     moment_s,
 )
+from cronq.jobs.parents import EDGES, check_parents, check_triggered
+from cronq.jobs.unscheduled import check_unscheduled
 from cronq.schedule.bounds import bounded, once
 from cronq.schedule.jitter import delay_s
 from cronq.schedule.moment import is_date
@@ -45,8 +47,6 @@ from cronq.timetext import END_OF_TIME_S, format_duration, iso
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
-    "depends_on": None,
-    "after": None,
     "backfill": False,
     "on": None,
     "on_all": None,
@@ -81,6 +81,11 @@ SINCE: dict[str, int] = {
     "repeat": 2,
     "jitter": 2,
     "warn_after": 2,
+    "depends_on": 2,
+    "after": 2,
+    "on_parent_failure": 2,
+    "on_parent_failure=wait": 2,
+    "on_parent_failure=run": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -116,6 +121,9 @@ class JobSpec:
     dst: str = DEFAULTS["dst"]
     only: tuple[str, ...] = DEFAULTS["only"]  #: calendars by name: what none of them holds does not run
     except_: tuple[str, ...] = DEFAULTS["except_"]  #: what one of them holds does not run
+    depends_on: tuple[str, ...] = DEFAULTS["depends_on"]  #: a tick waits until the latest of each has succeeded
+    after: tuple[str, ...] = DEFAULTS["after"]  #: it has no schedule, and runs when all of these have succeeded
+    on_parent_failure: str = DEFAULTS["on_parent_failure"]  #: with `after`: one that failed counts, or does not
     catchup: str = DEFAULTS["catchup"]
     window: float = DEFAULTS["window"]
     max_catchup: int = DEFAULTS["max_catchup"]
@@ -199,13 +207,22 @@ class JobSpec:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
         return (
             self.cron, self.every, self.at, self.start, self.end, self.repeat, self.jitter, self.tz, self.dst,
-            self.catchup, self.window, self.max_catchup, self.only, self.except_,
+            self.catchup, self.window, self.max_catchup, self.only, self.except_, self.after,
         )  # fmt: skip
 
     @property
     def calendars(self) -> tuple[str, ...]:
         """The names of all calendars that it looks at."""
         return (*self.only, *self.except_)
+
+    @property
+    def parents(self) -> dict[str, list[str]]:
+        """The jobs that it names in `depends_on` or `after`, each with those of the two."""
+        found: dict[str, list[str]] = {}
+        for key in EDGES:
+            for name in getattr(self, key):
+                found.setdefault(name, []).append(key)
+        return found
 
     @property
     def args_json(self) -> str:
@@ -291,7 +308,7 @@ _STORED_AS: dict[str, tuple[type, ...]] = {
     "dict[str, str]": (dict,),
 }
 _TYPES = {item.name: _STORED_AS[str(item.type)] for item in fields(JobSpec)}
-_WORD_LISTS = ("command", "tags", "own", *CALENDARS)
+_WORD_LISTS = ("command", "tags", "own", *CALENDARS, *EDGES)
 _STORED_WORDS = {**WORDS, **dict.fromkeys(AUTOMATIC, (AUTO,))}
 
 
@@ -362,16 +379,13 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     check_numbers(values)
     check_texts(values)
     check_calendars(values)
+    check_parents(name, values)
     check_work(values)
     spec = JobSpec(name=name, **values)
     _check_ranges(spec)
     check_sense(spec)
     if spec.schedule is None:
-        for key in ("tz", "dst", "start", "end", "repeat", "jitter", *CALENDARS):
-            if getattr(spec, key) != _DEFAULTS[key]:
-                told = iso(getattr(spec, key)) if key in MOMENTS else repr(getattr(spec, key))
-                problem = f"{told} means nothing without a schedule; give cron or every"
-                raise DefinitionError(problem, field=key)
+        check_unscheduled(vars(spec))
     return spec
 
 
@@ -445,6 +459,7 @@ def _check_backoff(spec: JobSpec) -> None:
 
 def check_sense(spec: JobSpec) -> None:
     """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
+    check_triggered(vars(spec))
     if spec.lock is not None and not spec.exclusive:
         raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")
     both = [name for name in spec.only if name in spec.except_]

@@ -193,8 +193,8 @@ class JobStore:
             "counts": spec.repeat is not None,
         }
         document |= _given(
-            pause_after_failures=spec.pause_after_failures,
             default_tz=spec.tz if tz_is_default else None,
+            **_for_scripts(spec),
             mark=mark,
             next=next_tick if mark is not None else None,
             instead=[instead_of[0], repr(instead_of[1])] if instead_of is not None else None,
@@ -331,6 +331,13 @@ class JobStore:
         (schema,) = self._client.mget([self._keys.schema])
         if schema is not None:
             _check_layout(schema)
+
+
+def _for_scripts(spec: JobSpec) -> dict[str, Any]:
+    """What scripts have to know of *spec*; of a job with `after`, to claim a tick of it, as JSON text."""
+    keys = ("after", "on_parent_failure", "queue", "overlap", "keep")
+    trigger = json.dumps({key: getattr(spec, key) for key in keys}, sort_keys=True) if spec.after else None
+    return {"parents": spec.parents, "trigger": trigger, "pause_after_failures": spec.pause_after_failures}
 
 
 def _given(**facts: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from cronq.app.app import Cronq
 from cronq.beat.popped import Popped
 from cronq.errors import CronqError
-from cronq.jobs.spec import JobSpec
+from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.retry import Retry
@@ -148,6 +148,10 @@ class Stage:
     def ending(self, outcome: str) -> Ending:
         return Ending(Settlement(outcome, "because"), "w", T + 3.0, attempt=1, execution="e1")
 
+    def save_child(self) -> str:
+        spec = make_spec("child", command=["true"], after=["a", "b"])
+        return self.app.jobs.save(spec, source="here:1", origin="test", expected="", mark=T)
+
     def dequeue(self) -> Dequeue:
         return Dequeue(self.redis, self.app.keys, host="box", worker="w")
 
@@ -185,6 +189,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "reset": (Stage.failed, lambda s: s.app.reset("a")),
     "stop a queue": (Stage.queued, lambda s: s.app.stop_queue("default") == [RUN]),
     "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
+    "save": (Stage.defined, lambda s: s.save_child() == "created"),
     "start": (Stage.popped, lambda s: s.start("e1") == "started"),
     "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),
     "rerun": (Stage.running, lambda s: s.app.runs.rerun(s.run, s.ending("lost"), 3) == "queued"),

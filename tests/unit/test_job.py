@@ -102,7 +102,7 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"warn_after": "1h"}, "warn_after", "1h", "lower it or raise timeout"),
     ({"warn_after": 0}, "warn_after", "0s", "from 1s to 366d"),
     ({"cron": "@daily", "jitter": "2d"}, "jitter", "2d", "from 1s to 1d"),
-    ({"jitter": "5m"}, "jitter", "300.0", "without a schedule"),
+    ({"jitter": "5m"}, "jitter", "5m", "without a schedule"),
     ({"cron": "@daily", "jitter": "5m", "ttl": "4m"}, "ttl", "4m", "raise ttl or lower jitter"),
     ({"cron": "@daily", "repeat": 0}, "repeat", "0", "whole number from 1"),
     ({"repeat": 3}, "repeat", "3", "without a schedule"),
@@ -226,7 +226,14 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"cron": "@daily", "only": "work days"}, "only", "'work days'", "see `cronq calendar list`"),
     ({"cron": "@daily", "except_": ["a", None]}, "except_", "['a', None]", "see `cronq calendar list`"),
     ({"cron": "@daily", "except_": "a", "only": ["b", "a"]}, "except_", "'a'", "choose one"),
-    ({"only": "work"}, "only", "'work'", "give cron or every"),
+    ({"only": "work"}, "only", "work", "give cron or every"),
+    ({"cron": "@daily", "depends_on": ["load", "a b"]}, "depends_on", "'a b'", "use 1 to 100 of the characters"),
+    ({"cron": "@daily", "depends_on": "nightly"}, "depends_on", "the job itself", "leave that out"),
+    ({"depends_on": "load"}, "depends_on", "load", "give cron or every"),
+    ({"after": ["load", "load"]}, "after", "'load'", "name it once"),
+    ({"after": "load", "cron": "@daily"}, "after", "cron='@daily'", "leave one out"),
+    ({"after": "load", "on_parent_failure": "stop"}, "on_parent_failure", "'stop'", "wait, run"),
+    ({"on_parent_failure": "run"}, "on_parent_failure", "'run'", "leave it out"),
 ]
 
 
@@ -257,8 +264,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("depends_on", ["imports"]),
-        ("after", ["imports"]),
         ("backfill", True),
         ("on", "db"),
         ("on_all", "web"),
@@ -275,8 +280,8 @@ def test_an_option_that_is_not_built_yet_is_refused_by_name_and_never_ignored(op
 
 
 def test_an_option_that_is_not_built_may_be_given_the_value_that_changes_nothing() -> None:
-    spec = function_job(backfill=False, serializer="json", depends_on=None, env=None)
-    absent = function_job(after=None, serializer=None)
+    spec = function_job(backfill=False, serializer="json", on=None, env=None)
+    absent = function_job(leases=None, serializer=None)
 
     assert spec == absent == function_job()
 
@@ -391,13 +396,14 @@ EVERYTHING = function_job(
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
     start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5,
-    jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h",
+    jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h", depends_on=["load", "prices"],
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
     stdin="x", at_most_once=True,
 )  # fmt: skip
 KEYED = keyed_spec(function_job(), "user-42", {"every": "5m"})
+TRIGGERED = function_job(after=["load", "prices"], on_parent_failure="run")
 OF_COMMANDS = ("command", "shell", "every", "at", "env", "cwd", "run_as", "stdin", "at_most_once")
 
 
@@ -423,7 +429,8 @@ def test_every_field_survives_being_stored() -> None:
     assert JobSpec.from_json(EVERYTHING.to_json()) == EVERYTHING
     assert JobSpec.from_json(COMMAND.to_json()) == COMMAND
     assert JobSpec.from_json(KEYED.to_json()) == KEYED
-    changed = {field for spec in (EVERYTHING, COMMAND, KEYED) for field in json.loads(spec.to_json())}
+    assert JobSpec.from_json(TRIGGERED.to_json()) == TRIGGERED
+    changed = {field for spec in (EVERYTHING, COMMAND, KEYED, TRIGGERED) for field in json.loads(spec.to_json())}
     assert changed == set(JobSpec.__dataclass_fields__)
 
 
@@ -581,6 +588,7 @@ def test_a_stored_text_that_is_no_spec_is_refused_with_the_remedy(text: str) -> 
 def test_a_stored_value_of_a_wrong_type_is_refused_before_it_can_harm_a_beat(field: str) -> None:
     stored = {"name": "nightly", "function": "jobs:nightly", "cron": "* * * * *"}
     whole = COMMAND if field in OF_COMMANDS else KEYED if field in ("of", "own") else EVERYTHING
+    whole = TRIGGERED if field in ("after", "on_parent_failure") else whole
     usual = json.loads(whole.to_json())
     wrong = [junk for junk in ("text", 5.5, True, None, [5], {"a": 5}) if type(junk) is not type(usual[field])]
     if field in ("shell", "result_ttl", "failure_ttl"):  # of these words are known, and others of a later version

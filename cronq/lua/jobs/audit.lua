@@ -7,9 +7,11 @@
 -- Returns JSON {jobs, agenda: the next cursors ("0" at the end), seen: [[name, what, mark, score, spec, ticks]…]}
 --         what: "" (nothing to be seen), wrong_type, undefined or untemplated; absent values are ""
 --         A name of "" with wrong_type: one of the two keys itself.
--- A job that is on the agenda and missing in `jobs` is added to it; an agenda entry without a job is removed.
+-- A job that is on the agenda and missing in `jobs` is added to it; an agenda entry without a job is removed. A parent
+-- that does not know its child is told.
 --
 -- One step, because reading the keys one by one while beats claim would find differences that are none.
+--@ parents
 --@ types
 
 if wrong_type({KEYS[1], 'set', KEYS[2], 'zset'}) then
@@ -35,13 +37,21 @@ for _, name in ipairs(found[2]) do
     local state = redis.pcall('HMGET', job .. ':state', 'mark', 'ticks')
     local score = redis.call('ZSCORE', KEYS[2], name)
     local what = ''
-    if failed(known) or failed(state) then
+    if failed(known) or failed(state) or not fits(job .. ':children', 'hash') then
         seen[#seen + 1] = {name, 'wrong_type', '', '', '', ''}
     elseif (tonumber(known[4] or '') or 1) <= tonumber(ARGV[5]) then
         if not known[1] or not known[3] then
             what = 'undefined'
         elseif redis.call('EXISTS', job .. ':template') == 0 then
             what = 'untemplated'
+        end
+        for parent, options in pairs(read_parents(job)) do
+            local children = children_key(job, name, parent)
+            if not fits(children, 'hash') then
+                seen[#seen + 1] = {parent, 'wrong_type', '', '', '', ''}
+            elseif redis.call('HEXISTS', children, name) == 0 then
+                redis.call('HSET', children, name, cjson.encode(options))
+            end
         end
         seen[#seen + 1] = {name, what, state[1] or '', score or '', known[3] or '', state[2] or ''}
     end

@@ -1,4 +1,5 @@
--- Removes a job: its definition, state, template and agenda entry. Running runs go on; the ledger stays for its time.
+-- Removes a job: its definition, state, template and agenda entry. Running runs go on; the ledger stays for its time,
+-- and the note of its own children as long as they name it.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
@@ -16,6 +17,7 @@
 -- One step, because a beat that claims between two of these would leave a ghost in the agenda or a run
 -- of a job that nobody knows.
 --@ event
+--@ parents
 --@ types
 
 local call = redis.call
@@ -36,6 +38,7 @@ for open, removed in pairs({[KEYS[7]] = KEYS[12], [KEYS[10]] = KEYS[13]}) do
         end
     end
 end
+set_parents(KEYS[2], ARGV[1], read_parents(KEYS[2]), {})
 call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[15])
 call('SREM', KEYS[1], ARGV[1])
 call('ZREM', KEYS[5], ARGV[1])

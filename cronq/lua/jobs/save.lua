@@ -1,14 +1,16 @@
--- Stores a job's definition, its template and its place in the agenda.
+-- Stores a job's definition, its template, its place in the agenda, and whose child it is.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 -- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
---               keep, pause_after_failures, counts, default_tz}
+--               keep, pause_after_failures, counts, default_tz, parents, trigger}
 --       layout: that of the spec   skips_layout: the first in which ticks may be skipped
 --       knows: the newest layout that the caller can read
 --       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
 --       counts: whether its ticks are counted, because they are limited
 --       default_tz: the zone of the spec, when CRONQ_TZ decided it, or absent
+--       parents: {name: [the options by which it is a parent]…}, whether there is such a job or not (parts/parents)
+--       trigger: of a job with `after` what a script needs to know to claim a tick of it, as JSON text; else absent
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
@@ -19,15 +21,20 @@
 --       | broken <key> (a wrong type; nothing was written)
 --       | newer (a newer cronq stored the job; nothing was written)
 --
--- One step, because a spec without its mark would fire ticks from before it was saved, and an agenda entry
--- without its spec is a ghost.
+-- One step, because a spec without its mark would fire ticks from before it was saved, an agenda entry
+-- without its spec is a ghost, and a parent that does not know its child would never start it.
 --@ event
+--@ parents
 --@ types
 
 local job = cjson.decode(ARGV[1])
 local _, wrong = wrong_type({KEYS[1], 'set', KEYS[2], 'hash', KEYS[3], 'hash', KEYS[4], 'hash', KEYS[5], 'zset',
     KEYS[6], 'stream'})
 if wrong then return 'broken ' .. wrong end
+for parent in pairs(job.parents) do
+    local key = children_key(KEYS[2], job.name, parent)
+    if not fits(key, 'hash') then return 'broken ' .. key end
+end
 local held = redis.call('HMGET', KEYS[2], 'version', 'spec', 'layout')
 if (tonumber(held[3] or '') or 1) > job.knows then return 'newer' end
 -- By this very call, whose reply was lost.
@@ -55,6 +62,17 @@ if job.default_tz then
     redis.call('HSET', KEYS[2], 'default_tz', job.default_tz)
 else
     redis.call('HDEL', KEYS[2], 'default_tz')
+end
+set_parents(KEYS[2], job.name, read_parents(KEYS[2]), job.parents)
+if next(job.parents) then
+    redis.call('HSET', KEYS[2], 'parents', cjson.encode(job.parents))
+else
+    redis.call('HDEL', KEYS[2], 'parents')
+end
+if job.trigger then
+    redis.call('HSET', KEYS[2], 'trigger', job.trigger)
+else
+    redis.call('HDEL', KEYS[2], 'trigger')
 end
 redis.call('DEL', KEYS[4])
 redis.call('HSET', KEYS[4], unpack(ARGV, 2))
