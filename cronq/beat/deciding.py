@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from cronq.beat.repair import BrokenJobs
@@ -91,7 +91,7 @@ class Deciding:
         claims: list[TickClaim] = []
         nexts: list[float] = []
         made = newer = 0
-        for due in reading.due:
+        for due in _by_priority(reading.due, specs):
             if made >= _MOST_TICKS:
                 nexts.append(0.0)  # the rest follows at once, after the chores
                 break
@@ -146,6 +146,12 @@ class Deciding:
         if not decisions:
             self.jobs.reschedule(due.name, spec.due_after(due.mark, due.ticks))
         return [TickClaim(spec, due.version, decision) for decision in decisions]
+
+
+def _by_priority(due: Sequence[DueJob], specs: Mapping[str, JobSpec | SpecTooNew]) -> Sequence[DueJob]:
+    """The same jobs, those of a higher priority first; of one priority the most overdue first, as they came."""
+    priorities = {name: spec.priority for name, spec in specs.items() if isinstance(spec, JobSpec) and spec.priority}
+    return sorted(due, key=lambda job: -priorities.get(job.name, 0)) if priorities else due
 
 
 def earliest(*moments: float | None) -> float | None:

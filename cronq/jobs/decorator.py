@@ -265,6 +265,7 @@ def job(
     catchup: str = "latest",
     window: float | str | timedelta = "24h",
     max_catchup: int = 100,
+    priority: int = 0,
     ttl: float | str | timedelta | None = None,
     overlap: str = "skip",
     pause_after_failures: int | None = None,

@@ -36,6 +36,8 @@ AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `re
 #: With more rows or runs than this one job would hold up the others.
 _MOST_KEPT = 100_000
 _YEAR_S = 366 * DAY_S
+#: A priority is from minus this to this: with a tick it stands in one score, exactly (`jobs/catchup_line`).
+MOST_PRIORITY = 1000
 
 
 class Kind(Enum):
@@ -115,6 +117,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("catchup", Kind.WORD, "latest", "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
     Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),
     Option("max_catchup", _N, 100, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
+    Option("priority", _N, 0, "Of ticks due at once, those of a higher one are queued first.", "N",
+           least=-MOST_PRIORITY, most=MOST_PRIORITY),
     Option("overlap", Kind.WORD, "skip", "While an earlier run is there: skip, allow, queue, latest or replace.",
            "RULE", words=OVERLAP),
     Option("pause_after_failures", _N, None, "Pause it when so many runs in a row have failed.", "N",

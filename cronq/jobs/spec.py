@@ -50,7 +50,6 @@ NOT_BUILT: dict[str, object] = {
     "backfill": False,
     "on": None,
     "on_all": None,
-    "priority": None,
     "leases": None,
     "limits": None,
     "serializer": "json",
@@ -86,6 +85,7 @@ SINCE: dict[str, int] = {
     "on_parent_failure": 2,
     "on_parent_failure=wait": 2,
     "on_parent_failure=run": 2,
+    "priority": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -127,6 +127,7 @@ class JobSpec:
     catchup: str = DEFAULTS["catchup"]
     window: float = DEFAULTS["window"]
     max_catchup: int = DEFAULTS["max_catchup"]
+    priority: int = DEFAULTS["priority"]  #: of late runs, and of ticks that are due at once, higher ones go first
     retries: int = DEFAULTS["retries"]
     retry_delay: float = DEFAULTS["retry_delay"]
     backoff: float = DEFAULTS["backoff"]

@@ -95,6 +95,10 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"max_catchup": 1.5}, "max_catchup", "1.5", "whole number from 1"),
     ({"max_catchup": "5"}, "max_catchup", "'5'", "whole number from 1"),
     ({"max_catchup": True}, "max_catchup", "True", "whole number from 1"),
+    ({"priority": 1001}, "priority", "1001", "whole number from -1,000 to 1,000"),
+    ({"priority": -1001}, "priority", "-1001", "whole number from -1,000 to 1,000"),
+    ({"priority": 0.5}, "priority", "0.5", "whole number from -1,000"),
+    ({"priority": None}, "priority", "None", "leave it out"),
     ({"ttl": 0}, "ttl", "0s", "at least 1s"),
     ({"ttl": "500ms"}, "ttl", "0.5s", "at least 1s"),
     ({"ttl": "-1s"}, "ttl", "'-1s'", NO_DURATION),
@@ -267,7 +271,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
         ("backfill", True),
         ("on", "db"),
         ("on_all", "web"),
-        ("priority", 5),
         ("leases", {"mem": 4}),
         ("limits", {"memory": "1g"}),
         ("serializer", "pickle"),
@@ -396,7 +399,7 @@ EVERYTHING = function_job(
     failure_ttl="2d", keep=20, description="line\nbreak", owner="ann", runbook="https://wiki/x", tags=["a", "b"],
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
     start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5,
-    jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h", depends_on=["load", "prices"],
+    jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h", depends_on=["load", "prices"], priority=-7,
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
