@@ -28,8 +28,12 @@ class CurrentRun:
     attempt: int
     host: str
     fence: int | None  #: the fencing token of its lock: hand it to whatever the lock protects
-    previous_success: int | None  #: the tick of the newest run before this one that succeeded
+    previous_success: int | None = None  #: the tick of the newest run before this one that succeeded
     previous_tick: int | None = None  #: the tick before this one by the schedule
+    failures: int = 0  #: how many runs in a row before this one ended in `failed`, `timed_out` or `lost`
+    last_run: str | None = None  #: the run of its job that ended last
+    last_outcome: str | None = None
+    last_ended: float | None = None
 
     @property
     def interval(self) -> tuple[int | None, int | None]:
@@ -68,6 +72,8 @@ class CurrentRun:
             "CRONQ_FENCE": "" if self.fence is None else str(self.fence),
             "CRONQ_LAST_SUCCESS": iso(self.previous_success) or "",
             "CRONQ_PREVIOUS_TICK": iso(self.previous_tick) or "",
+            "CRONQ_FAILURES": str(self.failures),
+            "CRONQ_LAST_OUTCOME": self.last_outcome or "",
         }
 
 

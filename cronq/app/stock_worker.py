@@ -104,8 +104,8 @@ def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
         attempt=run.attempt,
         host=app.config.host,
         fence=None,
-        previous_success=app.jobs.get(run.job).state.success_tick,
         previous_tick=spec.tick_before(run.tick),
+        **app.jobs.get(run.job).state.past,
     )
     enter_run(current)
     if spec.command is not None:

@@ -94,7 +94,7 @@ def job_document(
         "previous_success": iso(job.state.success_tick),
         "first_run": iso(job.state.first_run),
         "ongoing_since": iso(min(begun, default=None)),
-        "failures": max(0, -job.state.streak),
+        "failures": job.state.failures,
         "last_error": None if last is None or last.outcome not in BAD else {
             "run_id": last.run_id,
             "outcome": last.outcome,

@@ -34,6 +34,22 @@ class JobState:
     ticks: int = 0  #: how many were decided, of a job with `repeat`
     slow: str | None = None  #: the run that last ran longer than its `warn_after`, until it ends
 
+    @property
+    def failures(self) -> int:
+        """How many runs in a row failed."""
+        return max(0, -self.streak)
+
+    @property
+    def past(self) -> dict[str, Any]:
+        """What a run is told of those before it: fields of `CurrentRun`."""
+        return {
+            "previous_success": self.success_tick,
+            "failures": self.failures,
+            "last_run": self.last_run,
+            "last_outcome": self.last_outcome,
+            "last_ended": self.last_ended,
+        }
+
 
 @dataclass(frozen=True)
 class StoredJob:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -107,7 +107,7 @@ class ActiveRun:
     stop: StopRequest
     worker: str
     execution: str
-    previous_success: int | None
+    past: Mapping[str, Any]  #: what the run is told of those before it
     timing: Timing | None = None  #: None: nobody runs it again when it is lost, so the child need not end before
     lock: RunLock | None = None
     child: Child | None = None

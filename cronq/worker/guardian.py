@@ -81,15 +81,15 @@ class Guardian:
         *,
         worker: str,
         args_json: str,
-        previous_success: int | None = None,
+        past: Mapping[str, Any] | None = None,
     ) -> str | None:
         """Take one queued run through all steps. Return its outcome, or RERUN; None when it did not start here.
 
-        The run may be ended through *stop* from any thread. *worker* is the name of the worker, *previous_success* the
-        newest tick before this run that succeeded.
+        The run may be ended through *stop* from any thread. *worker* is the name of the worker, *past* the fields of
+        `CurrentRun` that tell of the runs before this one.
         """
         timing = self.timing if spec.on_lost == "rerun" else None
-        active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), previous_success, timing)
+        active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), past or {}, timing)
         if not (self._is_fresh(active) and self._may_run_here(active) and self._may_begin(active)):
             return None
         try:
@@ -259,8 +259,8 @@ class Guardian:
             attempt=run.attempt,
             host=self.host,
             fence=active.fence,
-            previous_success=active.previous_success,
             previous_tick=active.spec.tick_before(run.tick),
+            **active.past,
         )
         child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s)
         active.child = active.stop.child = child

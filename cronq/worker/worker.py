@@ -251,7 +251,7 @@ class GuardedWorker(rq.Worker):
                 present,
                 worker=self.name,
                 args_json=run.args or job.spec.args_json,
-                previous_success=job.state.success_tick,
+                past=job.state.past,
             )
         finally:
             self.end_present()

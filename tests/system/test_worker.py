@@ -137,7 +137,19 @@ def test_a_function_knows_its_tick_its_attempt_and_the_last_success(shop: Instal
     assert json.loads(second.result) == {
         "job": "about", "run_id": second.run_id, "tick": second.tick, "attempt": 1, "host": "box", "fence": None,
         "previous_success": first.tick, "previous_tick": shop.app.jobs.get("about").spec.tick_before(second.tick),
+        "failures": 0, "last_run": first.run_id, "last_outcome": "succeeded",
+        "last_ended": pytest.approx(first.ended_at, abs=0.001),
     }  # fmt: skip
+
+
+def test_a_run_knows_how_many_before_it_failed(shop: Installation) -> None:
+    for _ in range(2):
+        failed = shop.result("past", True)
+    told = shop.result("past")
+    told_again = shop.result("past")
+
+    assert json.loads(told.result or "") == [2, failed.run_id, "failed"]
+    assert json.loads(told_again.result or "") == [0, told.run_id, "succeeded"]
 
 
 def test_a_process_that_is_killed_is_a_failure_with_the_name_of_the_signal(shop: Installation) -> None:

@@ -116,6 +116,15 @@ def about() -> dict[str, object]:
     return dict(run.__dict__)
 
 
+@job(name="past")
+def past(fail: bool = False) -> list[object]:
+    run = current_run()
+    assert run is not None
+    if fail:
+        raise RuntimeError("asked to")
+    return [run.failures, run.last_run, run.last_outcome]
+
+
 @job(name="kill-itself")
 def kill_itself() -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -275,7 +275,8 @@ def test_a_function_knows_its_run_only_when_it_is_one() -> None:
         ),
         ({"fence": 0}, {"CRONQ_FENCE": "0"}),
         ({"previous_tick": TICK - 60}, {"CRONQ_PREVIOUS_TICK": "2026-11-21T06:59:00Z"}),
-        ({}, {"CRONQ_PREVIOUS_TICK": ""}),
+        ({}, {"CRONQ_PREVIOUS_TICK": "", "CRONQ_FAILURES": "0", "CRONQ_LAST_OUTCOME": ""}),
+        ({"failures": 2, "last_outcome": "lost"}, {"CRONQ_FAILURES": "2", "CRONQ_LAST_OUTCOME": "lost"}),
     ],
 )
 def test_a_command_gets_the_same_as_variables(changes: dict[str, Any], expected: dict[str, str]) -> None:
@@ -288,7 +289,7 @@ def test_a_command_gets_the_same_as_variables(changes: dict[str, Any], expected:
 
     assert set(environment) == {
         "CRONQ_JOB", "CRONQ_RUN_ID", "CRONQ_TICK", "CRONQ_ATTEMPT", "CRONQ_HOST", "CRONQ_FENCE", "CRONQ_LAST_SUCCESS",
-        "CRONQ_PREVIOUS_TICK",
+        "CRONQ_PREVIOUS_TICK", "CRONQ_FAILURES", "CRONQ_LAST_OUTCOME",
     }  # fmt: skip
     assert environment["CRONQ_ATTEMPT"] == "2"
     assert environment["CRONQ_RUN_ID"] == "invoices-20261121T070000Z"
