@@ -7,7 +7,8 @@ from typing import Any, Literal, overload
 
 from cronq.app.parts import Parts
 from cronq.errors import CronqError, DefinitionError, UnknownJob
-from cronq.jobs.arguments import short
+from cronq.jobs.arguments import dump_args, short
+from cronq.jobs.command_options import check_further_words
 from cronq.jobs.pause import check_note
 from cronq.jobs.registry import Call, Definition, IfActive, checked_call_json
 from cronq.jobs.spec import JobSpec
@@ -29,13 +30,22 @@ def _checked(definition: Definition | None, spec: JobSpec, number: int, call: Ca
         raise DefinitionError(problem, job=spec.name, field="args") from None
     if not args and not kwargs:
         return None
-    if spec.command is not None:
-        raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=spec.name)
     try:
-        return checked_call_json(definition, spec.name, args, kwargs)
+        return _call_json(definition, spec, args, kwargs)
     except DefinitionError as error:
         error.problem = f"call {number}: {error.problem}"
         raise
+
+
+def _call_json(definition: Definition | None, spec: JobSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+    """The arguments of one call as JSON: of a command, the words that this run adds to its own."""
+    if spec.command is None:
+        return checked_call_json(definition, spec.name, args, kwargs)
+    try:
+        check_further_words(spec.shell, spec.command[0], args, kwargs)
+        return dump_args(args, kwargs)
+    except DefinitionError as error:
+        raise error.at(job=spec.name) from error.__cause__
 
 
 class Acts(Parts):
@@ -70,6 +80,8 @@ class Acts(Parts):
         if_active: IfActive = "queue",
     ) -> str | None:
         """Queue one run now, beside the schedule. Return its id. Without arguments the job's own are used.
+
+        Of a command *args* are words that this run adds to its own.
 
         While any run of the job is open (delayed ones, too), *if_active* decides in the same step: `queue` queues all
         the same, `skip` does nothing and returns None, `return` does nothing and returns the id of an open one.
@@ -135,15 +147,11 @@ class Acts(Parts):
 
     def call_of(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None) -> tuple[JobSpec, str | None]:
         """The job *name*, and the arguments as JSON when any are given. Raises UnknownJob, DefinitionError."""
-        given: str | None = None
-        if args or kwargs:
-            given = checked_call_json(self.registry.definitions.get(name), name, args, dict(kwargs or {}))
+        definition = self.registry.definitions.get(name)
         try:
             spec = self.jobs.get(name).spec
         except UnknownJob:
-            if name in self.registry.definitions:
+            if definition is not None:
                 raise UnknownJob(f"job {name!r} is defined but not stored; run `cronq sync` or start a beat") from None
             raise
-        if given is not None and spec.command is not None:
-            raise DefinitionError("a command takes its arguments in its own list; enqueue it without any", job=name)
-        return spec, given
+        return spec, _call_json(definition, spec, args, dict(kwargs or {})) if args or kwargs else None

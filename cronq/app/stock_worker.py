@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import subprocess
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,7 @@ from cronq.runs.retry import next_retry
 from cronq.runs.run import RAN_TO_ITS_END, Ending, Run, Settlement, Start, record_life_s
 from cronq.timetext import format_duration
 from cronq.worker.child import call, describe_error
-from cronq.worker.command import order_of, prepare
+from cronq.worker.command import further_words, order_of, prepare
 
 log = logging.getLogger("cronq.worker")
 
@@ -109,14 +110,14 @@ def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
     )
     enter_run(current)
     if spec.command is not None:
-        _execute(spec, current)
+        _execute(spec, current, further_words(args_json))
         return None
     args, kwargs = json.loads(args_json)
     return call(app.registry.function_of(spec.name), args, kwargs)
 
 
-def _execute(spec: JobSpec, current: CurrentRun) -> None:
-    command = prepare(order_of(spec), current.environment())
+def _execute(spec: JobSpec, current: CurrentRun, further: Sequence[str] = ()) -> None:
+    command = prepare(order_of(spec), current.environment(), further)
     if command.account is not None:
         raise RunRefused(
             f"job {spec.name!r} is to run as {command.account.pw_name} and a stock rq worker changes no user; "

@@ -18,7 +18,22 @@ if TYPE_CHECKING:
 _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
 
 
-@click.command("run")
+class _WithWords(click.Command):
+    """A verb whose call may end with `-- WORD…`; `ctx.meta` has them. What stands before stays as strict as ever."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words: list[str] = []
+        if "--" in args:
+            at = args.index("--")
+            args, words = args[:at], args[at + 1 :]
+        ctx.meta[__name__] = tuple(words)
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- WORD...]"]
+
+
+@click.command("run", cls=_WithWords)
 @click.argument("name")
 @click.option("--arg", "arguments", multiple=True, metavar="K=V", help="Keyword argument; V is JSON or plain text.")
 @click.option("--in", "delay", metavar="SPAN", help="Not now, but so long from now: 5m, 1h30m.")
@@ -38,20 +53,23 @@ def run_command(
 ) -> int:
     """Queue one run of the job NAME, now or later, beside its schedule, and print its id.
 
-    It has the arguments of the job, and those of --arg in place of the job's of that name.
+    It has the arguments of the job, and those of --arg in place of the job's of that name. Of a command this run has
+    the WORDs after its own.
 
     With --wait the exit code is 0 when it succeeded, 124 when it timed out, what the command or sys.exit said when
     that failed, else 1. Ctrl-C leaves the run alone.
     """
     app = open_app(ctx)
     spec = find_job(app, name).spec
-    kwargs = dict(_argument(text) for text in arguments)
+    kwargs, words = dict(_argument(text) for text in arguments), ctx.meta[__name__]
     if kwargs and spec.command is not None:
-        raise click.UsageError(f"the job {name!r} is a command and takes no --arg")
+        raise click.UsageError(f"the job {name!r} is a command and takes no --arg; give it words: -- WORD")
+    if words and spec.command is None:
+        raise click.UsageError(f"the job {name!r} is a function and takes --arg NAME=VALUE instead of words after --")
     due = due_option(app, delay, instant)
     if if_idle and due is not None:
         raise click.UsageError("--if-idle looks at the job now; leave out --in and --at")
-    args, kwargs = (tuple(spec.args), {**spec.kwargs, **kwargs}) if kwargs else ((), {})
+    args, kwargs = (tuple(spec.args), {**spec.kwargs, **kwargs}) if kwargs else (words, {})
     if if_idle:
         run_id, is_new = app.enqueue_if_idle(name, args, kwargs)
         if not is_new:

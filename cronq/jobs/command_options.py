@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cronq.errors import DefinitionError
@@ -18,6 +19,8 @@ DEFAULT_PATH = "/usr/bin:/bin"
 #: Options that only a command can have: a function runs inside a process that has all of these already.
 OF_COMMANDS = ("shell", "env", "cwd", "run_as", "stdin")
 
+#: Where a shell text reads the words that a run adds to it. Not `$1`: in a text that may be a field of awk's.
+_READS_WORDS = re.compile(r"\$\{?[@*]")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 #: Neither blanks nor `:` and `/`, and no option of some tool; a number would be a uid that may be anybody's.
 _USER = re.compile(r"(?!\d+$)[^\s:/\x00-\x20-][^\s:/\x00-\x1f]{0,254}")
@@ -51,6 +54,25 @@ def check_surroundings(values: dict[str, Any]) -> None:
         _check_path("cwd", values["cwd"], "not an absolute path")
     _check_user(values.get("run_as"), values.get("env", {}))
     _check_stdin(values.get("stdin"))
+
+
+def check_further_words(shell: bool | str, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+    """Check the words that one run adds to a command, whose first word or *shell* text is *text*.
+
+    Raises DefinitionError.
+    """
+    if kwargs:
+        raise DefinitionError(
+            f"a command takes further words, and no {', '.join(kwargs)}; give them as args", field="kwargs"
+        )
+    for word in args:
+        if not isinstance(word, str) or "\0" in word:
+            raise _refusal("args", word, "a command takes words, texts without NUL bytes")
+        _bytes_of("args", word)
+    if args and shell and not _READS_WORDS.search(text):
+        raise DefinitionError(
+            'its shell text has no place for further words; write "$@" where they belong', field="args"
+        )
 
 
 def _checked_env(env: Any) -> dict[str, str]:

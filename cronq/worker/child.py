@@ -22,7 +22,7 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.process.system import flush_standard_streams
 from cronq.run_context import CurrentRun, Snooze, enter_run
 from cronq.safetext import storable
-from cronq.worker.command import order_of, prepare
+from cronq.worker.command import further_words, order_of, prepare
 
 if TYPE_CHECKING:
     from cronq.interop.perform import RQJobWork
@@ -88,7 +88,7 @@ def child_main(order: Mapping[str, Any], result_file: BinaryIO) -> int:
     run = CurrentRun(**order["run"])
     enter_run(run)
     if order["command"] is not None:
-        return _exec_command(order["command"], run, result_file)
+        return _exec_command(order["command"], order["args"], run, result_file)
     try:
         function = REGISTRY.function_of(order["job"])
         args, kwargs = json.loads(order["args"])
@@ -171,12 +171,12 @@ def _repr(value: object) -> str:
         return f"<{type(value).__name__} whose text cannot be made>"
 
 
-def _exec_command(order: Mapping[str, Any], run: CurrentRun, result_file: BinaryIO) -> int:
+def _exec_command(order: Mapping[str, Any], args_json: str, run: CurrentRun, result_file: BinaryIO) -> int:
     """Become the command. Return the exit code if that is impossible."""
     program = order["words"][0]
     flush_standard_streams()
     try:
-        prepare(order, run.environment()).become()
+        prepare(order, run.environment(), further_words(args_json)).become()
     except RunRefused as refused:
         problem, code = str(refused), _NOT_EXECUTABLE
     except FileNotFoundError:

@@ -9,12 +9,13 @@ import os
 import pwd
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from cronq.config import environment
-from cronq.errors import RunRefused
+from cronq.db.decode import read_json
+from cronq.errors import BadValue, RunRefused
 from cronq.jobs.command_options import DEFAULT_PATH, SH
 from cronq.jobs.spec import JobSpec
 from cronq.process.system import die_with_parent, may_kill_others
@@ -74,12 +75,25 @@ class Command:
             os.dup2(file.fileno(), 0)
 
 
-def prepare(order: Mapping[str, Any], run: dict[str, str]) -> Command:
-    """The command of *order* (see `order_of`) with the *run*'s `CRONQ_…` variables.
+def further_words(args_json: str) -> list[str]:
+    """The words that a run adds to its command. Raises RunRefused for stored arguments that are damaged."""
+    try:
+        words, _ = read_json(args_json)
+        if not isinstance(words, list) or not all(isinstance(word, str) and "\0" not in word for word in words):
+            raise ValueError
+    except (BadValue, ValueError, TypeError):
+        raise RunRefused("the words that this run adds to its command are damaged in Redis; queue it anew") from None
+    return words
+
+
+def prepare(order: Mapping[str, Any], run: dict[str, str], further: Sequence[str] = ()) -> Command:
+    """The command of *order* (see `order_of`) with the *run*'s `CRONQ_…` variables and the *further* words it adds.
 
     Raises RunRefused when this process is neither the user it is for nor can become that user.
     """
-    words, cwd, stdin = list(order["words"]), order["cwd"], order["stdin"]
+    cwd, stdin = order["cwd"], order["stdin"]
+    name = [os.path.basename(order["shell"])] if order["shell"] and further else []  # else the first would be its $0
+    words = [*order["words"], *name, *further]
     if order["run_as"] is None:
         return Command(words, environment() | order["env"] | run, cwd, stdin)
     account = _account_of(order["run_as"])

@@ -559,6 +559,26 @@ def test_run_says_when_nobody_is_there_to_execute_it(here: Path, cronq: Cli, app
     assert "nothing of tidy is queued or running" in cronq("stop", "tidy").complaint
 
 
+def test_words_after_the_dashes_belong_to_this_run_of_a_command(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["find", "/tmp"])
+
+    run_id = cronq("run", "tidy", "--if-idle", "--", "-name", "--wait").out.strip()
+
+    assert app.read_run(run_id).args == '[["-name","--wait"],{}]'
+    assert "got unexpected extra argument (x)" in cronq("run", "tidy", "x").complaint
+    assert "takes no --arg; give it words: -- WORD" in cronq("run", "tidy", "--arg", "a=1").complaint
+
+
+def test_a_function_takes_no_words(here: Path, shell: Cli, cronq: Cli) -> None:
+    (here / "jobs.py").write_text("from cronq import job\n@job()\ndef greet(name='you'): ...\n")
+    assert shell("sync", "jobs").code == 0
+
+    answer = cronq("run", "greet", "--", "Ann")
+
+    assert answer.code == 2
+    assert "'greet' is a function and takes --arg NAME=VALUE instead of words after --" in answer.complaint
+
+
 def test_run_wait_passes_the_outcome_on_as_its_exit_code(here: Path, cronq: Cli, app: Cronq) -> None:
     app.add("good", command=["true"])
     app.add("bad", command="exit 7", shell=True)

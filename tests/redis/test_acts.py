@@ -308,3 +308,51 @@ def test_ids_behind_thousands_that_stay_are_stopped_and_left_in_the_list(
     assert app.stop_queue("default") == [run_id]
     assert redis.llen("rq:queue:default") == 1501
     assert app.stop_queue("default") == []
+
+
+# Further words of a command
+
+
+def test_one_run_of_a_command_has_words_of_its_own(app: Cronq) -> None:
+    app.add("report", command=["make", "report"])
+
+    now, later = app.enqueue("report", ("--full", "a b")), app.enqueue_in("5m", "report", ("--later",))
+    many = app.enqueue_many("report", [(["one"], {}), {}])
+
+    assert [app.read_run(run_id).args for run_id in (now, later, *many)] == [
+        '[["--full","a b"],{}]', '[["--later"],{}]', '[["one"],{}]', None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "words"),
+    [
+        ((7,), {}, "7: a command takes words, texts without NUL bytes"),
+        (("a\0",), {}, r"'a\x00': a command takes words, texts without NUL bytes"),
+        (("\ud800",), {}, "not text that a process could be given"),
+        ((), {"n": 1}, "a command takes further words, and no n; give them as args"),
+    ],
+)
+def test_what_is_no_word_of_a_command_is_refused(
+    app: Cronq, args: tuple[object, ...], kwargs: dict[str, object], words: str
+) -> None:
+    app.add("report", command=["make", "report"])
+
+    for ask in (
+        lambda: app.enqueue("report", args, kwargs),
+        lambda: app.enqueue_many("report", [(args, kwargs)]),
+    ):
+        with pytest.raises(CronqError) as refused:
+            ask()
+        assert "report" in str(refused.value)
+        assert words in str(refused.value)
+    assert app.client.llen("rq:queue:default") == 0
+
+
+def test_a_shell_text_must_say_where_further_words_belong(app: Cronq) -> None:
+    app.add("report", command="make report | awk '{print $1}'", shell=True)
+    with pytest.raises(CronqError, match='no place for further words; write "\\$@" where they belong'):
+        app.enqueue("report", ("--full",))
+
+    app.add("report", command='make "$@" | mail -s report ann', shell=True)
+    assert app.read_run(app.enqueue("report", ("--full",))).args == '[["--full"],{}]'

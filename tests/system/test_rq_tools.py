@@ -258,14 +258,14 @@ def plain_burst(made: Installation) -> CronqProcess:
 def test_a_stock_rq_worker_keeps_the_ledger_too(own: Installation) -> None:
     orders: list[tuple[str, tuple[object, ...]]] = [
         ("add", (3, 4)), ("fail", ("no paper",)), ("leave", (0,)), ("leave", (3,)), ("coroutine", ()), ("slow", ()),
-        ("shell", ()),
+        ("shell", ()), ("words", ("a b", "c")),
     ]  # fmt: skip
     ids = [own.enqueue(name, *args) for name, args in orders]
     tick = own.claim_tick("command")
 
     plain_burst(own)
 
-    added, failed, left, left_badly, awaited, slow, shell = map(own.row, ids)
+    added, failed, left, left_badly, awaited, slow, shell, words = map(own.row, ids)
     assert (added.outcome, added.host, added.attempt) == ("succeeded", "box", 1)
     assert (failed.outcome, failed.reason) == ("failed", "ValueError: no paper")
     assert failed.error is not None
@@ -275,6 +275,7 @@ def test_a_stock_rq_worker_keeps_the_ledger_too(own: Installation) -> None:
     assert awaited.outcome == "succeeded"
     assert (slow.outcome, slow.reason) == ("timed_out", "it ran longer than its timeout of 1s")
     assert (shell.outcome, shell.exit_code) == ("failed", 4)
+    assert (words.outcome, own.diary("words")) == ("succeeded", ["a b", "c"])
     assert own.row(tick).outcome == "succeeded"
     assert json.loads(own.diary("command")[-1])["environment"]["CRONQ_RUN_ID"] == tick
     assert rq_job(own, added).return_value() == 7

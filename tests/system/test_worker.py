@@ -189,6 +189,14 @@ def test_a_command_gets_its_run_in_the_environment_its_arguments_as_they_are_and
     }  # fmt: skip
 
 
+def test_a_run_by_hand_adds_words_to_a_command_and_no_shell_reads_them(shop: Installation) -> None:
+    assert shop.result("command", "$(touch y)", "--full").outcome == "succeeded"
+    assert json.loads(shop.diary("command")[-1])["arguments"] == ["$(touch x); *", "two words", "$(touch y)", "--full"]
+    assert shop.result("words", "a b", "$(touch y)").outcome == "succeeded"
+    assert shop.diary("words") == ["a b", "$(touch y)"]
+    assert not (shop.directory / "y").exists()
+
+
 def test_a_shell_line_runs_in_a_shell_and_its_exit_code_is_that_of_the_run(shop: Installation) -> None:
     run = shop.result("shell")
 

@@ -140,6 +140,7 @@ with open(os.environ["DIARY"] + "/command.diary", "a") as diary:
     print(json.dumps(seen), file=diary)
 """
 job(YEARLY, name="command", command=[sys.executable, "-c", _SHOW, "$(touch x); *", "two words"])
+job(name="words", shell=True, command='for word in "$@"; do echo "$word" >> "$DIARY/words.diary"; done')
 job(name="shell", shell=True, command='echo "$CRONQ_JOB" | tee -a "$DIARY/shell.diary"; exit 4')
 job(name="no-such-command", command=["/nowhere/at-all"])
 job(name="not-executable", command=[__file__])

@@ -15,7 +15,7 @@ from cronq.errors import RunRefused
 from cronq.jobs.spec import make_spec
 from cronq.run_context import CurrentRun
 from cronq.worker.child import child_main, order_for, read_result
-from cronq.worker.command import Command, has_user, order_of, prepare, user_name
+from cronq.worker.command import Command, further_words, has_user, order_of, prepare, user_name
 
 NOBODY = pwd.getpwnam("nobody")
 RUN = CurrentRun("j", "j-m00000000", None, 1, "box", None, None)
@@ -34,6 +34,25 @@ def test_words_are_executed_as_they_are_and_only_shell_brings_a_shell() -> None:
     assert prepared(["echo", "a b", "$X"]).words == ["echo", "a b", "$X"]
     assert prepared("echo $X").words == ["/bin/sh", "-c", "echo $X"]
     assert prepared("echo $X", shell="/bin/bash").words == ["/bin/bash", "-c", "echo $X"]
+
+
+def further(words: list[str], command: Any, **options: Any) -> list[str]:
+    spec = make_spec("j", command=command, shell=isinstance(command, str), **options)
+    return prepare(order_of(spec), RUN.environment(), words).words
+
+
+def test_further_words_of_a_run_stand_after_those_of_the_command() -> None:
+    assert further(["a b", "$X", "--force"], ["echo", "on"]) == ["echo", "on", "a b", "$X", "--force"]
+    assert further(["a b", "$X"], 'echo on "$@"') == ["/bin/sh", "-c", 'echo on "$@"', "sh", "a b", "$X"]
+    assert further([], 'echo on "$@"') == ["/bin/sh", "-c", 'echo on "$@"']
+
+
+@pytest.mark.parametrize(
+    "planted", ["", "7", "[]", '[["a", 7], {}]', '[["a\\u0000"], {}]', '["words", {}]', "[" * 5000]
+)
+def test_a_run_whose_stored_words_are_damaged_does_not_run_without_them(planted: str) -> None:
+    with pytest.raises(RunRefused, match="damaged in Redis; queue it anew"):
+        further_words(planted)
 
 
 def test_without_run_as_the_environment_is_the_workers_with_that_of_the_job_and_of_the_run(
