@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from cronq.app.app import Cronq
 from cronq.errors import CronqError
-from cronq.runs.simulate import Outage as Outage
-from cronq.runs.simulate import Scene as Scene
+from cronq.runs.scene import Outage as Outage
+from cronq.runs.scene import Scene as Scene
 from cronq.runs.simulate import Simulation as Simulation
 from cronq.runs.simulate import simulate
 
@@ -16,7 +16,8 @@ from cronq.runs.simulate import simulate
 def simulate_jobs(app: Cronq, modules: Sequence[str], scene: Scene) -> tuple[Simulation, list[CronqError]]:
     """Simulate the jobs that *modules* define, or without any those in Redis; and what is wrong with the others.
 
-    Pauses and skips of stored jobs are left out. Redis is only asked for what modules do not say: the calendars.
+    Of a module's jobs Redis is only asked for what modules do not say: the calendars. Stored jobs keep their pauses,
+    from when they were set, and their skips. Raises CronqError for more ticks than one simulation takes.
     """
     if modules:
         app.load_jobs(modules)
@@ -25,6 +26,8 @@ def simulate_jobs(app: Cronq, modules: Sequence[str], scene: Scene) -> tuple[Sim
     else:
         jobs, problems = app.read_jobs()
         specs = [job.spec for job in jobs]
+        pauses = {job.spec.name: [job.state.pause] for job in jobs if job.state.pause is not None}
+        scene = replace(scene, pauses=pauses, skips={job.spec.name: job.state.skips for job in jobs})
     if any(spec.calendars for spec in specs):
-        scene = replace(scene, calendars=app.calendars.read())
+        scene = replace(scene, calendars=app.calendars.read_sound())
     return simulate(specs, scene), problems

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from cronq.outcomes import BAD
@@ -318,9 +320,12 @@ def _planned_row(change: PlannedChange) -> dict[str, Any]:
     }
 
 
-def simulation_document(simulation: Simulation) -> list[dict[str, Any]]:
-    """`simulate`: what became of each tick, by tick and then by job."""
-    return [{"job": each.job, "tick": iso(each.tick), "outcome": each.outcome} for each in simulation.ticks]
+def simulation_rows(simulation: Simulation) -> Iterator[dict[str, Any]]:
+    """`simulate`: what became of each tick, by tick and then by job; there may be millions."""
+    for tick, together in groupby(simulation.rows(), key=attrgetter("tick")):
+        moment = iso(tick)
+        for each in together:
+            yield {"job": each.job, "tick": moment, "outcome": each.outcome}
 
 
 def crontab_document(report: CrontabReport) -> dict[str, Any]:

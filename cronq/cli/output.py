@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.config import Config
 
+#: Lines that are written together.
+_AT_ONCE = 1000
 #: Characters that a text keeps at least when it is cut to fit a terminal.
 _LEAST_CUT = 16
 
@@ -56,9 +59,25 @@ def print_line(words: object) -> None:
     click.echo(printable(str(words)))
 
 
+def print_lines(lines: Iterable[str]) -> None:
+    """The same for as many lines as there are, which may be millions."""
+    rest = map(printable, lines)
+    while part := list(islice(rest, _AT_ONCE)):
+        click.echo("\n".join(part))
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document on stdout."""
     click.echo(json.dumps(value, indent=2))
+
+
+def print_json_rows(rows: Iterable[Any]) -> None:
+    """Print one JSON document on stdout, a list with a line for each row: there may be millions."""
+    rest, before = map(json.JSONEncoder().encode, rows), "["
+    while part := list(islice(rest, _AT_ONCE)):
+        click.echo(before + "\n  " + ",\n  ".join(part), nl=False)
+        before = ","
+    click.echo("[]" if before == "[" else "\n]")
 
 
 def print_table(

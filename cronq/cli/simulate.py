@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 import click
 
-from cronq.app.views import simulation_document
+from cronq.app.views import simulation_rows
 from cronq.cli.options import as_json, instant_option, load_config, options_of_cronq, times_are_utc
-from cronq.cli.output import counted, print_json, print_line, say, say_problems
+from cronq.cli.output import counted, print_json_rows, print_lines, say, say_problems
 from cronq.errors import DefinitionError
-from cronq.timetext import format_duration, iso, parse_duration_s
+from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
     from cronq.app.simulation import Outage, Simulation
@@ -43,7 +42,8 @@ def simulate_command(
 ) -> int:  # fmt: skip
     """What becomes of each tick from --from to --to, of the jobs of MODULEs, else of those in Redis. Changes nothing.
 
-    Each run begins at once, takes --duration and succeeds. Exit 78 when a definition is refused.
+    Each run begins at once, takes --duration and succeeds, unless its job's timeout ends it before. Exit 78 when a
+    definition is refused.
     """
     from cronq.app.app import Cronq
     from cronq.app.simulation import Scene, simulate_jobs
@@ -60,10 +60,9 @@ def simulate_command(
         app.check_url()
     simulation, problems = simulate_jobs(app, modules, scene)
     if json_:
-        print_json(simulation_document(simulation))
+        print_json_rows(simulation_rows(simulation))
     else:
-        for each in simulation.ticks:
-            print_line(f"{iso(each.tick)}  {each.outcome:<9}  {each.job}")
+        print_lines(f"{row['tick']}  {row['outcome']:<9}  {row['job']}" for row in simulation_rows(simulation))
     say_problems(problems)
     _say_summary(simulation, skew)
     return DefinitionError.exit_code if problems else 0
@@ -88,9 +87,8 @@ def _outage(words: str) -> Outage:
 
 
 def _say_summary(simulation: Simulation, skew: float) -> None:
-    counts = Counter(each.outcome for each in simulation.ticks)
-    told = ", ".join(f"{count:,} {outcome}" for outcome, count in counts.most_common())
-    say(f"{counted(len(simulation.ticks), 'tick')}{f': {told}' if told else ''}")
+    told = ", ".join(f"{count:,} {outcome}" for outcome, count in simulation.outcomes().most_common())
+    say(f"{simulation.count:,} tick{'' if simulation.count == 1 else 's'}{f': {told}' if told else ''}")
     if skew:
         for number, beat in enumerate(simulation.beats, 1):
             sign = "behind" if beat.clock_off_s < 0 else "ahead"

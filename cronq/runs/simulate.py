@@ -1,47 +1,31 @@
 """What becomes of each tick in a span of time: the decisions of beats under a clock of its own, no Redis.
 
-The rules are those that beats and the claim script go by: `due.decide` says what becomes of a tick when it is found,
+The rules are those that beats and the claim script go by: `due` says what becomes of a tick when it is found,
 `overlap` what becomes of it while an earlier run of its job is open. What is assumed instead: there is a worker for
-each run at once, each run takes its time and succeeds, and no lock is in its way.
+each run at once, each run takes its time, and no lock is in its way.
 
-Each pass jumps to the next tick that is due, so a span in which nothing is costs nothing.
+So jobs do not meet, and each goes through the span by itself. A span in which nothing is due costs nothing.
 """
 
 from __future__ import annotations
 
-import heapq
-import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import NamedTuple
 
-from cronq.jobs.calendar import NO_CALENDARS, Calendars
+from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
-from cronq.runs.due import Decision, decide
-from cronq.runs.overlap import rule_of_tick
+from cronq.runs.scene import Scene, merged
+from cronq.runs.simulated_job import WORDS, SimulatedJob, SimulatedLedger
 
-
-class Outage(NamedTuple):
-    """A time in which no beat passes: from `start_s`, until one does at `end_s` (epoch seconds)."""
-
-    start_s: int
-    end_s: int
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a simulation assumes. Ticks from `start_s` on and before `end_s` are looked at (epoch seconds)."""
-
-    start_s: int
-    end_s: int
-    beats: int = 1
-    skew_s: float = 0.0  #: the clock of each beat's host is wrong by up to so much
-    outages: Sequence[Outage] = ()
-    seed: int = 0  #: decides how wrong each clock is, and which beat is first at each tick
-    duration_s: float = 1.0  #: how long a run takes
-    durations: Mapping[str, float] = field(default_factory=dict)  #: the same of single jobs, by name
-    calendars: Calendars = NO_CALENDARS
+#: Each tick takes nine bytes.
+MOST_TICKS = 100_000_000
+#: Rows are put in order in parts of about so many.
+_IN_ORDER_AT_ONCE = 50_000
 
 
 class SimulatedTick(NamedTuple):
@@ -62,135 +46,80 @@ class SimulatedBeat:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What became of each tick, by tick and then by job; and which beat did how much."""
+    """What became of each tick, by job; and which beat did how much."""
 
-    ticks: list[SimulatedTick]
+    ledgers: list[SimulatedLedger]  #: in the order of the jobs' names
     beats: list[SimulatedBeat]
+
+    @property
+    def count(self) -> int:
+        """How many ticks there were."""
+        return sum(len(ledger.ticks) for ledger in self.ledgers)
+
+    @property
+    def ticks(self) -> list[SimulatedTick]:
+        """All of them, by tick and then by job."""
+        return list(self.rows())
+
+    def outcomes(self) -> Counter[str]:
+        """How many ticks had which outcome."""
+        found: Counter[str] = Counter()
+        for code, word in enumerate(WORDS):
+            found[word] = sum(ledger.outcomes.count(code) for ledger in self.ledgers)
+        return +found
+
+    def rows(self) -> Iterator[SimulatedTick]:
+        """All ticks, by tick and then by job, as they are asked for: millions of them need not be held at once."""
+        filled = [ledger for ledger in self.ledgers if ledger.ticks]
+        if not filled:
+            return
+        first, last = min(ledger.ticks[0] for ledger in filled), max(ledger.ticks[-1] for ledger in filled)
+        step = max(1, (last - first) * _IN_ORDER_AT_ONCE // self.count)
+        for begin in range(first, last + 1, step):
+            rows = [row for ledger in filled for row in _rows(ledger, begin, begin + step)]
+            rows.sort(key=itemgetter(0))  # those of one tick stay in the order of their jobs
+            yield from rows
+
+
+def _rows(ledger: SimulatedLedger, begin: int, end: int) -> Iterator[SimulatedTick]:
+    first, last = bisect_left(ledger.ticks, begin), bisect_left(ledger.ticks, end)
+    job = ledger.job
+    for tick, code in zip(ledger.ticks[first:last], ledger.outcomes[first:last], strict=True):
+        yield SimulatedTick(tick, job, WORDS[code])
 
 
 def simulate(specs: Iterable[JobSpec], scene: Scene) -> Simulation:
-    """What becomes of each tick of *specs*. The same scene gives the same answer."""
+    """What becomes of each tick of *specs*. The same scene gives the same answer. Raises CronqError for too many."""
+    ordered = sorted(specs, key=lambda spec: spec.name)
+    _refuse_too_many(ordered, scene)
     chance = random.Random(scene.seed)
     beats = [SimulatedBeat(chance.uniform(-scene.skew_s, scene.skew_s)) for _ in range(scene.beats)]
-    jobs = [_Job(spec, scene) for spec in sorted(specs, key=lambda spec: spec.name)]
-    agenda = [(job.next_tick, number) for number, job in enumerate(jobs) if job.next_tick is not None]
-    heapq.heapify(agenda)
-    outages = _merged(scene.outages)
-    # A tick before the end may be queued after it, by its jitter.
-    last_s = scene.end_s + max((job.spec.jitter or 0.0 for job in jobs), default=0.0)
-    while agenda and agenda[0][0] < last_s:
-        # The time of Redis: the clock of a beat's host has no part in it, however wrong it is.
-        now = _when_up(agenda[0][0], outages)
-        beat = beats[chance.randrange(len(beats))] if len(beats) > 1 else beats[0]
-        while agenda and agenda[0][0] <= now:
-            job = jobs[agenda[0][1]]
-            beat.taken += job.take_due(now)
-            if job.next_tick is None:
-                heapq.heappop(agenda)
-            else:
-                heapq.heapreplace(agenda, (job.next_tick, agenda[0][1]))
-    return Simulation(sorted(row for job in jobs for row in job.rows(scene.end_s)), beats)
+    draw = _Draw(beats, chance.getrandbits(64))
+    outages = merged(scene.outages)
+    # The time of Redis decides: the clock of a beat's host has no part in it, however wrong it is.
+    return Simulation([SimulatedJob(spec, scene, outages, draw.takes).go_through() for spec in ordered], beats)
 
 
-def _merged(outages: Iterable[Outage]) -> list[Outage]:
-    """The times without any beat, the last one first."""
-    merged: list[Outage] = []
-    for start_s, end_s in sorted(outages):
-        if merged and start_s <= merged[-1].end_s:
-            merged[-1] = Outage(merged[-1].start_s, max(end_s, merged[-1].end_s))
-        else:
-            merged.append(Outage(start_s, end_s))
-    return merged[::-1]
+def _refuse_too_many(specs: Iterable[JobSpec], scene: Scene) -> None:
+    schedules = [spec.schedule for spec in specs]
+    count = sum(each.count(scene.start_s - 1, scene.end_s - 1) for each in schedules if each is not None)
+    if count > MOST_TICKS:
+        raise CronqError(f"{count:,} ticks are more than the {MOST_TICKS:,} of one simulation; give a shorter span")
 
 
-def _when_up(due: int, outages: list[Outage]) -> int:
-    """When a beat passes that finds *due*; *outages* that are over by then are taken off the end of the list."""
-    while outages and outages[-1].end_s <= due:
-        outages.pop()
-    return outages[-1].end_s if outages and outages[-1].start_s <= due else due
+class _Draw:
+    """Which beat is the first at each pass: it takes all that is due then."""
 
+    def __init__(self, beats: Sequence[SimulatedBeat], salt: int) -> None:
+        self.beats = beats
+        self.salt = salt
 
-class _Job:
-    """One job as its ticks go by."""
-
-    def __init__(self, spec: JobSpec, scene: Scene) -> None:
-        self.spec = spec
-        self.calendars = scene.calendars
-        self.duration_s = scene.durations.get(spec.name, scene.duration_s)
-        self.mark = scene.start_s - 1
-        self.had = 0
-        self.next_tick = spec.due_after(self.mark, 0)  #: when the next tick is to be queued
-        self._ticks: list[int] = []
-        self._outcomes: list[str] = []
-        self._busy_until = -math.inf  #: when the last of its open runs ends
-        self._working = 0  #: the place of the newest run that has begun
-        self._waiting: int | None = None  #: the place of the one that waits behind it, with overlap="latest"
-
-    def rows(self, end_s: int) -> Iterator[SimulatedTick]:
-        """Its ticks before *end_s*."""
-        self._go_on(math.inf)
-        for tick, outcome in zip(self._ticks, self._outcomes, strict=True):
-            if tick < end_s:
-                yield SimulatedTick(tick, self.spec.name, outcome)
-
-    def take_due(self, now: int) -> int:
-        """Decide what becomes of each tick up to *now*. Returns how many there were."""
-        before = len(self._ticks)
-        while self.next_tick is not None and self.next_tick <= now:
-            decisions = decide(self.spec, self.mark, None, now, self.calendars, had=self.had)
-            if not decisions:
-                self.next_tick = self.spec.due_after(self.mark, self.had)
-                break
-            for decision in decisions:
-                self._record(decision, now)
-            self.mark, self.next_tick = decisions[-1].tick, decisions[-1].next_tick
-            self.had = decisions[-1].number or self.had
-        return len(self._ticks) - before
-
-    def _record(self, decision: Decision, now: int) -> None:
-        if decision.outcome is None:
-            outcome = self._started(decision, now)
-            self._ticks.append(decision.tick)
-            self._outcomes.append(outcome)
+    def takes(self, passes: Sequence[int]) -> None:
+        """Note for each tick that is taken the moment of its pass (epoch seconds)."""
+        if len(self.beats) == 1:
+            self.beats[0].taken += len(passes)
             return
-        schedule, tick = self.spec.schedule, decision.first
-        while schedule is not None and tick is not None and tick < decision.tick:  # a range, tick by tick
-            self._ticks.append(tick)
-            self._outcomes.append(decision.outcome)
-            tick = schedule.next_after(tick)
-        self._ticks.append(decision.tick)
-        self._outcomes.append(decision.outcome)
-
-    def _started(self, decision: Decision, now: int) -> str:
-        """The outcome of a tick that is to run, as far as that is known at *now*."""
-        place = len(self._ticks)
-        self._go_on(now)
-        starts: float = now
-        if self._busy_until > now:
-            rule = rule_of_tick(self.spec.overlap, decision.trigger, self.spec.catchup)
-            if rule == "skip":
-                return "skipped"
-            if rule == "latest":
-                if self._waiting is not None:
-                    self._outcomes[self._waiting] = "coalesced"
-                self._waiting = place
-                return "succeeded"
-            if rule == "queue":
-                starts = self._busy_until
-            if rule == "replace":
-                self._outcomes[self._working] = "stopped"
-                self._busy_until = now
-        return self._run(place, decision.tick, starts)
-
-    def _go_on(self, now: float) -> None:
-        """Let the run that waits begin, if the one before it has ended by *now*."""
-        if self._waiting is not None and self._busy_until <= now:
-            place, self._waiting = self._waiting, None
-            self._outcomes[place] = self._run(place, self._ticks[place], self._busy_until)
-
-    def _run(self, place: int, tick: int, starts: float) -> str:
-        if self.spec.ttl is not None and starts - tick > self.spec.ttl:
-            return "expired"
-        self._working = place
-        self._busy_until = max(self._busy_until, starts + self.duration_s)
-        return "succeeded"
+        for now in passes:
+            mixed = (now ^ self.salt) * 0x9E3779B97F4A7C15 & 0xFFFF_FFFF_FFFF_FFFF
+            mixed = (mixed ^ mixed >> 29) * 0xBF58476D1CE4E5B9 & 0xFFFF_FFFF_FFFF_FFFF
+            self.beats[(mixed >> 32) * len(self.beats) >> 32].taken += 1

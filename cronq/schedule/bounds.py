@@ -26,6 +26,9 @@ class OnceSchedule(Schedule):
     def count(self, after_s: int, until_s: int) -> int:
         return int(after_s < self.tick <= until_s)
 
+    def between(self, after_s: int, until_s: int) -> list[int]:
+        return [self.tick] if after_s < self.tick <= until_s else []
+
     def __str__(self) -> str:
         return f"at {iso(self.tick)}"
 
@@ -59,6 +62,11 @@ class BoundedSchedule(Schedule):
         if self.end_s is not None:
             until_s = min(until_s, self.end_s)
         return self.whole.count(after_s, until_s) if after_s < until_s else 0
+
+    def between(self, after_s: int, until_s: int) -> list[int]:
+        first_s = after_s if self.start_s is None else max(after_s, self.start_s - 1)
+        last_s = until_s if self.end_s is None else min(until_s, self.end_s)
+        return self.whole.between(first_s, last_s) if first_s < last_s else []
 
     def __str__(self) -> str:
         return str(self.whole)

@@ -155,6 +155,10 @@ class Times:
         is_in = index < len(self._minutes) and self._minutes[index] == minute
         return index * len(self._seconds) + (bisect_left(self._seconds, second) if is_in else 0)
 
+    def of_day(self) -> list[int]:
+        """All matching times of a day, in order."""
+        return [minute * 60 + second for minute in self._minutes for second in self._seconds]
+
     def first(self, second: int) -> int | None:
         """The first matching time at or after *second*, on the same day."""
         minutes = self._minutes
@@ -220,6 +224,17 @@ class Pattern:
         if days.first(last_day) == last_day:
             found += times.count(until)
         return found
+
+    def between(self, begin_s: int, end_s: int, offset_s: int) -> list[int]:
+        """All matching local times in `begin_s <= t < end_s`, in order, each less *offset_s*."""
+        found: list[int] = []
+        times = self.times.of_day()
+        day = self.days.first(begin_s // DAY_S)
+        while day is not None and day * DAY_S < end_s:
+            midnight_s = day * DAY_S - offset_s
+            found += [midnight_s + time for time in times]
+            day = self.days.first(day + 1)
+        return found[bisect_left(found, begin_s - offset_s) : bisect_left(found, end_s - offset_s)]
 
     def some_between(self, begin_s: int, end_s: int, limit: int) -> list[int]:
         """The first *limit* matching local times in `begin_s <= t < end_s`."""

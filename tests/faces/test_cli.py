@@ -1318,6 +1318,22 @@ def test_simulate_prints_a_line_for_each_tick_and_a_summary(here: Path, shell: C
     ]  # fmt: skip
 
 
+def test_simulate_heeds_what_is_stored_of_a_job(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("report", command=["true"], every="1h")
+    app.add("tidy", command=["true"], every="1h")
+    skipped = app.skip("report", 2)
+    pause = app.pause("tidy", until_s=skipped[1])
+    first, last = (time.strftime("%FT%TZ", time.gmtime(moment)) for moment in (skipped[0] - 3600, skipped[1] + 1))
+
+    rows = json.loads(cronq("simulate", "--from", first, "--to", last, "--json").out)
+
+    found = {name: [row["outcome"] for row in rows if row["job"] == name] for name in ("report", "tidy")}
+    assert found["report"] == ["succeeded", "skipped", "skipped"]
+    ticks = (skipped[0] - 3600, *skipped)
+    assert found["tidy"] == ["paused" if pause.since <= tick < skipped[1] else "succeeded" for tick in ticks]
+    assert json.loads(cronq("simulate", "--from", "1990-01-01T00:01", "--to", "1990-01-01T00:02", "--json").out) == []
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

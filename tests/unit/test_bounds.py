@@ -37,6 +37,7 @@ def test_a_bounded_schedule_has_just_the_ticks_between_its_bounds(
     between = [tick for tick in ticks if after < tick <= until]
     assert part.last_ticks(after, until, 10) == (between[-10:], len(between) <= 10)
     assert part.count(after, until) == len(between)
+    assert part.between(after, until) == between
 
 
 @given(moments, st.integers(-1, 40), moments)
@@ -60,6 +61,7 @@ def test_a_single_tick_is_there_once() -> None:
     assert (schedule.last_until(T), schedule.last_until(T - 1)) == (T, None)
     assert schedule.next_ticks(0, 5) == [T]
     assert [schedule.count(T - 1, T), schedule.count(T, T + 5), schedule.count(0, T - 1)] == [1, 0, 0]
+    assert [schedule.between(T - 1, T), schedule.between(T, T + 5), schedule.between(0, T - 1)] == [[T], [], []]
     assert str(schedule) == "at 2026-01-05T07:00:00Z"
     assert schedule.describe() == "Once, at 2026-01-05T07:00:00Z"
 

@@ -151,7 +151,10 @@ def test_each_tick_is_where_a_watched_wall_clock_has_it(case: tuple[str, str, st
     whole = cron_oracle.ticks(expression, tz, dst, begin_s, end_s)
     assert listing(schedule, begin_s - 1, end_s - 1) == whole
     assert schedule.count(begin_s - 1, end_s - 1) == len(whole)
+    assert schedule.between(begin_s - 1, end_s - 1) == whole
     for middle_s in (*whole[:2], *(tick - 1 for tick in whole[-2:])):
+        assert schedule.between(middle_s, end_s - 1) == [tick for tick in whole if tick > middle_s]
+        assert schedule.between(begin_s - 1, middle_s) == [tick for tick in whole if tick <= middle_s]
         assert schedule.count(middle_s, end_s - 1) == sum(tick > middle_s for tick in whole)
         assert schedule.count(begin_s - 1, middle_s) == sum(tick <= middle_s for tick in whole)
 
@@ -199,6 +202,7 @@ def test_a_time_on_every_nth_day_is_where_a_watched_wall_clock_has_it(
     assert listing(schedule, begin_s - 1, end_s - 1) == whole
     assert schedule.last_ticks(begin_s - 1, end_s - 1, 9) == (whole, True)
     assert schedule.count(begin_s - 1, end_s - 1) == len(whole)
+    assert schedule.between(begin_s - 1, end_s - 1) == whole
 
 
 @given(five_fields, st.integers(EARLIEST, LATEST))
@@ -230,6 +234,7 @@ def test_an_interval_ticks_at_the_multiples_of_itself(every: int, after_s: int, 
 
     assert listing(schedule, after_s, until_s) == whole
     assert schedule.count(after_s, until_s) == len(whole)
+    assert schedule.between(after_s, until_s) == whole
     assert schedule.last_ticks(after_s, until_s, limit) == last_by_oracle(whole, limit)
 
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from cronq.errors import CronqError
 from cronq.jobs.calendar import Calendars, make_calendar
+from cronq.jobs.pause import Pause
+from cronq.jobs.skip import Skip
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.simulate import Outage, Scene, simulate
+from cronq.runs.due import decide
+from cronq.runs.scene import Outage, Scene
+from cronq.runs.simulate import Simulation, simulate
 from cronq.timetext import parse_instant
 from tests.unit import cron_oracle
 from tests.unit.tick_oracle import Judge, found_at
@@ -20,6 +28,9 @@ from tests.unit.tick_oracle import Judge, found_at
 BEGIN = int(parse_instant("2026-03-28T00:00"))
 DAY = 86400
 ZONES = ["UTC", "Europe/Berlin", "Europe/London", "Asia/Kathmandu"]
+LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
+#: What a year of 200 jobs may take, in seconds of processor time.
+MOST_FOR_A_YEAR_S = 60
 CRONS = ["* * * * *", "*/5 * * * *", "0 * * * *", "30 2 * * *", "7,37 1-4 * * *", "15 */3 * * *", "0 0 29 * *"]
 
 
@@ -72,13 +83,150 @@ def test_each_tick_ends_as_the_rules_say(seed: int) -> None:
         name: cron_oracle.ticks(options["cron"], options["tz"], options["dst"], BEGIN, last)
         for name, (options, _) in jobs.items()
     }
-    last_pass = max(found_at(tick, outages) for each in ticks.values() for tick in each if tick < end)
     expected = []
     for name, (options, duration) in jobs.items():
+        last_pass = max((found_at(tick, outages) for tick in ticks[name] if tick < end), default=0)
         taken = [tick for tick in ticks[name] if tick <= last_pass]
         ends = Judge(options, duration).outcomes(taken, outages)
         expected += [(tick, name, outcome) for tick, outcome in ends.items() if tick < end]
     assert [tuple(each) for each in found] == sorted(expected)
+
+
+def mixed_jobs(count: int) -> dict[str, tuple[dict[str, Any], float]]:
+    """Jobs as an installation has them: an eighth of them each minute, most once an hour or a day."""
+    chance = random.Random(4)
+    jobs = {}
+    for number in range(count):
+        minute, hour = chance.randrange(60), chance.randrange(24)
+        options, duration = drawn(chance, "")
+        options["cron"] = [
+            "* * * * *", "*/5 * * * *", "*/15 6-20 * * 1-5", f"{minute} * * * *", f"{minute} {hour} * * *",
+            f"{minute} {hour} * * MON-FRI", f"{minute} */3 * * *", f"{minute} {hour} 1 * *",
+        ][number % 8]  # fmt: skip
+        jobs[f"job-{number:03d}"] = (options, duration)
+    return jobs
+
+
+@pytest.mark.parametrize(
+    "days", [3, pytest.param(365, marks=pytest.mark.skipif(not LONG, reason="CRONQ_LONG_TESTS=1 runs it"))]
+)
+def test_a_year_of_200_jobs_takes_less_than_a_minute_and_is_what_the_rules_say(days: int) -> None:
+    end = BEGIN + days * DAY
+    chance = random.Random(days)
+    firsts = [BEGIN + chance.randrange(days * DAY) for _ in range(max(2, days // 10))]
+    outages = [Outage(first, first + chance.choice([20, 90, 600, 7200, 20_000])) for first in firsts]
+    jobs = mixed_jobs(200)
+    specs = [spec_of(name, **options) for name, (options, _) in jobs.items()]
+    scene = Scene(BEGIN, end, outages=outages, durations={name: took for name, (_, took) in jobs.items()})
+
+    began = time.process_time()
+    found = simulate(specs, scene)
+    counted = sum(1 for _ in found.rows())
+    spent = time.process_time() - began
+
+    assert spent < MOST_FOR_A_YEAR_S * days / 365
+    assert counted == found.count
+    last = max([end, *(outage.end_s for outage in outages)]) + DAY
+    for ledger in found.ledgers:
+        options, duration = jobs[ledger.job]
+        ticks = cron_oracle.ticks(options["cron"], options["tz"], options["dst"], BEGIN, last)
+        last_pass = max((found_at(tick, outages) for tick in ticks if tick < end), default=0)
+        told = Judge(options, duration).outcomes([tick for tick in ticks if tick <= last_pass], outages)
+        expected = sorted((tick, outcome) for tick, outcome in told.items() if tick < end)
+        assert [(tick, ledger.outcome(place)) for place, tick in enumerate(ledger.ticks)] == expected, options
+
+
+def pass_by_pass(spec: JobSpec, scene: Scene) -> list[tuple[int, str]]:
+    """What a beat decides that passes each second of the scene but for its outages, a run being no matter of time."""
+    assert spec.schedule is not None
+    found, mark, had = [], scene.start_s - 1, 0
+    for now in range(scene.start_s, scene.end_s + DAY):
+        if any(start <= now < end for start, end in scene.outages):
+            continue
+        pauses = (each for each in scene.pauses.get(spec.name, ()) if each.since <= now and each.covers(mark + 1))
+        while decisions := decide(
+            spec, mark, next(pauses, None), now, scene.calendars, had=had, skips=scene.skips.get(spec.name, ())
+        ):
+            for each in decisions:
+                for tick in spec.schedule.between((each.first or each.tick) - 1, each.tick):
+                    found.append((tick, each.outcome or "succeeded"))
+            mark, had = decisions[-1].tick, decisions[-1].number or had
+        following = spec.next_after(mark, had)
+        if following is None or following >= scene.end_s:
+            break
+    return [(tick, outcome) for tick, outcome in found if tick < scene.end_s]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_taking_ticks_many_at_a_time_is_as_deciding_at_each_pass(seed: int) -> None:
+    chance = random.Random(seed)
+    end = BEGIN + DAY // 2
+    options: dict[str, Any] = {
+        "cron": chance.choice(["* * * * *", "*/7 * * * *", "10,12,50 * * * *", "*/20 * * * * *"]),
+        "catchup": chance.choice(["latest", "skip", "all"]),
+        "window": chance.choice([600, DAY]),
+        "repeat": chance.choice([None, None, 5, 400]),
+        "jitter": chance.choice([None, None, 5, 120]),
+        "except_": chance.choice([[], [], ["lunch"]]),
+        "overlap": "allow",
+    }
+    skipped = sorted(BEGIN + 60 * chance.randrange(720) for _ in range(5))
+    paused = BEGIN + chance.randrange(DAY // 2)
+    first = BEGIN + chance.randrange(DAY // 2)
+    scene = Scene(
+        BEGIN, end, duration_s=0,
+        outages=[Outage(first, first + chance.choice([40, 130, 4000]))],
+        calendars=Calendars({"lunch": make_calendar("lunch", weekly=["sat 03:00-05:30"])}),
+        pauses={"a": [Pause(paused, until=paused + 3000)]} if chance.random() < 0.5 else {},
+        skips={"a": (Skip(tuple(dict.fromkeys(skipped))),)} if chance.random() < 0.5 else {},
+    )  # fmt: skip
+    spec = spec_of("a", **{key: value for key, value in options.items() if value not in (None, [])})
+
+    found = simulate([spec], scene).ticks
+
+    assert [(each.tick, each.outcome) for each in found] == pass_by_pass(spec, scene)
+
+
+@given(
+    st.integers(1, 9), st.floats(0, 1000), st.integers(0, 2**63),
+    st.lists(st.tuples(st.integers(-7200, DAY), st.integers(1, 9000)), max_size=4),
+)  # fmt: skip
+@settings(max_examples=40, deadline=None)
+def test_the_same_scene_gives_the_same_answer_and_the_seed_only_draws_beats(
+    beats: int, skew_s: float, seed: int, gaps: list[tuple[int, int]]
+) -> None:
+    specs = [spec_of("a", cron="*/2 * * * *", overlap="queue"), spec_of("b", every="7m", catchup="all")]
+    outages = [Outage(BEGIN + first, BEGIN + first + span) for first, span in gaps]
+
+    def told(seed: int) -> Simulation:
+        scene = Scene(BEGIN, BEGIN + DAY, beats=beats, skew_s=skew_s, outages=outages, seed=seed, duration_s=100)
+        return simulate(specs, scene)
+
+    first, again, other = told(seed), told(seed), told(seed + 1)
+    assert first == again
+    assert first.ticks == other.ticks
+    assert all(sum(beat.taken for beat in each.beats) == each.count for each in (first, other))
+    assert all(abs(beat.clock_off_s) <= skew_s for beat in first.beats)
+
+
+def test_rows_come_by_tick_and_then_by_job_however_many_there_are() -> None:
+    found = simulate([spec_of("b", cron="* * * * * *"), spec_of("a", every="3s")], Scene(BEGIN, BEGIN + DAY))
+
+    rows = list(found.rows())
+
+    assert rows == sorted(rows)
+    assert found.outcomes() == Counter(row.outcome for row in rows)
+
+
+def test_more_ticks_than_fit_are_refused_by_number() -> None:
+    with pytest.raises(CronqError, match=r"315,576,000 ticks are more than the 100,000,000 of one simulation"):
+        simulate([spec_of("a", cron="* * * * * *")], Scene(BEGIN, BEGIN + 3652 * DAY + DAY // 2))
+
+
+def test_a_run_that_would_outlast_its_timeout_is_timed_out_and_ends_then() -> None:
+    spec = spec_of("a", every="1h", timeout="90m")
+
+    assert outcomes(spec, end_s=BEGIN + 4 * 3600, duration_s=7200) == ["timed_out", "skipped"] * 2
 
 
 def test_neither_beats_nor_their_clocks_nor_the_draw_change_an_outcome() -> None:

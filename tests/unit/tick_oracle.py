@@ -27,7 +27,9 @@ class Judge:
 
     options: dict[str, Any]
     duration_s: float
-    runs: list[Run] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)  #: what is not over
+    over: dict[int, str] = field(default_factory=dict)  #: the outcomes of what is, by tick
+    over_until: float = 0.0  #: the latest end of those
 
     def outcomes(self, ticks: list[int], outages: list[tuple[int, int]]) -> dict[int, str]:
         """The outcome of each of *ticks*."""
@@ -42,7 +44,7 @@ class Judge:
                 elif not self._ask(tick, now, several=len(together[now]) > 1):
                     found[tick] = "skipped"
         self._let_go_on(float("inf"))
-        return found | {run.tick: run.outcome for run in self.runs}
+        return found | self.over | {run.tick: run.outcome for run in self.runs}
 
     def _by_catchup(self, ticks: list[int], now: int) -> list[tuple[int, str]]:
         rule, only_newest = self.options["catchup"], self.options["overlap"] in ("latest", "replace")
@@ -87,17 +89,25 @@ class Judge:
         """Begin what waits, one after the other, as far as the one before has ended by *now*."""
         for before, run in zip([None, *self.runs], self.runs, strict=False):
             if run.begun_at is None:
-                ended = max((each.ended_at or 0.0 for each in self.runs if each.tick < run.tick), default=0.0)
+                ended = max(
+                    (each.ended_at or 0.0 for each in self.runs if each.tick < run.tick), default=self.over_until
+                )
                 if ended > now or (before is not None and before.ended_at is None):
-                    return
+                    break
                 self._begin(run, max(ended, run.asked_at))
+        for run in [run for run in self.runs if run.ended_at is not None and run.ended_at <= now]:
+            self.runs.remove(run)
+            self.over[run.tick] = run.outcome
+            self.over_until = max(self.over_until, run.ended_at or 0.0)
 
     def _begin(self, run: Run, moment: float) -> None:
         run.begun_at = run.ended_at = moment
         if self.options["ttl"] is not None and moment - run.tick > self.options["ttl"]:
             run.outcome = "expired"
         else:
-            run.ended_at = moment + self.duration_s
+            limit = self.options.get("timeout", 3600)
+            run.outcome = "succeeded" if self.duration_s <= limit else "timed_out"
+            run.ended_at = moment + min(self.duration_s, limit)
 
 
 def found_at(tick: int, outages: list[tuple[int, int]]) -> int:
