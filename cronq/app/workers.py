@@ -27,13 +27,27 @@ class Workers:
         self._queues = queue_names(queues)
         self._count = count
         self._burst = burst
+        self._told: set[int] = set()
         self._working: Worker | None = None  #: made, but its own signal handlers may not be there yet
 
     def request_stop(self, number: int, frame: FrameType | None) -> None:
         """Take a signal: the first one lets the present run end, the second one ends it."""
+        self._told.add(number)
         self.stop.set()
         if self._working is not None:
             self._working.request_stop(number, frame)
+
+    def finish(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal that lets the present run end, however long it takes."""
+        self._told.add(number)
+        self.stop.set()
+        if self._working is not None:
+            self._working.finish()
+
+    @property
+    def told(self) -> set[int]:
+        """The signals that ended the work."""
+        return self._told | (self._working.told if self._working is not None else set())
 
     def run(self) -> int:
         """Work until told to stop. Return the exit code: 1 when Redis does not know how some run ended.
@@ -44,7 +58,10 @@ class Workers:
             return self._serve()
         self._app.client.connection_pool.disconnect()  # a fork would share what is open
         log.info("START-UP pool of %d workers of %s", self._count, self._what)
-        return Pool(self._count, self._serve, restarts=not self._burst).run(self.stop)
+        pool = Pool(self._count, self._serve, restarts=not self._burst)
+        code = pool.run(self.stop)
+        self._told |= pool.told
+        return code
 
     @property
     def _what(self) -> str:

@@ -17,6 +17,7 @@ def main() -> None:
     if verb_among(sys.argv[1:]) in PROCESSES:
         # Until the verb listens for itself, which is after some imports: there is nothing yet to be ended in order.
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])  # held back by a process that began anew
     try:
         from cronq.cli.verbs import run
 

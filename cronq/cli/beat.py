@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
 from cronq.app.redis_words import redis_words
+from cronq.cli.hangup import Hangup
 from cronq.cli.log_lines import start_logging
 from cronq.cli.options import open_app, options_of_cronq, within_dev
 from cronq.cli.output import say, say_problems
 
 if TYPE_CHECKING:
+    from cronq.app.app import Cronq
     from cronq.app.views import SyncReport
 
 
@@ -35,23 +38,37 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
     """Turn due ticks into runs, each exactly once, however many beats run.
 
     Imports MODULEs once (default: CRONQ_JOBS), stores their jobs, and goes on until SIGTERM. Never ends because
-    Redis is away.
+    Redis is away. SIGHUP makes it begin anew, with the modules as they are then.
     """
-    from redis.exceptions import RedisError
-
     app = open_app(ctx, jobs=modules, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
     log = logging.getLogger("cronq.beat")
     stop = threading.Event()
+    told: set[int] = set()
+
+    def leave(number: int, _: FrameType | None) -> None:
+        told.add(number)
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, leave)
+    hangup = Hangup(leave, leave)
+    hangup.listen()
+    _serve(app, stop, log, within_dev=within_dev)
+    return hangup.end(0, told, log)
+
+
+def _serve(app: Cronq, stop: threading.Event, log: logging.Logger, *, within_dev: bool) -> None:
+    """Be a beat until *stop* is set."""
+    from redis.exceptions import RedisError
+
     said: set[str] = set()
     problems = app.load_jobs()
     if within_dev:
         said |= {str(problem) for problem in problems}
     say_problems(problems, said)
     if not app.wait_until_fit(stop, log):
-        return 0
+        return
     beat = app.beat()
     try:
         report = app.sync(remove=False, load=False)
@@ -64,7 +81,6 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
         ", ".join(app.config.jobs) or "Redis alone", app.config.shown_url,
     )  # fmt: skip
     beat.run(stop)
-    return 0
 
 
 @click.command("run-due")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from cronq.cli.hangup import Hangup
 from cronq.cli.log_lines import start_logging
 from cronq.cli.options import open_app, options_of_cronq, within_dev
 from cronq.cli.output import say_problems
@@ -39,7 +40,8 @@ def worker_command(
     """Execute runs from QUEUEs (default: `default`), the first one first.
 
     SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, one
-    process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended.
+    process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended. SIGHUP lets
+    present runs end, however long they take, and makes it begin anew, with the modules as they are then.
     """
     from cronq.app.workers import Workers
 
@@ -49,14 +51,15 @@ def worker_command(
     workers = Workers(app, queues, count=count, burst=burst)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, workers.request_stop)
+    hangup = Hangup(workers.finish, workers.request_stop)
+    hangup.listen()
     problems = app.load_jobs()
     if not within_dev:
         say_problems(problems)
     if not app.config.jobs and not app.config.allow:
         log.warning("MODULES none: only command jobs can run here; %s", _module_hint(queues))
-    if not app.wait_until_fit(workers.stop, log):
-        return 0
-    return workers.run()
+    code = workers.run() if app.wait_until_fit(workers.stop, log) else 0
+    return hangup.end(code, workers.told, log)
 
 
 def _module_hint(queues: Sequence[str]) -> str:

@@ -29,8 +29,8 @@ _PAUSE_S = (0.5, 30.0)
 _STEADY_S = 60.0
 #: Longest wait for a signal when nothing is due.
 _WAIT_S = 60.0
-_TOLD = (signal.SIGTERM, signal.SIGINT)
-_WAITED_FOR = (*_TOLD, signal.SIGCHLD)
+#: Signals that it passes on; SIGHUP only where nobody ignores it, as nohup does.
+_TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass
@@ -48,8 +48,8 @@ class _Place:
 class Pool:
     """Keeps *count* processes that each do *serve*, which answers its exit code.
 
-    *serve* runs in a fork of this process, in a session of its own, with the handlers for SIGTERM and SIGINT that this
-    process has. A member whose pool died is sent SIGTERM. Without *restarts* a member that ended stays ended.
+    *serve* runs in a fork of this process, in a session of its own, with the handlers for SIGTERM, SIGINT and SIGHUP
+    that this process has. A member whose pool died is sent SIGTERM. Without *restarts* a member that ended stays ended.
     """
 
     def __init__(self, count: int, serve: Callable[[], int], *, restarts: bool = True) -> None:
@@ -58,6 +58,7 @@ class Pool:
         self._places = [_Place(number) for number in range(1, count + 1)]
         self._mask: set[signal.Signals] = set()
         self._is_leaving = False
+        self.told: set[int] = set()  #: the signals that came
 
     def run(self, stop: threading.Event) -> int:
         """Until all members have ended: 0 when the last one in each place ended with 0, else 1.
@@ -67,15 +68,18 @@ class Pool:
         if threading.active_count() > 1:
             names = ", ".join(thread.name for thread in threading.enumerate()[1:])
             log.warning("THREADS %s: started when the job modules were imported; the workers will not have them", names)
-        self._mask = {*map(signal.Signals, signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED_FOR))}
+        # One that is ignored would not be thrown away while it is blocked.
+        heeded = [number for number in _TOLD if signal.getsignal(number) != signal.SIG_IGN]
+        waited_for = [*heeded, signal.SIGCHLD]
+        self._mask = {*map(signal.Signals, signal.pthread_sigmask(signal.SIG_BLOCK, waited_for))}
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as some launchers leave it, nobody could be waited for
         gc.collect()
         gc.freeze()  # no member's collection touches, and thereby copies, the pages that all share
         self._is_leaving = stop.is_set()
         try:
             while (wait_s := self._start_who_is_due()) is not None:
-                told = signal.sigtimedwait(_WAITED_FOR, wait_s)
-                if told is not None and told.si_signo in _TOLD:
+                told = signal.sigtimedwait(waited_for, wait_s)
+                if told is not None and told.si_signo in heeded:
                     self._pass_on(told.si_signo)
                 self._reap()
         finally:
@@ -129,6 +133,7 @@ class Pool:
 
     def _pass_on(self, number: int) -> None:
         """Send a signal to all members: they know what a second one means."""
+        self.told.add(number)
         if not self._is_leaving:
             log.info("LEAVING when the present runs of all workers have ended; a second signal ends them")
         self._is_leaving = True

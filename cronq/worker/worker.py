@@ -67,6 +67,7 @@ class GuardedWorker(rq.Worker):
         super().__init__(queues, name, *args, **options)
         self._stopping = threading.Event()
         self._leave_at: float | None = None
+        self.told: set[int] = set()  #: the signals that told it to leave
         self._present: StopRequest | None = None
         self._outage = Outage(log, self.connection)
         self._last_heartbeat: float | None = None
@@ -334,7 +335,8 @@ class GuardedWorker(rq.Worker):
 
     def request_stop(self, signum: int, frame: FrameType | None) -> None:
         """Take no more work, and let the present run end within the grace; end it now at the second signal."""
-        if self._stopping.is_set():
+        self.told.add(signum)
+        if self._leave_at is not None:
             self._end_present()
             return
         self._stopping.set()
@@ -344,6 +346,12 @@ class GuardedWorker(rq.Worker):
             self._present.leave_by(self._leave_at)
             span = format_duration(grace_s)
             log.warning("LEAVING after the present run, in %s at the latest; a second signal ends it at once", span)
+
+    def finish(self) -> None:
+        """Take no more work, and let the present run end, however long it takes."""
+        self._stopping.set()
+        if self._present is not None and self._leave_at is None:
+            log.warning("LEAVING after the present run, however long it takes")
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """The second signal, by RQ's name."""

@@ -102,6 +102,10 @@ class CronqProcess:
         """Ask it to end; `exit_code` waits for that."""
         self._signal(signal.SIGTERM)
 
+    def hang_up(self) -> None:
+        """Ask it to begin anew."""
+        self._signal(signal.SIGHUP)
+
     def suspend(self) -> None:
         self._signal(signal.SIGSTOP)
 
