@@ -3,13 +3,14 @@
 --@ trim
 -- Part of claim: writes a new tick of a job into the ledger, and its run into RQ's keys.
 --
--- *from* is who claims and when: {prefix, by, now, stamp, row_ttl, events, pushed: queue -> ids that are pushed when
--- the script ends}. *new* is the tick: {job: its name, id: of the run, tick: text, description: of the RQ job, queue,
--- trigger, keep: rows, key: of the job, row, active, hash: further keys, known: rows that the job has}.
+-- *from* is who claims and when: {prefix, by, now, stamp, row_ttl, events, stream: the key of events, pushed: queue ->
+-- ids that are pushed when the script ends}. *new* is the tick: {job: its name, id: of the run, tick: text, description:
+-- of the RQ job, queue, trigger, keep: rows, key: of the job, row, active, index, hash: further keys, known: rows that
+-- the job has}. They are handed on as they are: a second of a busy beat has tens of thousands of them.
 
 local function list_row(from, new)
-    redis.call('ZADD', new.key .. ':runs', new.tick, new.id)
-    if new.known >= new.keep then trim(from.prefix .. ':run:', new.key .. ':runs', new.active, new.keep) end
+    redis.call('ZADD', new.index, new.tick, new.id)
+    if new.known >= new.keep then trim(from.prefix .. ':run:', new.index, new.active, new.keep) end
 end
 
 -- Records that *new* does not run. *range*: [oldest tick, count, mark it begins after, schedule], or nothing.
@@ -20,7 +21,7 @@ local function record_outcome(from, new, outcome, reason, range)
     if new.queue ~= 'default' then redis.call('HSET', new.row, 'queue', new.queue) end
     if range then redis.call('HSET', new.row, 'first', range[1], 'count', range[2], 'schedule', range[4]) end
     redis.call('EXPIRE', new.row, from.row_ttl)
-    event(from.prefix .. ':events', from.events, outcome, new.job, new.id)
+    event(from.stream, from.events, outcome, new.job, new.id)
     list_row(from, new)
 end
 
@@ -35,7 +36,7 @@ end
 
 -- Records the run of *new*: queued, or waiting.
 local function open_tick(from, new, is_waiting, reason)
-    local call, row = redis.call, new.row
+    local call, row, id, hash = redis.call, new.row, new.id, new.hash
     if is_waiting then
         call('HSET', row, 'job', new.job, 'tick', new.tick, 'state', 'waiting', 'trigger', new.trigger,
             'queue', new.queue, 'decided_by', from.by)
@@ -45,11 +46,11 @@ local function open_tick(from, new, is_waiting, reason)
     end
     if reason then call('HSET', row, 'reason', reason) end
     list_row(from, new)
-    event(from.prefix .. ':events', from.events, is_waiting and 'parked' or 'queued', new.job, new.id)
-    call('COPY', new.key .. ':template', new.hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
-    call('HSET', new.hash, 'created_at', from.stamp, 'enqueued_at', from.stamp, 'description', new.description)
-    if is_waiting then call('HSET', new.hash, 'status', 'deferred') end
-    call('HSET', new.active, new.id, is_waiting and 'waiting' or 'queued')
+    event(from.stream, from.events, is_waiting and 'parked' or 'queued', new.job, id)
+    call('COPY', new.key .. ':template', hash, 'REPLACE')  -- whatever stands there: the id is this run's alone
+    call('HSET', hash, 'created_at', from.stamp, 'enqueued_at', from.stamp, 'description', new.description)
+    if is_waiting then call('HSET', hash, 'status', 'deferred') end
+    call('HSET', new.active, id, is_waiting and 'waiting' or 'queued')
 end
 
 -- Has the run of *new* pushed when the script ends.

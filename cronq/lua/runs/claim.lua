@@ -47,7 +47,7 @@ local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:
 
 local queued = {'won', 'queued'}
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
-batch.pushed = {}  -- queue -> ids
+batch.pushed, batch.stream = {}, events
 local dated, undated = {}, {}  -- agenda entries to set and to remove
 
 local function wrong(key, kind)
@@ -136,8 +136,8 @@ local function look(new)
         open = try('HLEN', new.active)
         if fails(open) then return nil, nil, wrong(new.active, 'hash') end
     end
-    new.known = try('ZCARD', new.key .. ':runs')
-    if fails(new.known) then return nil, nil, wrong(new.key .. ':runs', 'zset') end
+    new.known = try('ZCARD', new.index)
+    if fails(new.known) then return nil, nil, wrong(new.index, 'zset') end
     return fields, open
 end
 
@@ -154,7 +154,7 @@ local function claim(item, when, kind, holder)
     local id = name .. '-' .. when.in_id
     local new = {job = name, id = id, tick = tick, description = name .. when.in_description, queue = kind.queue,
         trigger = kind.trigger, overlap = kind.overlap, keep = kind.keep, key = job, row = run_prefix .. id,
-        active = job .. ':active', hash = RQ .. 'job:' .. id}
+        active = job .. ':active', index = job .. ':runs', hash = RQ .. 'job:' .. id}
     local fields, open, damage = look(new)
     if not fields then return damage end
     if fields > 0 then
