@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from cronq.beat.repair import BrokenJobs
 from cronq.errors import CronqError, SpecTooNew
-from cronq.jobs.calendar import NO_CALENDARS
+from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.calendars import KnownCalendars
 from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import DueJob, DueReading
 from cronq.runs.claim import TickClaim
+from cronq.runs.dependencies import needs_of
 from cronq.runs.due import decide
 
 log = logging.getLogger("cronq.beat")
@@ -66,9 +68,25 @@ class SpecCache:
                 self._known.popitem(last=False)
         return found
 
+    def parents_of(self, specs: Iterable[JobSpec | SpecTooNew]) -> dict[str, JobSpec]:
+        """The specs of all jobs that *specs* depend on, as they stand now; without those that cannot be read."""
+        names = {name for spec in specs if isinstance(spec, JobSpec) for name in spec.depends_on}
+        found: dict[str, JobSpec] = {}
+        for name, raw in self.jobs.specs(sorted(names)).items() if names else ():
+            try:
+                found[name] = _parsed(raw, name)
+            except Exception as error:  # its own mending tells of it; its children wait
+                log.debug("job %s: %s", name, error)
+        return found
+
     def forget(self, name: str) -> None:
         """Read the spec of this job anew when it is due next."""
         self._known.pop(name, None)
+
+
+@lru_cache(maxsize=1000)
+def _parsed(raw: str, name: str) -> JobSpec:
+    return JobSpec.from_json(raw, name=name)
 
 
 class Deciding:
@@ -79,6 +97,7 @@ class Deciding:
         self.broken = broken
         self.calendars = calendars
         self.specs = SpecCache(jobs)
+        self._parents: dict[str, JobSpec] = {}  #: of the due jobs, by name
         self._apart: dict[str, int] = {}  #: by job the tick that the next decision takes out of its range
 
     def take_apart(self, name: str, tick: int) -> None:
@@ -88,6 +107,7 @@ class Deciding:
     def batches(self, reading: DueReading, most: int) -> Iterator[Batch]:
         """The claims of all due jobs of *reading*, up to *most* in a batch. Raises RedisError for an outage."""
         specs = self.specs.of(reading.due)
+        self._parents = self.specs.parents_of(specs.values())
         claims: list[TickClaim] = []
         nexts: list[float] = []
         made = newer = 0
@@ -145,7 +165,17 @@ class Deciding:
             return []
         if not decisions:
             self.jobs.reschedule(due.name, spec.due_after(due.mark, due.ticks))
-        return [TickClaim(spec, due.version, decision) for decision in decisions]
+        if not spec.depends_on:
+            return [TickClaim(spec, due.version, decision) for decision in decisions]
+        known = self._known_calendars(spec, reading)
+        return [
+            TickClaim(spec, due.version, each, () if each.outcome else needs_of(spec, each.tick, self._parents, known))
+            for each in decisions
+        ]
+
+    def _known_calendars(self, spec: JobSpec, reading: DueReading) -> Calendars:
+        parents = (self._parents[name] for name in spec.depends_on if name in self._parents)
+        return self.calendars.at(reading.calendars) if any(each.calendars for each in parents) else NO_CALENDARS
 
 
 def _by_priority(due: Sequence[DueJob], specs: Mapping[str, JobSpec | SpecTooNew]) -> Sequence[DueJob]:

@@ -22,6 +22,7 @@ from cronq.db.decode import text, time_s
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import RQ_QUEUES, Keys, rq_job
 from cronq.interop.in_progress import InProgress
+from cronq.runs.gates import Gates
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.overlap import read_wish
 from cronq.runs.run import Ending, Run, Settlement
@@ -56,6 +57,7 @@ class _Found(NamedTuple):
     silent: list[bytes]  #: RQ jobs that are not cronq's and were not heard of for `lost_after`
     has_waiters: bool  #: runs wait for some lock
     has_turns: bool  #: runs wait behind others of their job
+    has_gates: bool  #: runs wait for parents of their job
     popped: Mapping[str, Any]  #: ids in RQ's intermediate lists, of the queues that were known before
 
 
@@ -76,7 +78,8 @@ class Sweep:
         self._steady_since: float | None = None  #: Redis has answered without a gap since then (boot clock)
         self._last_answer: float | None = None  #: boot clock
         self._ahead_s: float | None = None  #: the server's time less our boot clock, at the last answer
-        self._lock_cursor = self._turn_cursor = "0"
+        self._gates = Gates(client, keys, keep_events=runs.keep_events)
+        self._lock_cursor = self._turn_cursor = self._gate_cursor = "0"
         self._stock_at = 0  #: how far the runs of stock workers were looked through
         self._damage = Damage("sweep")
 
@@ -94,6 +97,7 @@ class Sweep:
         self._note_answer(boot, found.server_s)
         has_more = found.has_waiters and self._wake_waiters()
         has_more = (found.has_turns and self._take_turns(now_s)) or has_more
+        has_more = (found.has_gates and self._open_gates(now_s)) or has_more
         self.queues = found.queues
         self.popped.look(found.popped, found.queues, boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
@@ -114,8 +118,9 @@ class Sweep:
             pipe.zrangebyscore(self.keys.foreign, "-inf", before, start=0, num=_MOST)
             pipe.srandmember(self.keys.waiting_locks, 1)
             pipe.srandmember(self.keys.jobs_behind, 1)
+            pipe.srandmember(self.keys.gated_by, 1)
             self.popped.read(pipe, self.queues)
-            clock, queues, unheard, stock, silent, locks, turns, *popped = pipe.execute(raise_on_error=False)
+            clock, queues, unheard, stock, silent, locks, turns, gates, *popped = pipe.execute(raise_on_error=False)
         if isinstance(clock, Exception):
             raise clock
         return _Found(
@@ -126,6 +131,7 @@ class Sweep:
             silent=self._entries(silent),
             has_waiters=bool(self._entries(locks)),
             has_turns=bool(self._entries(turns)),
+            has_gates=bool(self._entries(gates)),
             popped=dict(zip(self.queues, popped, strict=True)),
         )
 
@@ -272,6 +278,20 @@ class Sweep:
                 for run_id in woken:
                     log.warning("WOKEN %s: no run of its job is before it any more", run_id)
                 if self._turn_cursor == "0":
+                    return False
+                if boot_s() >= until:
+                    return True
+        return False
+
+    def _open_gates(self, now_s: float) -> bool:
+        """Let runs go whose parents have succeeded: mostly whoever settles a parent does that in the same step."""
+        until = boot_s() + _BUSY_S
+        with self._damage.passed_over():
+            while True:
+                self._gate_cursor, woken = self._gates.open(self._gate_cursor, _JOBS_A_STEP, now_s)
+                for run_id in woken:
+                    log.warning("WOKEN %s: its parents have succeeded", run_id)
+                if self._gate_cursor == "0":
                     return False
                 if boot_s() >= until:
                     return True

@@ -1,6 +1,7 @@
 """Lists runs again whose list was lost, moved aside or removed: nobody would wake them.
 
-Lists beside the ledger say which run to wake, for a lock, at a time, behind another run, or for its next attempt. The
+Lists beside the ledger say which run to wake, for a lock, at a time, behind another run, after its
+parents, or for its next attempt. The
 ledger itself knows every run that waits or retries, so the lists are made again from it.
 """
 
@@ -47,7 +48,7 @@ class WaitingWalk:
 
     def _look(self, run_ids: list[str], now_s: float) -> None:
         keys = self.keys
-        lists = [keys.waiting_locks, keys.delayed, RQ_SCHEDULED_JOBS, keys.jobs_behind, keys.retries]
+        lists = [keys.waiting_locks, keys.delayed, RQ_SCHEDULED_JOBS, keys.jobs_behind, keys.retries, keys.gated_by]
         mended, broken = self._mend(keys=lists, args=[self.keys.prefix, repr(now_s), *run_ids])
         for key, kind in sorted({(text(key), text(kind)) for key, kind in broken}):
             # The runs of a key that was moved are listed in the next walk.

@@ -17,6 +17,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}:active         HASH    open runs of ticks: run id -> its state    runs.store            with the job
     job:{name}:given          HASH    open runs without a tick, likewise         runs.store            with the job
     job:{name}:children       HASH    child -> options that name the job (JSON)  jobs.store            while any does
+    job:{name}:gated          ZSET    runs of children, by what they wait for    runs.gates            while any waits
+    gated                     SET     jobs that runs of children wait for        runs.gates            permanent
     removals                  HASH    removed job -> by whom, when               runs.bulk_stop        permanent
     removed:{name}:{set}      HASH    its open runs, of that set: to be stopped  runs.bulk_stop        till they are
     job:{name}:waiting        ZSET    runs that wait for the lock {name}         runs.store            while any waits
@@ -211,6 +213,14 @@ class Keys:
     @property
     def jobs_behind(self) -> str:
         return f"{self.prefix}:behind"
+
+    def gated(self, name: str) -> str:
+        """Runs that wait for the job *name* to succeed, by the moment up to which it must have."""
+        return f"{self.prefix}:job:{name}:gated"
+
+    @property
+    def gated_by(self) -> str:
+        return f"{self.prefix}:gated"
 
     def run(self, run_id: str) -> str:
         return f"{self.prefix}:run:{run_id}"

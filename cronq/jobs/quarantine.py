@@ -59,6 +59,7 @@ class Quarantine:
             keys.events: "stream",
             keys.running: "zset",
             keys.jobs_behind: "set",
+            keys.gated_by: "set",
             keys.epoch: "string",
         }
         if name is not None:
@@ -72,6 +73,7 @@ class Quarantine:
                 keys.manual(name): "zset",
                 keys.waiting(name): "zset",
                 keys.behind(name): "zset",
+                keys.gated(name): "zset",
                 keys.children(name): "hash",
                 keys.fence(name): "hash",
                 keys.lock(name): "string",

@@ -15,7 +15,7 @@ from cronq.outcomes import EXECUTED
 from cronq.runs.history import Wanted, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.store import RunStore
-from cronq.timetext import iso
+from cronq.timetext import iso, rq_stamp
 
 #: How many of a job's newest rows are looked through for one that can be marked.
 _MOST_LOOKED_AT = 1000
@@ -62,6 +62,8 @@ class Amendments:
 
     def _step(self, run: Run, by: str, now_s: float) -> str:
         document: dict[str, Any] = {
+            "prefix": self.keys.prefix,
+            "stamp": rq_stamp(now_s),
             "name": run.job,
             "run": run.run_id,
             "tick": str(run.tick),

@@ -16,6 +16,7 @@ from cronq.db.keys import RQ_QUEUES, Keys, rq_job, rq_queue
 from cronq.errors import CronqError, UnknownJob
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.spec import JobSpec
+from cronq.runs.dependencies import Need
 from cronq.runs.due import Decision
 from cronq.runs.overlap import rule_of_tick
 from cronq.runs.ranges import schedule_words
@@ -36,6 +37,7 @@ class TickClaim(NamedTuple):
     spec: JobSpec
     version: str
     decision: Decision
+    needs: tuple[Need, ...] = ()  #: what must have come to pass before it runs
 
 
 class Answer(NamedTuple):
@@ -76,6 +78,7 @@ class _Kind(NamedTuple):
     overlap: str
     keep: int
     trigger: str
+    spares: bool  #: such a tick leaves caught-up ones of its job waiting for their parents, it does not block them
 
 
 @lru_cache(maxsize=512)
@@ -85,7 +88,8 @@ def _tick(tick: int) -> _Tick:
 
 @lru_cache(maxsize=512)
 def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> _Kind:
-    return _Kind(queue, str(DEDUP_LIFE_S), rule_of_tick(overlap, trigger, catchup), keep, trigger)
+    rule, spares = rule_of_tick(overlap, trigger, catchup), trigger == "catchup" and catchup == "all"
+    return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares)
 
 
 class _Batch:
@@ -100,8 +104,8 @@ class _Batch:
         return {"ticks": [row._asdict() for row in self._ticks], "kinds": [row._asdict() for row in self._kinds]}
 
     def _item(self, claim: TickClaim) -> tuple[object, ...]:
-        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count."""
-        spec, version, decision = claim
+        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs."""
+        spec, version, decision, needs = claim
         kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
         told = decision.outcome is not None or decision.trigger == "catchup"
         item: tuple[object, ...] = (
@@ -113,11 +117,11 @@ class _Batch:
             decision.outcome or False,
             decision.reason if told else False,
         )
-        if decision.first is not None:
-            item = (*item, [str(decision.first), str(decision.ticks), decision.after, schedule_words(spec)])
-        if decision.number is None:
-            return item
-        return (*item, str(decision.number)) if decision.first is not None else (*item, False, str(decision.number))
+        if decision.first is None and decision.number is None and not needs:
+            return item  # as nearly all are
+        first, number = decision.first, decision.number
+        a_range = False if first is None else [str(first), str(decision.ticks), decision.after, schedule_words(spec)]
+        return (*item, a_range, str(number) if number is not None else False, needs or False)
 
 
 class Given(NamedTuple):

@@ -17,9 +17,9 @@ from cronq.db.decode import read_json
 from cronq.errors import BadValue, CronqError
 from cronq.jobs.options import DEFAULTS
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Run
+from cronq.runs.run import Run, tick_run_id
 from cronq.schedule.schedule import Schedule, parse_schedule
-from cronq.timetext import iso, tick_stamp
+from cronq.timetext import iso
 
 _WORDS = ("cron", "every", "at", "tz", "dst")
 
@@ -28,11 +28,6 @@ def schedule_words(spec: JobSpec) -> str:
     """The schedule of *spec* as JSON; defaults are left out."""
     words = {name: getattr(spec, name) for name in _WORDS}
     return json.dumps({name: word for name, word in words.items() if word != DEFAULTS[name]}, separators=(",", ":"))
-
-
-def tick_run_id(job: str, tick: int) -> str:
-    """The id of the run of a tick."""
-    return f"{job}-{tick_stamp(tick)}"
 
 
 def single_ticks(

@@ -18,7 +18,7 @@ from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import EXECUTED, OUTCOMES
 from cronq.runs.retry import Retry
-from cronq.timetext import utc
+from cronq.timetext import tick_stamp, utc
 
 #: Why a run that succeeded did so; its row does not repeat it.
 RAN_TO_ITS_END = "it ran to its end"
@@ -76,6 +76,11 @@ def _numbers(values: Mapping[str, str]) -> dict[str, str]:
 
 def _seconds(milliseconds: int) -> str:
     return repr(milliseconds / 1000)
+
+
+def tick_run_id(job: str, tick: int) -> str:
+    """The id of the run of a tick."""
+    return f"{job}-{tick_stamp(tick)}"
 
 
 def manual_run_id(job: str) -> str:

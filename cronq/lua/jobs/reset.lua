@@ -13,7 +13,7 @@ local _, wrong = wrong_type({KEYS[1], 'hash', KEYS[2], 'hash', KEYS[3], 'stream'
 if wrong then return 'broken ' .. wrong end
 if redis.call('EXISTS', KEYS[1]) == 0 then return 'gone' end
 local forgotten = redis.call('HDEL', KEYS[2], 'streak', 'resumed_at_streak', 'last_run', 'last_outcome', 'last_ended',
-    'last_tick', 'success_tick', 'first_run')
+    'last_tick', 'success_tick', 'success_given', 'first_run')
 if forgotten == 0 then return 'same' end
 event(KEYS[3], ARGV[3], 'job_reset', ARGV[1], nil, ARGV[2])
 return 'reset'

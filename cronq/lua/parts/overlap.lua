@@ -56,8 +56,11 @@ local function place_in_turn(from, new, open)
     return before[1] and before[1].id, overtaken, before
 end
 
--- Writes the run of *new*: it waits for the run *waits_for*, or is queued. Returns why it waits, or nil.
-local function open_in_turn(from, new, reason, waits_for, overtaken, before)
+-- Writes the run of *new*, which waits for an earlier one or is queued; *open* are those that are open. Returns why it
+-- waits, or nil.
+local function open_in_turn(from, new, reason, open)
+    local waits_for, overtaken, before
+    if open > 0 and MAY_WAIT[new.overlap] then waits_for, overtaken, before = place_in_turn(from, new, open) end
     local has_place = overtaken and overtake(from, new, overtaken, not waits_for)
     if not waits_for then
         open_tick(from, new, false, reason)

@@ -4,9 +4,9 @@
 -- Part of claim: writes a new tick of a job into the ledger, and its run into RQ's keys.
 --
 -- *from* is who claims and when: {prefix, by, now, stamp, row_ttl, events, stream: the key of events, pushed: queue ->
--- ids that are pushed when the script ends}. *new* is the tick: {job: its name, id: of the run, tick: text, description:
--- of the RQ job, queue, trigger, keep: rows, key: of the job, row, active, index, hash: further keys, known: rows that
--- the job has}. They are handed on as they are: a second of a busy beat has tens of thousands of them.
+-- ids that are pushed when the script ends}. *new* is the tick: {job: its name, id: of the run, tick: text,
+-- description: of the RQ job, queue, trigger, keep: rows, key: of the job, row, active, index, hash: further keys,
+-- known: rows that the job has}. They are handed on as they are: in a second a busy beat has tens of thousands.
 
 local function list_row(from, new)
     redis.call('ZADD', new.index, new.tick, new.id)

@@ -3,8 +3,21 @@
 --@ rq
 --@ standing
 --@ types
--- Part of settle, stop_queued and take_turns: runs that wait behind an earlier run of their job. They stand in
+-- Part of settle, stop_queued, take_turns and gates: runs that wait behind an earlier run of their job. They stand in
 -- `job:{name}:behind` by their ticks, and the job in `behind`; `active` has them as waiting.
+
+-- Queues the waiting run *id* of the job *name* in *queue*. Whoever calls it has looked at the keys.
+local function queue_waiting(item, name, id, queue)
+    local call, row, hash = redis.call, item.prefix .. ':run:' .. id, RQ .. 'job:' .. id
+    call('HSET', row, 'state', 'queued', 'queued_at', item.now)
+    call('HDEL', row, 'reason')
+    call('HSET', item.prefix .. ':job:' .. name .. ':active', id, 'queued')
+    if call('EXISTS', hash) == 1 then  -- without it the worker settles the run
+        call('HSET', hash, 'status', 'queued', 'enqueued_at', item.stamp)
+    end
+    push(item.prefix, queue, 'RPUSH', {id})
+    try_event(item.prefix .. ':events', item.events, 'woken', name, id)
+end
 
 -- Queues the one that has waited longest, unless an earlier run of the job is open. Returns its id, or nil. With a key
 -- of a wrong type nothing is written, and a beat tries again.
@@ -26,14 +39,7 @@ local function next_turn(item, name)
             if wrong_type({RQ .. 'queue:' .. queue, 'list', hash, 'hash'}) then return nil end
             if standing(rows, job, call('HLEN', active), true) then return nil end
             if call('ZREM', behind, id) and call('EXISTS', behind) == 0 then call('SREM', jobs, name) end
-            call('HSET', rows .. id, 'state', 'queued', 'queued_at', item.now)
-            call('HDEL', rows .. id, 'reason')
-            call('HSET', active, id, 'queued')
-            if call('EXISTS', hash) == 1 then  -- without it the worker settles the run
-                call('HSET', hash, 'status', 'queued', 'enqueued_at', item.stamp)
-            end
-            push(item.prefix, queue, 'RPUSH', {id})
-            try_event(item.prefix .. ':events', item.events, 'woken', name, id)
+            queue_waiting(item, name, id, queue)
             return id
         end
         call('ZREM', behind, id)

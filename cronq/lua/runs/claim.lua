@@ -5,16 +5,19 @@
 -- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, ticks, kinds, items}
 --         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
 --         ticks: [{tick, in_id, in_description: how it stands there}…]
---         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger}…]
+--         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger, spares: whether such a tick
+--                  leaves caught-up ones that wait for a parent}…]
 --         items: [[job, version, number of its tick, next tick or false, number of its kind,
 --                  outcome or false (then it is queued), reason or false,
 --                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON], else false,
---                  and only when the ticks of the job are counted: how many it has had with this one]…],
+--                  when the ticks of the job are counted how many it has had with this one, else false,
+--                  for a job with parents [[parent, moment up to which it must have succeeded (a number), that
+--                  in words, its run or ""]…], else nothing]…],
 --                  oldest tick of a job first; the tick of a range is its newest
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
 -- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
 --         [code, detail, …]
---         won      claimed by this call: "queued"; "waiting", and for which run; or the outcome that was recorded, and
+--         won      claimed by this call: "queued"; "waiting", and for what; or the outcome that was recorded, and
 --                  its reason
 --         mine     claimed by an earlier call with the same token, whose reply was lost
 --         taken    claimed by somebody else; a mark that lagged behind was moved
@@ -31,6 +34,7 @@
 -- a command fails half-way, so each key is read before the first write of an item, by a command that fails on
 -- a wrong type: one look for type and value. The dedup key alone is set first and taken back when the item
 -- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
+--@ close_gate
 --@ overlap
 --@ push
 --@ refusal
@@ -88,7 +92,8 @@ local function move_on(name, state, tick, instant, mark, next, count)
     end
 end
 
--- Returns the mark of the job as a number, or nil and the answer to the item, when it is not to be claimed.
+-- Returns the mark of the job as a number, and its runs that wait for parents; or nil and the answer to the item, when
+-- it is not to be claimed.
 local function find_mark(item, instant, job, state)
     local name, expected, _, _, _, outcome, _, range = unpack(item)
     local version = try('HGET', job, 'version')
@@ -104,7 +109,7 @@ local function find_mark(item, instant, job, state)
         return nil, {'gone', ''}
     end
     if version ~= expected then return nil, {'stale', version} end
-    local known = try('HMGET', state, 'mark', 'pause')
+    local known = try('HMGET', state, 'mark', 'pause', 'gated')
     if known.err then return nil, wrong(state, 'hash') end
     local mark = tonumber(known[1] or '')
     if not mark then return nil, {'broken', state .. ' has no mark', state, ''} end
@@ -114,7 +119,7 @@ local function find_mark(item, instant, job, state)
     if known[2] and not outcome and covers(known[2], instant) then
         return nil, {'stale', 'paused by its failures'}
     end
-    return mark
+    return mark, known[3]
 end
 
 -- Looks at the keys of what many items have in common. Returns the answer to all of them when one is broken.
@@ -143,12 +148,12 @@ end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
-    local name, _, _, next, _, outcome, reason, range, count = unpack(item)
+    local name, _, _, next, _, outcome, reason, range, count, needs = unpack(item)
     local tick, instant = when.tick, tonumber(when.tick)
     local job = job_prefix .. name
     local state = job .. ':state'
-    local mark, unclaimed = find_mark(item, instant, job, state)
-    if not mark then return unclaimed end
+    local mark, gated = find_mark(item, instant, job, state)
+    if not mark then return gated end
     local bad = kind_wrong(kind)
     if bad then return bad end
     local id = name .. '-' .. when.in_id
@@ -174,13 +179,8 @@ local function claim(item, when, kind, holder)
         outcome, why = overlap_outcome(batch, new, open)
         reason = why or reason
     end
-    local waits_for, overtaken, before
-    if not outcome and open > 0 and MAY_WAIT[kind.overlap] then
-        bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
-        if bad then return bad end
-        waits_for, overtaken, before = place_in_turn(batch, new, open)
-    end
     if outcome then
+        if gated then block_earlier(batch, name, job, gated, instant) end
         record_outcome(batch, new, outcome, reason, range)
         move_on(name, state, tick, instant, mark, next, count)
         return {'won', outcome, reason}
@@ -190,7 +190,22 @@ local function claim(item, when, kind, holder)
         return should_be == 'hash' and wrong(template, 'hash')
             or {'broken', template .. ' is not the template of this job', template, ''}
     end
-    local waits = open_in_turn(batch, new, reason, waits_for, overtaken, before)
+    needs = needs and unmet(batch, needs)
+    local is_closed = needs and #needs > 0
+    if is_closed then
+        bad = gates_wrong(batch, needs, shared_wrong)
+    elseif open > 0 and MAY_WAIT[kind.overlap] then
+        bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
+    end
+    if bad then return bad end
+    if gated then block_earlier(batch, name, job, gated, instant, kind.spares) end
+    local waits
+    if is_closed then
+        open_tick(batch, new, true, nil)
+        waits = close_gate(batch, new, needs, MAY_WAIT[kind.overlap])
+    else
+        waits = open_in_turn(batch, new, reason, open)
+    end
     move_on(name, state, tick, instant, mark, next, count)
     return waits and {'won', 'waiting', waits} or queued
 end

@@ -1,7 +1,8 @@
 -- Gives a tick that has ended the outcome `succeeded`, because a person says so.
 --
 -- KEYS  1 run:{id}   2 job:{name}   3 job:{name}:state   4 job:{name}:runs   5 events   6 rq:job:{id}
--- ARGV  1 JSON {name, run, tick, reason, by, now, row_ttl, events, was: {outcome, reason, decided_by, ended_at}}
+-- ARGV  1 JSON {prefix, name, run, tick, reason, by, now, stamp, row_ttl, events,
+--               was: {outcome, reason, decided_by, ended_at}}
 --       was: what became of a tick that shares the row of a range, and so has none of its own yet; else absent
 -- Returns marked | same (it has succeeded already) | open <state> | gone (no such row, or no such job)
 --       | broken <key> (a wrong type); of the last four nothing was written
@@ -9,6 +10,7 @@
 -- One step, because a run that is requeued between two looks would run while its row says that it has succeeded.
 --@ event
 --@ keep_attempt
+--@ open_gates
 --@ types
 
 local item = cjson.decode(ARGV[1])
@@ -47,4 +49,5 @@ if tick >= (tonumber(known[2] or '') or 0) then
 end
 if tick > (tonumber(known[3] or '') or 0) then call('HSET', state, 'success_tick', item.tick) end
 event(KEYS[5], item.events, 'succeeded', item.name, item.run, item.by)
+pcall(open_gates, item, item.name)  -- a beat tries again what cannot be queued now
 return 'marked'

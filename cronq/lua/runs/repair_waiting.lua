@@ -2,9 +2,11 @@
 -- lost.
 --
 -- KEYS  1 waiting   2 delayed   3 rq:scheduler:scheduled_jobs   4 behind   5 retries
+--       6 gated
 -- ARGV  1 prefix   2 now (epoch seconds)   3… run ids
 -- Returns {[[run id, what it waits for]…], [[key, its type]…]}: those that were in no list, `lock <name>`, `time`,
---         `turn` or `next attempt`; and keys of a wrong type, with what they should be: they keep runs from being
+--         `turn`,
+--         `parents` or `next attempt`; and keys of a wrong type, with what they should be: they keep runs from being
 --         listed until they are quarantined
 --
 -- A run that waits for a lock belongs into the list of that lock, and the lock into `waiting`; the sweep wakes it from
@@ -14,6 +16,7 @@
 --
 -- One step, because a run is woken, parked and settled between any two commands: one that is put into a list after it
 -- was woken would be woken twice.
+--@ gates
 --@ types
 
 local call, prefix = redis.call, ARGV[1]
@@ -48,6 +51,29 @@ local function delay(id)
     return 'time'
 end
 
+-- A run that waits for parents belongs into the list of each, these into `gated`, and the run into the state of its
+-- job.
+local can_be_gated = can_write(KEYS[6], 'set')
+local function list_needs(id, job, json)
+    local state = prefix .. ':job:' .. job .. ':state'
+    if not can_be_gated or not can_write(state, 'hash') then return nil end
+    local is_new = 0
+    for parent, need in pairs(table_of(json)) do
+        local gated = prefix .. ':job:' .. parent .. ':gated'
+        local moment = type(need) == 'table' and tonumber(need[1])
+        if not moment or not can_write(gated, 'zset') then return nil end
+        is_new = is_new + call('ZADD', gated, 'NX', moment, id) + call('SADD', KEYS[6], parent)
+    end
+    local ids = table_of(call('HGET', state, 'gated'))
+    local is_named = false
+    for _, each in ipairs(ids) do is_named = is_named or each == id end
+    if not is_named then
+        ids[#ids + 1] = id
+        call('HSET', state, 'gated', cjson.encode(ids))
+    end
+    return (is_new > 0 or not is_named) and 'parents' or nil
+end
+
 local can_be_behind = can_write(KEYS[4], 'set')
 local function line_up(id, job, tick)
     local behind = prefix .. ':job:' .. job .. ':behind'
@@ -64,11 +90,13 @@ end
 local mended = {}
 for i = 3, #ARGV do
     local id = ARGV[i]
-    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger', 'tick', 'retry_at')
+    local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger', 'tick', 'retry_at',
+        'needs')
     local what
     if not row.err and row[1] == 'waiting' and row[2] then
         if row[3] == 'its lock is busy' then what = list(id, row[2])
         elseif row[4] == 'delayed' then what = delay(id)
+        elseif row[7] then what = list_needs(id, row[2], row[7])
         elseif tonumber(row[5] or '') and string.find(row[3] or '', 'waits for the run ', 1, true) == 1 then
             what = line_up(id, row[2], row[5])
         end

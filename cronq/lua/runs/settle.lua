@@ -33,6 +33,7 @@
 --@ keep_attempt
 --@ keep_result
 --@ lean_row
+--@ open_gates
 --@ open_set
 --@ rq
 --@ trim
@@ -128,9 +129,12 @@ local function leave_turn(waited_for)
         call('HSET', key, 'reason', waited_for)
     end
 end
--- The next run of the job has its turn. Whatever keeps it from being queued, this one is settled; a beat tries again.
+-- The next run of the job has its turn, and runs of its children go that waited for this one. Whatever keeps them from
+-- being queued, this one is settled; a beat tries again.
 local function pass_turn()
-    if call('EXISTS', job .. ':behind') == 1 then pcall(next_turn, item, item.job) end
+    if call('EXISTS', job .. ':behind', job .. ':gated') == 0 then return end
+    pcall(next_turn, item, item.job)
+    if item.outcome == 'succeeded' then pcall(open_gates, item, item.job) end
 end
 
 local row = {}
@@ -215,9 +219,9 @@ if item.retry then
     item.reason = item.reason .. '; not retried: ' .. why
 end
 
-local was, waited_for = row.state, row.reason
+local was, waited_for, needs = row.state, row.reason, row.needs
 local lock = row.lock or item.job  -- the lock it may wait for; it need not be named after its job
-row.lock, row.retry_at = nil, nil
+row.lock, row.retry_at, row.needs, row.in_turn = nil, nil, nil, nil
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
 local began = row.started_at
@@ -239,6 +243,7 @@ if item.expect == 'waiting' then  -- perhaps for its time
     try('ZREM', item.prefix .. ':delayed', item.run)
     try('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
     leave_turn(waited_for)
+    if needs then leave_gates(item.prefix, item.run, needs) end
 end
 
 local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
@@ -254,6 +259,7 @@ if executed[item.outcome] and has_run and call('EXISTS', job) == 1 then
         local newest = tonumber(try('HGET', state, 'success_tick') or '') or 0
         local tick = tonumber(row.tick or '')
         if tick and tick > newest then try('HSET', state, 'success_tick', tick) end
+        if not tick then try('HSET', state, 'success_given', began or item.now) end
     elseif item.outcome ~= 'stopped' and not is_back then  -- else that it was lost has counted already
         count_failure(job, state, math.min(streak, 0) - 1, item)
     end
