@@ -283,8 +283,8 @@ def test_scripts_leave_no_key_without_a_life_outside_the_permanent_ones(
 def test_arguments_for_a_command_are_refused_rather_than_dropped(app: Cronq, redis: Redis) -> None:
     app.add("tidy", command=["true"], every="1h")
 
-    with pytest.raises(CronqError, match="its own list"):
-        app.enqueue("tidy", ("x",))
+    with pytest.raises(CronqError, match="job 'tidy'"):
+        app.enqueue("tidy", (), {"colour": "red"})  # further words it takes, names it has none for
 
     assert redis.llen("rq:queue:default") == 0
 
