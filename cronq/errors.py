@@ -4,7 +4,8 @@
     ├── ConfigError             settings, or a Redis that cannot be trusted       exit 78
     │   └── RedisUnfit          reachable, but evicting, too old, a replica, or with the data of a newer cronq
     ├── DefinitionError         a job that cannot be registered                   exit 78
-    │   └── ScheduleError       its cron expression, interval, zone or rule
+    │   ├── ScheduleError       its cron expression, interval, zone or rule
+    │   └── UnknownParent       no job of the name that it gives in `depends_on` or `after`
     ├── SpecTooNew              a job that a newer release of cronq stored        exit 78
     ├── BadValue                what stands in Redis, or came from a child, is not what it should be   exit 1
     ├── UnknownJob              no job of that name                               exit 2
@@ -13,6 +14,7 @@
     ├── RedisUnavailable        no answer from Redis                              exit 69
     ├── Conflict                somebody else changed the job meanwhile           exit 75
     ├── CalendarInUse           jobs name the calendar that is to be removed      exit 75
+    ├── JobInUse                jobs name the job that is to be removed           exit 75
     ├── LockBusy                the lock is held, and waiting was not asked for   exit 75
     ├── KeyBroken               a key of Redis has a wrong type                   exit 1
     ├── LockLost                the lock cannot be proved to be held any longer   exit 1
@@ -78,6 +80,10 @@ class ScheduleError(DefinitionError):
     """A cron expression, interval, time of day, zone or DST rule that means nothing."""
 
 
+class UnknownParent(DefinitionError):
+    """No job of the name that a job gives in `depends_on` or `after` is stored, or would be with it."""
+
+
 class SpecTooNew(CronqError):
     """A newer cronq stored the job, with something that this version does not know: this one leaves it alone.
 
@@ -134,6 +140,12 @@ class Conflict(CronqError):
 
 class CalendarInUse(CronqError):
     """Jobs name the calendar in `only` or `except_`."""
+
+    exit_code = 75
+
+
+class JobInUse(CronqError):
+    """Jobs name the job in `depends_on` or `after`."""
 
     exit_code = 75
 

@@ -18,6 +18,7 @@ from cronq.app.acts import Acts
 from cronq.app.beat_parts import make_beat
 from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.diff import Days, differences
+from cronq.app.graph_verbs import GraphVerbs
 from cronq.app.keyed_verbs import KeyedVerbs
 from cronq.app.redis_words import redis_words
 from cronq.app.why_facts import why
@@ -56,7 +57,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, CalendarVerbs, KeyedVerbs):
+class Cronq(Acts, CalendarVerbs, GraphVerbs, KeyedVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -77,8 +78,9 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
     def sync(self, modules: Sequence[str] = (), *, remove: bool = True, load: bool = True) -> SyncReport:
         """Store the jobs that *modules* define; remove stored ones that these modules defined and no longer do.
 
-        A module that cannot be imported keeps its jobs, and a job whose new definition is refused keeps its old one.
-        One that names a calendar that there is not is stored all the same, and told of.
+        A module that cannot be imported keeps its jobs, a job whose new definition is refused keeps its old one, and
+        one that is defined no more stays while it is the parent of another. One that names a calendar that there is
+        not is stored all the same, and told of.
         """
         modules = list(modules or self.config.jobs)
         if load:
@@ -98,7 +100,7 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
     def add(self, name: str, **options: Any) -> str:
         """Store a job that no module defines, usually a command. Return `created`, `changed` or `same`.
 
-        Raises DefinitionError, also for a calendar that there is not.
+        Raises DefinitionError, also for a calendar that there is not, UnknownParent for such a parent.
         """
         has_schedule = any(options.get(key) is not None for key in ("cron", "every", "at"))
         tz_is_default = has_schedule and "tz" not in options and self.config.tz != "UTC"
@@ -155,12 +157,12 @@ class Cronq(Acts, CalendarVerbs, KeyedVerbs):
         of_modules = self.jobs.find(self.definitions().ghosts(modules)).values()
         return [job for job in of_modules if isinstance(job, StoredJob)] + self.crontabs.ghosts() + self.keyed.orphans()
 
-    def remove(self, name: str) -> int:
-        """Remove a job. Return how many queued runs were stopped with it. Raises UnknownJob.
+    def remove(self, name: str, *, force: bool = False) -> int:
+        """Remove a job. Return how many queued runs were stopped with it. Schedules of it by key stay, as `ghosts`.
 
-        Schedules of it by key stay, as `ghosts`; no worker can run them.
+        Raises UnknownJob, and JobInUse when other jobs name it as a parent, unless *force* is given.
         """
-        return self.changes().remove(name, by=self.who)
+        return self.changes().remove(name, by=self.who, force=force)
 
     def pause(self, name: str, *, note: str = "", until_s: float | None = None) -> Pause:
         """Record the ticks of a job as `paused` from now on."""

@@ -29,6 +29,7 @@ from cronq.runs.timing import Timing
 
 #: Each costs an idle beat a round trip, of which it has two a second.
 _COMPARE_S, _AUDIT_S = 10.0, 30.0
+_WALKS = ("waiting", "retrying")
 #: RQ's cron record is published through connections that give up so soon.
 _RQ_CRON_TIMEOUT_S = 2.0
 
@@ -39,14 +40,14 @@ def make_beat(parts: Parts) -> Beat:
     by, timing = f"beat {beat_id}", Timing(parts.config.lost_after)
     definitions = parts.definitions(by)
     repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
+    restore = Restore(definitions, repair)
     status, known = BeatStatus(parts.clock), KnownCalendars(parts.calendars)
     heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, status.facts)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, timing=timing)
     tidy = Tidy(parts.client, parts.heartbeats)
     reconcile = Reconcile(parts.client, parts.keys, parts.runs, by=by, patience_s=timing.missed_s)
-    serving = None
-    if parts.config.serve_rq_scheduler:
-        serving = Chore("held back", RENEW_EVERY_S, parts.scheduled_stores(by).once)
+    serves = parts.config.serve_rq_scheduler
+    serving = Chore("held back", RENEW_EVERY_S, parts.scheduled_stores(by).once) if serves else None
     retrying = Chore("retries", _AUDIT_S, parts.retrying.once)
     audit = Chore("audit", _AUDIT_S, Audit(parts.quarantine, repair).once)
     passes = PassNotes(parts.outage_notes, parts.clock, lambda: status.last_pass_s, by=by)
@@ -59,8 +60,8 @@ def make_beat(parts: Parts) -> Beat:
         Chore("compare", _COMPARE_S, reconcile.once, reconcile.outage),
         Chore("removals", _AUDIT_S, parts.bulk_stop.once),
         Chore("requeued", _COMPARE_S, lambda now_s: parts.requeued.once(sweep.queues, now_s)),
-        Chore("waiting", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine, "waiting").once),
-        Chore("retrying", _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine, "retrying").once),
+        *(Chore(what, _AUDIT_S, WaitingWalk(parts.client, parts.keys, parts.quarantine, what).once) for what in _WALKS),
+        Chore("orphans", _COMPARE_S, restore.once),
         Chore("growth", NOTE_EVERY_S, parts.growth.note),
         audit,
     ]
@@ -74,7 +75,7 @@ def make_beat(parts: Parts) -> Beat:
         repair,
         status,
         client=parts.client,
-        renew_epoch=lambda: Restore(definitions, repair).renew_epoch(parts.now_s()),
+        renew_epoch=lambda: restore.renew_epoch(parts.now_s()),
         chores=[serving, *chores] if serving is not None else chores,
         serving=serving,
         retrying=retrying,

@@ -30,7 +30,7 @@ class KeyedVerbs(Parts):
     def unschedule(self, name: str, key: str) -> bool:
         """Remove the schedule *key* of the job *name*, with its runs that have not begun. Return True if there was one.
 
-        Raises DefinitionError for what cannot be a key.
+        Raises DefinitionError for what cannot be a key, JobInUse when another job names it as a parent.
         """
         full = keyed_name(name, key)
         known = self.jobs.find([full]).get(full)

@@ -10,7 +10,7 @@ import click
 from cronq.app.job_options import DEFAULTS, OPTIONS, Kind, Option
 from cronq.cli.options import F, open_app, options_of_cronq, suggesting
 from cronq.cli.output import counted, next_words, say
-from cronq.errors import UnknownJob
+from cronq.errors import JobInUse, UnknownJob
 from cronq.timetext import format_duration
 
 if TYPE_CHECKING:
@@ -77,23 +77,25 @@ def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
 
 @click.command("rm")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--force", is_flag=True, help="Also one that other jobs name as a parent: these wait for it then.")
 @options_of_cronq
 @click.pass_context
-def rm_command(ctx: click.Context, names: Sequence[str]) -> int:
+def rm_command(ctx: click.Context, names: Sequence[str], force: bool) -> int:
     """Remove jobs and stop their queued runs; running ones end by themselves, the history stays for its time.
 
-    A job that a module defines comes back with the next start of a beat on that module.
+    A job that a module defines comes back with the next start of a beat on that module. One that other jobs name in
+    depends_on or after is removed together with these, or refused with 75.
     """
     app = open_app(ctx)
-    unknown = 0
-    for name in names:
+    exit_code = 0
+    for name in app.children_first(names):
         try:
             with suggesting(app, name):
-                stopped = app.remove(name)
-        except UnknownJob as error:
+                stopped = app.remove(name, force=force)
+        except (UnknownJob, JobInUse) as error:
             say(error)
-            unknown = UnknownJob.exit_code
+            exit_code = max(exit_code, error.exit_code)
             continue
         also = f"; {counted(stopped, 'queued run')} stopped" if stopped else ""
         say(f"{name} removed{also}")
-    return unknown
+    return exit_code

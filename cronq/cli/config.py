@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import click
 
@@ -12,9 +12,6 @@ from cronq.cli.output import counted, print_json, print_line, print_table, say, 
 from cronq.errors import CronqError, DefinitionError
 from cronq.timetext import format_duration
 
-if TYPE_CHECKING:
-    from cronq.app.app import Cronq
-
 
 @click.command("check-config")
 @click.argument("modules", nargs=-1, metavar="[MODULE]...")
@@ -23,7 +20,7 @@ if TYPE_CHECKING:
 @click.pass_context
 def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bool) -> int:
     """Check the settings and the jobs of MODULEs (default: CRONQ_JOBS), for CI. Needs no Redis: one is only asked for
-    the calendars that jobs name, and need not answer.
+    the calendars that jobs name, and for parents that no module defines, and need not answer.
 
     One line for each fault, with its place and the remedy; exit 78 when there are any.
     """
@@ -34,8 +31,11 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     app = Cronq(config=config)
     app.load_jobs()
     definitions = app.definitions()
-    problems = [str(problem) for problem in [*definitions.problems(), *_calendar_problems(app)]]
-    names = sorted(definitions.known())
+    asked = [*_asked_for("parents", app.parent_problems_of_definitions)]
+    refused = {problem.job for problem in asked}
+    asked += _asked_for("calendars", app.calendar_problems_of_definitions)
+    problems = [str(problem) for problem in [*definitions.problems(), *asked]]
+    names = sorted(definitions.known().keys() - refused)
     if json_:
         print_json(check_config_document(names, problems))
         return DefinitionError.exit_code if problems else 0
@@ -48,14 +48,14 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     return DefinitionError.exit_code if problems else 0
 
 
-def _calendar_problems(app: Cronq) -> list[DefinitionError]:
-    """Jobs that name a calendar that there is not, as far as a Redis answers."""
+def _asked_for(what: str, ask: Callable[[], list[DefinitionError]]) -> list[DefinitionError]:
+    """Jobs that name calendars or parents that there are not, as far as a Redis answers."""
     from redis.exceptions import RedisError
 
     try:
-        return app.calendar_problems_of_definitions()
+        return ask()
     except (RedisError, OSError, CronqError) as error:
-        say(f"the calendars that jobs name were not looked for: {error}")
+        say(f"the {what} that jobs name were not looked for: {error}")
         return []
 
 

@@ -18,6 +18,7 @@ from cronq.db.decode import moment
 from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.calendars import CalendarStore
+from cronq.jobs.graph import in_use
 from cronq.jobs.pause import Pause, check_note
 from cronq.jobs.skip import MOST_SKIPS, Skip, only_ticks, ticks_of
 from cronq.jobs.spec import JobSpec
@@ -186,8 +187,10 @@ class Changes:
 
         return self._retrying(change)
 
-    def remove(self, name: str, *, by: str) -> int:
-        """Remove a job and stop its runs that have not begun. Returns how many were stopped. Raises UnknownJob.
+    def remove(self, name: str, *, by: str, force: bool = False) -> int:
+        """Remove a job and stop its runs that have not begun. Returns how many were stopped.
+
+        Raises UnknownJob, and JobInUse when other jobs name it as a parent, unless *force* is given.
 
         A job that a newer cronq stored can be removed too, which helps after a downgrade; its last ticks are not
         recorded. A removal that was interrupted is finished by the next call, for which the job need not exist.
@@ -200,6 +203,8 @@ class Changes:
             if stopped is not None:
                 unfinished.append(stopped)
             job = self.jobs.find([name]).get(name)
+            if job is not None and not force and (children := self.jobs.children_of([name])[name]):
+                raise in_use(name, children)
             if isinstance(job, StoredJob):
                 try:
                     self._close(job, int(now), "the job was removed before a beat took it")
@@ -209,7 +214,7 @@ class Changes:
                     log.warning("the last ticks of job %s are not recorded: %s", name, error)
             elif isinstance(job, SpecTooNew):
                 log.warning("the last ticks of job %s are not recorded: a newer cronq stored it", name)
-            self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s)
+            self.jobs.remove(name, by=by, now_s=now, keep_rows_for_s=self.keep_rows_for_s, force=force)
 
         try:
             self._retrying(change)

@@ -23,7 +23,8 @@ from typing import Any
 
 from cronq.definitions.changes import Changes
 from cronq.definitions.crontab import Crontab, CrontabLine, Fault, options_of
-from cronq.errors import ConfigError, CronqError, DefinitionError, SpecTooNew, UnknownJob
+from cronq.errors import ConfigError, CronqError, DefinitionError, JobInUse, SpecTooNew, UnknownJob
+from cronq.jobs.graph import in_use
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
@@ -135,10 +136,14 @@ class CrontabJobs:
             prune = False
         for name in gone:
             job = own[name]
-            (report.removed if prune else report.ghosts).append(name)
-            if dry or (is_ghost(job) and not prune):
+            children = list(self.jobs.children_of([name])[name]) if prune else []
+            if children:
+                report.notes.append(f"{in_use(name, children)}; it stays")
+            is_pruned = prune and not children
+            (report.removed if is_pruned else report.ghosts).append(name)
+            if dry or (is_ghost(job) and not is_pruned):
                 continue
-            if prune:
+            if is_pruned:
                 self._remove(name, by)
             else:
                 self.changes.save(job.spec, source=job.source, origin=_GONE + job.origin.removeprefix(_ORIGIN))
@@ -146,7 +151,7 @@ class CrontabJobs:
     def _remove(self, name: str, by: str) -> None:
         try:
             self.changes.remove(name, by=by)
-        except UnknownJob:  # somebody else was first
+        except (UnknownJob, JobInUse):  # somebody else was first
             pass
 
 

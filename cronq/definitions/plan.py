@@ -67,8 +67,9 @@ class Plan:
 def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, max_args: int) -> Plan:
     """What `definitions.sync(modules, remove=True)` would do at *now_s* (server time)."""
     definitions.jobs.require_known_layout()
-    plan, now = Plan(problems=definitions.problems()), int(now_s)
-    defined = definitions.known()
+    judgement, now = definitions.judge(), int(now_s)
+    plan = Plan(problems=[*definitions.problems(), *judgement.problems])
+    defined = {name: job for name, job in definitions.known().items() if name in judgement.accepted}
     stored = definitions.jobs.find(defined)
     sound: list[str] = []
     for name, (spec, place, _, tz_is_default) in defined.items():
@@ -89,8 +90,11 @@ def make_plan(definitions: Definitions, modules: Sequence[str], now_s: float, ma
             plan.changes.append(replace(change, tz_is_default=tz_is_default))
         is_new_schedule = not isinstance(known, StoredJob) or known.spec.when != spec.when
         plan.warnings += [(name, words) for words in _warnings(spec, now, is_new_schedule, tz_is_default)]
-    plan.changes += _of_keyed({name: defined[name].spec for name in sound}, now, definitions)
-    for job in definitions.jobs.find(definitions.ghosts(modules)).values():
+    specs = {name: defined[name].spec for name in sound}
+    plan.changes += _of_keyed(specs, now, definitions)
+    farewell = definitions.farewell(modules, specs)
+    plan.problems += farewell.kept.values()
+    for job in definitions.jobs.find(farewell.going).values():
         if isinstance(job, StoredJob):
             pending, _ = _given_up(job, now, definitions)
             plan.changes.append(PlannedChange("remove", job.spec, job.source, (), job.next_tick, pending=pending))

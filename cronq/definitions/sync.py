@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from cronq.definitions.changes import Changes
+from cronq.definitions.family import Farewell, Judgement, judge, judge_alone, part_with
 from cronq.definitions.keyed import KeyedSchedules
-from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.errors import CronqError, DefinitionError, JobInUse, UnknownJob
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
@@ -45,11 +46,11 @@ class Definitions:
         self.changes = changes
 
     def known(self) -> Mapping[str, Defined]:
-        """Each job that code defines, but for what `problems` refuses."""
+        """Each job that code defines, but for what `problems` refuses; parents come first."""
         return self._resolved()[0]
 
     def problems(self) -> list[CronqError]:
-        """What was refused: where it is defined, or because the zone of those that name none does not fit."""
+        """What was refused: where it is defined, for the zone of those that name none, or because it is in a cycle."""
         return [*self.registry.problems, *self._resolved()[1]]
 
     def _resolved(self) -> tuple[dict[str, Defined], list[DefinitionError]]:
@@ -62,26 +63,48 @@ class Definitions:
                 problems.append(problem)
                 continue
             found[name] = Defined(spec, definition.place, definition.module, tz_is_default)
-        return found, problems
+        return _without_cycles(found, problems), problems
+
+    def judge(self) -> Judgement:
+        """Which of `known` may be stored, by the parents that they name and what is stored by now."""
+        known = self.known()
+        bad = {*self.registry.definitions, *(str(problem.job) for problem in self.registry.problems)} - known.keys()
+        judgement = judge({name: job.spec for name, job in known.items()}, self.jobs, bad)
+        for problem in judgement.problems:
+            problem.at(place=known[str(problem.job)].source)
+        return judgement
 
     def sync(self, modules: Sequence[str], *, remove: bool, by: str) -> SyncReport:
         """Store what is defined; with *remove*, remove the stored jobs that *modules* defined and no longer do."""
         self.jobs.open_epoch()
-        report = SyncReport(problems=self.problems())
-        saved: set[str] = set()
-        for name, job in self.known().items():
+        known, judgement = self.known(), self.judge()
+        report = SyncReport(problems=[*self.problems(), *judgement.problems])
+        saved: list[str] = []
+        for name in judgement.accepted:
+            job = known[name]
             try:
                 getattr(report, self.save(job)).append(name)
-                saved.add(name)
+                saved.append(name)
             except DefinitionError as problem:
                 report.problems.append(problem.at(job=name, place=job.source))
             except CronqError as problem:
                 report.problems.append(problem)
-        specs = {name: job.spec for name, job in self.known().items() if name in saved}
+        specs = {name: known[name].spec for name in saved}
         report.changed += KeyedSchedules(self.jobs, self.changes).follow(specs)
         if remove:
-            report.removed = [name for name in self.ghosts(modules) if self._remove(name, by)]
+            farewell = self.farewell(modules, specs)
+            report.removed = [name for name in farewell.going if self._remove(name, by)]
+            report.problems += farewell.kept.values()
         return report
+
+    def farewell(self, modules: Sequence[str], specs: Mapping[str, JobSpec]) -> Farewell:
+        """What becomes of `ghosts` where *specs* are stored: one stays as long as it has a child that does."""
+        farewell = part_with(self.ghosts(modules), specs, self.jobs)
+        for problem in farewell.kept.values():
+            definition = self.registry.definitions.get(str(problem.job))
+            if definition is not None:
+                problem.at(place=definition.place)
+        return farewell
 
     def save(self, job: Defined) -> str:
         """Store *job*; see `Changes.save`."""
@@ -107,5 +130,12 @@ class Definitions:
         try:
             self.changes.remove(name, by=by)
             return True
-        except UnknownJob:
+        except (UnknownJob, JobInUse):  # it was removed, or has become a parent, just now
             return False
+
+
+def _without_cycles(found: dict[str, Defined], problems: list[DefinitionError]) -> dict[str, Defined]:
+    """Those of *found* that are in no cycle, parents first; the others are added to *problems*."""
+    judgement = judge_alone({name: job.spec for name, job in found.items()})
+    problems += [problem.at(place=found[str(problem.job)].source) for problem in judgement.problems]
+    return {name: found[name] for name in judgement.accepted}

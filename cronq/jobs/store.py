@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any
 
@@ -20,14 +20,17 @@ from cronq.db.decode import moment, number, text, time_s
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.errors import BadValue, Conflict, CronqError, RedisUnfit, SpecTooNew, UnknownJob
+from cronq.jobs.graph import in_use, refused_cycle, refused_parent
 from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.skip import Skips, ticks_of, write_skips
 from cronq.jobs.spec import SKIPS_LAYOUT, SPEC_LAYOUT, JobSpec
-from cronq.jobs.stored import DueJob, DueReading, StoredJob, due_job, stored_job
+from cronq.jobs.stored import DueJob, DueReading, StoredJob, due_job, read_family, stored_job
 
 #: Layout of the keys; a process that finds a newer one must not touch it.
 SCHEMA = 1
+#: Jobs that are read in one round trip.
+_AT_ONCE = 1_000
 
 
 class JobStore:
@@ -112,6 +115,44 @@ class JobStore:
             replies = pipe.execute(raise_on_error=False)
         return {name: text(reply) for name, reply in zip(wanted, replies, strict=True) if isinstance(reply, bytes)}
 
+    def parents_of(self, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+        """For each of these jobs that exists its parents, by name the options that name them; what is damaged is none.
+
+        One round trip for 1,000 of them.
+        """
+        found: dict[str, dict[str, list[str]]] = {}
+        for part in _parts(names):
+            with self._client.pipeline(transaction=False) as pipe:
+                for name in part:
+                    pipe.hget(self._keys.job(name), "parents")
+                    pipe.sismember(self._keys.jobs, name)
+                replies = pipe.execute(raise_on_error=False)
+            for name, parents, listed in zip(part, replies[::2], replies[1::2], strict=True):
+                if listed == 1:
+                    found[name] = read_family(parents)
+        return found
+
+    def children_of(self, names: Iterable[str]) -> dict[str, dict[str, list[str]]]:
+        """For each of these jobs, which need not exist, the jobs that name it, and by which options.
+
+        Two round trips for 1,000 of them: a job that no longer names it, or does not exist, is left out.
+        """
+        found: dict[str, dict[str, list[str]]] = {}
+        for part in _parts(names):
+            with self._client.pipeline(transaction=False) as pipe:
+                for name in part:
+                    pipe.hkeys(self._keys.children(name))
+                replies = pipe.execute(raise_on_error=False)
+            noted = [
+                (name, [text(each) for each in reply] if isinstance(reply, list) else [])
+                for name, reply in zip(part, replies, strict=True)
+            ]
+            parents = self.parents_of({child for _, children in noted for child in children})
+            for name, children in noted:
+                named = {child: parents.get(child, {}).get(name) for child in sorted(children)}
+                found[name] = {child: options for child, options in named.items() if options}
+        return found
+
     def read_due(
         self, limit: int, now_s: float | None = None, *, with_stores: bool = False, from_rank: int = 0
     ) -> DueReading:
@@ -174,7 +215,8 @@ class JobStore:
         *instead_of* names an entry of rq-scheduler's store by id and score: the same step removes it, and stores
         nothing when it is no longer there. *tz_is_default* says that CRONQ_TZ decided the zone of *spec*.
         Returns `created`, `changed` or `same`. Raises Conflict when somebody else changed the job first, SpecTooNew
-        for a job of a newer cronq, CronqError for a damaged key, and DefinitionError for arguments that are too large.
+        for a job of a newer cronq, CronqError for a damaged key, and DefinitionError for arguments that are too large
+        and for a cycle, UnknownParent for a new parent that there is not.
         """
         template = fields_of(self._client, spec, "template", spec.name, spec.args_for_run(None, self._max_args))
         document: dict[str, Any] = {
@@ -201,7 +243,16 @@ class JobStore:
         )
         keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
         answer = text(self._save(keys=keys, args=[json.dumps(document), *chain.from_iterable(template.items())]))
+        return self._saved(answer, spec)
+
+    def _saved(self, answer: str, spec: JobSpec) -> str:
+        """The *answer* to saving *spec*, unless it stands for an error, which is raised."""
         _raise_for(answer, spec.name, "a beat moves it aside")
+        word, _, told = answer.partition(" ")
+        if word == "unknown":
+            raise refused_parent(spec.name, told, spec.parents[told][0], self.names(), bad=())
+        if word == "cycle":
+            raise refused_cycle([(name, option) for name, option in json.loads(told)], spec.name)
         return answer
 
     def set_pause(
@@ -261,21 +312,21 @@ class JobStore:
         answer = text(self._set_skips(keys=keys, args=[json.dumps(document)]))
         _raise_for(answer, name, "a beat moves it aside, then try again")
 
-    def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float) -> None:
+    def remove(self, name: str, *, by: str, now_s: float, keep_rows_for_s: float, force: bool = False) -> None:
         """Remove a job; afterwards `BulkStop.finish_removal` stops its runs that have not begun.
 
         The script is called a second time when Redis did not answer in time: by the token in its record it recognises
-        that the first call was carried out. Raises UnknownJob, and Conflict while an earlier removal of that name is
-        unfinished.
+        that the first call was carried out. Raises UnknownJob, Conflict while an earlier removal of that name is
+        unfinished, and JobInUse when other jobs name it as a parent, unless *force* is given.
         """
         keys = self._keys
         touched = [
             *self._job_keys(name), *self._ledger_keys(name),
             keys.removals, keys.removed(name, "active"), keys.removed(name, "given"), keys.running,
-            keys.behind(name),
+            keys.behind(name), keys.children(name),
         ]  # fmt: skip
         record = json.dumps({"token": secrets.token_hex(8), "by": by, "at": now_s})
-        args = [name, int(keep_rows_for_s), self._keep_events, record]
+        args = [name, int(keep_rows_for_s), self._keep_events, record, "1" if force else ""]
         try:
             answer = text(self._remove(keys=touched, args=args))
         except TimeoutError:
@@ -284,6 +335,8 @@ class JobStore:
             raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
         if answer == "unfinished":
             raise Conflict(f"runs of job {name!r} are still being stopped since it was removed before; try again")
+        if answer.startswith("parent "):
+            raise in_use(name, self.children_of([name])[name])
 
     def postpone(self, name: str, until_s: float) -> None:
         """Move the agenda entry of a job that cannot be claimed just now to *until_s*.
@@ -338,6 +391,12 @@ def _for_scripts(spec: JobSpec) -> dict[str, Any]:
     keys = ("after", "on_parent_failure", "queue", "overlap", "keep")
     trigger = json.dumps({key: getattr(spec, key) for key in keys}, sort_keys=True) if spec.after else None
     return {"parents": spec.parents, "trigger": trigger, "pause_after_failures": spec.pause_after_failures}
+
+
+def _parts(names: Iterable[str]) -> Iterator[list[str]]:
+    wanted = list(names)
+    for first in range(0, len(wanted), _AT_ONCE):
+        yield wanted[first : first + _AT_ONCE]
 
 
 def _given(**facts: Any) -> dict[str, Any]:

@@ -159,6 +159,16 @@ def read_pause(raw: str | None) -> Pause | None:
         return Pause(since=0, note="the stored pause is damaged; resume the job")
 
 
+def read_family(raw: Any) -> dict[str, list[str]]:
+    """The parents in a job's hash, each with the options that name it; what cannot be read is none."""
+    try:
+        values = read_json(raw or b"{}")
+    except (BadValue, TypeError):
+        return {}
+    pairs = values.items() if isinstance(values, dict) else ()
+    return {name: options for name, options in pairs if isinstance(options, list) and options}
+
+
 def due_job(name: str, score: str, version: str, mark: str, pause: str, ticks: str, skips: str) -> DueJob:
     """One entry of `lua/jobs/read_due.lua`'s answer."""
     known = moment(mark)

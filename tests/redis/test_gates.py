@@ -242,7 +242,9 @@ def test_caught_up_ticks_wait_side_by_side(scene: Scene) -> None:
 
 
 def test_a_parent_that_is_not_there_keeps_its_children_waiting_and_then_blocks_them(scene: Scene) -> None:
+    scene.store("nobody", mark=T)
     scene.store("child", mark=T, depends_on="nobody")
+    scene.app.remove("nobody", force=True)
     scene.look(T + MINUTE)
     assert scene.run("child", T + MINUTE).reason == (
         "waits for its parent nobody, since 2026-01-05T07:00:00Z, which is no job"

@@ -148,6 +148,10 @@ class Stage:
     def ending(self, outcome: str) -> Ending:
         return Ending(Settlement(outcome, "because"), "w", T + 3.0, attempt=1, execution="e1")
 
+    def with_parents(self) -> None:
+        self.store("a", mark=T)
+        self.store("b", mark=T)
+
     def save_child(self) -> str:
         spec = make_spec("child", command=["true"], after=["a", "b"])
         return self.app.jobs.save(spec, source="here:1", origin="test", expected="", mark=T)
@@ -189,7 +193,7 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "reset": (Stage.failed, lambda s: s.app.reset("a")),
     "stop a queue": (Stage.queued, lambda s: s.app.stop_queue("default") == [RUN]),
     "delay": (Stage.defined, lambda s: s.app.enqueue_in("5m", "a") != ""),
-    "save": (Stage.defined, lambda s: s.save_child() == "created"),
+    "save": (Stage.with_parents, lambda s: s.save_child() == "created"),
     "start": (Stage.popped, lambda s: s.start("e1") == "started"),
     "start again": (Stage.requeued, lambda s: s.start("e2") == "started"),
     "rerun": (Stage.running, lambda s: s.app.runs.rerun(s.run, s.ending("lost"), 3) == "queued"),

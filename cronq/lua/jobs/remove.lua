@@ -4,9 +4,12 @@
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 --       11 removals   12 removed:{name}:active   13 removed:{name}:given   14 running   15 job:{name}:behind
+--       16 job:{name}:children
 -- ARGV  1 name   2 life of what stays (seconds)   3 events to keep   4 record of this removal (JSON, unlike any other)
+--       5 "1" to remove it although other jobs name it as a parent
 -- Returns removed (also when an earlier call with the same record did it, whose reply was lost) | none (no such job)
 --         | unfinished (runs of an earlier removal of that name are still to be stopped: nothing was written)
+--         | parent <child> (that job names it: nothing was written)
 --
 -- The runs that have not begun are not stopped here, for there may be 100,000: the sets of them change their names,
 -- and runs/stop_all stops them piece by piece. From this step on none of them starts: runs/start looks for its run
@@ -26,6 +29,10 @@ if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local record = call('HGET', KEYS[11], ARGV[1])
 if record then return record == ARGV[4] and 'removed' or 'unfinished' end
 if call('EXISTS', KEYS[2]) == 0 and call('SISMEMBER', KEYS[1], ARGV[1]) == 0 then return 'none' end
+local children = ARGV[5] ~= '1' and redis.pcall('HKEYS', KEYS[16]) or {}
+for _, child in ipairs(children.err and {} or children) do
+    if read_parents(string.sub(KEYS[2], 1, #KEYS[2] - #ARGV[1]) .. child)[ARGV[1]] then return 'parent ' .. child end
+end
 call('HSET', KEYS[11], ARGV[1], ARGV[4])
 for open, removed in pairs({[KEYS[7]] = KEYS[12], [KEYS[10]] = KEYS[13]}) do
     if call('TYPE', open).ok == 'hash' then

@@ -9,7 +9,7 @@
 --       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
 --       counts: whether its ticks are counted, because they are limited
 --       default_tz: the zone of the spec, when CRONQ_TZ decided it, or absent
---       parents: {name: [the options by which it is a parent]…}, whether there is such a job or not (parts/parents)
+--       parents: {name: [the options by which it is a parent]…}, see parts/parents
 --       trigger: of a job with `after` what a script needs to know to claim a tick of it, as JSON text; else absent
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
@@ -20,9 +20,11 @@
 -- Returns created | changed | same | conflict (it is another version by now; nothing was written)
 --       | broken <key> (a wrong type; nothing was written)
 --       | newer (a newer cronq stored the job; nothing was written)
+--       | unknown <parent> | cycle <JSON> (parts/parents; nothing was written)
 --
 -- One step, because a spec without its mark would fire ticks from before it was saved, an agenda entry
--- without its spec is a ghost, and a parent that does not know its child would never start it.
+-- without its spec is a ghost, and a parent that does not know its child would never start it. Two that store jobs
+-- at the same time, each a parent of the other, would have made a cycle that neither of them saw.
 --@ event
 --@ parents
 --@ types
@@ -40,6 +42,9 @@ if (tonumber(held[3] or '') or 1) > job.knows then return 'newer' end
 -- By this very call, whose reply was lost.
 if held[1] == job.version then return job.expected == '' and 'created' or 'changed' end
 if (held[1] or '') ~= job.expected then return 'conflict' end
+local before = read_parents(KEYS[2])
+local refused = refused_parents(KEYS[2], KEYS[1], job.name, before, job.parents)
+if refused then return refused end
 if job.instead then
     local score = redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', job.instead[1])
     if not score or tonumber(score) ~= tonumber(job.instead[2]) then return 'conflict' end
@@ -63,7 +68,7 @@ if job.default_tz then
 else
     redis.call('HDEL', KEYS[2], 'default_tz')
 end
-set_parents(KEYS[2], job.name, read_parents(KEYS[2]), job.parents)
+set_parents(KEYS[2], job.name, before, job.parents)
 if next(job.parents) then
     redis.call('HSET', KEYS[2], 'parents', cjson.encode(job.parents))
 else

@@ -6,11 +6,53 @@ local function children_key(job, name, parent)
     return string.sub(job, 1, #job - #name) .. parent .. ':children'
 end
 
--- The parents that the hash *job* has; none when that cannot be read. At most 2,000 (jobs/parents.py).
+-- The parents that the hash *job* has; none when that cannot be read. At most 2,000 (jobs/parents).
 local function read_parents(job)
     local held = redis.pcall('HGET', job, 'parents')
     local fine, found = pcall(cjson.decode, type(held) == 'string' and held or '{}')
-    return fine and type(found) == 'table' and found or {}
+    local parents = {}
+    for parent, options in pairs(fine and type(found) == 'table' and found or {}) do
+        if type(parent) == 'string' and type(options) == 'table' then parents[parent] = options end
+    end
+    return parents
+end
+
+-- Why the job *name* must not get the parents *wanted* in place of *before*: `unknown <parent>`, or `cycle` with its
+-- jobs as JSON, [[job, the option by which it names the next]…], the last of which names the first; nil when it may.
+-- What it has by now it may keep. *jobs* is the key of all names. Looks at each ancestor once; at none when the job is
+-- nobody's parent, as when jobs are stored parents first.
+local function refused_parents(job, jobs, name, before, wanted)
+    local came, todo = {}, {}  -- job -> the child and the option by which it was reached
+    for parent, options in pairs(wanted) do
+        if not before[parent] then
+            local key = string.sub(job, 1, #job - #name) .. parent
+            if redis.call('EXISTS', key) + redis.call('SISMEMBER', jobs, parent) == 0 then
+                return 'unknown ' .. parent
+            end
+            came[parent] = {name, options[1]}
+            todo[#todo + 1] = parent
+        end
+    end
+    if redis.call('EXISTS', children_key(job, name, name)) == 0 then return nil end
+    local i = 1
+    while todo[i] do
+        local at = todo[i]
+        for parent, options in pairs(read_parents(string.sub(job, 1, #job - #name) .. at)) do
+            if parent == name then
+                local cycle = {{at, options[1]}}
+                while at ~= name do
+                    table.insert(cycle, 1, came[at])
+                    at = came[at][1]
+                end
+                return 'cycle ' .. cjson.encode(cycle)
+            elseif not came[parent] then
+                came[parent] = {at, options[1]}
+                todo[#todo + 1] = parent
+            end
+        end
+        i = i + 1
+    end
+    return nil
 end
 
 -- Each of *wanted* gets the child *name*; what is in *before* and not in *wanted* loses it.
