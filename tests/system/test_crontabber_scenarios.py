@@ -1,0 +1,265 @@
+"""The situations that crontabber's own tests describe, at the same times, with what is right where it was not.
+
+Each test names what crontabber did when that is something else. Times are UTC; 5 January 2026 is a Monday.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.days import Days, epoch
+from tests.system.processes import until
+
+
+@pytest.fixture
+def days(redis_url: str, tmp_path: Path) -> Iterator[Days]:
+    with Days(redis_url, tmp_path) as days:
+        yield days
+
+
+# When a job is due
+
+
+def test_a_daily_job_at_ten_waits_for_ten_and_is_late_when_nobody_was_there(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", "@job(every='1d', at='10:00')\ndef foo(): work()")
+    days.pass_at("2026-01-05T09:00")
+    assert days.diary() == []
+
+    days.pass_at("2026-01-05T10:30")
+    days.pass_at("2026-01-05T10:35")
+    days.pass_at("2026-01-06T10:30")
+
+    assert days.ledger("foo") == {"2026-01-05T10:00": "succeeded", "2026-01-06T10:00": "succeeded"}
+    assert days.diary("foo") == ["2026-01-05T10:00", "2026-01-06T10:00"]
+    told = days.shown("foo")
+    assert (told["first_run"], told["next"]) == ("2026-01-05T10:30:00Z", "2026-01-07T10:00:00Z")
+
+
+def test_a_job_whose_time_has_passed_today_waits_for_its_next_one(days: Days) -> None:
+    """crontabber runs both at once: whoever deploys at 04:00 runs what is meant for the night."""
+    days.deploy(
+        "2026-01-05T04:00",
+        "@job(every='7d', at='03:00')\ndef basic(): work()\n@job(at='1:45')\ndef foo(): work()",
+    )
+    days.pass_at("2026-01-05T04:00")
+    assert days.diary() == []
+
+    days.pass_at("2026-01-06T01:45")
+    assert days.diary() == ["foo@2026-01-06T01:45"]
+    assert days.shown("basic")["next"] == "2026-01-08T03:00:00Z"
+
+
+def test_each_job_keeps_its_own_rhythm(days: Days) -> None:
+    days.deploy("2026-01-06T12:00", "@job(every='3d')\ndef foo(): work()\n@job(every='4d')\ndef bar(): work()")
+
+    for day in range(7, 12):
+        days.pass_at(f"2026-01-{day:02}T00:05")
+
+    assert days.diary("foo") == ["2026-01-07T00:00", "2026-01-10T00:00"]
+    assert days.diary("bar") == ["2026-01-07T00:00", "2026-01-11T00:00"]
+
+
+def test_a_tick_that_is_taken_after_midnight_costs_no_day(days: Days) -> None:
+    """crontabber adds a day to 00:05 and then writes 23:55 into it: the evening of the 6th is left out."""
+    days.deploy("2026-01-05T12:00", "@job(at='23:55')\ndef foo(): work()")
+
+    for moment in ("2026-01-06T00:05", "2026-01-06T23:55", "2026-01-07T23:56"):
+        days.pass_at(moment)
+
+    assert days.diary("foo") == ["2026-01-05T23:55", "2026-01-06T23:55", "2026-01-07T23:55"]
+
+
+def test_a_job_that_is_always_late_is_not_later_each_time(days: Days) -> None:
+    """crontabber counts from the start of the run, so each run is later than the one before."""
+    days.deploy("2026-01-05T00:30", "@job(every='1h', overlap='allow')\ndef foo(): work()")
+    assert days.worker is not None
+    days.worker.terminate()
+    start = epoch("2026-01-05T01:00")
+
+    for hour in range(1000):
+        days.app.beat().pass_once(now_s=start + 3600 * hour + 55)
+
+    ticks = [run.tick for run in days.app.history("foo", since_s=0)]
+    assert sorted(tick for tick in ticks if tick is not None) == [start + 3600 * hour for hour in range(1000)]
+
+
+# Failures
+
+
+def test_a_failure_is_kept_and_tried_again_without_moving_the_schedule(days: Days) -> None:
+    """crontabber counts the 100 s from the start of the attempt, tries without end, and moves the job along with it."""
+    days.deploy("2026-01-07T12:00", "@job(every='7d', retries=3, retry_delay='100s')\ndef trouble(): work()")
+    days.let_fail("trouble")
+    days.pass_at("2026-01-08T00:00")
+
+    told = days.shown("trouble")
+    assert days.ledger("trouble") == {"2026-01-08T00:00": "retrying"}
+    assert (told["previous_success"], told["status"]) == (None, "waiting")
+    [run] = days.app.history("trouble")
+    assert run.attempts[0].reason == "NameError: Trouble!!"
+    assert (run.attempts[0].error or "").endswith("NameError: Trouble!!\n")
+
+    days.set_clock("2026-01-08T00:01:39")
+    days.beat()
+    assert days.diary("trouble") == ["2026-01-08T00:00"]
+    days.pass_at("2026-01-08T00:01:40")
+    assert days.diary("trouble") == ["2026-01-08T00:00"] * 2
+
+    days.let_fail()
+    days.pass_at("2026-01-08T00:03:20")
+    assert days.ledger("trouble") == {"2026-01-08T00:00": "succeeded"}
+    told = days.shown("trouble")
+    assert (told["failures"], told["last_error"], told["next"]) == (0, None, "2026-01-15T00:00:00Z")
+
+
+def test_what_a_job_raises_is_its_own_failure_and_the_others_go_on(days: Days) -> None:
+    days.deploy(
+        "2026-01-05T09:00",
+        "import sys\n"
+        "@job(at='10:00')\ndef a(): raise KeyboardInterrupt\n"
+        "@job(at='10:00')\ndef b(): sys.exit(0)\n"
+        "@job(at='10:00')\ndef c(): sys.exit(3)\n"
+        "@job(at='10:00')\ndef d(): work()\n",
+    )
+
+    days.pass_at("2026-01-05T10:00")
+
+    assert {name: run.outcome for name in "abcd" for run in days.app.history(name)} == {
+        "a": "failed", "b": "succeeded", "c": "failed", "d": "succeeded",
+    }  # fmt: skip
+    assert days.app.history("c")[0].exit_code == 3
+
+
+def test_a_job_shows_all_that_is_known_of_it(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", "@job(every='1h')\ndef foo(): work()")
+    days.pass_at("2026-01-05T10:00")
+    days.let_fail("foo")
+    days.pass_at("2026-01-05T11:00")
+    days.pass_at("2026-01-05T12:00")
+
+    told = days.shown("foo")
+
+    assert told["next"] == "2026-01-05T13:00:00Z"
+    assert told["first_run"] == "2026-01-05T10:00:00Z"
+    assert told["last"]["tick"] == "2026-01-05T12:00:00Z"
+    assert told["previous_success"] == "2026-01-05T10:00:00Z"
+    assert told["ongoing_since"] is None
+    assert told["failures"] == 2
+    assert told["parents"] == []
+    assert told["last_error"]["reason"] == "NameError: Trouble!!"
+    assert "Traceback" in told["last_error"]["error"]
+
+
+def test_a_job_is_reset_twice_and_what_it_did_stays(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", "@job(every='1h')\ndef foo(): work()")
+    days.let_fail("foo")
+    days.pass_at("2026-01-05T10:00")
+
+    days.say("reset", "foo")
+    days.say("reset", "foo")
+    days.say("reset", "unheard-of", code=2)
+
+    told = days.shown("foo")
+    assert (told["status"], told["failures"], told["last"], told["first_run"]) == ("never", 0, None, None)
+    assert days.ledger("foo") == {"2026-01-05T10:00": "failed"}
+    days.let_fail()
+    days.pass_at("2026-01-05T11:00")
+    assert days.ledger("foo") == {"2026-01-05T10:00": "failed", "2026-01-05T11:00": "succeeded"}
+
+
+# Two at the same moment
+
+
+def test_two_beats_at_the_same_moment_run_each_tick_once(days: Days) -> None:
+    """With crontabber the loser ends with 2 or 3, and leaves all jobs that come later."""
+    days.deploy("2026-01-04T23:30", "@job(every='1h')\ndef slow(): work()\n@job(every='1h')\ndef slow_also(): work()")
+    start = epoch("2026-01-05T00:00")
+    beats = [days.app.beat() for _ in range(2)]
+    for hour in range(100):
+        together = threading.Barrier(2)
+
+        def look(beat: int, now_s: float, together: threading.Barrier = together) -> None:
+            together.wait()
+            beats[beat].pass_once(now_s=now_s)
+
+        threads = [threading.Thread(target=look, args=(each, start + 3600 * hour + 0.5)) for each in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        days.wait_until_idle()
+
+    for name in ("slow", "slow_also"):
+        ran = [run.tick for run in days.app.history(name, since_s=0) if run.outcome == "succeeded"]
+        assert sorted(tick for tick in ran if tick) == [start + 3600 * hour for hour in range(100)]
+        assert len(days.diary(name)) == 100
+
+
+def test_a_job_that_is_still_at_work_keeps_no_other_from_running(days: Days) -> None:
+    """crontabber ends its whole pass with 3 when it comes to such a job."""
+    days.deploy(
+        "2026-01-05T09:00",
+        "@job(every='1h')\ndef basic(): work()\n@job(every='1h')\ndef later(): work()",
+        workers=2,
+    )
+    days.hold("basic")
+    days.set_clock("2026-01-05T10:00")
+    days.beat()
+    days.wait_until_idle(but=["basic"])
+    days.set_clock("2026-01-05T11:00")
+    days.beat()
+    days.wait_until_idle(but=["basic"])
+
+    assert days.ledger("basic") == {"2026-01-05T10:00": "running", "2026-01-05T11:00": "skipped"}
+    assert days.ledger("later") == {"2026-01-05T10:00": "succeeded", "2026-01-05T11:00": "succeeded"}
+    told = days.shown("basic")
+    assert (told["failures"], told["ongoing_since"]) == (0, "2026-01-05T10:00:00Z")
+    days.let_go("basic")
+    days.wait_until_idle()
+    assert days.app.history("basic", 1, "skipped")[0].reason is not None
+    assert days.ledger("basic")["2026-01-05T10:00"] == "succeeded"
+
+
+@pytest.mark.parametrize("hours", [1, 13, 25, 37, 49])
+def test_a_job_that_lives_is_never_doubled_however_long_it_takes(days: Days, hours: int) -> None:
+    """crontabber frees a lock after 12 h and loses count of days: 13 and 37 h double the job, 25 and 49 do not."""
+    days.deploy("2026-01-05T09:00", "@job(every='1h', catchup='skip')\ndef basic(): work()", workers=2)
+    days.hold("basic")
+    days.set_clock("2026-01-05T10:00")
+    days.beat()
+    until(lambda: days.diary("basic"), what="its start")
+
+    days.set_clock(epoch("2026-01-05T10:00") + hours * 3600)
+    days.beat()
+    days.beat()
+
+    assert len(days.diary("basic")) == 1
+    assert days.ledger("basic")["2026-01-05T10:00"] == "running"
+    assert days.app.history("basic", 1)[0].outcome == "skipped"
+    days.let_go("basic")
+
+
+def test_a_job_whose_worker_died_runs_again_within_seconds(days: Days) -> None:
+    """crontabber waits for 12 h, and until then each pass ends at this job."""
+    days.deploy("2026-01-05T09:00", "@job(every='1h')\ndef basic(): work()")
+    days.hold("basic")
+    days.set_clock("2026-01-05T10:00")
+    days.beat()
+    until(lambda: days.diary("basic"), what="its start")
+    assert days.worker is not None
+    days.worker.kill9()
+    days.worker = None
+    days.let_go("basic")
+
+    def is_settled() -> bool:
+        days.beat()
+        return days.ledger("basic") == {"2026-01-05T10:00": "lost"}
+
+    until(is_settled, within_s=20)
+    days.worker = days.cronq("worker", "-m", "jobs")
+    days.pass_at("2026-01-05T11:00")
+    assert days.ledger("basic") == {"2026-01-05T10:00": "lost", "2026-01-05T11:00": "succeeded"}
