@@ -11,6 +11,7 @@
     ├── UnknownJob              no job of that name                               exit 2
     ├── UnknownRun              no run of that id                                 exit 2
     ├── UnknownCalendar         no calendar of that name                          exit 2
+    ├── SpanRefused             past ticks that cannot be run as they were asked for   exit 2
     ├── RedisUnavailable        no answer from Redis                              exit 69
     ├── Conflict                somebody else changed the job meanwhile           exit 75
     ├── CalendarInUse           jobs name the calendar that is to be removed      exit 75
@@ -122,6 +123,12 @@ class UnknownRun(CronqError):
 
 class UnknownCalendar(CronqError):
     """No calendar of that name is stored."""
+
+    exit_code = 2
+
+
+class SpanRefused(CronqError):
+    """Past ticks cannot be run as they were asked for: no span of time, ticks to come, more than the job keeps."""
 
     exit_code = 2
 

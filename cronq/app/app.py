@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 
 from cronq.app.accounts import has_user, own_user
 from cronq.app.acts import Acts
+from cronq.app.backfill_verbs import BackfillVerbs
 from cronq.app.beat_parts import make_beat
 from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.diff import Days, differences
@@ -57,7 +58,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, CalendarVerbs, GraphVerbs, KeyedVerbs):
+class Cronq(Acts, BackfillVerbs, CalendarVerbs, GraphVerbs, KeyedVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.

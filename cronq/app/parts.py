@@ -33,6 +33,7 @@ from cronq.jobs.store import JobStore
 from cronq.locks.lock import Lock
 from cronq.monitor.growth import Growth
 from cronq.runs.amendment import Amendments
+from cronq.runs.backfill import PastRuns
 from cronq.runs.bulk_give import BulkGive
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer
@@ -155,6 +156,10 @@ class Parts:
             keep_events=self.config.keep_events,
             max_args=self.config.max_args,
         )
+
+    def past_runs(self, by: str) -> PastRuns:
+        """What queues runs of past ticks, in the name of *by*."""
+        return PastRuns(self.client, self.keys, self.runs, by=by)
 
     def bulk_give(self, by: str) -> BulkGive:
         """What queues many runs of a job, in the name of *by*."""

@@ -97,6 +97,12 @@ def _start(app: Cronq, run: Run, spec: JobSpec, worker: str) -> Run:
     return replace(run, state="running", started_at=now_s, worker=worker, attempt=started.attempt, retried=retried)
 
 
+def _past(app: Cronq, run: Run) -> dict[str, Any]:
+    """What the run is told of those before it."""
+    state = app.jobs.get(run.job).state
+    return state.past | {"previous_success": app.runs.success_before(run, state.success_tick)}
+
+
 def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
     current = CurrentRun(
         job=run.job,
@@ -106,7 +112,7 @@ def _work(app: Cronq, spec: JobSpec, run: Run, args_json: str) -> Any:
         host=app.config.host,
         fence=None,
         previous_tick=spec.tick_before(run.tick),
-        **app.jobs.get(run.job).state.past,
+        **_past(app, run),
     )
     enter_run(current)
     if spec.command is not None:

@@ -14,6 +14,8 @@ from cronq.timetext import iso
 
 # `explain` and `config` need no Redis, and so this brings none. `X as X`: faces take the names of these from here.
 if TYPE_CHECKING:
+    from cronq.app.backfilling import Backfilling as Backfilling
+    from cronq.app.backfilling import BackfillTick as BackfillTick
     from cronq.app.upcoming import UpcomingTick
     from cronq.config import Config
     from cronq.definitions.crontab_import import CrontabReport as CrontabReport
@@ -205,6 +207,31 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "duration_s": attempt.duration_s,
         "exit_code": attempt.exit_code,
         "error": attempt.error,
+    }
+
+
+def backfill_document(filling: Backfilling) -> dict[str, Any]:
+    """`backfill`: each tick of the span, oldest first, and where it stopped."""
+    failed = filling.failed
+    return {
+        "job": filling.spec.name,
+        "ticks": [_backfill_row(tick) for tick in filling.ticks],
+        "stopped_by": None if failed is None else failed.run_id,
+        "left": len(filling.unfinished),
+    }
+
+
+def _backfill_row(tick: BackfillTick) -> dict[str, Any]:
+    """One entry of its `ticks`."""
+    return {
+        "tick": iso(tick.tick),
+        "run_id": tick.run_id,
+        "state": tick.is_now,
+        "ran": tick.is_ours,
+        "outcome": tick.outcome,
+        "reason": tick.reason,
+        "attempt": None if tick.run is None else tick.run.attempt,
+        "duration_s": None if tick.run is None else tick.run.duration_s,
     }
 
 

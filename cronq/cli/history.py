@@ -111,6 +111,8 @@ def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str
     manual = "" if run.tick is not None else " (delayed)" if run.trigger == "delayed" else " (by hand)"
     if not run.job:
         manual = " (set aside)"
+    elif run.trigger == "backfill":
+        manual = " (backfill)"
     return [
         moment(when, zone, now_s, force_utc=force_utc) + manual,
         run.outcome or run.state,

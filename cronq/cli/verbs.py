@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "diff": ("diff", "What went otherwise than on another day."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
+    "backfill": ("backfill", "Run the past ticks of a job in a span of time."),
     "mark-success": ("amend", "Say that a tick succeeded after all."),
     "reset": ("amend", "Forget how a job did; its history stays."),
     "delayed": ("delayed", "What is held back for later, whoever put it there."),
@@ -49,7 +50,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "backfill", "doctor", "exec", "graph", "group", "host-id", "init", "leases", "locks", "logs",
+    "archive", "doctor", "exec", "graph", "group", "host-id", "init", "leases", "locks", "logs",
     "metrics", "once", "query", "resource", "scan", "stats", "token", "top",
     "web",
 )  # fmt: skip

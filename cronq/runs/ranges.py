@@ -7,11 +7,11 @@ oldest, how many there are, and by which schedule: so they can be listed though 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from heapq import heappop, heappush
 from math import ceil, floor
-from typing import Any
+from typing import Any, NamedTuple
 
 from cronq.db.decode import read_json
 from cronq.errors import BadValue, CronqError
@@ -52,7 +52,7 @@ def _merged(rows: Iterable[Run], outcome: str | None, since_s: float | None, unt
         while waiting and -waiting[0][0] > _place(row):
             yield _next_of(waiting)
         is_after = until_s is not None and row.tick is not None and row.tick > until_s
-        if row.first is not None and outcome in (None, _others(row).outcome):
+        if row.first is not None and outcome in (None, others_of(row).outcome):
             _put(waiting, number, ticks_of(row, since_s, until_s))
         elif not is_after:
             yield row if row.first is None else _alone(row)
@@ -88,7 +88,7 @@ def ticks_of(row: Run, since_s: float | None = None, until_s: float | None = Non
         yield _alone(row, reason=words)
         return
     newest = row.tick if until_s is None else min(row.tick, floor(until_s))
-    oldest, others = max(row.first or row.tick, ceil(since_s or 0)), _others(row)
+    oldest, others = max(row.first or row.tick, ceil(since_s or 0)), others_of(row)
     if newest == row.tick:
         yield _alone(row)
     tick = schedule.last_until(min(newest, row.tick - 1))
@@ -106,7 +106,34 @@ def tick_of(row: Run, tick: int) -> Run | None:
         return None
     if schedule.last_until(tick) != tick:
         return None
-    return replace(_others(row), run_id=tick_run_id(row.job, tick), tick=tick)
+    return replace(others_of(row), run_id=tick_run_id(row.job, tick), tick=tick)
+
+
+class Part(NamedTuple):
+    """A part of the ticks of a range: its oldest and its newest, and how many they are."""
+
+    first: int
+    tick: int
+    ticks: int
+
+
+def parts_without(row: Run, tick: int, own: Collection[int] = ()) -> tuple[Part | None, Part | None]:
+    """What is left of a range before *tick* and after it, which is one of its ticks; None where nothing is.
+
+    *own* are ticks before it that have rows of their own: none of them is the newest of a part. Raises ValueError for a
+    row whose schedule cannot be read.
+    """
+    schedule, first, newest = _schedule(row), row.first, row.tick
+    if schedule is None or first is None or newest is None:
+        raise ValueError(f"{row.run_id} is no range that can be read")
+    before, after = schedule.last_until(tick - 1), schedule.next_after(tick)
+    while before is not None and before in own:
+        before = schedule.last_until(before - 1)
+    has_before = before is not None and before >= first
+    return (
+        Part(first, before, schedule.count(first - 1, before)) if has_before and before is not None else None,
+        Part(after, newest, schedule.count(after - 1, newest)) if after is not None and after <= newest else None,
+    )
 
 
 def _alone(row: Run, **facts: Any) -> Run:
@@ -114,8 +141,11 @@ def _alone(row: Run, **facts: Any) -> Run:
     return replace(row, first=None, count=None, schedule=None, **facts)
 
 
-def _others(row: Run) -> Run:
-    """What the ticks of a range before the newest have in common; one that was run again was alone in that."""
+def others_of(row: Run) -> Run:
+    """What the ticks of a range before the newest have in common, under the id and the tick of that one.
+
+    A newest one that was run again was alone in that.
+    """
     was: Any = row.attempts[0] if row.attempts else row
     return Run(
         row.run_id,

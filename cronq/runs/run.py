@@ -159,18 +159,19 @@ class Run:
 
     @property
     def lateness_s(self) -> float | None:
-        """From the tick to the start of the work."""
-        return _between(self.tick, self.started_at)
+        """From the tick to the start of the work; None for one that somebody asked for after the fact."""
+        return None if self.trigger == "backfill" else _between(self.tick, self.started_at)
 
     @property
     def beat_delay_s(self) -> float | None:
         """Of `lateness_s` what passed from the tick to the queue; None for a later attempt.
 
         It holds whatever kept the tick from its queue: no beat, or the earlier run that it waited behind. None also
-        for what was never queued.
+        for what was never queued, or was asked for after the fact.
         """
         was_queued = self.started_at is not None or self.queued_at != self.ended_at
-        return _between(self.tick, self.queued_at) if was_queued and self.attempt == 1 else None
+        is_first = self.attempt == 1 and self.trigger != "backfill"
+        return _between(self.tick, self.queued_at) if was_queued and is_first else None
 
     @property
     def queue_wait_s(self) -> float | None:

@@ -26,7 +26,8 @@ log = logging.getLogger("cronq.runs")
 #: What `end` answers.
 SETTLED, RETRYING = "settled", "retrying"
 _STOP_LIFE_S = DAY_S
-#: Rows that are looked through for the range that holds a tick: it is the first, unless single ticks of it ran again.
+#: Rows that are looked through for the range that holds a tick, which is the first unless single ticks of it ran again;
+#: and for the success before an earlier tick.
 _FEW_ROWS = 20
 #: Entries of a set of open runs that one command reads; all 100,000 that there may be would keep others waiting.
 _READ_AT_ONCE = 1000
@@ -179,6 +180,19 @@ class RunStore:
         found: Any = self._client.zrangebyscore(self._keys.runs(name), tick, "+inf", start=0, num=_FEW_ROWS)
         singles = (tick_of(row, tick) for row in self.rows(text(run_id) for run_id in found))
         return next((run for run in singles if run is not None), None)
+
+    def success_before(self, run: Run, newest: int | None) -> int | None:
+        """The newest tick before that of *run* that succeeded, among the rows just before it; None: there is none.
+
+        *newest* is that of the whole job. It is the answer, without asking Redis, unless *run* is of an earlier tick.
+        """
+        if newest is None or run.tick is None or newest < run.tick:
+            return newest
+        found: Any = self._client.zrange(
+            self._keys.runs(run.job), f"({run.tick}", "-inf", byscore=True, desc=True, offset=0, num=_FEW_ROWS
+        )
+        rows = self.rows(text(run_id) for run_id in found)
+        return next((row.tick for row in rows if row.outcome == "succeeded"), None)
 
     def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The open runs of each job: by its name, their ids and states.

@@ -102,9 +102,9 @@ class Guardian:
     # Before the work
 
     def _is_fresh(self, active: ActiveRun) -> bool:
-        """Return True if the run may still start by its ttl; else it has expired."""
+        """Return True if the run may still start by its ttl; else it has expired. One of a backfill is late anyway."""
         run, ttl_s = active.run, active.spec.ttl
-        if ttl_s is None or run.tick is None or run.state != "queued" or run.attempt > 1:
+        if ttl_s is None or run.tick is None or run.state != "queued" or run.attempt > 1 or run.trigger == "backfill":
             return True
         age = self.now_s() - run.tick
         if age <= ttl_s:

@@ -252,7 +252,7 @@ class GuardedWorker(rq.Worker):
                 present,
                 worker=self.name,
                 args_json=run.args or job.spec.args_json,
-                past=job.state.past,
+                past=self._past_of(run, job),
             )
         finally:
             self.end_present()
@@ -262,6 +262,11 @@ class GuardedWorker(rq.Worker):
                 if outcome is not None:
                     self._count(outcome, boot_s() - begun, pipe)
                 pipe.execute()
+
+    def _past_of(self, run: Run, job: StoredJob) -> dict[str, Any]:
+        """What a run is told of those before it; one of an earlier tick of no success that was later."""
+        state = job.state
+        return state.past | {"previous_success": self.app.runs.success_before(run, state.success_tick)}
 
     def begin_present(self) -> StopRequest:
         """A run begins: the stop request through which signals and RQ's commands can end it."""

@@ -36,10 +36,11 @@ local function earlier_runs(from, new)
         cursor = found[1]
         for i = 1, #found[2], 2 do
             local id = found[2][i]
-            local row = redis.pcall('HMGET', rows .. id, 'state', 'tick', 'lock', 'queue', 'attempt')
+            local row = redis.pcall('HMGET', rows .. id, 'state', 'tick', 'lock', 'queue', 'attempt', 'trigger')
             if row.err or not row[1] or row[1] == 'done' then
                 redis.call('HDEL', job .. ':active', id)
-            elseif row[2] and (row[1] ~= 'waiting' or row[3] or redis.call('ZSCORE', job .. ':behind', id)) then
+            elseif row[2] and row[6] ~= 'backfill'
+                    and (row[1] ~= 'waiting' or row[3] or redis.call('ZSCORE', job .. ':behind', id)) then
                 local run = {id = id, state = row[1], lock = row[3]}
                 run.queue, run.attempt = row[4] or 'default', row[5] or '1'
                 local is_overtaken = #overtaken < MOST_OVERTAKEN and may_overtake(from, new, run)
