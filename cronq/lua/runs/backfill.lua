@@ -4,8 +4,8 @@
 -- KEYS  1 run:{id}   2 job:{name}   3 job:{name}:runs   4 job:{name}:active   5 job:{name}:template   6 rq:job:{id}
 --       7 rq:queue:{queue}   8 rq:queues   9 events   10 run:{id} of the range that has the tick   11 run:{id} of what
 --       of the range is before the tick   (10 and 11: KEYS[1] again when there is none)
--- ARGV  1 JSON {prefix, name, run, tick, queue, description, by, now, stamp, row_ttl, events, reason, force, once, seen,
---               range: {first, count, schedule, queue, after: {first, count}, before: {run, tick, first, count}},
+-- ARGV  1 JSON {prefix, name, run, tick, queue, description, by, now, stamp, row_ttl, events, reason, force, once,
+--               seen, range: {first, count, schedule, queue, after: {first, count}, before: {run, tick, first, count}},
 --               was: {outcome, reason, decided_by, ended_at}}
 --       force: also one that has succeeded   once: it may be started a single time
 --       seen: the attempt that its own row was in when this was decided, absent: it has no row of its own
@@ -31,8 +31,8 @@
 
 local item = cjson.decode(ARGV[1])
 local call, run, hash = redis.call, KEYS[1], KEYS[6]
-local _, wrong = wrong_type({run, 'hash', KEYS[2], 'hash', KEYS[3], 'zset', KEYS[4], 'hash', KEYS[5], 'hash', hash, 'hash',
-    KEYS[7], 'list', KEYS[8], 'set', KEYS[9], 'stream', KEYS[10], 'hash', KEYS[11], 'hash'})
+local _, wrong = wrong_type({run, 'hash', KEYS[2], 'hash', KEYS[3], 'zset', KEYS[4], 'hash', KEYS[5], 'hash',
+    hash, 'hash', KEYS[7], 'list', KEYS[8], 'set', KEYS[9], 'stream', KEYS[10], 'hash', KEYS[11], 'hash'})
 if wrong then return 'broken ' .. wrong end
 if call('EXISTS', KEYS[2]) == 0 then return 'gone' end
 local template = call('HMGET', KEYS[5], 'data', 'origin', 'timeout')
@@ -81,7 +81,8 @@ end
 
 if item.range then
     local seen = call('HMGET', KEYS[10], 'first', 'count', 'schedule')
-    if seen[1] ~= item.range.first or seen[2] ~= item.range.count or seen[3] ~= item.range.schedule then return 'moved' end
+    local is_as_seen = seen[1] == item.range.first and seen[2] == item.range.count and seen[3] == item.range.schedule
+    if not is_as_seen then return 'moved' end
     if item.range.before and call('EXISTS', KEYS[11]) == 1 then return 'moved' end
     leave_range(item.range)
     if not row[1] then
