@@ -15,8 +15,7 @@ from cronq.clock import boot_s, rest
 from cronq.errors import SpanRefused
 from cronq.jobs.spec import JobSpec
 from cronq.runs.backfill import BEGUN, DONE, TO_RUN, PastRuns
-from cronq.runs.ranges import tick_run_id
-from cronq.runs.run import Run
+from cronq.runs.run import Run, tick_run_id
 from cronq.runs.span import SpanTicks
 
 #: Seconds between two looks at the runs that are waited for: at a few, and at many.

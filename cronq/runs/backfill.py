@@ -14,8 +14,8 @@ from cronq.db.decode import text
 from cronq.db.keys import RQ_QUEUES, Keys, rq_job, rq_queue
 from cronq.errors import CronqError, UnknownJob
 from cronq.jobs.spec import JobSpec
-from cronq.runs.ranges import Part, others_of, parts_without, tick_of, tick_run_id
-from cronq.runs.run import Run, describe_run
+from cronq.runs.ranges import Part, others_of, parts_without, tick_of
+from cronq.runs.run import Run, describe_run, tick_run_id
 from cronq.runs.store import RunStore
 from cronq.timetext import rq_stamp
 
