@@ -58,6 +58,7 @@ class _Found(NamedTuple):
     has_waiters: bool  #: runs wait for some lock
     has_turns: bool  #: runs wait behind others of their job
     has_gates: bool  #: runs wait for parents of their job
+    has_untriggered: bool  #: jobs that run after others could not be started
     popped: Mapping[str, Any]  #: ids in RQ's intermediate lists, of the queues that were known before
 
 
@@ -78,8 +79,8 @@ class Sweep:
         self._steady_since: float | None = None  #: Redis has answered without a gap since then (boot clock)
         self._last_answer: float | None = None  #: boot clock
         self._ahead_s: float | None = None  #: the server's time less our boot clock, at the last answer
-        self._gates = Gates(client, keys, keep_events=runs.keep_events)
-        self._lock_cursor = self._turn_cursor = self._gate_cursor = "0"
+        self._gates = Gates(client, keys, by=by, row_ttl_s=runs.row_ttl_s, keep_events=runs.keep_events)
+        self._lock_cursor = self._turn_cursor = self._gate_cursor = self._trigger_cursor = "0"
         self._stock_at = 0  #: how far the runs of stock workers were looked through
         self._damage = Damage("sweep")
 
@@ -98,6 +99,7 @@ class Sweep:
         has_more = found.has_waiters and self._wake_waiters()
         has_more = (found.has_turns and self._take_turns(now_s)) or has_more
         has_more = (found.has_gates and self._open_gates(now_s)) or has_more
+        has_more = (found.has_untriggered and self._trigger(now_s)) or has_more
         self.queues = found.queues
         self.popped.look(found.popped, found.queues, boot, now_s)
         if self._steady_since is not None and boot - self._steady_since >= self.timing.lost_after_s:
@@ -119,8 +121,11 @@ class Sweep:
             pipe.srandmember(self.keys.waiting_locks, 1)
             pipe.srandmember(self.keys.jobs_behind, 1)
             pipe.srandmember(self.keys.gated_by, 1)
+            pipe.srandmember(self.keys.untriggered, 1)
             self.popped.read(pipe, self.queues)
-            clock, queues, unheard, stock, silent, locks, turns, gates, *popped = pipe.execute(raise_on_error=False)
+            clock, queues, unheard, stock, silent, locks, turns, gates, starts, *popped = pipe.execute(
+                raise_on_error=False
+            )
         if isinstance(clock, Exception):
             raise clock
         return _Found(
@@ -132,6 +137,7 @@ class Sweep:
             has_waiters=bool(self._entries(locks)),
             has_turns=bool(self._entries(turns)),
             has_gates=bool(self._entries(gates)),
+            has_untriggered=bool(self._entries(starts)),
             popped=dict(zip(self.queues, popped, strict=True)),
         )
 
@@ -292,6 +298,18 @@ class Sweep:
                 for run_id in woken:
                     log.warning("WOKEN %s: its parents have succeeded", run_id)
                 if self._gate_cursor == "0":
+                    return False
+                if boot_s() >= until:
+                    return True
+        return False
+
+    def _trigger(self, now_s: float) -> bool:
+        """Start jobs whose parents have all ended; mostly that is done by what ends the last of them."""
+        until = boot_s() + _BUSY_S
+        with self._damage.passed_over():
+            while True:
+                self._trigger_cursor = self._gates.trigger(self._trigger_cursor, _JOBS_A_STEP, now_s)
+                if self._trigger_cursor == "0":
                     return False
                 if boot_s() >= until:
                     return True

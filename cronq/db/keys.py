@@ -19,6 +19,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}:children       HASH    child -> options that name the job (JSON)  jobs.store            while any does
     job:{name}:gated          ZSET    runs of children, by what they wait for    runs.gates            while any waits
     gated                     SET     jobs that runs of children wait for        runs.gates            permanent
+    untriggered               SET     jobs whose parents ended, still to start   runs.gates            permanent
     removals                  HASH    removed job -> by whom, when               runs.bulk_stop        permanent
     removed:{name}:{set}      HASH    its open runs, of that set: to be stopped  runs.bulk_stop        till they are
     job:{name}:waiting        ZSET    runs that wait for the lock {name}         runs.store            while any waits
@@ -221,6 +222,10 @@ class Keys:
     @property
     def gated_by(self) -> str:
         return f"{self.prefix}:gated"
+
+    @property
+    def untriggered(self) -> str:
+        return f"{self.prefix}:untriggered"
 
     def run(self, run_id: str) -> str:
         return f"{self.prefix}:run:{run_id}"

@@ -60,6 +60,7 @@ class Quarantine:
             keys.running: "zset",
             keys.jobs_behind: "set",
             keys.gated_by: "set",
+            keys.untriggered: "set",
             keys.epoch: "string",
         }
         if name is not None:

@@ -76,6 +76,7 @@ else
 end
 if job.trigger then
     redis.call('HSET', KEYS[2], 'trigger', job.trigger)
+    see_parents(KEYS[2], KEYS[3], job.name, job.trigger)
 else
     redis.call('HDEL', KEYS[2], 'trigger')
 end

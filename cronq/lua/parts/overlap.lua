@@ -1,4 +1,5 @@
 --@ overtake
+--@ pauses
 --@ standing
 --@ ticks
 -- Part of claim: what becomes of a new tick by the rule of `overlap` while runs of earlier ticks of its job are open.
@@ -19,22 +20,14 @@ local function last_open(from, new, open)
     return (standing(from.prefix .. ':run:', new.key, open, true))
 end
 
--- Who holds a pause, from its JSON, and with what note. One that cannot be read holds.
-local function words_of_pause(raw)
-    local fine, hold = pcall(cjson.decode, raw)
-    if not fine or type(hold) ~= 'table' then hold = {} end
-    local by = type(hold.by) == 'string' and hold.by or 'somebody'
-    local note = type(hold.note) == 'string' and hold.note ~= '' and ': ' .. string.sub(hold.note, 1, 1000) or ''
-    return 'paused by ' .. by .. note
-end
-
 -- Why the queued run *id* is not begun, when its queue is paused; nil when it is not.
 local function paused_queue(from, id)
     local queue = redis.pcall('HGET', from.prefix .. ':run:' .. id, 'queue')
     if type(queue) ~= 'string' then queue = 'default' end
     local raw = redis.pcall('HGET', from.prefix .. ':holds', 'queue:' .. queue)
     if type(raw) ~= 'string' then return nil end
-    return 'the queue ' .. queue .. ' is ' .. words_of_pause(raw) .. '; the run ' .. id .. ' waits in it'
+    local holder = holder_of(raw)
+    return 'the queue ' .. queue .. ' is paused' .. holder .. '; the run ' .. id .. ' waits in it'
 end
 
 -- Returns the outcome of *new* and its reason when it does not run beside the *open* ones, else nil.

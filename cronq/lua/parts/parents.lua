@@ -64,3 +64,21 @@ local function set_parents(job, name, before, wanted)
         redis.call('HSET', children_key(job, name, parent), name, cjson.encode(options))
     end
 end
+
+-- Notes how far the parents have come that the job waits for from now on, in its *state*: only what they do after this
+-- starts it. What it has seen of others it has named before stays.
+local function see_parents(job, state, name, trigger)
+    local begins = string.sub(job, 1, #job - #name)
+    local held = redis.call('HGET', state, 'seen')
+    local fine, before = pcall(cjson.decode, held or '{}')
+    local seen = {}
+    for _, parent in ipairs(cjson.decode(trigger).after) do
+        seen[parent] = fine and type(before) == 'table' and before[parent] or nil
+        if not seen[parent] then
+            local known = redis.pcall('HMGET', begins .. parent .. ':state', 'successes', 'endings')
+            if known.err then known = {} end
+            seen[parent] = {tonumber(known[1] or '') or 0, tonumber(known[2] or '') or 0}
+        end
+    end
+    redis.call('HSET', state, 'seen', cjson.encode(seen))
+end

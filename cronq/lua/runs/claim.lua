@@ -36,6 +36,7 @@
 -- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
 --@ close_gate
 --@ overlap
+--@ pauses
 --@ push
 --@ refusal
 --@ rq
@@ -67,17 +68,6 @@ local function shared_wrong(key, kind)
         shared[key] = fits(key, kind) or wrong(key, kind)
     end
     return shared[key] ~= true and shared[key] or nil
-end
-
--- What was decided before the job was paused by its failures (parts/count_failure) is decided anew. A pause that cannot
--- be read is none here: the beat has read it its own way, and decided.
-local function covers(pause, instant)
-    local fine, held = pcall(cjson.decode, pause)
-    if not fine or type(held) ~= 'table' then return false end
-    local ends = held['until']
-    if ends == nil or ends == cjson.null then return true end
-    ends = tonumber(ends)
-    return ends ~= nil and instant < ends
 end
 
 -- *tick* is text where it is written and a number (*instant*) where it is compared.
@@ -116,6 +106,7 @@ local function find_mark(item, instant, job, state)
     if instant <= mark then return nil, {'old', format('%d', mark)} end
     if instant > latest then return nil, {'future', format('%d', latest)} end
     if range and math.floor(mark) ~= range[3] then return nil, {'moved', format('%d', mark)} end
+    -- What was decided before the job was paused by its failures (parts/count_failure) is decided anew.
     if known[2] and not outcome and covers(known[2], instant) then
         return nil, {'stale', 'paused by its failures'}
     end

@@ -11,6 +11,7 @@
 --@ event
 --@ keep_attempt
 --@ open_gates
+--@ trigger
 --@ types
 
 local item = cjson.decode(ARGV[1])
@@ -50,4 +51,5 @@ end
 if tick > (tonumber(known[3] or '') or 0) then call('HSET', state, 'success_tick', item.tick) end
 event(KEYS[5], item.events, 'succeeded', item.name, item.run, item.by)
 pcall(open_gates, item, item.name)  -- a beat tries again what cannot be queued now
+pcall(trigger_children, item, item.name, item.run, 'succeeded')
 return 'marked'

@@ -2,7 +2,7 @@
 -- from the lists what waits no more.
 --
 -- KEYS  1 gated
--- ARGV  1 JSON {prefix, now, stamp, events, cursor, count}
+-- ARGV  1 JSON {prefix, by, now, stamp, row_ttl, events, cursor, count}
 --       cursor: over the parents that runs wait for, "0" at first   count: about how many of them to look at
 -- Returns JSON {cursor: the next one ("0" at the end), woken: [run id…]}
 --

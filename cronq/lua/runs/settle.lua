@@ -27,7 +27,8 @@
 -- is not at work any more and in no list of retries would stay so until beats list it again.
 -- Other keys of a wrong type are passed over: half an end would leave the run at work in RQ's records for ever. The job
 -- is paused in this step, too, when its spec asks for it after so many failures: in a later one it might not be at all.
--- And the run that waits behind it is queued: a process that dies could not leave it waiting.
+-- And what waits for it is queued, be it the next run of its job or one of its children: a process that dies could not
+-- leave them waiting.
 --@ count_failure
 --@ event
 --@ keep_attempt
@@ -36,6 +37,7 @@
 --@ open_gates
 --@ open_set
 --@ rq
+--@ trigger
 --@ trim
 --@ turn
 
@@ -247,13 +249,14 @@ if item.expect == 'waiting' then  -- perhaps for its time
 end
 
 local executed = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
-local has_run = item.expect == 'running' or was == 'retrying'
+local has_run, has_children = item.expect == 'running' or was == 'retrying', false
 if executed[item.outcome] and has_run and call('EXISTS', job) == 1 then
     local state = job .. ':state'
     try('HSET', state, 'last_run', item.run, 'last_outcome', item.outcome, 'last_ended', item.now,
         'last_tick', row.tick or '')
     if began then try('HSETNX', state, 'first_run', began) end
     local streak = tonumber(try('HGET', state, 'streak') or '0') or 0
+    has_children = call('EXISTS', job .. ':children') == 1
     if item.outcome == 'succeeded' then
         try('HSET', state, 'streak', math.max(streak, 0) + 1)
         local newest = tonumber(try('HGET', state, 'success_tick') or '') or 0
@@ -273,4 +276,5 @@ local keep = tonumber(try('HGET', job, 'keep') or '')
 if keep then try_all(trim, item.prefix .. ':run:', index, open, keep, item.run) end
 if not item.stock then settle_in_rq(was == 'queued') end
 pass_turn()
+if has_children then pcall(trigger_children, item, item.job, item.run, item.outcome) end
 return item.stock and 'settled' or settled()

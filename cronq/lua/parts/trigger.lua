@@ -1,0 +1,119 @@
+--@ overlap
+--@ pauses
+--@ push
+--@ rq
+--@ ticks
+--@ times
+--@ types
+-- Part of settle, mark_success and trigger: starts the jobs that run `after` others.
+--
+-- A parent counts in its state how often it has succeeded (`successes`) and ended (`endings`), for as long as it has
+-- children. A child has in its own how far each parent had come when it was last started (`seen`, JSON: parent ->
+-- {successes, endings}), so it runs when all have come further since then: numbers, not times, for clocks of workers
+-- differ. What it needs to be started stands in its hash (`trigger`, JSON: {after, on_parent_failure, queue, overlap,
+-- keep}).
+
+local function object_of(json)
+    local fine, found = pcall(cjson.decode, type(json) == 'string' and json or '')
+    return fine and type(found) == 'table' and found or {}
+end
+
+-- How far *parent* has come: {successes, endings}.
+local function count_of(prefix, parent)
+    local known = redis.pcall('HMGET', prefix .. ':job:' .. tostring(parent) .. ':state', 'successes', 'endings')
+    if known.err then return {0, 0} end
+    return {tonumber(known[1] or '') or 0, tonumber(known[2] or '') or 0}
+end
+
+-- Returns how far each of the parents has come, or nil when one of them has come no further than it was *seen*.
+local function all_further(prefix, card, seen)
+    local which, counts = card.on_parent_failure == 'run' and 2 or 1, {}
+    for _, parent in ipairs(card.after) do
+        local count, before = count_of(prefix, parent), seen[parent]
+        if count[which] == (type(before) == 'table' and tonumber(before[which]) or 0) then return nil end
+        counts[parent] = count
+    end
+    return counts
+end
+
+-- The first second from *first* on that is no tick of the job yet.
+local function free_tick(prefix, child, first)
+    for tick = first, first + 100 do
+        if redis.call('EXISTS', prefix .. ':run:' .. child .. '-' .. tick_stamp(tick)) == 0 then return tick end
+    end
+    return nil
+end
+
+-- As `jobs.pause.Pause.reason` tells it.
+local function pause_words(pause)
+    local holder, held = holder_of(pause)
+    local since = tonumber(held.since)
+    return 'paused' .. (since and ' since ' .. iso(math.floor(since)) or '') .. holder
+end
+
+-- Makes a tick of the job *child*, of *card*, and its run. *reason*: why it is queued. Returns false when a key is of a
+-- wrong type: then nothing is written.
+local function start_child(from, child, card, mark, pause, counts, reason)
+    local call, key = redis.call, from.prefix .. ':job:' .. child
+    local tick = free_tick(from.prefix, child, math.max(math.floor(tonumber(from.now)), mark + 1))
+    if not tick then return false end
+    local id = child .. '-' .. tick_stamp(tick)
+    local new = {job = child, id = id, tick = string.format('%d', tick), description = child .. in_description(tick),
+        queue = card.queue, trigger = 'after', overlap = card.overlap, keep = card.keep, key = key,
+        row = from.prefix .. ':run:' .. id, active = key .. ':active', index = key .. ':runs',
+        hash = RQ .. 'job:' .. id}
+    if wrong_type({new.active, 'hash', new.index, 'zset', key .. ':behind', 'zset', from.prefix .. ':behind', 'set',
+            from.stream, 'stream', RQ .. 'queues', 'set', RQ .. 'queue:' .. new.queue, 'list'}) then
+        return false
+    end
+    new.known = call('ZCARD', new.index)
+    local open, outcome, why = call('HLEN', new.active), nil, nil
+    if pause and covers(pause, tick) then
+        outcome, why = 'paused', pause_words(pause)
+    elseif open > 0 then
+        outcome, why = overlap_outcome(from, new, open)
+    end
+    if outcome then
+        record_outcome(from, new, outcome, why)
+    elseif bad_template(new) then
+        return false
+    else
+        open_in_turn(from, new, reason, open)
+        for queue, ids in pairs(from.pushed) do push(from.prefix, queue, 'RPUSH', ids) end
+        from.pushed = {}
+    end
+    call('HSET', key .. ':state', 'mark', new.tick, 'seen', cjson.encode(counts))
+    return true
+end
+
+-- Starts the job *child* if all of its parents have come further since it was last started. *last*: the run that did it
+-- in the end, or nil. Returns false when it should be started and cannot be.
+local function trigger(from, child, last)
+    local key = from.prefix .. ':job:' .. child
+    local card = redis.pcall('HGET', key, 'trigger')
+    card = object_of(card)
+    if type(card.after) ~= 'table' or not card.after[1] then return true end
+    local known = redis.pcall('HMGET', key .. ':state', 'mark', 'pause', 'seen')
+    local mark = not known.err and tonumber(known[1] or '')
+    if not mark then return false end
+    local counts = all_further(from.prefix, card, object_of(known[3]))
+    if not counts then return true end
+    return start_child(from, child, card, mark, known[2], counts, last and 'after the run ' .. last or nil)
+end
+
+-- Has the children of *parent* that it is the last to keep waiting started, for its run *id* has ended with *outcome*.
+-- Those that cannot be are named in `untriggered`: a beat tries again.
+local function trigger_children(from, parent, id, outcome)
+    local call, key = redis.call, from.prefix .. ':job:' .. parent
+    local children = redis.pcall('HGETALL', key .. ':children')
+    if children.err or #children == 0 or not fits(key .. ':state', 'hash') then return end
+    if outcome == 'succeeded' then call('HINCRBY', key .. ':state', 'successes', 1) end
+    call('HINCRBY', key .. ':state', 'endings', 1)
+    from.stream, from.pushed = from.prefix .. ':events', {}
+    for i = 1, #children, 2 do
+        if string.find(children[i + 1], '"after"', 1, true) then
+            local fine, is_done = pcall(trigger, from, children[i], id)
+            if not (fine and is_done) then redis.pcall('SADD', from.prefix .. ':untriggered', children[i]) end
+        end
+    end
+end

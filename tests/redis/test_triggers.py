@@ -1,0 +1,201 @@
+"""Jobs with `after`: they run each time that all their parents have succeeded since they were last started."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+
+from cronq.app.app import Cronq
+from cronq.db import scripts
+from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.run import Run, describe_run
+from cronq.timetext import tick_stamp
+from tests.redis.test_gates import MINUTE, Scene, T
+from tests.run_ids import run_id_of
+
+Store = Callable[..., JobSpec]
+
+
+class Triggers(Scene):
+    """Jobs `a` and `b` of each minute, and jobs that run after others."""
+
+    def __init__(self, app: Cronq, store: Store) -> None:
+        super().__init__(app, store)
+        for name in ("a", "b"):
+            store(name, mark=T)
+        self.minute = 0
+
+    def after(self, name: str, *parents: str, **options: object) -> None:
+        spec = make_spec(name, function="tests.redis.conftest:work", after=list(parents), **options)
+        held = self.app.jobs.version_of(name)
+        self.app.jobs.save(spec, source="here:1", origin="test", expected=held, mark=T)
+
+    def runs_of(self, job: str) -> list[Run]:
+        """All of its runs, newest first."""
+        return self.app.history(job)
+
+    def do(self, *jobs: str, outcome: str = "succeeded") -> None:
+        """Let a worker do a run of each of these jobs, by hand."""
+        for job in jobs:
+            run_id = self.app.enqueue(job)
+            self.begin(run_id)
+            self.end(run_id, outcome)
+
+
+@pytest.fixture
+def scene(app: Cronq, store: Store) -> Triggers:
+    return Triggers(app, store)
+
+
+def test_each_success_of_the_only_parent_starts_the_child(scene: Triggers) -> None:
+    scene.after("child", "a")
+    tick = T + MINUTE
+    scene.look(tick)
+    scene.work("a", tick)
+
+    (run,) = scene.runs_of("child")
+
+    assert (run.state, run.trigger, run.reason) == ("queued", "after", f"after the run {run_id_of('a', tick)}")
+    assert run.tick is not None
+    assert abs(run.tick - scene.app.now_s()) < 5
+    assert run.run_id == f"child-{tick_stamp(run.tick)}"
+    assert run.run_id in scene.queued()
+    assert scene.client.hget(f"rq:job:{run.run_id}", "description") == describe_run("child", run.tick, "").encode()
+    assert scene.app.jobs.mark_of("child") == run.tick
+
+
+def test_with_several_parents_it_starts_when_all_have_succeeded_since_its_last_start(scene: Triggers) -> None:
+    scene.after("child", "a", "b")
+    scene.do("a", "a")
+    assert scene.runs_of("child") == []
+    scene.do("b")
+    assert len(scene.runs_of("child")) == 1, "a, a, b: one run, at the success of b"
+    scene.do("b")
+    assert len(scene.runs_of("child")) == 1
+    (run,) = scene.runs_of("child")
+    scene.begin(run.run_id)
+    scene.end(run.run_id)
+    scene.do("a")
+    assert len(scene.runs_of("child")) == 2
+
+
+def test_two_starts_in_one_second_are_two_ticks(scene: Triggers) -> None:
+    scene.after("child", "a", overlap="allow")
+    scene.do("a", "a", "a")
+    ticks = [run.tick for run in scene.runs_of("child")]
+    assert ticks == sorted({tick for tick in ticks if tick is not None}, reverse=True)
+    assert len(ticks) == 3
+
+
+def test_what_the_parents_did_before_the_job_was_there_does_not_count(scene: Triggers) -> None:
+    scene.after("first", "a")  # from now on the successes of a are counted
+    scene.do("a", "a")
+    scene.after("late", "a", "b")
+    scene.do("b")
+    assert scene.runs_of("late") == []
+    scene.do("a")
+    assert len(scene.runs_of("late")) == 1
+
+
+def test_saving_it_again_forgets_nothing_and_an_edit_keeps_what_is_still_named(scene: Triggers) -> None:
+    scene.after("child", "a", "b")
+    scene.do("a")
+    scene.after("child", "a", "b", description="edited")
+    scene.do("b")
+    assert len(scene.runs_of("child")) == 1
+    scene.app.stop("child")
+    scene.do("a")
+    scene.after("child", "a")
+    scene.do("b")
+    assert len(scene.runs_of("child")) == 1, "b is no parent any more"
+
+
+def test_a_failure_starts_nothing_unless_it_is_to_count(scene: Triggers) -> None:
+    scene.after("strict", "a")
+    scene.after("lenient", "a", on_parent_failure="run")
+    scene.do("a", outcome="failed")
+    assert scene.runs_of("strict") == []
+    assert len(scene.runs_of("lenient")) == 1
+
+
+def test_a_paused_job_records_that_it_would_have_run(scene: Triggers) -> None:
+    scene.after("child", "a")
+    pause = scene.app.pause("child", note="holiday")
+    scene.do("a")
+    (run,) = scene.runs_of("child")
+    assert (run.outcome, run.reason) == ("paused", pause.reason)
+    scene.app.resume("child")
+    scene.do("a")
+    assert [run.state for run in scene.runs_of("child")] == ["queued", "done"]
+
+
+def test_overlap_goes_by_the_rule_of_the_job(scene: Triggers) -> None:
+    scene.after("skips", "a")
+    scene.after("waits", "a", overlap="queue")
+    scene.do("a", "a")
+    assert [run.outcome for run in scene.runs_of("skips")] == ["skipped", None]
+    newest, oldest = scene.runs_of("waits")
+    assert (newest.state, newest.reason) == ("waiting", f"waits for the run {oldest.run_id}")
+    scene.begin(oldest.run_id)
+    scene.end(oldest.run_id)
+    assert newest.run_id in scene.queued()
+
+
+def test_a_chain_of_twenty_runs_by_itself(scene: Triggers) -> None:
+    names = ["a", *(f"link{number}" for number in range(20))]
+    for parent, name in pairwise(names):
+        scene.after(name, parent)
+    scene.do("a")
+    for name in names[1:]:
+        (run,) = scene.runs_of(name)
+        assert scene.queued() == [run.run_id]
+        scene.begin(run.run_id)
+        scene.end(run.run_id)
+
+
+def test_a_fan_of_two_hundred_is_started_in_one_step(scene: Triggers) -> None:
+    for number in range(200):
+        scene.after(f"child{number}", "a")
+    scene.do("a")
+    assert len(scene.queued()) == 200
+
+
+def test_a_success_that_a_person_marked_counts(scene: Triggers) -> None:
+    scene.after("child", "a")
+    scene.look(T + MINUTE)
+    scene.work("a", T + MINUTE, "failed")
+    scene.app.mark_success("a", T + MINUTE)
+    assert len(scene.runs_of("child")) == 1
+
+
+def test_a_child_that_cannot_be_started_is_started_by_a_beat_once_its_keys_are_mended(scene: Triggers) -> None:
+    scene.after("child", "a")
+    scene.client.set("cronq:job:child:active", "damaged")
+    scene.do("a")
+    assert scene.client.smembers("cronq:untriggered") == {b"child"}
+    scene.sweep.once()
+    assert scene.client.smembers("cronq:untriggered") == {b"child"}
+    scene.client.delete("cronq:job:child:active")
+    scene.sweep.once()
+    assert scene.client.exists("cronq:untriggered") == 0
+    assert [run.state for run in scene.runs_of("child")] == ["queued"]
+
+
+def test_a_parent_that_was_removed_and_came_back_counts_anew(scene: Triggers) -> None:
+    scene.after("child", "a", "b")
+    scene.do("a", "b", "a")
+    scene.app.stop("child")
+    scene.client.hdel("cronq:job:a:state", "successes", "endings")  # as when the job is removed, and added again
+    scene.do("b", "a")
+    assert len(scene.runs_of("child")) == 2
+
+
+@pytest.mark.parametrize(
+    "epoch", [0, 951782399, 951782400, 1709164800, 1767596461, 4107542399, 4107542400, 32503679999]
+)
+def test_moments_are_written_as_python_writes_them(app: Cronq, epoch: int) -> None:
+    part = scripts.source("runs/trigger").split("local item")[0]
+    found = app.client.eval(f"{part} return {{tick_stamp({epoch}), in_description({epoch})}}", 0)
+    assert [each.decode() for each in found] == [tick_stamp(epoch), describe_run("", epoch, "")]
