@@ -263,3 +263,178 @@ def test_a_job_whose_worker_died_runs_again_within_seconds(days: Days) -> None:
     days.worker = days.cronq("worker", "-m", "jobs")
     days.pass_at("2026-01-05T11:00")
     assert days.ledger("basic") == {"2026-01-05T10:00": "lost", "2026-01-05T11:00": "succeeded"}
+
+
+# Jobs that depend on others
+
+
+FAMILY = """
+@job(at="10:00", depends_on="trouble")
+def sad(): work()
+@job(at="10:00")
+def trouble(): work()
+@job(at="10:00")
+def basic(): work()
+"""
+
+
+def test_a_job_waits_for_a_parent_that_failed_and_runs_when_that_is_mended(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", FAMILY)
+    days.let_fail("trouble")
+
+    days.pass_at("2026-01-05T10:00")
+    days.pass_at("2026-01-05T10:05")
+
+    assert days.diary("trouble") == ["2026-01-05T10:00"]
+    assert days.ledger("basic") == {"2026-01-05T10:00": "succeeded"}
+    assert days.ledger("sad") == {"2026-01-05T10:00": "waiting"}
+    [run] = days.app.history("sad")
+    assert "its parent trouble of 2026-01-05T10:00:00Z" in (run.reason or "")
+    assert (days.diary("sad"), days.shown("sad")["failures"]) == ([], 0)
+
+    days.let_fail()
+    days.say("run", "trouble")
+    days.pass_at("2026-01-05T10:10")
+    assert days.ledger("sad") == {"2026-01-05T10:00": "succeeded"}
+
+
+def test_by_hand_it_runs_all_the_same_and_its_tick_goes_on_waiting(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", FAMILY)
+    days.let_fail("trouble")
+    days.pass_at("2026-01-05T10:00")
+
+    days.say("run", "sad")
+    days.pass_at("2026-01-05T10:01")
+
+    assert days.diary("sad") == [""]
+    assert days.ledger("sad") == {"2026-01-05T10:00": "waiting"}
+
+
+def test_three_days_without_the_parent_are_three_rows_and_no_failure(days: Days) -> None:
+    """crontabber leaves no trace of such days."""
+    days.deploy("2026-01-05T09:00", FAMILY)
+    days.let_fail("trouble")
+
+    for day in (5, 6, 7):
+        days.pass_at(f"2026-01-{day:02}T10:00")
+    days.let_fail()
+    days.pass_at("2026-01-08T10:00")
+
+    assert days.ledger("sad") == {
+        "2026-01-05T10:00": "blocked", "2026-01-06T10:00": "blocked", "2026-01-07T10:00": "blocked",
+        "2026-01-08T10:00": "succeeded",
+    }  # fmt: skip
+    assert days.diary("sad") == ["2026-01-08T10:00"]
+
+
+def test_parents_come_first_whatever_the_order_of_the_file(days: Days) -> None:
+    days.deploy(
+        "2026-01-05T09:00",
+        "@job(at='10:00', depends_on=['foo', 'bar'])\ndef foobar(): work()\n"
+        "@job(at='10:00', depends_on='foo')\ndef bar(): work()\n"
+        "@job(at='10:00')\ndef foo(): work()\n",
+        workers=2,
+    )
+
+    days.pass_at("2026-01-05T10:00")
+
+    assert [each.partition("@")[0] for each in days.diary()] == ["foo", "bar", "foobar"]
+    assert days.shown("foobar")["spec"]["depends_on"] == ["foo", "bar"]
+    assert days.shown("bar")["spec"]["depends_on"] == ["foo"]
+
+
+def test_a_dependency_starts_nothing_and_a_weekly_parent_serves_a_daily_child_all_week(days: Days) -> None:
+    days.deploy(
+        "2026-01-04T12:00",
+        "@job('0 10 * * *')\ndef daily(): work()\n"
+        "@job('0 10 * * MON', depends_on='daily')\ndef weekly(): work()\n"
+        "@job('5 10 * * *', depends_on='weekly')\ndef after_the_week(): work()\n",
+    )
+
+    for day in range(5, 13):
+        days.pass_at(f"2026-01-{day:02}T10:00")
+        days.pass_at(f"2026-01-{day:02}T10:05")
+
+    assert days.diary("weekly") == ["2026-01-05T10:00", "2026-01-12T10:00"]
+    assert days.diary("after_the_week") == [f"2026-01-{day:02}T10:05" for day in range(5, 13)]
+
+
+def test_a_parent_that_is_at_work_is_waited_for(days: Days) -> None:
+    """crontabber runs the child beside a parent that somebody forces just then."""
+    days.deploy(
+        "2026-01-05T09:00",
+        "@job(every='5m')\ndef often(): work()\n@job(at='10:00', depends_on='often')\ndef child(): work()",
+        workers=2,
+    )
+    days.pass_at("2026-01-05T09:55")
+    days.hold("often")
+    days.set_clock("2026-01-05T10:00")
+    days.beat()
+    days.wait_until_idle(but=["often"])
+    assert days.ledger("child") == {"2026-01-05T10:00": "waiting"}
+
+    days.let_go("often")
+    days.wait_until_idle()
+    assert until(lambda: days.diary("child")) == ["2026-01-05T10:00"]
+
+
+def test_a_parent_that_did_not_run_is_waited_for(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", FAMILY)
+    days.say("pause", "trouble", "--until", "2026-01-05T12:00")
+
+    days.pass_at("2026-01-05T10:00")
+
+    assert days.ledger("trouble") == {"2026-01-05T10:00": "paused"}
+    assert days.ledger("sad") == {"2026-01-05T10:00": "waiting"}
+    days.pass_at("2026-01-06T10:00")
+    assert days.ledger("sad") == {"2026-01-05T10:00": "blocked", "2026-01-06T10:00": "succeeded"}
+
+
+def test_a_parent_of_another_service_counts(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", "@job(at='10:00')\ndef foo(): work()")
+    days.write_module("other", "from cronq import job\n@job(at='10:00', depends_on='foo')\ndef bar(): return 'ran'\n")
+    days.say("sync", "other")
+    days.let_fail("foo")
+    days.cronq("worker", "-m", "other", "-m", "jobs").wait_for_line("START-UP worker")
+
+    days.set_clock("2026-01-05T10:00")
+    days.beat()
+    days.wait_until_idle()
+
+    assert days.ledger("bar") == {"2026-01-05T10:00": "waiting"}
+
+
+@pytest.mark.parametrize(
+    ("parents", "told"),
+    [
+        ({"a": "b", "b": "c", "c": "a"}, "a depends on b, b on c, c on a; none of them would run"),
+        ({"root": None, "a": "b", "b": "a"}, "a depends on b, b on a; none of them would run"),
+        ({"a": "a"}, "it names the job itself, which would never run"),
+        ({"a": "unheard-of"}, "there is no job 'unheard-of'"),
+        ({"root": None, "a": "unheard-of"}, "there is no job 'unheard-of'"),
+    ],
+)
+def test_what_could_never_run_is_refused_by_name(days: Days, parents: dict[str, str | None], told: str) -> None:
+    """crontabber calls a missing parent a circle, lets it pass beside any root, and never runs what names itself."""
+    days.set_clock("2026-01-05T09:00")
+    days.write_module(
+        "jobs",
+        "from cronq import job\n"
+        + "".join(
+            f"@job(at='10:00', depends_on={parent!r})\ndef {name}(): ...\n"
+            if parent
+            else f"@job(at='10:00')\ndef {name}(): ...\n"
+            for name, parent in parents.items()
+        ),
+    )
+
+    assert told in days.say("sync", "jobs", code=78)
+    assert days.app.job_names() == [name for name, parent in parents.items() if parent is None]
+    assert told in days.say("check-config", "jobs", code=78)
+
+
+def test_no_job_at_all_is_no_fault(days: Days) -> None:
+    days.set_clock("2026-01-05T09:00")
+    days.write_module("jobs", "")
+
+    days.say("check-config", "jobs")
