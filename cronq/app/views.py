@@ -16,6 +16,7 @@ from cronq.timetext import iso
 if TYPE_CHECKING:
     from cronq.app.backfilling import Backfilling as Backfilling
     from cronq.app.backfilling import BackfillTick as BackfillTick
+    from cronq.app.graph import JobGraph as JobGraph
     from cronq.app.upcoming import UpcomingTick
     from cronq.config import Config
     from cronq.definitions.crontab_import import CrontabReport as CrontabReport
@@ -45,6 +46,15 @@ def command_text(spec: JobSpec) -> str:
     return f"{shell} -c {shlex.quote(spec.command[0])}" if shell else shlex.join(spec.command)
 
 
+def schedule_text(spec: JobSpec) -> str:
+    """What makes a job run: its schedule, the jobs that it runs after, or somebody's hand."""
+    if spec.after:
+        return f"after {', '.join(spec.after)}"
+    if spec.schedule is None:
+        return "(by hand)"
+    return str(spec.schedule) if spec.tz == "UTC" else f"{spec.schedule} {spec.tz}"
+
+
 def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: str | None = None) -> dict[str, Any]:
     """One row of `list`; *active* are its open runs and their states, *excluded* is why its next tick will not run."""
     spec, state = job.spec, job.state
@@ -52,6 +62,8 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: s
         "name": spec.name,
         "schedule": str(spec.schedule) if spec.schedule is not None else None,
         "timezone": spec.tz,
+        "depends_on": list(spec.depends_on),
+        "after": list(spec.after),
         "description": spec.description or None,
         "runs": spec.function if spec.command is None else command_text(spec),
         "run_as": spec.run_as,
@@ -82,8 +94,12 @@ def job_document(
     now_s: float,
     excluded: str | None = None,
     runs: Iterable[Run] = (),
+    children: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """`show`: the row of `list`, the whole spec, and where the job came from; *runs* are those at work and the last."""
+    """`show`: the row of `list`, the whole spec, and where the job came from.
+
+    *runs* are those at work and the last, *children* the jobs that name it as a parent.
+    """
     known = {run.run_id: run for run in runs}
     begun = [run.started_at for run in known.values() if run.state == "running" and run.started_at is not None]
     last = known.get(job.state.last_run or "")
@@ -93,8 +109,8 @@ def job_document(
         "source": job.source,
         "origin": job.origin,
         "version": job.version,
-        "parents": [],
-        "children": [],
+        "parents": list(job.spec.parents),
+        "children": list(children),
         "previous_success": iso(job.state.success_tick),
         "first_run": iso(job.state.first_run),
         "ongoing_since": iso(min(begun, default=None)),
@@ -116,6 +132,24 @@ def job_document(
         ],
         "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
     }  # fmt: skip
+
+
+def graph_document(graph: JobGraph, states: Mapping[str, str]) -> dict[str, Any]:
+    """`graph`; *states* are those of the jobs that there are."""
+    return {
+        "jobs": [
+            {
+                "name": name,
+                "schedule": None if job is None or job.spec.schedule is None else str(job.spec.schedule),
+                "status": states.get(name),
+                "next": None if job is None else iso(job.next_tick),
+                "parents": [edge.parent for edge in graph.parents.get(name, ())],
+                "children": [edge.child for edge in graph.children.get(name, ())],
+            }
+            for name, job in graph.jobs.items()
+        ],
+        "edges": [edge._asdict() for edge in graph.edges],
+    }
 
 
 def tick_row(upcoming: UpcomingTick) -> dict[str, Any]:

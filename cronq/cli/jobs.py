@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cronq.app.job_options import FACTORS
-from cronq.app.views import command_text, job_document, job_row, tick_row
+from cronq.app.views import command_text, job_document, job_row, schedule_text, tick_row
 from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
 from cronq.cli.output import counted, left, moment, print_json, print_line, print_table, say, say_problems
 from cronq.safetext import shortened
@@ -22,11 +22,14 @@ if TYPE_CHECKING:
 
 
 _LONGEST_SHOWN = 72
+_WIDTH_OF_A_TIME = 20
+#: Children that `show` names.
+_MOST_CHILDREN = 20
 _ALWAYS_SHOWN = ("queue", "catchup", "window", "overlap", "timeout")
 #: Options that have a line of their own in `show`, and the lock, which is told by its name.
 _TOLD_APART = frozenset({
     "name", "function", "command", "shell", "env", "cwd", "run_as", "stdin", "args", "kwargs", "cron", "every", "at",
-    "start", "end", "tz", "exclusive", "lock", "description", "owner", "runbook", "tags",
+    "start", "end", "tz", "depends_on", "after", "exclusive", "lock", "description", "owner", "runbook", "tags",
 })  # fmt: skip
 #: Of a note or a description: one that is longer would pad every row of the table.
 _LONGEST_TOLD = 200
@@ -84,15 +87,21 @@ def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, e
     if "retrying" in active.values():
         words += ", retrying"
     return [
-        moment(upcoming, spec.tz, now_s, force_utc=utc),
+        _after_text(spec) if spec.after else moment(upcoming, spec.tz, now_s, force_utc=utc),
         left(upcoming, now_s),
         left(state.last_ended, now_s),
         state.last_outcome or "-",
         words,
         spec.name,
-        _schedule_text(spec),
+        shortened(schedule_text(spec), _LONGEST_TOLD),
         shortened(spec.description.splitlines()[0], _LONGEST_TOLD) if spec.description else _what_it_runs(spec),
     ]
+
+
+def _after_text(spec: JobSpec) -> str:
+    """Which jobs start it, cut to about the width of a time."""
+    whole, many = schedule_text(spec), f"after {spec.after[0]} +{len(spec.after) - 1}"
+    return whole if len(whole) <= _WIDTH_OF_A_TIME or len(spec.after) == 1 else many
 
 
 def _say_who_is_alive(app: Cronq, jobs: int) -> None:
@@ -119,7 +128,7 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     active = app.active_runs([name])[name]
     now_s = app.now_s()
     excluded, runs = app.exclusions([job]).get(name), app.runs_behind(job, active)
-    document = job_document(job, active, now_s, excluded, runs)
+    document = job_document(job, active, now_s, excluded, runs, app.children_of(name))
     if json_:
         print_json(document)
         return 0
@@ -146,9 +155,11 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("environment", " ".join(f"{name}={shlex.quote(value)}" for name, value in spec.env.items())),
         ("reads", None if spec.stdin is None else repr(spec.stdin)),
         ("arguments", None if spec.args_json == "[[],{}]" else spec.args_json),
-        ("schedule", _schedule_text(spec)),
+        ("schedule", schedule_text(spec)),
+        ("depends on", ", ".join(spec.depends_on)),
         ("zone", f"{spec.tz} from CRONQ_TZ" if job.tz_is_default else None),
         ("meaning", document["meaning"]),
+        ("children", _children_text(document["children"], spec.name)),
         ("next", _next_text(job, when(job.next_tick), document["excluded"])),
         ("ticks", None if spec.repeat is None else f"{state.ticks} of {spec.repeat}"),
         ("status", document["status"]),
@@ -168,6 +179,12 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("source", job.source),
         ("ghost", job.origin if job.origin.startswith("gone from ") else None),
     ]
+
+
+def _children_text(children: list[str], name: str) -> str:
+    more = len(children) - _MOST_CHILDREN
+    words = ", ".join(children[:_MOST_CHILDREN])
+    return f"{words} and {more:,} more: `cronq graph {name}`" if more > 0 else words
 
 
 def _error_text(error: dict[str, Any] | None) -> str | None:
@@ -208,12 +225,6 @@ def _pause_text(job: StoredJob, now_s: float, utc: bool) -> str | None:
     words += f" by {pause.by}" if pause.by else ""
     words += f" until {moment(int(pause.until), zone, now_s, force_utc=utc)}" if pause.until is not None else ""
     return words + (f": {pause.note}" if pause.note else "")
-
-
-def _schedule_text(spec: JobSpec) -> str:
-    if spec.schedule is None:
-        return "(by hand)"
-    return str(spec.schedule) if spec.tz == "UTC" else f"{spec.schedule} {spec.tz}"
 
 
 def _what_it_runs(spec: JobSpec) -> str:
@@ -261,7 +272,7 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
     found = app.upcoming(jobs, now_s, count or (5 if name else 1))
     if json_:
         print_json([tick_row(each) for each in found])
-    elif found:
+    elif found or any(job.spec.after for job in jobs):
         rows = [
             [
                 moment(each.tick, each.job.spec.tz, now_s, force_utc=utc),
@@ -271,6 +282,7 @@ def next_command(ctx: click.Context, name: str | None, count: int | None, json_:
             ]
             for each in found
         ]
+        rows += [["-", "-", job.spec.name, schedule_text(job.spec)] for job in jobs if job.spec.after]
         print_table(["TICK", "LEFT", "NAME", ""], rows, cut=[""])
     elif name and jobs[0].spec.schedule is None:
         say(f"the job {name!r} has no schedule: it runs only by hand, `cronq run {name}`")

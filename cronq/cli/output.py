@@ -120,6 +120,8 @@ def _width(column: Sequence[str]) -> int:
 def next_words(app: Cronq, name: str) -> str:
     """Return `; next …`, when the job *name* is due next, to end a line about it; empty when it has no schedule."""
     job = app.read_job(name)
+    if job.spec.after:
+        return f"; it runs after {', '.join(job.spec.after)}"
     if job.next_tick is None:
         return "; it has no tick to come" if job.is_over else ""
     now_s = app.now_s()

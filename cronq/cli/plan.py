@@ -105,7 +105,9 @@ def _next_text(change: PlannedChange, now_s: float, utc: bool) -> str:
 
 
 def _schedule_text(spec: JobSpec) -> str:
-    return "by hand" if spec.schedule is None else f"{spec.schedule} {spec.tz}"
+    if spec.schedule is None:
+        return f"after {', '.join(spec.after)}" if spec.after else "by hand"
+    return f"{spec.schedule} {spec.tz}" + (f", depends on {', '.join(spec.depends_on)}" if spec.depends_on else "")
 
 
 def _value(name: str, value: object) -> str:

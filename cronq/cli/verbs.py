@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "next": ("jobs", "The next ticks of one job or of all."),
     "explain": ("explain", "Say in words when a cron expression fires."),
     "history": ("history", "What became of each tick of a job."),
+    "graph": ("graph", "Which job waits for which."),
     "why": ("why", "Why a tick ended as it did, or has not run."),
     "diff": ("diff", "What went otherwise than on another day."),
     "run": ("run", "Run a job now, beside its schedule."),
@@ -50,7 +51,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "doctor", "exec", "graph", "group", "host-id", "init", "leases", "locks", "logs",
+    "archive", "doctor", "exec", "group", "host-id", "init", "leases", "locks", "logs",
     "metrics", "once", "query", "resource", "scan", "stats", "token", "top",
     "web",
 )  # fmt: skip

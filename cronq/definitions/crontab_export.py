@@ -44,8 +44,9 @@ def write_line(spec: JobSpec, *, system: bool, user: str) -> Written:
 
 def _written_schedule(spec: JobSpec) -> str:
     if spec.cron is None:
-        when = "it is run only by hand" if spec.schedule is None else f"{spec.schedule} is not cron"
-        raise Refused(when)
+        if spec.after:
+            raise Refused(f"it runs after {', '.join(spec.after)}")
+        raise Refused("it is run only by hand" if spec.schedule is None else f"{spec.schedule} is not cron")
     if spec.start is not None or spec.end is not None:
         raise Refused("cron has no start and end")
     if spec.dst != "debian":
@@ -107,6 +108,7 @@ def _differences(spec: JobSpec) -> list[str]:
     lost += [f"lock={spec.lock_name}"] if spec.lock_name is not None else []
     lost += [f"retries={spec.retries}"] if spec.retries else []
     lost += [f"ttl={format_duration(spec.ttl)}"] if spec.ttl is not None else []
+    lost += [f"depends_on={','.join(spec.depends_on)}"] if spec.depends_on else []
     return lost
 
 

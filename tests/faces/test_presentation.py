@@ -29,6 +29,7 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
     "show": [(["tidy"], 0)],
     "why": [(["tidy"], 0)],
     "next": [([], 0), (["tidy"], 0)],
+    "graph": [([], 0), (["tidy"], 0)],
     "explain": [(["@daily"], 0)],
     "history": [([], 0), (["tidy"], 0)],
     "delayed": [([], 0)],
