@@ -53,6 +53,7 @@ class Config:
     keep_events: int = 10_000
     max_args: int = 1_000_000  #: bytes of the arguments of one run; one Redis thread serves everybody
     batch: int = 250  #: ticks claimed per round trip
+    catchup_rate: float = 20.0  #: late runs queued a second, all beats together; 0: all at once
     publish_rq_cron: bool = True  #: tell tools that show RQ's cron of our schedules
     serve_rq_scheduler: bool = True  #: beats serve rq-scheduler's store and RQ's own registries of scheduled jobs
     rq_scheduler_tz: str = ""  #: zone of rq-scheduler's cron strings; empty: this machine's
@@ -118,6 +119,9 @@ class Config:
         for name, most in (("keep_events", 1_000_000), ("batch", 1_000_000), ("max_args", 100_000_000)):
             if not 1 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name} {getattr(self, name)} (from {self.origin(name)}): from 1 to {most:,}")
+        if self.catchup_rate and not 0.01 <= self.catchup_rate <= 10_000:
+            where = f"catchup_rate {self.catchup_rate:g} (from {self.origin('catchup_rate')})"
+            raise ConfigError(f"{where}: runs a second from 0.01 to 10,000, or none")
         if self.log_level.lower() not in ("debug", "info", "warning", "error"):
             raise ConfigError(
                 f"log_level {self.log_level!r} (from {self.origin('log_level')}): debug, info, warning or error"
@@ -234,6 +238,8 @@ def _convert(name: str, raw: Any, default: Any, origin: str) -> Any:
             if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
                 raise ValueError("is not a list of module names")
             return tuple(words)
+        if name == "catchup_rate":
+            return _rate(raw)
         if isinstance(default, bool):
             return _truth(raw)
         if isinstance(default, int):
@@ -260,6 +266,16 @@ def _whole(raw: Any) -> int:
     if type(raw) is int or (isinstance(raw, str) and raw.strip().isdecimal()):
         return int(raw)
     raise ValueError("is not a whole number")
+
+
+def _rate(raw: Any) -> float:
+    """So many a second; 0 for `none`."""
+    if isinstance(raw, str) and raw.strip().lower() == "none":
+        return 0.0
+    try:
+        return float(raw if not isinstance(raw, bool) else "")
+    except (TypeError, ValueError):
+        raise ValueError("is neither a number, as of runs a second, nor none") from None
 
 
 def _truth(raw: Any) -> bool:

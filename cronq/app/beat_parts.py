@@ -7,8 +7,10 @@ import os
 from cronq.app.parts import Parts
 from cronq.beat.audit import Audit
 from cronq.beat.beat import Beat
+from cronq.beat.brake import Brake
 from cronq.beat.chores import Chore
 from cronq.beat.claiming import BeatStatus, Claiming
+from cronq.beat.holding import Holding
 from cronq.beat.passes import PassNotes
 from cronq.beat.reconcile import Reconcile
 from cronq.beat.repair import Repair
@@ -23,6 +25,7 @@ from cronq.hosts.outages import NOTE_PASS_EVERY_S
 from cronq.interop.rq_cron import PUBLISH_EVERY_S, RqCron
 from cronq.interop.rq_scheduler import RENEW_EVERY_S
 from cronq.jobs.calendars import KnownCalendars
+from cronq.jobs.catchup_line import CatchupRate
 from cronq.jobs.store import JobStore
 from cronq.monitor.growth import NOTE_EVERY_S
 from cronq.runs.timing import Timing
@@ -40,8 +43,7 @@ def make_beat(parts: Parts) -> Beat:
     by, timing = f"beat {beat_id}", Timing(parts.config.lost_after)
     definitions = parts.definitions(by)
     repair = Repair(parts.jobs, parts.quarantine, definitions.changes, definitions.known)
-    restore = Restore(definitions, repair)
-    status, known = BeatStatus(parts.clock), KnownCalendars(parts.calendars)
+    restore, status = Restore(definitions, repair), BeatStatus(parts.clock)
     heart = Heart(parts.heartbeats, "beats", beat_id, parts.config.host, status.facts)
     sweep = Sweep(parts.client, parts.keys, parts.runs, by=by, timing=timing)
     tidy = Tidy(parts.client, parts.heartbeats)
@@ -71,10 +73,11 @@ def make_beat(parts: Parts) -> Beat:
         chores.append(Chore("rq-cron", PUBLISH_EVERY_S, make_rq_cron(parts, beat_id).once, due_boot=first))
     return Beat(
         parts.jobs,
-        Claiming(parts.jobs, parts.claimer(by), repair, status, known, batch=parts.config.batch),
+        _make_claiming(parts, by, repair, status),
         repair,
         status,
         client=parts.client,
+        brake=Brake(parts.catchup_line, CatchupRate(parts.config.catchup_rate)),
         renew_epoch=lambda: restore.renew_epoch(parts.now_s()),
         chores=[serving, *chores] if serving is not None else chores,
         serving=serving,
@@ -82,6 +85,12 @@ def make_beat(parts: Parts) -> Beat:
         audit=audit,
         leave=heart.leave,
     )
+
+
+def _make_claiming(parts: Parts, by: str, repair: Repair, status: BeatStatus) -> Claiming:
+    holding = Holding(parts.catchup_line, is_on=parts.config.catchup_rate > 0)
+    known, batch = KnownCalendars(parts.calendars), parts.config.batch
+    return Claiming(parts.jobs, parts.claimer(by), repair, status, known, holding, batch=batch)
 
 
 def make_rq_cron(parts: Parts, beat_id: str) -> RqCron:

@@ -27,6 +27,7 @@ from cronq.interop.requeued import Requeued
 from cronq.interop.rq_scheduler import ScheduledStores
 from cronq.interop.sealed import release_dependents
 from cronq.jobs.calendars import CalendarStore
+from cronq.jobs.catchup_line import CatchupLine
 from cronq.jobs.quarantine import Quarantine
 from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
@@ -81,6 +82,11 @@ class Parts:
     def calendars(self) -> CalendarStore:
         """The calendars in Redis."""
         return CalendarStore(self.client, self.keys)
+
+    @cached_property
+    def catchup_line(self) -> CatchupLine:
+        """The late runs that are held by the catch-up rate."""
+        return CatchupLine(self.client, self.keys)
 
     @cached_property
     def quarantine(self) -> Quarantine:

@@ -18,13 +18,14 @@ _OF_A_PROCESS = ("heartbeat", "passes", "rq-cron")
 def run_due(app: Cronq) -> bool:
     """Do what is due and end. Return True if each chore could be done.
 
-    When more is due than one pass takes it goes on, for 50 s at most. When a run seems lost it stays for `lost_after`
-    to make sure, and settles it. Raises the first refusal of Redis, after all chores were tried.
+    When more is due than one pass takes, or late runs are held, it goes on, for 50 s at most. When a run seems lost it
+    stays for `lost_after` to make sure, and settles it. Raises the first refusal of Redis, after all chores were tried.
     """
     beat = app.beat()
     until = boot_s() + _MOST_S
-    while beat.pass_once().wait_s == 0 and boot_s() < until:  # there is more
-        pass
+    never = threading.Event()
+    while ((wait_s := beat.pass_once().wait_s) == 0 or beat.holds_runs) and boot_s() < until:  # there is more
+        rest(wait_s, never)
     chores = [chore for chore in beat.chores if chore.name not in _OF_A_PROCESS]
     chores.append(Chore("last pass", 0.0, lambda now_s: _note_last_pass(app, now_s)))
     troubles: list[Exception] = []

@@ -85,7 +85,8 @@ class Audit:
         if job.mark is None or job.mark > now_s + MARK_AHEAD_S:
             self.repair.repair(job.name, _WORDS["unmarked" if job.mark is None else "ahead"], now_s)
             return None
-        following = spec.due_after(job.mark, job.ticks)
+        # What the catch-up rate holds comes back to the agenda when its turn has come.
+        following = spec.due_after(max(job.mark, job.held or 0), job.ticks)
         if following is not None and (job.score is None or job.score > following + MARK_AHEAD_S):
             return following
         return None

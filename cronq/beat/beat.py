@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from cronq.beat.brake import Brake
 from cronq.beat.chores import Chore, do_chores, say_once
 from cronq.beat.claiming import BeatStatus, Claimed, Claiming
 from cronq.beat.deciding import earliest
@@ -29,6 +30,8 @@ log = logging.getLogger("cronq.beat")
 
 #: The longest a beat sleeps: a job saved meanwhile may be due.
 LOOK_EVERY_S = 1.0
+#: Held runs are let through some at a time: one by one each would cost a pass of every beat.
+_LET_THROUGH_EVERY_S = 0.5
 #: Jobs read in one pass; the rest follow at once in the next.
 _MOST_JOBS = 2000
 
@@ -46,7 +49,7 @@ class Beat:
 
     *serving*, *retrying* and *audit* are three of the *chores*, which a pass may make due at once: *serving* serves the
     stores of scheduled jobs, *retrying* queues runs for their next attempt, *audit* looks for damage that no claim
-    would meet. *leave* is called when the beat ends.
+    would meet. *brake* lets late runs through that are held. *leave* is called when the beat ends.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Beat:
         *,
         client: Redis,
         renew_epoch: Callable[[], str],
+        brake: Brake | None = None,
         chores: Sequence[Chore] = (),
         serving: Chore | None = None,
         retrying: Chore | None = None,
@@ -68,6 +72,7 @@ class Beat:
         self.claiming = claiming
         self.repair = repair
         self.status = status
+        self.brake = brake
         self.clock = status.clock
         self.renew_epoch = renew_epoch
         self.chores = tuple(chores)
@@ -116,24 +121,47 @@ class Beat:
             log.warning("left without saying good-bye to Redis: %s", error)
 
     def pass_once(self, now_s: float | None = None) -> PassResult:
-        """Claim everything that is due; *now_s* replaces the server's time in tests."""
+        """Claim everything that is due; *now_s* replaces the server's time in tests.
+
+        Late runs that are held are let through as the rate allows, and claimed in the same pass.
+        """
+        codes: Counter[str] = Counter()
         try:
-            reading = self._read(now_s)
+            wait_s, is_let_through = self._look(codes, now_s)
+            if is_let_through:
+                wait_s, _ = self._look(codes, now_s)
         except ResponseError as error:
             if not is_wrong_type(error):
                 raise
             moved = self.repair.repair("", "a key that all jobs share has a wrong type", self.jobs.server_now_s())
-            return PassResult(wait_s=0.0 if moved else LOOK_EVERY_S)
+            return PassResult(codes, 0.0 if moved else LOOK_EVERY_S)
+        return PassResult(codes, wait_s)
+
+    def _look(self, codes: Counter[str], now_s: float | None) -> tuple[float, bool]:
+        """Look at the agenda once and claim what is due; *codes* counts the answers.
+
+        Returns how long to wait until the next look, and whether held runs were let through and so are due now.
+        """
+        reading = self._read(now_s)
         if reading is None:
-            return PassResult()
+            return LOOK_EVERY_S, False
         found = self.claiming.confirm()
-        codes = Counter({"mine": found} if found else {})
+        codes.update({"mine": found} if found else {})
         claimed = self.claiming.claim(reading)
         codes.update(claimed.codes)
         self.status.last_pass_s = reading.now_s
         self._hasten_chores(reading)
         self._pass_by(reading, claimed)
-        return PassResult(codes, self._wait_s(reading, claimed))
+        let_through = 0
+        if self.brake is not None:
+            has_line = reading.held or claimed.held
+            let_through = self.brake.let_through(reading.is_cut, now_s) if has_line else self.brake.nothing_held()
+        return 0.0 if let_through else self._wait_s(reading, claimed), let_through > 0
+
+    @property
+    def holds_runs(self) -> bool:
+        """Return True if late runs were held when the last pass ended."""
+        return self.brake is not None and self.brake.next_in_s is not None
 
     def _read(self, now_s: float | None) -> DueReading | None:
         """What is due; None while the server's clock is in doubt. An emptied Redis gets its jobs back first."""
@@ -153,9 +181,11 @@ class Beat:
         if reading.is_cut:
             return 0.0
         next_s = earliest(reading.next_score, claimed.next_due_s, reading.next_stored_s, reading.next_retry_s)
+        passed_s = self.clock.now_s() - reading.server_s
+        if self.brake is not None and self.brake.next_in_s is not None:
+            next_s = earliest(next_s, reading.now_s + passed_s + max(self.brake.next_in_s, _LET_THROUGH_EVERY_S))
         if next_s is None:
             return LOOK_EVERY_S
-        passed_s = self.clock.now_s() - reading.server_s
         return min(LOOK_EVERY_S, max(0.0, next_s - reading.now_s - passed_s) + self._phase_s)
 
     def _hasten_chores(self, reading: DueReading) -> None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError
 
 from cronq.beat.deciding import Deciding, earliest
+from cronq.beat.holding import Holding
 from cronq.beat.repair import BrokenJobs, Repair
 from cronq.clock import ServerClock
 from cronq.db.faults import is_outage
@@ -132,6 +133,7 @@ class Claimed:
     codes: Mapping[str, int]  #: how many ticks were answered how, by the codes of `lua/runs/claim.lua`
     next_due_s: float | None  #: the earliest tick that follows; 0.0: more is due at once; None: no job has a next
     newer: int  #: due jobs that a newer cronq stored: they are left to its beats
+    held: int  #: late runs that were given a place in the catch-up line
 
 
 class Claiming:
@@ -144,6 +146,7 @@ class Claiming:
         repair: Repair,
         status: BeatStatus,
         calendars: KnownCalendars,
+        holding: Holding,
         *,
         batch: int = 250,
     ) -> None:
@@ -152,14 +155,15 @@ class Claiming:
         self.status = status
         self.batch = batch  #: most ticks that one script call claims
         self._broken = BrokenJobs(jobs, repair)
-        self._deciding = Deciding(jobs, self._broken, calendars)
+        self._holding = holding
+        self._deciding = Deciding(jobs, self._broken, calendars, holding)
         self._id = secrets.token_hex(4)
         self._passes = 0
         self._unconfirmed: deque[SentBatch] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="cronq-claim")
 
     def claim(self, reading: DueReading) -> Claimed:
-        """Claim the due ticks of *reading*.
+        """Claim the due ticks of *reading*; late runs whose turn has not come are held instead.
 
         Raises RedisError or OSError when Redis is away or refuses all; `confirm` finds out later what was claimed.
         """
@@ -180,7 +184,8 @@ class Claiming:
         except Exception:
             self._unconfirmed += sending.unanswered
             raise
-        return Claimed(codes, next_due_s, newer)
+        # Only now: what is held stands behind the ticks that were just claimed.
+        return Claimed(codes, next_due_s, newer, self._holding.hold())
 
     def confirm(self) -> int:
         """Ask Redis which ticks were won of batches whose answers were lost with the connection. Returns how many.

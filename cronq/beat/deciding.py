@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+from cronq.beat.holding import Holding
 from cronq.beat.repair import BrokenJobs
 from cronq.errors import CronqError, SpecTooNew
 from cronq.jobs.calendar import NO_CALENDARS, Calendars
@@ -90,12 +91,13 @@ def _parsed(raw: str, name: str) -> JobSpec:
 
 
 class Deciding:
-    """Decides by `due.decide`; what cannot be decided goes to *broken*."""
+    """Decides by `due.decide`, and by *holding* what is to be claimed now; what cannot be decided goes to *broken*."""
 
-    def __init__(self, jobs: JobStore, broken: BrokenJobs, calendars: KnownCalendars) -> None:
+    def __init__(self, jobs: JobStore, broken: BrokenJobs, calendars: KnownCalendars, holding: Holding) -> None:
         self.jobs = jobs
         self.broken = broken
         self.calendars = calendars
+        self.holding = holding
         self.specs = SpecCache(jobs)
         self._parents: dict[str, JobSpec] = {}  #: of the due jobs, by name
         self._apart: dict[str, int] = {}  #: by job the tick that the next decision takes out of its range
@@ -108,6 +110,7 @@ class Deciding:
         """The claims of all due jobs of *reading*, up to *most* in a batch. Raises RedisError for an outage."""
         specs = self.specs.of(reading.due)
         self._parents = self.specs.parents_of(specs.values())
+        self.holding.begin()
         claims: list[TickClaim] = []
         nexts: list[float] = []
         made = newer = 0
@@ -122,7 +125,8 @@ class Deciding:
             decided = self._decided_or_not(due, spec, reading)
             made += len(decided)
             claims += decided
-            if decided and (following := decided[-1].decision.next_tick) is not None:
+            following = self.holding.next_s(due.name, decided[-1].decision if decided else None)
+            if following is not None:
                 nexts.append(following)
             while len(claims) >= most:
                 yield Batch(claims[:most], min(nexts, default=None), newer)
@@ -159,18 +163,19 @@ class Deciding:
                 calendars = self.calendars.at(reading.calendars)
                 self.calendars.say_missing(due.name, spec.calendars)
             apart = self._apart.pop(due.name, None)
-            decisions = decide(spec, due.mark, due.pause, now_s, calendars, apart, due.ticks, due.skips)
+            decisions = decide(spec, due.mark, due.pause, now_s, calendars, apart, due.ticks, due.skips, due.held)
+            to_claim = self.holding.to_claim(due, spec, decisions, now_s) if decisions else []
         except CronqError as error:
             self.mend(due.name, str(error), now_s)
             return []
         if not decisions:
             self.jobs.reschedule(due.name, spec.due_after(due.mark, due.ticks))
         if not spec.depends_on:
-            return [TickClaim(spec, due.version, decision) for decision in decisions]
+            return [TickClaim(spec, due.version, decision) for decision in to_claim]
         known = self._known_calendars(spec, reading)
         return [
             TickClaim(spec, due.version, each, () if each.outcome else needs_of(spec, each.tick, self._parents, known))
-            for each in decisions
+            for each in to_claim
         ]
 
     def _known_calendars(self, spec: JobSpec, reading: DueReading) -> Calendars:

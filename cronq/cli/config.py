@@ -70,15 +70,15 @@ def config_command(ctx: click.Context, json_: bool) -> int:
         print_json(config_document(config))
         return 0
     values = config_values(config) | {"host_id": config.host}
-    rows = [
-        [name, _shown(value), config.origin(name), "CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}"]
-        for name, value in values.items()
-    ]
+    variables = {name: "CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}" for name in values}
+    rows = [[name, _shown(name, value), config.origin(name), variables[name]] for name, value in values.items()]
     print_table(["SETTING", "VALUE", "FROM", "VARIABLE"], rows)
     return 0
 
 
-def _shown(value: object) -> str:
+def _shown(name: str, value: object) -> str:
+    if name == "catchup_rate":
+        return f"{value:g} a second" if value else "none"
     if isinstance(value, tuple):
         return " ".join(str(item) for item in value) or "(none)"
     if isinstance(value, bool):

@@ -9,6 +9,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}:state          HASH    mark, pause, skips, streak, last outcomes  jobs.store            permanent
     job:{name}:template       HASH    an RQ job hash, copied by each claim       jobs.store            permanent
     agenda                    ZSET    job name by its next tick                  jobs.store            permanent
+    catchup                   ZSET    late runs that are held: job:tick          jobs.catchup_line     while any is
+    catchup-rate              HASH    when that line may go on; the rate         jobs.catchup_line     a day after use
     epoch                     STRING  random id; its absence means a new Redis   jobs.store            permanent
     schema                    STRING  version of this layout                     jobs.store            permanent
     calendars                 HASH    calendar -> its days (JSON); a version  jobs.calendars       permanent
@@ -162,6 +164,14 @@ class Keys:
     @property
     def agenda(self) -> str:
         return f"{self.prefix}:agenda"
+
+    @property
+    def catchup(self) -> str:
+        return f"{self.prefix}:catchup"
+
+    @property
+    def catchup_rate(self) -> str:
+        return f"{self.prefix}:catchup-rate"
 
     @property
     def epoch(self) -> str:

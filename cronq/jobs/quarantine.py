@@ -39,10 +39,11 @@ class Quarantine:
         Returns the cursors to go on with ("0" is the beginning), and what was seen of each job.
         """
         args = [self._keys.prefix, *cursors, count, SPEC_LAYOUT]
-        reply = json.loads(text(self._audit(keys=[self._keys.jobs, self._keys.agenda], args=args)))
+        keys = [self._keys.jobs, self._keys.agenda, self._keys.catchup]
+        reply = json.loads(text(self._audit(keys=keys, args=args)))
         seen = [
-            AuditedJob(name, what, moment(mark), number(score), spec, whole(ticks) or 0)
-            for name, what, mark, score, spec, ticks in reply.get("seen", [])
+            AuditedJob(name, what, moment(mark), number(score), spec, whole(ticks) or 0, moment(held))
+            for name, what, mark, score, spec, ticks, held in reply.get("seen", [])
         ]
         return (str(reply["jobs"]), str(reply["agenda"])), seen
 
@@ -61,6 +62,8 @@ class Quarantine:
             keys.jobs_behind: "set",
             keys.gated_by: "set",
             keys.untriggered: "set",
+            keys.catchup: "zset",
+            keys.catchup_rate: "hash",
             keys.epoch: "string",
         }
         if name is not None:

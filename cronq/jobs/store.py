@@ -164,7 +164,7 @@ class JobStore:
         """
         now = "" if now_s is None else repr(now_s)
         args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank]
-        keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars, self._keys.retries]
+        keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars, self._keys.retries, self._keys.catchup]
         reply = json.loads(text(self._read_due(keys=keys, args=args)))
         first, following = reply["delayed"]
         first_retry, next_retry = reply["retries"]
@@ -183,6 +183,7 @@ class JobStore:
             calendars=reply["calendars"],
             first_retry_s=number(first_retry),
             next_retry_s=number(next_retry),
+            held=reply["held"],
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:

@@ -32,6 +32,8 @@ class JobState:
     success_tick: int | None = None  #: the newest tick whose run succeeded
     first_run: float | None = None  #: when its first run began, of those that this state knows
     ticks: int = 0  #: how many were decided, of a job with `repeat`
+    held: int = 0  #: ticks up to here that the mark has not passed are held by the catch-up rate,
+    through: int = 0  #: ... but for those up to here, whose turn has come
     slow: str | None = None  #: the run that last ran longer than its `warn_after`, until it ends
 
     @property
@@ -105,6 +107,8 @@ class DueJob(NamedTuple):
     damaged: bool
     ticks: int = 0  #: how many were decided, of a job with `repeat`
     skips: Skips = ()
+    held: int = 0  #: ticks up to here that the mark has not passed are held by the catch-up rate,
+    through: int = 0  #: ... but for those up to here, whose turn has come
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class AuditedJob:
     score: float | None
     spec: str
     ticks: int = 0  #: how many were decided, of a job with `repeat`
+    held: int | None = None  #: the newest tick that the catch-up rate holds; None when the line has none of it
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class DueReading:
     next_stored_s: float | None = None  #: the same of the first that is not due yet
     first_retry_s: float | None = None  #: when the first run that waits for its next attempt has it
     next_retry_s: float | None = None  #: the same of the first that is not due yet
+    held: int = 0  #: how many runs stand in the catch-up line
     calendars: str = ""  #: the version of all calendars, "" when none was ever set
 
 
@@ -169,12 +175,17 @@ def read_family(raw: Any) -> dict[str, list[str]]:
     return {name: options for name, options in pairs if isinstance(options, list) and options}
 
 
-def due_job(name: str, score: str, version: str, mark: str, pause: str, ticks: str, skips: str) -> DueJob:
+def due_job(
+    name: str, score: str, version: str, mark: str, pause: str, ticks: str, skips: str, held: str, through: str
+) -> DueJob:
     """One entry of `lua/jobs/read_due.lua`'s answer."""
     known = moment(mark)
     is_damaged = version == "!" or known is None
     paused, had = read_pause(pause), whole(ticks) or 0
-    return DueJob(name, moment(score) or 0, version, known, paused, is_damaged, had, read_skips(skips))
+    return DueJob(
+        name, moment(score) or 0, version, known, paused, is_damaged, had, read_skips(skips),
+        held=moment(held) or 0, through=moment(through) or 0,
+    )  # fmt: skip
 
 
 def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
@@ -206,6 +217,8 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             success_tick=moment(known.get("success_tick")),
             first_run=seconds(known.get("first_run")),
             ticks=whole(known.get("ticks")) or 0,
+            held=moment(known.get("held")) or 0,
+            through=moment(known.get("through")) or 0,
             slow=known.get("slow"),
         ),
         next_tick=None if due_s is None else spec.tick_due(due_s),

@@ -8,6 +8,8 @@ The rules (the `catchup` option):
 * `latest` runs the newest and records the others `coalesced`; `skip` records missed ticks `missed`; `all`
   runs each, the newest `max_catchup` of them, unless `overlap` lets only the newest run: then it is as `latest`;
 * a missed tick older than `window` is `missed` under every rule; a paused job's ticks are `paused`;
+* a late tick that a beat has found and holds (`brake`) is judged as of then: neither `window` nor `max_catchup` takes
+  it away while it waits for its turn;
 * a tick that somebody skips or that the job's calendars exclude is `skipped`, and the rules for pending ticks see
   only the others.
 
@@ -99,12 +101,14 @@ def decide(
     apart: int | None = None,
     had: int = 0,
     skips: Skips = (),
+    held: int = 0,
 ) -> list[Decision]:
     """The decisions for the ticks in (mark, now], oldest first; [] when nothing is due.
 
     A job with `repeat`, which has *had* so many ticks, has only those that are left of it, whatever becomes of each.
-    The tick *apart* is in no range. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with
-    the last of them as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
+    The tick *apart* is in no range. Ticks up to *held* were found before, and are held: of them only those are left
+    that are to run. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with the last of them
+    as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
     now = without_jitter(spec, now)
     schedule = _left(spec, mark, now, had)
@@ -117,9 +121,10 @@ def decide(
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
         outcome = excluded(spec, first, pause, calendars, skips)
-        one = _one(spec, first, second, now) if outcome is None else Decision(first, *outcome, "schedule", second)
+        one = _one(spec, first, second, now, held) if outcome is None else Decision(first, *outcome, "schedule", second)
         return _finished(spec, [one], had)
-    return _finished(spec, _Pending(spec, schedule, mark, pause, now, calendars, skips).decisions(apart), had)
+    pending = _Pending(spec, schedule, mark, pause, now, calendars, skips, held=held)
+    return _finished(spec, pending.decisions(apart), had)
 
 
 def decide_closed(
@@ -140,7 +145,7 @@ def decide_closed(
     schedule = _left(spec, mark, now, had)
     if schedule is None:
         return []
-    pending = _Pending(spec, schedule, mark, pause, now, calendars, skips, words)
+    pending = _Pending(spec, schedule, mark, pause, now, calendars, skips, closing=words)
     return _finished(spec, pending.decisions(apart), had)
 
 
@@ -196,7 +201,9 @@ class _Pending:
         now: float,
         calendars: Calendars,
         skips: Skips,
+        *,
         closing: str | None = None,
+        held: int = 0,
     ) -> None:
         self.spec = spec
         self.schedule = schedule
@@ -207,6 +214,7 @@ class _Pending:
         #: Pending ticks that somebody skips, and the reason of each.
         self.skipped = {tick: skip.reason for skip in skips for tick in skip.ticks if mark < tick <= now}
         self.closing = closing  #: why none of them runs; None: they may
+        self.held = held  #: up to here they were found in time to run
         self.runs_only_newest = spec.catchup != "all" or keeps_newest(spec.overlap)
         #: The newest tick that is not excluded, and the oldest that is not one too many.
         self.newest, self.oldest_run = self._newest_free()
@@ -245,13 +253,13 @@ class _Pending:
         age = self.now - tick
         if tick == self.newest and age <= LATE_S:
             return None
-        if age > self.spec.window:
+        if age > self.spec.window and tick > self.held:
             return _TOO_OLD
         if self.spec.catchup == "skip":
             return _NOT_CAUGHT_UP
         if self.runs_only_newest:
             return None if tick == self.newest else _REPLACED
-        return None if tick >= self.oldest_run else _TOO_MANY
+        return None if tick >= self.oldest_run or tick <= self.held else _TOO_MANY
 
     def decisions(self, apart: int | None) -> list[Decision]:
         """What becomes of the ticks, oldest first, `MAX_TICKS_A_PASS` at most."""
@@ -295,7 +303,7 @@ class _Pending:
     def _last_of_kinds(self, apart: int | None) -> Iterator[int]:
         """The last tick of each span between instants at which the kind may change."""
         until = int(self.now)
-        cuts = {self.newest - 1, self.oldest_run - 1, ceil(self.now - self.spec.window) - 1}
+        cuts = {self.newest - 1, self.oldest_run - 1, self.held, ceil(self.now - self.spec.window) - 1}
         if self.pause is not None and self.pause.until is not None:
             cuts.add(ceil(self.pause.until) - 1)
         if apart is not None:
@@ -326,8 +334,8 @@ class _Pending:
         if kind is not None:
             return Decision(tick, *self._told(kind, tick, 1), "schedule", None)
         if tick != self.newest:
-            return _caught_up(tick, None, self.now - tick)
-        decision = _one(self.spec, tick, None, self.now)
+            return _caught_up(tick, None, self.now - tick, self.held)
+        decision = _one(self.spec, tick, None, self.now, self.held)
         # Even when it is on time: the ticks queued just before it must not push it out as an overlap.
         return decision._replace(trigger="catchup") if self.spec.catchup == "all" else decision
 
@@ -343,7 +351,9 @@ class _Pending:
             return "skipped", f"{self._exclusion(tick)}{too}"
         if kind == _CLOSED:
             return "missed", self.closing or ""
-        late = _late(self.now - tick) if count == 1 else f"no beat took it in time, as {count:,} ticks in a row"
+        late = f"no beat took it in time, as {count:,} ticks in a row"
+        if count == 1:
+            late = _late(tick, self.now - tick, self.held)
         if kind == _REPLACED:
             return "coalesced", f"{late}; the newest, {iso(self.newest)}, was taken in its place"
         why = {
@@ -354,21 +364,24 @@ class _Pending:
         return "missed", late + why[kind]
 
 
-def _one(spec: JobSpec, tick: int, after: int | None, now: float) -> Decision:
+def _one(spec: JobSpec, tick: int, after: int | None, now: float, held: int) -> Decision:
     age = now - tick
-    if age <= LATE_S:
-        return Decision(tick, None, "due", "schedule", after)
-    if age > spec.window:
-        text = f"{_late(age)}, beyond the window of {format_duration(spec.window)}"
+    if age <= LATE_S:  # one that was held was so behind ticks of its job, and they must not push it out as an overlap
+        return Decision(tick, None, "due", "catchup" if tick <= held else "schedule", after)
+    late = _late(tick, age, held)
+    if age > spec.window and tick > held:
+        text = f"{late}, beyond the window of {format_duration(spec.window)}"
         return Decision(tick, "missed", text, "schedule", after)
     if spec.catchup == "skip":
-        return Decision(tick, "missed", f"{_late(age)}; catchup is skip", "schedule", after)
-    return _caught_up(tick, after, age)
+        return Decision(tick, "missed", f"{late}; catchup is skip", "schedule", after)
+    return _caught_up(tick, after, age, held)
 
 
-def _caught_up(tick: int, after: int | None, age: float) -> Decision:
-    return Decision(tick, None, f"caught up: {_late(age)}", "catchup", after)
+def _caught_up(tick: int, after: int | None, age: float, held: int) -> Decision:
+    return Decision(tick, None, f"caught up: {_late(tick, age, held)}", "catchup", after)
 
 
-def _late(age: float) -> str:
+def _late(tick: int, age: float, held: int) -> str:
+    if tick <= held:
+        return f"held by the catch-up rate until it was {format_duration(age)} late"
     return f"no beat took it in time; found {format_duration(age)} late"

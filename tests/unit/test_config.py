@@ -92,6 +92,7 @@ def test_every_setting_can_come_from_every_place_and_says_from_which(load: Load,
         "keep_rows_for": ("2d", 2 * 86400.0),
         "keep_events": ("77", 77),
         "batch": ("11", 11),
+        "catchup_rate": ("2.5", 2.5),
         "serve_rq_scheduler": ("false", False),
         "rq_scheduler_tz": ("Europe/Berlin", "Europe/Berlin"),
         "allow": ("a b.c", ("a", "b.c")),
@@ -247,6 +248,11 @@ def test_the_host_is_this_machine_unless_it_is_named() -> None:
     assert Config().host in (socket.getfqdn(), socket.gethostname())
 
 
+@pytest.mark.parametrize(("written", "rate"), [("none", 0.0), (" None ", 0.0), ("0", 0.0), ("0.5", 0.5), ("200", 200)])
+def test_the_catch_up_rate_is_a_number_or_none(written: str, rate: float, load: Load) -> None:
+    assert load({"CRONQ_CATCHUP_RATE": written}).catchup_rate == rate
+
+
 # What is refused: the message names the setting, the value, the place and what is allowed
 
 
@@ -264,6 +270,10 @@ def test_the_host_is_this_machine_unless_it_is_named() -> None:
         ("batch", "2000000", "from 1 to 1,000,000"),
         ("batch", "many", "is not a whole number"),
         ("batch", "1.5", "is not a whole number"),
+        ("catchup_rate", "0.001", "runs a second from 0.01 to 10,000, or none"),
+        ("catchup_rate", "-1", "runs a second from 0.01 to 10,000, or none"),
+        ("catchup_rate", "nan", "runs a second from 0.01 to 10,000, or none"),
+        ("catchup_rate", "20/s", "neither a number, as of runs a second, nor none"),
         ("keep_events", "0", "from 1 to 1,000,000"),
         ("allow_eviction", "maybe", "is neither true nor false"),
         ("log_level", "loud", "debug, info, warning or error"),

@@ -1,11 +1,11 @@
 -- Reads what a pass of the beat needs: the server's time, the epoch, and the jobs whose next tick has come.
 --
--- KEYS  1 agenda (ZSET)   2 epoch (STRING)   3 calendars (HASH)   4 retries (ZSET)
+-- KEYS  1 agenda (ZSET)   2 epoch (STRING)   3 calendars (HASH)   4 retries (ZSET)   5 catchup (ZSET)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause, ticks, skips]…], newer, cut, listed, next,
---         retries, calendars}
+-- Returns JSON {time, epoch, due: [[name, score, version, mark, pause, ticks, skips, held, through]…], newer, cut,
+--         listed, next, retries, calendars, held}
 --       Absent values are "". A job whose keys have a wrong type comes with version "!".
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
@@ -14,6 +14,8 @@
 --         rq-scheduler's store and RQ's registries of scheduled jobs; one that cannot be read does not count
 --       retries: the same of the runs that wait for their next attempt
 --       calendars: their version, another one whenever any of them has changed
+--       held of a job: up to which of its ticks late runs are held (jobs/hold), through: up to which they were let
+--         through; held of all: how many stand in the catch-up line
 --
 -- One step, because the time, the agenda and the marks have to be of one moment: a mark read later than the
 -- time would make a tick look claimed that was not, and the other way round.
@@ -30,12 +32,13 @@ local function read(name, score)
         newer = newer + 1
         return
     end
-    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause', 'ticks', 'skips')
+    local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause', 'ticks', 'skips', 'held', 'through')
     if known.err or state.err then
-        due[#due + 1] = {name, score, '!', '', '', '', ''}
+        due[#due + 1] = {name, score, '!', '', '', '', '', '', ''}
     else
         due[#due + 1] = {
             name, score, known[1] or '', state[1] or '', state[2] or '', state[3] or '', state[4] or '',
+            state[5] or '', state[6] or '',
         }
     end
 end
@@ -85,4 +88,5 @@ return cjson.encode({
     delayed = delayed,
     retries = retries,
     calendars = calendars or '',
+    held = redis.call('ZCARD', KEYS[5]),
 })

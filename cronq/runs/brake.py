@@ -1,0 +1,35 @@
+"""Which late runs of a job wait for the catch-up rate: arithmetic only, no Redis and no clock.
+
+After an outage of everything the late runs of all jobs would be queued in one instant. So they are held in one line
+(`jobs/catchup_line`), and are let through at a rate; what is on time never waits for that. A job with catchup="all"
+keeps its order all the same: a tick that comes while earlier ones are held lets the oldest of them go at once, and
+takes the last place behind them. So the line grows by an outage alone, and its end is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cronq.jobs.pause import LATE_S
+from cronq.jobs.spec import JobSpec
+from cronq.runs.due import Decision, without_jitter
+
+
+def not_held(spec: JobSpec, decisions: Sequence[Decision], now: float, held: int, through: int) -> int:
+    """How many of the *decisions* for a job, from the oldest on, are to be claimed; the others wait.
+
+    Ticks up to *held* were held before, those up to *through* have been let through. The ticks behind one that waits
+    wait as well, whatever becomes of them: they are taken in order.
+    """
+    if not any(each.trigger == "catchup" for each in decisions):
+        return len(decisions)
+    now = without_jitter(spec, now)
+    caught_up = [each for each in decisions if each.trigger == "catchup"]
+    free = sum(each.tick > held and now - each.tick <= LATE_S for each in caught_up)
+    for number, each in enumerate(decisions):
+        if each.trigger != "catchup" or each.tick <= through:
+            continue
+        if not free:
+            return number
+        free -= 1
+    return len(decisions)
