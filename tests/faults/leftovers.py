@@ -16,7 +16,7 @@ _OF_RQ = [
 ]  # fmt: skip
 #: Work that is queued; nothing of it is left when all is settled.
 _WORK_OF_RQ = [re.compile(r"rq:(queue:[^:]+(:intermediate)?|wip:[^:]+)")]
-_WITH_A_JOB = ("with the job", "while any waits")
+_WITH_A_JOB = ("with the job", "while any waits", "while any does")
 
 
 def immortals(client: Redis, *, have_jobs: bool, have_work: bool = False, prefix: str = "cronq") -> list[str]:

@@ -40,9 +40,20 @@ def exclusive_name(number: int) -> str:
     return f"round{number}-exclusive"
 
 
+def child_name(parent: str) -> str:
+    """A job that runs after each success of *parent*: on a queue that no worker serves, so that each run stays open."""
+    return f"{parent}-child"
+
+
+def child_of(parent: str) -> None:
+    job(name=child_name(parent), after=parent, overlap="allow", queue="nobody")(body)
+
+
 for _number in range(ROUNDS):
+    child_of(exclusive_name(_number))
     job(name=exclusive_name(_number), queue=f"r{_number}-low", grace=1, exclusive=True)(body)
     for _priority in PRIORITIES:
         for _rule in RULES if HAS_RERUN else RULES[:1]:
             _options = {"on_lost": _rule} if HAS_RERUN else {}
+            child_of(job_name(_number, _rule, _priority))
             job(name=job_name(_number, _rule, _priority), queue=f"r{_number}-{_priority}", grace=1, **_options)(body)

@@ -26,6 +26,7 @@ from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import make_spec
 from cronq.runs.claim import TickClaim
+from cronq.runs.dependencies import Need
 from cronq.runs.due import Decision
 from cronq.runs.retry import next_retry
 from cronq.runs.run import Ending, Settlement, Start
@@ -116,6 +117,7 @@ class Scene:
         client.lpop("rq:queue:default")
         self.app.runs.park(self.app.runs.get(self.waiter), "exclusive", self.app.now_s())
         self.behind = self._wait_behind("queueing")
+        self._wait_for_parents()
         self.tried = self.app.enqueue("failing")
         self._fail(self.tried)
         client.xtrim(self.app.keys.events, 0)  # what follows is told by the beat
@@ -147,6 +149,21 @@ class Scene:
         self.client.delete(self.app.keys.run(gone))
         return waits
 
+    def _wait_for_parents(self) -> None:
+        """A run waits for a parent that was settled by who knows no gates; a job is still to run after its parent."""
+        self._save("parent", every="1d", mark=self.midnight)
+        self._save("gated", every="1d", depends_on="parent", mark=self.ticks[0] - 1)
+        spec, version = self.app.jobs.get("gated").spec, self.app.jobs.version_of("gated")
+        need = Need("parent", self.ticks[0], " of then", run_id_of("parent", self.ticks[0]))
+        due = Decision(self.ticks[1], None, "due", "schedule", self.ticks[1] + DAY)
+        self.app.claimer("b").claim_due([TickClaim(spec, version, due, (need,))], "gated", float(self.ticks[1]))
+        self.gated = run_id_of("gated", self.ticks[1])
+        assert self.app.runs.get(self.gated).state == "waiting"
+        self._save("following", after="parent")
+        state = self.app.keys.state("parent")
+        self.client.hset(state, mapping={"success_tick": self.midnight, "successes": 1, "endings": 1})
+        self.client.sadd(self.app.keys.untriggered, "following")
+
     def _fail(self, run_id: str) -> None:
         """Let the first attempt of *run_id* fail; its next one is due by now."""
         self.client.rpop("rq:queue:default")
@@ -176,10 +193,12 @@ class Scene:
     def wrongs(self) -> list[str]:
         """What was lost or doubled, in words."""
         due = [run_id_of("due", tick) for tick in self.ticks]
-        run_ids = (*due, self.popped, self.gone, self.waiter, self.behind, self.tried)
+        started = [run.run_id for run in self.app.history("following")]
+        run_ids = (*due, self.popped, self.gone, self.waiter, self.behind, self.tried, self.gated, *started)
         rows = {run_id: self.app.runs.find(run_id) for run_id in run_ids}
         queued = [run_id for run_id in rows if run_id != self.gone]
-        found = [f"{run_id} has no row" for run_id, row in rows.items() if row is None]
+        found = [] if len(started) == 1 else [f"the job after its parent was started as {started}"]
+        found += [f"{run_id} has no row" for run_id, row in rows.items() if row is None]
         found += [f"{run_id} is {rows[run_id]}" for run_id in queued if (row := rows[run_id]) and row.state != "queued"]
         gone = rows[self.gone]
         if gone is None or gone.outcome != "lost":
@@ -198,7 +217,7 @@ class Scene:
         )  # fmt: skip
         found += [f"{event} was told {times} times" for event, times in events.items() if times > 1]
         scheduled = {name.decode() for name in self.client.zrange(self.app.keys.agenda, 0, -1)}
-        if scheduled != {"due", "astray", "unmade", "defined", "queueing"}:
+        if scheduled != {"due", "astray", "unmade", "defined", "queueing", "parent", "gated"}:
             found.append(f"on the agenda are {scheduled}")
         if not self.client.exists(self.app.keys.template("unmade")):
             found.append("the template was not made again")

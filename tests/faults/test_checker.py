@@ -152,13 +152,13 @@ def test_a_worker_that_pops_and_forgets_is_found_out(shop: NaiveShop, redis_url:
 def test_a_rescuer_that_does_not_know_whether_the_first_child_is_dead_is_found_out(
     shop: NaiveShop, redis_url: str
 ) -> None:
-    worker = shop.start("rescues", redis_url, 1.0)
+    worker = shop.start("rescues", redis_url, 3.0)
     shop.queue("a")
     shop.begins("a")
 
     worker.kill()  # its child works on
     worker.wait()
-    shop.start("rescues", redis_url, 1.0)
+    shop.start("rescues", redis_url, 3.0)
     shop.settles("a")
 
     found = shop.wrongs("a")

@@ -22,8 +22,8 @@ from tests.conftest import RedisServer
 from tests.faults.calls import load_scripts, sha_of
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import ANSWER, IN_ANSWER, REQUEST, FaultProxy, Hold
-from tests.faults.rounds_jobs import HAS_RERUN, PRIORITIES, ROUNDS, RULES, job_name, queues
-from tests.faults.witness import Entry, Life, now_s, read_lives, wrongs
+from tests.faults.rounds_jobs import HAS_RERUN, PRIORITIES, ROUNDS, RULES, child_name, job_name, queues
+from tests.faults.witness import Entry, Life, now_s, read_lives, wrong_triggers, wrongs
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, descendants, installation, is_alive
 
@@ -177,6 +177,7 @@ class Arena:
                 )
                 found += [f"{run_id!r} is still in {queue}" for run_id in left]
         found += [f"{run_id!r} counts as running" for run_id in client.zrange(self.made.app.keys.running, 0, -1)]
+        found += wrong_triggers(self.made.app, [row.job for row in rows], child_name)
         found += [f"{key} lives for ever" for key in immortals(client, have_jobs=True)]
         return [f"{each} [{self._round_of(each, mine)}]" for each in found]
 

@@ -22,8 +22,8 @@ from tests.conftest import RedisServer
 from tests.faults.calls import Calls, load_scripts
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
-from tests.faults.rounds_jobs import exclusive_name, queues
-from tests.faults.witness import Entry, now_s, read_lives, wrongs
+from tests.faults.rounds_jobs import child_name, exclusive_name, queues
+from tests.faults.witness import Entry, now_s, read_lives, wrong_triggers, wrongs
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation
 
@@ -202,6 +202,7 @@ def survive_all(
     made, runs = posts[0].made, {run_id for post in posts for run_id in post.runs}
     ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in map(made.row, runs)]
     lives = [life for life in read_lives(made.directory / "record") if life.run in runs]
+    found += wrong_triggers(made.app, [post.job for post in posts if post.runs], child_name)
     return found + wrongs(ledger, lives, dict.fromkeys(runs, ("succeeded",)))
 
 

@@ -13,11 +13,13 @@ import json
 import os
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+
+from cronq.app.app import Cronq
 
 _SIGN_S = 0.02
 
@@ -52,6 +54,18 @@ class Witness:
         while (left := end - now_s()) > 0:
             time.sleep(min(left, _SIGN_S))
             self.say("sign")
+
+
+def wrong_triggers(app: Cronq, parents: Iterable[str], child_name: Callable[[str], str]) -> list[str]:
+    """Which of the jobs that run after *parents* were not started once for each success, in words; stops their runs."""
+    found = []
+    for parent in sorted(set(parents)):
+        successes = sum(run.outcome == "succeeded" for run in app.history(parent, 1_000))
+        started = len(app.history(child_name(parent), 1_000))
+        app.stop(child_name(parent))
+        if started != successes:
+            found.append(f"{parent} succeeded {successes} times, and {child_name(parent)} was started {started} times")
+    return found
 
 
 def now_s() -> float:
