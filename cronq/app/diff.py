@@ -27,18 +27,24 @@ class Days:
 
         Raises ScheduleError for an unknown zone or a day without an end, and when the second has not begun.
         """
-        find_zone(self.tz)
+        length = passed_of(self.after, self.tz, now_s)
         zone = ZoneInfo(self.tz)
-        so_far = datetime.fromtimestamp(now_s, zone).replace(tzinfo=None) - datetime.combine(
-            self.after, datetime.min.time()
-        )
-        if so_far < timedelta(0):
-            raise ScheduleError(f"{self.after} has not begun yet in {self.tz}", field="day")
-        length = min(so_far, timedelta(days=1))
-        return _period(self.before, length, zone), _period(self.after, length, zone)
+        return part_of(self.before, length, zone), part_of(self.after, length, zone)
 
 
-def _period(day: date, length: timedelta, zone: ZoneInfo) -> Period:
+def passed_of(day: date, tz: str, now_s: float) -> timedelta:
+    """How much of *day* has passed in the zone *tz*, by its clocks. Raises ScheduleError: unknown zone, not begun."""
+    find_zone(tz)
+    so_far = datetime.fromtimestamp(now_s, ZoneInfo(tz)).replace(tzinfo=None) - datetime.combine(
+        day, datetime.min.time()
+    )
+    if so_far < timedelta(0):
+        raise ScheduleError(f"{day} has not begun yet in {tz}", field="day")
+    return min(so_far, timedelta(days=1))
+
+
+def part_of(day: date, length: timedelta, zone: ZoneInfo) -> Period:
+    """The first part of *day*, so long by its clocks. Raises ScheduleError for one without an end."""
     begin = datetime.combine(day, datetime.min.time())
     try:
         first, last = (moment.replace(tzinfo=zone).timestamp() for moment in (begin, begin + length))

@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from cronq.jobs.stored import StoredJob as StoredJob
     from cronq.monitor.checks import Finding as Finding
     from cronq.runs.diff import Difference
+    from cronq.runs.rehearse import Rehearsal as Rehearsal
     from cronq.runs.run import Attempt
     from cronq.runs.run import Run as Run
-    from cronq.runs.simulate import Simulation
+    from cronq.runs.simulate import Simulation as Simulation
     from cronq.runs.why import Answer
     from cronq.schedule.schedule import Schedule
 
@@ -387,6 +388,21 @@ def simulation_rows(simulation: Simulation) -> Iterator[dict[str, Any]]:
         moment = iso(tick)
         for each in together:
             yield {"job": each.job, "tick": moment, "outcome": each.outcome}
+
+
+def rehearsal_rows(rehearsal: Rehearsal) -> Iterator[dict[str, Any]]:
+    """`simulate --rehearse`: what would have become of each tick of the day, and what did."""
+    for each in rehearsal.ticks:
+        yield {
+            "job": each.job,
+            "tick": iso(each.tick),
+            "outcome": each.outcome,
+            "recorded": each.recorded,
+            "reason": each.reason,
+            "lateness_s": each.lateness_s,
+            "duration_s": each.duration_s,
+            "basis": each.basis,
+        }
 
 
 def crontab_document(report: CrontabReport) -> dict[str, Any]:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
-
 import click
 
 from cronq.app.views import difference_row
-from cronq.cli.options import as_json, open_app, options_of_cronq
+from cronq.cli.options import as_json, day_option, open_app, options_of_cronq
 from cronq.cli.output import moment, print_json, print_table, say
-
-if TYPE_CHECKING:
-    from cronq.app.app import Cronq
 
 _WORDS = {"not_run": "NOT RUN", "failed": "FAILED", "slower": "SLOWER", "moved": "MOVED"}
 
@@ -39,7 +32,7 @@ def diff_command(ctx: click.Context, before: str, after: str, tz: str, json_: bo
     those on a host that was none of the job's before. Exit code 1 when there are any.
     """
     app = open_app(ctx)
-    found = app.diff(_day(app, before, tz), _day(app, after, tz), tz=tz)
+    found = app.diff(day_option(app, before, tz), day_option(app, after, tz), tz=tz)
     if json_:
         print_json([difference_row(each) for each in found])
     elif found:
@@ -58,19 +51,3 @@ def diff_command(ctx: click.Context, before: str, after: str, tz: str, json_: bo
     else:
         say("nothing is worse")
     return 1 if found else 0
-
-
-def _day(app: Cronq, words: str, tz: str) -> date:
-    """The day that a word of the command line says. Raises BadParameter, ScheduleError for the zone."""
-    if words in ("today", "yesterday"):
-        from cronq.schedule.zone import find_zone
-
-        find_zone(tz)
-        today = datetime.fromtimestamp(app.now_s(), ZoneInfo(tz)).date()
-        return today if words == "today" else today - timedelta(days=1)
-    try:
-        return date.fromisoformat(words)
-    except ValueError:
-        raise click.BadParameter(
-            f"{words!r} is not a day; write 2026-11-21, today or yesterday", param_hint="DAY"
-        ) from None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -152,3 +153,19 @@ def until_option(value: str, now_s: float, option: str) -> float:
     if found <= now_s:
         raise click.BadParameter(f"{value!r} is in the past", param_hint=option)
     return found
+
+
+def day_option(app: Cronq, words: str, tz: str, hint: str = "DAY") -> date:
+    """The day that a word of the command line says. Raises BadParameter, ScheduleError for the zone."""
+    if words in ("today", "yesterday"):
+        from cronq.schedule.zone import find_zone
+
+        find_zone(tz)
+        today = datetime.fromtimestamp(app.now_s(), ZoneInfo(tz)).date()
+        return today if words == "today" else today - timedelta(days=1)
+    try:
+        return date.fromisoformat(words)
+    except ValueError:
+        raise click.BadParameter(
+            f"{words!r} is not a day; write 2026-11-21, today or yesterday", param_hint=hint
+        ) from None

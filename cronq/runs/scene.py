@@ -24,6 +24,7 @@ class Work(NamedTuple):
     duration_s: float  #: of its last attempt, the only one that a timeout of now can end
     outcome: str = "succeeded"
     before_s: float = 0.0  #: from the start of its first attempt to that of its last
+    wait_s: float = 0.0  #: from its queue to its start
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Scene:
 
     start_s: int
     end_s: int
+    since: Mapping[str, int] = field(default_factory=dict)  #: by job a later first moment
     beats: int = 1
     skew_s: float = 0.0  #: the clock of each beat's host is wrong by up to so much
     outages: Sequence[Outage] = ()

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from itertools import islice
 from operator import sub
 
+from cronq.jobs.pause import LATE_S
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import OUTCOMES
 from cronq.runs.due import Decision, decide, excluded
-from cronq.runs.overlap import rule_of_tick
+from cronq.runs.overlap import keeps_newest, rule_of_tick
 from cronq.runs.scene import Outage, Scene, Work
 from cronq.timetext import DAY_S, format_duration, iso
 
@@ -41,6 +42,7 @@ class SimulatedLedger:
     begun: dict[int, float] = field(default_factory=dict)  #: when runs began, by their place in the columns
     ended: dict[int, float] = field(default_factory=dict)
     reasons: dict[int, str] = field(default_factory=dict)
+    met: set[int] = field(default_factory=set)  #: the places of ticks that were due while an earlier run was open
 
     def outcome(self, place: int) -> str:
         """The word for the tick at *place*."""
@@ -69,12 +71,13 @@ class SimulatedJob:
         self.works = scene.works.get(spec.name, {})
         self.pauses = scene.pauses.get(spec.name, ())
         self.skips = scene.skips.get(spec.name, ())
-        self.mark = scene.start_s - 1
+        self.mark = max(scene.start_s, scene.since.get(spec.name, scene.start_s)) - 1
         self.had = 0
         self._outage = 0  #: the place of the first outage that is not over yet
         self._busy_until = -math.inf  #: when the last of its open runs ends
         self._last = 0  #: the place of the run that ends then
-        self._working = 0  #: the place of the newest run that has begun
+        self._working = 0  #: the place of the newest run that does not wait for another
+        self._begins = -math.inf  #: when a worker begins it
         self._waiting: int | None = None  #: the place of the one that waits behind it, with overlap="latest"
 
     def go_through(self) -> SimulatedLedger:
@@ -170,6 +173,7 @@ class SimulatedJob:
         self.ledger.ticks.extend(ticks)
         self.ledger.outcomes.extend(bytes([_CODES[outcome]]) * len(ticks))
         self._working = self._last = len(self.ledger.ticks) - 1
+        self._begins = ticks[-1]
         self._busy_until = ticks[-1] + duration_s
         return True
 
@@ -178,25 +182,38 @@ class SimulatedJob:
         self._go_on(now)
         place, starts, trigger = len(self.ledger.ticks), float(now), decision.trigger if decision else "schedule"
         rule = rule_of_tick(self.spec.overlap, trigger, self.spec.catchup) if self._busy_until > now else "allow"
-        self._add(tick, "skipped" if rule == "skip" else "succeeded", decision.reason if decision is not None else "")
+        reason = decision.reason if decision is not None and now > tick + LATE_S else ""
+        self._add(tick, "skipped" if rule == "skip" else "succeeded", reason)
+        if self._busy_until > now and self.scene.explains:
+            self.ledger.met.add(place)
         if rule == "skip":
             self._tell(place, "{} was still at work", self._last)
             return
-        if rule == "latest":
-            if self._waiting is not None:
-                self.ledger.set(self._waiting, "coalesced")
-                self._tell(self._waiting, "{} took its place", place)
-            self._waiting = place
-            self._tell(place, "waited for {}", self._last)
-            return
-        if rule == "queue":
-            self._tell(place, "waited for {}", self._last)
-            starts = self._busy_until
-        elif rule == "replace":
+        if keeps_newest(rule) and not self._overtake(place, now):
+            if rule == "latest":
+                self._waiting = place
+                self._tell(place, "waited for {}", self._last)
+                return
             self.ledger.set(self._working, "stopped")
             self._tell(self._working, "replaced by {}", place)
             self._busy_until = self.ledger.ended[self._working] = now
+        elif rule == "queue":
+            starts = self._busy_until
+            self._tell(place, "waited for {}", self._last)
         self._run(place, starts)
+
+    def _overtake(self, place: int, now: int) -> bool:
+        """Let the run at *place* replace one that has not begun. Returns True if nothing is then in its way."""
+        overtaken = self._waiting if self._waiting is not None else self._working
+        if overtaken == self._working and self._begins <= now:
+            return False
+        self.ledger.set(overtaken, "coalesced")
+        self._tell(overtaken, "{} took its place", place)
+        if overtaken == self._working:
+            self._busy_until = now
+            self.ledger.begun.pop(overtaken, None)
+            self.ledger.ended.pop(overtaken, None)
+        return overtaken == self._working
 
     def _go_on(self, now: float) -> None:
         """Let the run that waits begin, if the one before it has ended by *now*."""
@@ -204,22 +221,28 @@ class SimulatedJob:
             place, self._waiting = self._waiting, None
             self._run(place, self._busy_until)
 
-    def _run(self, place: int, starts: float) -> None:
-        """Let the run at *place* be at work from *starts* on, unless that is too late."""
+    def _run(self, place: int, turn: float) -> None:
+        """Let the run at *place*, in its queue from *turn* on, be at work, unless it is then too late."""
         ledger, tick, ttl = self.ledger, self.ledger.ticks[place], self.spec.ttl
-        if ttl is not None and starts - tick > ttl:
-            ledger.set(place, "expired")
-            self._tell(place, f"it could begin only {format_duration(starts - tick)} after its time")
-            return
         work = self.works.get(tick, self.usual)
+        begins = turn + work.wait_s
         duration_s, outcome = self._end_of(work)
-        ends = starts + work.before_s + duration_s
-        ledger.outcomes[place] = _CODES[outcome]
-        self._working = place
+        ends = begins + work.before_s + duration_s
+        if ttl is not None and begins - tick > ttl:
+            outcome, ends = "expired", begins
+            self._tell(place, f"it could begin only {format_duration(begins - tick)} after its time")
+        elif self.scene.explains:
+            ledger.begun[place], ledger.ended[place] = begins, ends
+        ledger.set(place, outcome)
+        self._working, self._begins = place, begins
         if ends > self._busy_until:
             self._busy_until, self._last = ends, place
-        if self.scene.explains:
-            ledger.begun[place], ledger.ended[place] = starts, ends
+
+    def _end_of(self, work: Work) -> tuple[float, str]:
+        """How long the last attempt of *work* is at work, and its outcome."""
+        if work.duration_s > self.spec.timeout:
+            return self.spec.timeout, "timed_out"
+        return work.duration_s, work.outcome
 
     def _add(self, tick: int, outcome: str, reason: str) -> None:
         """A tick with what becomes of it, as far as is known by now."""
@@ -232,10 +255,5 @@ class SimulatedJob:
         """Say why the tick at *place* becomes what it does; `{}` in *words* is the run at the place *other*."""
         if self.scene.explains:
             run = "" if other is None else f"the run of {iso(self.ledger.ticks[other])}"
-            self.ledger.reasons[place] = words.format(run)
-
-    def _end_of(self, work: Work) -> tuple[float, str]:
-        """How long the last attempt of *work* is at work, and its outcome."""
-        if work.duration_s > self.spec.timeout:
-            return self.spec.timeout, "timed_out"
-        return work.duration_s, work.outcome
+            before = self.ledger.reasons.get(place)
+            self.ledger.reasons[place] = f"{before}; {words.format(run)}" if before else words.format(run)

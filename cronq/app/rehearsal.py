@@ -1,0 +1,85 @@
+"""A day of the ledger held against definitions of modules or of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import date
+from math import ceil
+from zoneinfo import ZoneInfo
+
+from cronq.app.app import Cronq
+from cronq.app.diff import part_of, passed_of
+from cronq.app.simulation import defined_specs, with_calendars
+from cronq.errors import CronqError
+from cronq.hosts.outages import KEPT_S, NOTE_PASS_EVERY_S
+from cronq.jobs.keyed import following
+from cronq.jobs.spec import JobSpec
+from cronq.runs.history import Wanted, newest_rows
+from cronq.runs.rehearse import Past, Rehearsal, rehearse, without_beats
+from cronq.runs.run import Run
+from cronq.runs.scene import Outage, Scene
+from cronq.runs.store import Period, RunStore
+from cronq.timetext import DAY_S, format_duration
+
+#: Of the day before so many rows of each job are read, to know which runs reach into the day.
+_ROWS_BEFORE = 200
+#: Of a job that did not run that day so many of its newest rows say how long it takes.
+_NEWEST_ROWS = 50
+
+
+def rehearse_day(
+    app: Cronq,
+    modules: Sequence[str],
+    day: date,
+    tz: str = "UTC",
+    *,
+    outages: Sequence[Outage] = (),
+    duration_s: float = 0.0,
+) -> tuple[Rehearsal, list[CronqError]]:
+    """What would have become of each tick of *day* in the zone *tz*, of the jobs that *modules* define, or without any
+    of those in Redis; and what is wrong with other definitions.
+
+    *outages* come on top of those of that day. Runs of a job of which none is known take *duration_s*. Of a day that is
+    not over, as much as has passed is rehearsed. Changes nothing. Raises ScheduleError.
+    """
+    now_s = app.now_s()
+    period = part_of(day, passed_of(day, tz, now_s), ZoneInfo(tz))
+    assert period.since_s is not None
+    assert period.until_s is not None
+    start_s, end_s = int(period.since_s), ceil(period.until_s)
+    specs, problems, gone = _specs(app, modules)
+    pasts = {name: _past(app.runs, name, period) for name in [*(spec.name for spec in specs), *gone]}
+    away = [(each.from_s, now_s if each.to_s is None else each.to_s) for each in app.outages()]
+    all_runs: Iterable[Run] = (run for past in pasts.values() for run in past.runs)
+    scene = Scene(
+        start_s - DAY_S, end_s, duration_s=duration_s,
+        outages=[*outages, *without_beats(away, all_runs, NOTE_PASS_EVERY_S)],
+    )  # fmt: skip
+    found = rehearse(specs, pasts, with_calendars(app, specs, scene), start_s, gone)
+    if start_s < now_s - KEPT_S:
+        words = f"outages of beats are kept for {format_duration(KEPT_S)}, so those of that day are not known"
+        found = replace(found, notes=(*found.notes, words))
+    return found, problems
+
+
+def _specs(app: Cronq, modules: Sequence[str]) -> tuple[list[JobSpec], list[CronqError], list[str]]:
+    """The specs, what is wrong with others, and the names of stored jobs that a sync would remove."""
+    stored, problems = app.read_jobs()
+    if not modules:
+        return [job.spec for job in stored], problems, []
+    specs, problems = defined_specs(app, modules)
+    by_name: Mapping[str, JobSpec] = {spec.name: spec for spec in specs}
+    keyed = [following(of, job.spec) for job in stored if (of := by_name.get(job.spec.of or "")) is not None]
+    return [*specs, *keyed], problems, app.definitions().ghosts(modules)
+
+
+def _past(runs: RunStore, name: str, period: Period) -> Past:
+    """What the ledger knows of a job; two round trips, and more for many ticks."""
+    assert period.since_s is not None
+    before = Period(period.since_s - DAY_S, period.since_s - 0.001)
+    found = newest_rows(runs, [name], Wanted(period=period))
+    found += newest_rows(runs, [name], Wanted(_ROWS_BEFORE, period=before))
+    if any(run.duration_s is not None for run in found):
+        return Past(found)
+    return Past(found, newest_rows(runs, [name], Wanted(_NEWEST_ROWS)))
