@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -22,6 +23,8 @@ from cronq.runs.overlap import rule_of_tick
 from cronq.runs.ranges import schedule_words
 from cronq.runs.run import describe_run, manual_run_id
 from cronq.timetext import rq_stamp, tick_stamp
+
+log = logging.getLogger("cronq.beat")
 
 #: Life of a dedup key, which tells a claim that is sent again from another beat's: that comes within minutes. After it
 #: the mark keeps a tick from firing twice, and behind that the row. A longer life would cost memory for each tick.
@@ -174,7 +177,12 @@ class Claimer:
         reply = text(self._claim(keys=keys, args=[json.dumps(document, separators=(",", ":"))]))
         if reply == "queued":
             return [QUEUED] * len(claims)
-        return [Answer.from_script(*entry) for entry in json.loads(reply)]
+        answers = json.loads(reply)
+        if isinstance(answers, dict):
+            for run_id, reason in answers["blocked"]:
+                log.warning("BLOCKED %s: %s", run_id, reason)
+            answers = answers["answers"]
+        return [Answer.from_script(*entry) for entry in answers]
 
     def give(
         self,

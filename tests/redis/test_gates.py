@@ -121,7 +121,7 @@ def test_the_tick_that_counts_is_the_parents_latest_by_its_own_schedule(scene: S
     assert scene.queued() == [run_id_of("child", T + HOUR + 10 * MINUTE)]
 
 
-def test_its_own_next_tick_blocks_a_tick_that_still_waits(scene: Scene) -> None:
+def test_its_own_next_tick_blocks_a_tick_that_still_waits(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     scene.store("parent", mark=T)
     scene.store("child", mark=T, depends_on="parent")
     scene.look(T + MINUTE)
@@ -134,6 +134,7 @@ def test_its_own_next_tick_blocks_a_tick_that_still_waits(scene: Scene) -> None:
         "blocked",
         "it waited for its parent parent of 2026-01-05T07:01:00Z (failed) until its next tick fell due",
     )
+    assert f"BLOCKED {first.run_id}: {first.reason}" in caplog.messages
     assert scene.client.exists(f"rq:job:{first.run_id}") == 0
     assert scene.state("child", T + 2 * MINUTE) == "waiting"
     assert scene.client.ttl(f"cronq:run:{first.run_id}") > 0

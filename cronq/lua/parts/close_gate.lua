@@ -51,8 +51,10 @@ end
 local function settle_blocked(from, job, key, id, row)
     local run = from.prefix .. ':run:' .. id
     local words = words_of_needs(table_of(row[2]), function(need) return standing_of(from.prefix, need) end)
+    local reason = 'it waited for ' .. words .. ' until its next tick fell due'
     redis.call('HSET', run, 'state', 'done', 'outcome', 'blocked', 'decided_by', from.by, 'ended_at', from.now,
-        'reason', 'it waited for ' .. words .. ' until its next tick fell due')
+        'reason', reason)
+    from.blocked[#from.blocked + 1] = {id, reason}
     redis.call('HDEL', run, 'needs', 'in_turn', row[4] == 'schedule' and 'trigger' or 'needs',
         row[5] == 'default' and 'queue' or 'needs')
     redis.call('EXPIRE', run, from.row_ttl)

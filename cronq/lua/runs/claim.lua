@@ -15,7 +15,8 @@
 --                  in words, its run or ""]…], else nothing]…],
 --                  oldest tick of a job first; the tick of a range is its newest
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
--- Returns "queued" when all were won and queued, as on most days; else JSON: for each item, in order,
+-- Returns "queued" when all were won and queued, as on most days; else JSON, when runs that waited for parents were
+--         blocked {answers, blocked: [[run, why]…]}, else the answers alone: for each item, in order,
 --         [code, detail, …]
 --         won      claimed by this call: "queued"; "waiting", and for what; or the outcome that was recorded, and
 --                  its reason
@@ -52,7 +53,7 @@ local job_prefix, run_prefix, dedup_prefix = prefix .. ':job:', prefix .. ':run:
 
 local queued = {'won', 'queued'}
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
-batch.pushed, batch.stream = {}, events
+batch.pushed, batch.stream, batch.blocked = {}, events, {}
 local dated, undated = {}, {}  -- agenda entries to set and to remove
 
 local function wrong(key, kind)
@@ -245,4 +246,5 @@ for first = 1, #entries, 1000 do
     call('ZADD', agenda, unpack(entries, first, math.min(first + 999, #entries)))
 end
 for name in pairs(undated) do call('ZREM', agenda, name) end
+if #batch.blocked > 0 then return cjson.encode({answers = answers, blocked = batch.blocked}) end
 return unusual == 0 and 'queued' or cjson.encode(answers)
