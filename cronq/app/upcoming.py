@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cronq.jobs.calendar import Calendars
 from cronq.jobs.stored import StoredJob
-from cronq.runs.due import excluded, without_jitter
+from cronq.runs.due import due_until, excluded
 from cronq.schedule.bounds import first_ticks
 from cronq.schedule.schedule import Schedule
 
@@ -28,7 +28,7 @@ class UpcomingTick(NamedTuple):
 
 def _next_ticks(job: StoredJob, schedule: Schedule, now_s: float, count: int) -> list[int]:
     mark = job.state.mark or 0
-    after = max(int(without_jitter(job.spec, now_s)), mark)
+    after = max(due_until(job.spec, now_s), mark)
     if job.spec.repeat is not None:
         left = max(0, job.spec.repeat - job.state.ticks)
         _, due = first_ticks(schedule, mark, left, after)

@@ -6,7 +6,7 @@ from cronq.jobs.catchup_line import CatchupLine, HeldJob
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import DueJob
 from cronq.runs.brake import not_held
-from cronq.runs.due import Decision, without_jitter
+from cronq.runs.due import Decision, due_until
 
 
 class Holding:
@@ -34,7 +34,7 @@ class Holding:
             ticks = [each.tick for each in decisions[count:] if each.trigger == "catchup"]
             newest, next_s = ticks[-1], decisions[-1].next_tick
             if spec.schedule is not None and next_s is not None and next_s <= now_s:  # not all that is pending
-                until = int(without_jitter(spec, now_s))
+                until = due_until(spec, now_s)
                 newest = max(newest, spec.schedule.last_until(until) or 0)
                 next_s = spec.due_s(spec.schedule.next_after(until))
             self._held[due.name] = HeldJob(due.name, due.version, mark, ticks, newest, next_s, spec.priority)

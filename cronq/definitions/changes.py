@@ -26,7 +26,7 @@ from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
-from cronq.runs.due import decide_closed, ticks_to_run, without_jitter
+from cronq.runs.due import decide_closed, due_until, ticks_to_run
 from cronq.schedule.bounds import first_ticks
 from cronq.timetext import iso
 
@@ -166,7 +166,7 @@ class Changes:
         if spec.schedule is None:
             return []
         calendars = self.calendars.read_sound() if spec.calendars else NO_CALENDARS
-        tick, most = max(int(without_jitter(spec, now)), mark), count + _MOST_LOOKED_AT
+        tick, most = max(due_until(spec, now), mark), count + _MOST_LOOKED_AT
         if spec.repeat is not None:
             left = max(0, spec.repeat - job.state.ticks)
             most = left - first_ticks(spec.schedule, mark, left, tick)[1]

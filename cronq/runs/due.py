@@ -110,11 +110,10 @@ def decide(
     that are to run. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with the last of them
     as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
-    now = without_jitter(spec, now)
-    schedule = _left(spec, mark, now, had)
+    until, now = due_until(spec, now), without_jitter(spec, now)
+    schedule = _left(spec, mark, until, had)
     if schedule is None:
         return []
-    until = int(now)
     first = schedule.next_after(mark)
     if first is None or first > until:
         return []
@@ -123,7 +122,7 @@ def decide(
         outcome = excluded(spec, first, pause, calendars, skips)
         one = _one(spec, first, second, now, held) if outcome is None else Decision(first, *outcome, "schedule", second)
         return _finished(spec, [one], had)
-    pending = _Pending(spec, schedule, mark, pause, now, calendars, skips, held=held)
+    pending = _Pending(spec, schedule, mark, pause, now, until, calendars, skips, held=held)
     return _finished(spec, pending.decisions(apart), had)
 
 
@@ -142,38 +141,37 @@ def decide_closed(
 
     What neither a pause, a skip nor its calendars would have kept from running is `missed`, with *words* as its reason.
     """
-    schedule = _left(spec, mark, now, had)
+    schedule = _left(spec, mark, int(now), had)
     if schedule is None:
         return []
-    pending = _Pending(spec, schedule, mark, pause, now, calendars, skips, closing=words)
+    pending = _Pending(spec, schedule, mark, pause, now, int(now), calendars, skips, closing=words)
     return _finished(spec, pending.decisions(apart), had)
 
 
-def _left(spec: JobSpec, mark: int, now: float, had: int) -> Schedule | None:
-    """The schedule of *spec*, up to *now* without ticks beyond its `repeat`; None when it has none."""
+def _left(spec: JobSpec, mark: int, until: int, had: int) -> Schedule | None:
+    """The schedule of *spec*, up to *until* without ticks beyond its `repeat`; None when it has none."""
     if spec.schedule is None or spec.repeat is None:
         return spec.schedule
-    return first_ticks(spec.schedule, mark, spec.repeat - had, int(now))[0]
+    return first_ticks(spec.schedule, mark, spec.repeat - had, until)[0]
 
 
-def without_jitter(spec: JobSpec, now: float) -> float:
-    """The moment at which the job would stand as it does *now*, had each tick been due at its own time.
-
-    Lateness counts from when a tick was due, so it is the delay of the newest one that was; and it is before the tick
-    whose delay is not over.
-    """
+def due_until(spec: JobSpec, now: float) -> int:
+    """The second up to which ticks are due *now*: with jitter it is before the tick whose delay is not over."""
     schedule = spec.schedule if spec.jitter is not None else None
     newest = None if schedule is None else schedule.last_until(int(now))
     due = spec.due_s(newest)
-    if schedule is None or newest is None or due is None:
-        return now
-    if due <= now:
-        return now - (due - newest)
-    earlier = schedule.last_until(newest - 1)
-    was_due = spec.due_s(earlier)
-    if earlier is None or was_due is None:
-        return newest - 1.0
-    return min(now - (was_due - earlier), newest - 0.001)
+    return int(now) if newest is None or due is None or due <= now else newest - 1
+
+
+def without_jitter(spec: JobSpec, now: float) -> float:
+    """The moment from which lateness counts back to a tick: earlier than *now* by the delay of the newest that is due.
+
+    For lateness counts from when a tick was to be queued.
+    """
+    schedule = spec.schedule if spec.jitter is not None else None
+    newest = None if schedule is None else schedule.last_until(due_until(spec, now))
+    due = spec.due_s(newest)
+    return now if newest is None or due is None else now - (due - newest)
 
 
 def _finished(spec: JobSpec, decisions: list[Decision], had: int) -> list[Decision]:
@@ -199,6 +197,7 @@ class _Pending:
         mark: int,
         pause: Pause | None,
         now: float,
+        until: int,
         calendars: Calendars,
         skips: Skips,
         *,
@@ -209,10 +208,11 @@ class _Pending:
         self.schedule = schedule
         self.mark = mark
         self.pause = pause
-        self.now = now
+        self.now = now  #: the moment from which lateness counts
+        self.until = until  #: ticks up to here are pending
         self.calendars = calendars
         #: Pending ticks that somebody skips, and the reason of each.
-        self.skipped = {tick: skip.reason for skip in skips for tick in skip.ticks if mark < tick <= now}
+        self.skipped = {tick: skip.reason for skip in skips for tick in skip.ticks if mark < tick <= until}
         self.closing = closing  #: why none of them runs; None: they may
         self.held = held  #: up to here they were found in time to run
         self.runs_only_newest = spec.catchup != "all" or keeps_newest(spec.overlap)
@@ -225,7 +225,7 @@ class _Pending:
         newest = oldest = self.mark
         if self.closing is not None:
             return newest, oldest
-        tick = self.schedule.last_until(int(self.now))
+        tick = self.schedule.last_until(self.until)
         while tick is not None and tick > self.mark and wanted:
             if self.pause is not None and self.pause.covers(tick):
                 break  # as are all before it
@@ -288,7 +288,7 @@ class _Pending:
 
     def _looked_at(self) -> Iterator[int]:
         """Each tick, oldest first, `MOST_LOOKED_AT` or one more at most: never all but one."""
-        until = int(self.now)
+        until = self.until
         tick, number = self.schedule.next_after(self.mark), 0
         while tick is not None and tick <= until:
             following = self.schedule.next_after(tick)
@@ -302,7 +302,7 @@ class _Pending:
 
     def _last_of_kinds(self, apart: int | None) -> Iterator[int]:
         """The last tick of each span between instants at which the kind may change."""
-        until = int(self.now)
+        until = self.until
         cuts = {self.newest - 1, self.oldest_run - 1, self.held, ceil(self.now - self.spec.window) - 1}
         if self.pause is not None and self.pause.until is not None:
             cuts.add(ceil(self.pause.until) - 1)

@@ -117,3 +117,16 @@ def test_jitter_is_an_edit_of_when_it_runs_and_the_schedule_stays() -> None:
     assert replace(spec, jitter=60.0).when != spec.when
     assert str(spec.schedule) == "0 * * * *"
     assert all(spec.tick_due(tick + delay_of(spec, tick)) == tick for tick in range(T, T + 100 * HOUR, HOUR))
+
+@pytest.mark.parametrize("catchup", ["latest", "skip"])
+def test_what_is_late_stays_late_while_the_delay_of_the_next_tick_lasts(catchup: str) -> None:
+    spec = a_job(cron="* * * * *", jitter="59s", catchup=catchup)
+    tick = next(t for t in range(T, T + HOUR, MINUTE) if delay_of(spec, t + MINUTE) > delay_of(spec, t) + 1)
+    now = tick + delay_of(spec, tick) + 61.0
+    assert now < tick + MINUTE + delay_of(spec, tick + MINUTE), "the next is not due"
+
+    (decision,) = decide(spec, tick - MINUTE, None, now)
+
+    late = "no beat took it in time; found 1m1s late"
+    expected = ("missed", f"{late}; catchup is skip") if catchup == "skip" else (None, f"caught up: {late}")
+    assert (decision.outcome, decision.reason) == expected
