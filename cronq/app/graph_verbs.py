@@ -58,7 +58,7 @@ class GraphVerbs(Parts):
         descendants, newest = dict.fromkeys(names), list(names)
         while newest:
             born = self.jobs.children_of(newest)
-            newest = [child for each in born.values() for child in each if child not in descendants]
+            newest = list(dict.fromkeys(child for each in born.values() for child in each if child not in descendants))
             descendants |= dict.fromkeys(newest)
         family.read(descendants)
         ancestors, _ = parents_first(names, family.parents_of)

@@ -39,11 +39,12 @@ local function refused_parents(job, jobs, name, before, wanted)
         local at = todo[i]
         for parent, options in pairs(read_parents(string.sub(job, 1, #job - #name) .. at)) do
             if parent == name then
-                local cycle = {{at, options[1]}}
+                local back, cycle = {{at, options[1]}}, {}
                 while at ~= name do
-                    table.insert(cycle, 1, came[at])
+                    back[#back + 1] = came[at]
                     at = came[at][1]
                 end
+                for step = #back, 1, -1 do cycle[#cycle + 1] = back[step] end
                 return 'cycle ' .. cjson.encode(cycle)
             elseif not came[parent] then
                 came[parent] = {at, options[1]}
