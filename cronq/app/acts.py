@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 from cronq.app.parts import Parts
 from cronq.errors import CronqError, DefinitionError, UnknownJob
 from cronq.jobs.arguments import dump_args, short
+from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.command_options import check_further_words
 from cronq.jobs.pause import check_note
 from cronq.jobs.registry import Call, Definition, IfActive, checked_call_json
@@ -128,7 +129,7 @@ class Acts(Parts):
         """
         pause = self.jobs.get(name).state.pause
         has_ended = pause is not None and pause.is_by_failures and self.changes().resume(name)
-        return self.jobs.reset(name, by=self.who) or has_ended
+        return self.jobs.reset(name, ChangeNote(self.now_s(), self.who)) or has_ended
 
     def stop_queue(self, queue: str, *, older_s: float = 0.0, note: str = "") -> list[str]:
         """Stop all runs that stand in *queue* and have not begun; return their ids. RQ jobs that are no runs stay.

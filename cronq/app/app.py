@@ -40,6 +40,7 @@ from cronq.hosts.installation import Installation
 from cronq.hosts.outages import Outage
 from cronq.interop.adopt import Adoption
 from cronq.interop.scheduled import ScheduledEntry, read_all
+from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.pause import Pause
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
@@ -267,6 +268,10 @@ class Cronq(Acts, BackfillVerbs, CalendarVerbs, GraphVerbs, KeyedVerbs):
     def read_job(self, name: str) -> StoredJob:
         """One stored job. Raises UnknownJob, SpecTooNew, or DefinitionError for a damaged one."""
         return self.jobs.get(name)
+
+    def changes_of(self, name: str) -> list[ChangeNote]:
+        """The last 20 changes of a job, newest first; also of one that was removed within the last 30 days."""
+        return self.jobs.notes_of(name)
 
     def job_names(self) -> list[str]:
         """The names of all stored jobs, sorted."""

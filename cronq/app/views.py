@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cronq.hosts.heartbeats import Heartbeat as Heartbeat
     from cronq.interop.scheduled import ScheduledEntry as ScheduledEntry
     from cronq.jobs.calendar import Calendar as Calendar
+    from cronq.jobs.change_notes import ChangeNote as ChangeNote
     from cronq.jobs.pause import Pause as Pause
     from cronq.jobs.spec import JobSpec as JobSpec
     from cronq.jobs.stored import StoredJob as StoredJob
@@ -96,10 +97,12 @@ def job_document(
     excluded: str | None = None,
     runs: Iterable[Run] = (),
     children: Iterable[str] = (),
+    changes: Iterable[ChangeNote] = (),
 ) -> dict[str, Any]:
     """`show`: the row of `list`, the whole spec, and where the job came from.
 
-    *runs* are those at work and the last, *children* the jobs that name it as a parent.
+    *runs* are those at work and the last, *children* the jobs that name it as a parent, *changes* the notes on its last
+    changes.
     """
     known = {run.run_id: run for run in runs}
     begun = [run.started_at for run in known.values() if run.state == "running" and run.started_at is not None]
@@ -132,7 +135,20 @@ def job_document(
             if tick > (job.state.mark or 0)
         ],
         "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
+        "changes": [_change_row(note) for note in changes],
     }  # fmt: skip
+
+
+def _change_row(note: ChangeNote) -> dict[str, Any]:
+    """One entry of its `changes`."""
+    return {
+        "at": iso(int(note.at_s)),
+        "by": note.by or None,
+        "what": note.what,
+        "options": list(note.options),
+        "schedule_before": note.was,
+        "note": note.words or None,
+    }
 
 
 def graph_document(graph: JobGraph, states: Mapping[str, str]) -> dict[str, Any]:

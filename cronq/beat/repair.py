@@ -15,6 +15,7 @@ from cronq.db.keys import belongs_to_rq
 from cronq.definitions.changes import Changes
 from cronq.definitions.sync import Defined
 from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.quarantine import MARK_AHEAD_S, Quarantine
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
@@ -103,7 +104,7 @@ class Repair:
             expected = self.jobs.version_of(name)
             self.jobs.save(
                 spec, source=source, origin=origin, expected=expected, mark=mark, next_tick=following,
-                tz_is_default=tz_is_default,
+                tz_is_default=tz_is_default, note=ChangeNote(now_s, self.changes.by, words="it was lost or damaged"),
             )  # fmt: skip
             return True
         except SpecTooNew:

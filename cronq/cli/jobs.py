@@ -18,7 +18,7 @@ from cronq.timetext import format_duration, parse_instant
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.app.views import JobSpec, StoredJob
+    from cronq.app.views import ChangeNote, JobSpec, StoredJob
 
 
 _LONGEST_SHOWN = 72
@@ -128,11 +128,12 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     active = app.active_runs([name])[name]
     now_s = app.now_s()
     excluded, runs = app.exclusions([job]).get(name), app.runs_behind(job, active)
-    document = job_document(job, active, now_s, excluded, runs, app.children_of(name))
+    changes = app.changes_of(name)
+    document = job_document(job, active, now_s, excluded, runs, app.children_of(name), changes)
     if json_:
         print_json(document)
         return 0
-    for label, value in _facts(job, document, now_s, utc):
+    for label, value in [*_facts(job, document, now_s, utc), *_last_change(job, changes[:1], now_s, utc)]:
         if value:
             print_line(f"{label:<17} {value}")
     return 0
@@ -185,6 +186,15 @@ def _children_text(children: list[str], name: str) -> str:
     more = len(children) - _MOST_CHILDREN
     words = ", ".join(children[:_MOST_CHILDREN])
     return f"{words} and {more:,} more: `cronq graph {name}`" if more > 0 else words
+
+
+def _last_change(job: StoredJob, notes: list[ChangeNote], now_s: float, utc: bool) -> list[tuple[str, str]]:
+    """The same of the newest of *notes*."""
+    when = [moment(note.at_s, job.spec.tz, now_s, force_utc=utc) for note in notes]
+    return [
+        ("last change", f"{at} ({left(note.at_s, now_s)}) {shortened(note.text, _LONGEST_TOLD)}")
+        for at, note in zip(when, notes, strict=True)
+    ]
 
 
 def _error_text(error: dict[str, Any] | None) -> str | None:

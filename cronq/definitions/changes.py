@@ -18,6 +18,7 @@ from cronq.db.decode import moment
 from cronq.errors import Conflict, CronqError, DefinitionError, SpecTooNew, UnknownJob
 from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.calendars import CalendarStore
+from cronq.jobs.change_notes import ChangeNote, note_of_edit
 from cronq.jobs.graph import in_use
 from cronq.jobs.pause import Pause, check_note
 from cronq.jobs.skip import MOST_SKIPS, Skip, only_ticks, ticks_of
@@ -67,6 +68,11 @@ class Changes:
         self.now_s = now_s
         self.keep_rows_for_s = keep_rows_for_s
 
+    @property
+    def by(self) -> str:
+        """Who makes these changes, unless a call names somebody else."""
+        return self.claimer.by
+
     def save(self, spec: JobSpec, *, source: str, origin: str, tz_is_default: bool = False) -> str:
         """Add or update a job. Returns `created`, `changed` or `same`.
 
@@ -79,11 +85,14 @@ class Changes:
 
     def _save(self, spec: JobSpec, source: str, origin: str, tz_is_default: bool) -> str:
         known = self.jobs.find([spec.name]).get(spec.name)
-        now, ticks = int(self.now_s()), 0
+        now_s, ticks = self.now_s(), 0
+        now, note = int(now_s), ChangeNote(now_s, self.by)
+        if isinstance(known, StoredJob):
+            note = note_of_edit(self.by, now_s, known.spec, spec)
         if isinstance(known, StoredJob) and known.state.mark is not None:
             if known.spec.when == spec.when:
                 return self.jobs.save(
-                    spec, source=source, origin=origin, expected=known.version, tz_is_default=tz_is_default
+                    spec, source=source, origin=origin, expected=known.version, tz_is_default=tz_is_default, note=note
                 )
             known = self._close(known, now, "the job was changed before a beat took it")
             expected, ticks = known.version, known.state.ticks
@@ -96,7 +105,7 @@ class Changes:
         following = spec.due_after(now, ticks)
         return self.jobs.save(
             spec, source=source, origin=origin, expected=expected, mark=now, next_tick=following,
-            tz_is_default=tz_is_default,
+            tz_is_default=tz_is_default, note=note,
         )  # fmt: skip
 
     def pause(self, name: str, *, by: str, note: str = "", until_s: float | None = None) -> Pause:
@@ -113,7 +122,7 @@ class Changes:
                 _check_end(name, until_s, now)
             pause = Pause(since=now, by=by, note=note, until=until_s)
             job = self._close(job, int(now), "the job was paused before a beat took it")
-            self.jobs.set_pause(job, pause)
+            self.jobs.set_pause(job, pause, note=ChangeNote(now, by, words=note))
             return pause
 
         return self._retrying(change)
@@ -125,10 +134,12 @@ class Changes:
             job = self.jobs.get(name)
             if job.state.pause is None:
                 return False
-            now = int(self.now_s())
+            now_s = self.now_s()
+            now = int(now_s)
             job = self._close(job, now, "the job was resumed only after it")
             following = job.spec.due_after(now, job.state.ticks)
-            self.jobs.set_pause(job, None, mark=max(now, job.state.mark or 0), next_tick=following)
+            mark = max(now, job.state.mark or 0)
+            self.jobs.set_pause(job, None, mark=mark, next_tick=following, note=ChangeNote(now_s, self.by))
             return True
 
         return self._retrying(change)
@@ -155,7 +166,7 @@ class Changes:
                 raise DefinitionError(f"more than {MOST_SKIPS:,} of its ticks would be skipped; pause it", job=name)
             if new:
                 skips = (*only_ticks(job.state.skips, kept), Skip(new, by, note, now))
-                self.jobs.set_skips(job, skips, by=by)
+                self.jobs.set_skips(job, skips, ChangeNote(now, by, words=note))
             return wanted
 
         return self._retrying(change)
@@ -182,7 +193,7 @@ class Changes:
             undone = [tick for tick in skipped if tick > max(now, job.state.mark or 0)]
             if undone:  # one that is past, though no beat has taken it yet, must not fire now
                 past = [tick for tick in skipped if (job.state.mark or 0) < tick <= now]
-                self.jobs.set_skips(job, only_ticks(job.state.skips, past), by=by, is_undoing=True)
+                self.jobs.set_skips(job, only_ticks(job.state.skips, past), ChangeNote(now, by), is_undoing=True)
             return undone
 
         return self._retrying(change)

@@ -14,6 +14,7 @@ from cronq.errors import Conflict, CronqError, DefinitionError, UnknownRun
 from cronq.interop.pickles import is_within, load_data, read_data
 from cronq.interop.repeats import Repetition, RQSchedulerCron
 from cronq.interop.rq_jobs import read_meta
+from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import JobStore
@@ -71,6 +72,7 @@ class Adoption:
             self.jobs.save(
                 spec, source=f"adopted from rq-scheduler by {self.by}", origin="cli", expected="", mark=mark,
                 next_tick=spec.schedule.next_after(mark), instead_of=(entry_id, score),
+                note=ChangeNote(now_s, self.by, words=f"adopted {entry_id}"),
             )  # fmt: skip
         except Conflict:
             if not self._is_done(spec, entry_id):

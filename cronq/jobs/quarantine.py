@@ -70,6 +70,7 @@ class Quarantine:
             wanted |= {
                 keys.job(name): "hash",
                 keys.state(name): "hash",
+                keys.changes(name): "list",
                 keys.template(name): "hash",
                 keys.active(name): "hash",
                 keys.given(name): "hash",

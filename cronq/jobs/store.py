@@ -20,6 +20,7 @@ from cronq.db.decode import moment, number, text, time_s
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
 from cronq.errors import BadValue, Conflict, CronqError, RedisUnfit, SpecTooNew, UnknownJob
+from cronq.jobs.change_notes import ChangeNote, read_notes
 from cronq.jobs.graph import in_use, refused_cycle, refused_parent
 from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
@@ -101,6 +102,16 @@ class JobStore:
     def mark_of(self, name: str) -> int | None:
         """The mark alone, of a job whose definition may be lost."""
         return moment(text(self._client.hget(self._keys.state(name), "mark") or b""))
+
+    def notes_of(self, name: str) -> list[ChangeNote]:
+        """The last changes of a job, the newest first; also of one that was removed within the last 30 days."""
+        try:
+            found: Any = self._client.lrange(self._keys.changes(name), 0, -1)
+        except ResponseError as error:
+            if not is_wrong_type(error):
+                raise
+            return []
+        return read_notes(found)
 
     def is_listed(self, name: str) -> bool:
         """Return True if there is a job of this name, even if its definition is damaged or lost."""
@@ -208,13 +219,14 @@ class JobStore:
         next_tick: int | None = None,
         instead_of: tuple[str, float] | None = None,
         tz_is_default: bool = False,
+        note: ChangeNote | None = None,
     ) -> str:
         """Store *spec* if the job is still at version *expected* ("" when it must not exist); one atomic step.
 
         A *mark* is given when the schedule has changed: no tick up to it will fire, and the agenda
         says that the next one is due at *next_tick*.
         *instead_of* names an entry of rq-scheduler's store by id and score: the same step removes it, and stores
-        nothing when it is no longer there. *tz_is_default* says that CRONQ_TZ decided the zone of *spec*.
+        nothing when it is no longer there. *tz_is_default* says that CRONQ_TZ decided the zone, *note* who does it.
         Returns `created`, `changed` or `same`. Raises Conflict when somebody else changed the job first, SpecTooNew
         for a job of a newer cronq, CronqError for a damaged key, and DefinitionError for arguments that are too large
         and for a cycle, UnknownParent for a new parent that there is not.
@@ -230,10 +242,7 @@ class JobStore:
             "expected": expected,
             "origin": origin,
             "source": source,
-            "scheduled": 0 if spec.schedule is None else 1,
             "events": self._keep_events,
-            "keep": spec.keep,
-            "counts": spec.repeat is not None,
         }
         document |= _given(
             default_tz=spec.tz if tz_is_default else None,
@@ -241,8 +250,9 @@ class JobStore:
             mark=mark,
             next=next_tick if mark is not None else None,
             instead=[instead_of[0], repr(instead_of[1])] if instead_of is not None else None,
+            note=note.to_json() if note is not None else None,
         )
-        keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name)]
+        keys = [*self._job_keys(spec.name), *self._ledger_keys(spec.name), self._keys.changes(spec.name)]
         answer = text(self._save(keys=keys, args=[json.dumps(document), *chain.from_iterable(template.items())]))
         return self._saved(answer, spec)
 
@@ -257,12 +267,18 @@ class JobStore:
         return answer
 
     def set_pause(
-        self, job: StoredJob, pause: Pause | None, *, mark: int | None = None, next_tick: int | None = None
+        self,
+        job: StoredJob,
+        pause: Pause | None,
+        *,
+        mark: int | None = None,
+        next_tick: int | None = None,
+        note: ChangeNote | None = None,
     ) -> None:
         """Pause *job*, or resume it when *pause* is None, if it is still at its version; one atomic step.
 
-        *mark* and *next_tick* replace those of the job when it is resumed. Raises Conflict, and CronqError for a
-        damaged key.
+        *mark* and *next_tick* replace those of the job when it is resumed. *note* says who does it. Raises Conflict,
+        and CronqError for a damaged key.
         """
         name = job.spec.name
         document: dict[str, Any] = {
@@ -276,26 +292,30 @@ class JobStore:
             document["mark"] = mark
         if next_tick is not None:
             document["next"] = next_tick
+        if note is not None:
+            document["note"] = note.to_json()
         keys = [self._keys.job(name), self._keys.state(name), self._keys.agenda, self._keys.events]
+        keys.append(self._keys.changes(name))
         answer = text(self._set_pause(keys=keys, args=[json.dumps(document)]))
         _raise_for(answer, name, "a beat moves it aside, then try again")
 
-    def reset(self, name: str, *, by: str) -> bool:
+    def reset(self, name: str, note: ChangeNote) -> bool:
         """Forget streak, last run and last success of a job; one step. Return False when there was nothing to forget.
 
         Raises UnknownJob, and CronqError for a damaged key.
         """
-        keys = [self._keys.job(name), self._keys.state(name), self._keys.events]
-        answer = text(self._reset(keys=keys, args=[name, by, self._keep_events]))
+        keys = [self._keys.job(name), self._keys.state(name), self._keys.events, self._keys.changes(name)]
+        answer = text(self._reset(keys=keys, args=[name, json.dumps(note.to_json()), self._keep_events]))
         if answer == "gone":
             raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
         _raise_for(answer, name, "a beat moves it aside, then try again")
         return answer == "reset"
 
-    def set_skips(self, job: StoredJob, skips: Skips, *, by: str, is_undoing: bool = False) -> None:
+    def set_skips(self, job: StoredJob, skips: Skips, note: ChangeNote, *, is_undoing: bool = False) -> None:
         """Let the ticks of *skips* and no others be skipped, if *job* is still at its version; one atomic step.
 
-        The event is another one when *is_undoing*. Raises Conflict, and CronqError for a damaged key.
+        *note* says who does it. The event is another one when *is_undoing*. Raises Conflict, and CronqError for a
+        damaged key.
         """
         name = job.spec.name
         document = {
@@ -306,10 +326,10 @@ class JobStore:
             "until": max(ticks_of(skips), default=0),
             "layout": max(job.spec.layout, SKIPS_LAYOUT) if skips else job.spec.layout,
             "undoing": is_undoing,
-            "by": by,
+            "note": note.to_json(),
             "events": self._keep_events,
         }
-        keys = [self._keys.job(name), self._keys.state(name), self._keys.events]
+        keys = [self._keys.job(name), self._keys.state(name), self._keys.events, self._keys.changes(name)]
         answer = text(self._set_skips(keys=keys, args=[json.dumps(document)]))
         _raise_for(answer, name, "a beat moves it aside, then try again")
 
@@ -324,7 +344,7 @@ class JobStore:
         touched = [
             *self._job_keys(name), *self._ledger_keys(name),
             keys.removals, keys.removed(name, "active"), keys.removed(name, "given"), keys.running,
-            keys.behind(name), keys.children(name),
+            keys.behind(name), keys.children(name), keys.changes(name),
         ]  # fmt: skip
         record = json.dumps({"token": secrets.token_hex(8), "by": by, "at": now_s})
         args = [name, int(keep_rows_for_s), self._keep_events, record, "1" if force else ""]
@@ -391,7 +411,14 @@ def _for_scripts(spec: JobSpec) -> dict[str, Any]:
     """What scripts have to know of *spec*; of a job with `after`, to claim a tick of it, as JSON text."""
     keys = ("after", "on_parent_failure", "queue", "overlap", "keep")
     trigger = json.dumps({key: getattr(spec, key) for key in keys}, sort_keys=True) if spec.after else None
-    return {"parents": spec.parents, "trigger": trigger, "pause_after_failures": spec.pause_after_failures}
+    return {
+        "scheduled": 0 if spec.schedule is None else 1,
+        "keep": spec.keep,
+        "counts": spec.repeat is not None,
+        "parents": spec.parents,
+        "trigger": trigger,
+        "pause_after_failures": spec.pause_after_failures,
+    }
 
 
 def _parts(names: Iterable[str]) -> Iterator[list[str]]:

@@ -1,9 +1,9 @@
 """The stream of events: everything that changes a run or a job appends one entry. Owner of the `events` key.
 
-An entry has the fields `type` (a word of `Event`), `job` and, when it is about a run, `run`. What somebody asked for
-has `by`, too: who, and from which host. It is appended by the script that makes the change, in the same step, so that
-there is one entry whoever asked for the change and however often that was sent. The stream keeps about the newest
-`keep_events` entries.
+An entry has the fields `type` (a word of `Event`), `job` and, when it is about a run, `run`. What somebody asked for,
+and each change of a job, has `by`, too: who, and from which host. It is appended by the script that makes the change,
+in the same step, so that there is one entry whoever asked for the change and however often that was sent. The stream
+keeps about the newest `keep_events` entries.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ class Event(StrEnum):
     """What happened, with the scripts in `lua/` that say so."""
 
     # A run, before it ends
-    #: it is queued: runs/claim, enqueue, enqueue_many, reopen, readmit, reconcile, check_delayed, retry; interop/serve
+    #: it is queued: runs/claim, enqueue, enqueue_many, backfill, reopen, readmit, reconcile, check_delayed, retry,
+    #: settle, mark_success, trigger; interop/serve
     QUEUED = "queued"
     #: it was made, and waits for its time: runs/delay
     DELAYED = "delayed"
@@ -25,9 +26,10 @@ class Event(StrEnum):
     STARTED = "started"
     #: it takes longer than its job's `warn_after`: runs/heartbeat
     SLOW = "slow"
-    #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim
+    #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim,
+    #: settle, mark_success, trigger
     PARKED = "parked"
-    #: what it waited for is over, and it is on its queue again: runs/wake_waiter, settle, stop_queued, take_turns
+    #: it is on its queue after it waited: runs/wake_waiter, settle, stop_queued, take_turns, mark_success, open_gates
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"

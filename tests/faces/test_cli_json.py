@@ -29,6 +29,7 @@ SHOW_KEYS = LIST_KEYS | {
     "spec", "source", "parents", "children", "previous_success", "origin", "version", "active", "meaning", "ticks",
     "skips",
     "first_run", "ongoing_since", "failures", "last_error",
+    "changes",
 }  # fmt: skip
 HISTORY_KEYS = {
     "job", "run_id", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid",

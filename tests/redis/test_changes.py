@@ -210,7 +210,8 @@ def test_a_removed_job_records_its_last_ticks_and_leaves_nothing_but_its_ledger(
     assert row is not None
     assert row.reason == "the job was removed before a beat took it"
     left = {key.decode() for key in redis.scan_iter("cronq:job*")} | {n.decode() for n in redis.smembers("cronq:jobs")}
-    assert left == {app.keys.runs("invoices")}
+    assert left == {app.keys.runs("invoices"), app.keys.changes("invoices")}
+    assert 0 < redis.ttl(app.keys.changes("invoices")) <= 86400
     assert redis.zcard(app.keys.agenda) == 0
 
 

@@ -11,6 +11,7 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.definitions.changes import Changes
 from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.jobs.store import JobStore
 from tests.redis.conftest import work
@@ -219,7 +220,7 @@ def test_a_key_of_a_wrong_type_is_told_and_nothing_is_written(
     redis.set(wrong, "junk")
 
     with pytest.raises(CronqError, match=f"the key {wrong} has a wrong type"):
-        app.jobs.set_skips(job, (), by="ann")
+        app.jobs.set_skips(job, (), ChangeNote(T, "ann"))
     assert app.jobs.version_of("report") == job.version
 
 

@@ -34,6 +34,7 @@ def test_scripts_write_the_words_that_are_listed_and_no_others() -> None:
 
 def test_each_word_names_the_scripts_that_write_it() -> None:
     text = (ROOT / "cronq" / "runs" / "events.py").read_text()
+    text = re.sub(r"(?<=,)\n    #:(?= )", "", text)  # a list that goes on in the next line
     told = {match[2]: match[1] for match in re.finditer(r'#: .+: ([\w/,; ]+)\n    \w+ = "(\w+)"', text)}
     assert set(told) == set(Event) - set(OUTCOMES)
 

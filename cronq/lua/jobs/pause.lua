@@ -1,12 +1,14 @@
 -- Pauses or resumes a job.
 --
--- KEYS  1 job:{name}   2 job:{name}:state   3 agenda   4 events
--- ARGV  1 JSON {name, version, expected, pause, mark, next, events}
+-- KEYS  1 job:{name}   2 job:{name}:state   3 agenda   4 events   5 job:{name}:changes
+-- ARGV  1 JSON {name, version, expected, pause, mark, next, events, note}
 --       pause: JSON text of the pause, "" to resume   mark, next: the moment of the change and the tick after it
+--       note: who does it (parts/note_change), or absent
 -- Returns done | conflict (it is another version by now) | broken <key> (a wrong type); then nothing was written
 --
 -- One step, because a job that is resumed before its mark has moved would fire the ticks of its pause.
 --@ event
+--@ note_change
 --@ types
 
 local job = cjson.decode(ARGV[1])
@@ -26,5 +28,6 @@ else
 end
 if job.mark then redis.call('HSET', KEYS[2], 'mark', job.mark) end
 if job.next then redis.call('ZADD', KEYS[3], job.next, job.name) end
-event(KEYS[4], job.events, job.pause ~= '' and 'job_paused' or 'job_resumed', job.name)
+event(KEYS[4], job.events, job.pause ~= '' and 'job_paused' or 'job_resumed', job.name, nil, job.note and job.note.by)
+note_change(KEYS[5], job.pause ~= '' and 'job_paused' or 'job_resumed', job.note)
 return 'done'

@@ -4,7 +4,7 @@
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
 --       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
 --       11 removals   12 removed:{name}:active   13 removed:{name}:given   14 running   15 job:{name}:behind
---       16 job:{name}:children
+--       16 job:{name}:children   17 job:{name}:changes
 -- ARGV  1 name   2 life of what stays (seconds)   3 events to keep   4 record of this removal (JSON, unlike any other)
 --       5 "1" to remove it although other jobs name it as a parent
 -- Returns removed (also when an earlier call with the same record did it, whose reply was lost) | none (no such job)
@@ -20,6 +20,7 @@
 -- One step, because a beat that claims between two of these would leave a ghost in the agenda or a run
 -- of a job that nobody knows.
 --@ event
+--@ note_change
 --@ parents
 --@ types
 
@@ -50,5 +51,8 @@ call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[15])
 call('SREM', KEYS[1], ARGV[1])
 call('ZREM', KEYS[5], ARGV[1])
 for i = 7, 10 do call('EXPIRE', KEYS[i], ARGV[2]) end
-event(KEYS[6], ARGV[3], 'job_removed', ARGV[1])
+local told = cjson.decode(ARGV[4])
+event(KEYS[6], ARGV[3], 'job_removed', ARGV[1], nil, told.by)
+note_change(KEYS[17], 'job_removed', {by = told.by, at = told.at})
+call('EXPIRE', KEYS[17], ARGV[2])
 return 'removed'

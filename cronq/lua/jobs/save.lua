@@ -1,9 +1,9 @@
 -- Stores a job's definition, its template, its place in the agenda, and whose child it is.
 --
 -- KEYS  1 jobs   2 job:{name}   3 job:{name}:state   4 job:{name}:template   5 agenda   6 events
---       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given
+--       7 job:{name}:active   8 job:{name}:runs   9 job:{name}:manual   10 job:{name}:given   11 job:{name}:changes
 -- ARGV  1 JSON {name, spec, layout, knows, version, expected, origin, source, scheduled, mark, next, events, instead,
---               keep, pause_after_failures, counts, default_tz, parents, trigger}
+--               keep, pause_after_failures, counts, default_tz, parents, trigger, note}
 --       layout: that of the spec   skips_layout: the first in which ticks may be skipped
 --       knows: the newest layout that the caller can read
 --       pause_after_failures: so many, or absent: what runs/settle needs to know of the spec, like keep
@@ -11,6 +11,7 @@
 --       default_tz: the zone of the spec, when CRONQ_TZ decided it, or absent
 --       parents: {name: [the options by which it is a parent]…}, see parts/parents
 --       trigger: of a job with `after` what a script needs to know to claim a tick of it, as JSON text; else absent
+--       note: who changes what (parts/note_change), or absent
 --       scheduled: 1 when the job belongs on the agenda
 --       2… field, value, … of the template
 --       expected: the version it was decided on, "" for a job that must not exist yet
@@ -26,6 +27,7 @@
 -- without its spec is a ghost, and a parent that does not know its child would never start it. Two that store jobs
 -- at the same time, each a parent of the other, would have made a cycle that neither of them saw.
 --@ event
+--@ note_change
 --@ parents
 --@ types
 
@@ -55,7 +57,7 @@ local state = redis.call('HMGET', KEYS[3], 'mark', 'skip_until')
 local mark = tonumber(job.mark or state[1] or '') or 0
 if (tonumber(state[2] or '') or 0) > mark then job.layout = math.max(job.layout, job.skips_layout) end
 redis.call('SADD', KEYS[1], job.name)
-for i = 7, 10 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
+for i = 7, 11 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
 redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled,
     'layout', job.layout, 'keep', job.keep)
 if job.pause_after_failures then
@@ -93,5 +95,6 @@ if job.mark then
         redis.call('ZREM', KEYS[5], job.name)
     end
 end
-event(KEYS[6], job.events, held[1] and 'job_changed' or 'job_created', job.name)
+event(KEYS[6], job.events, held[1] and 'job_changed' or 'job_created', job.name, nil, job.note and job.note.by)
+note_change(KEYS[11], held[1] and 'job_changed' or 'job_created', job.note)
 return held[1] and 'changed' or 'created'

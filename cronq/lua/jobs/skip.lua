@@ -1,15 +1,16 @@
 -- Says which ticks of a job are to be skipped, in place of what was said before.
 --
--- KEYS  1 job:{name}   2 job:{name}:state   3 events
--- ARGV  1 JSON {name, version, expected, skips, until, layout, undoing, by, events}
+-- KEYS  1 job:{name}   2 job:{name}:state   3 events   4 job:{name}:changes
+-- ARGV  1 JSON {name, version, expected, skips, until, layout, undoing, events, note}
 --       skips: JSON text of the skips, "" for none   until: the last of their ticks
 --       layout: what a process has to know that may serve the job now
---       undoing: what was to be skipped is not any more   by: who asks for it
+--       undoing: what was to be skipped is not any more   note: who asks for it (parts/note_change)
 -- Returns done | conflict (it is another version by now) | broken <key> (a wrong type); then nothing was written
 --
 -- One step, because a beat that has read the job before must not claim a tick by what it read: with the ticks the
 -- version changes.
 --@ event
+--@ note_change
 --@ types
 
 local job = cjson.decode(ARGV[1])
@@ -24,5 +25,6 @@ if job.skips ~= '' then
 else
     redis.call('HDEL', KEYS[2], 'skips', 'skip_until')
 end
-event(KEYS[3], job.events, job.undoing and 'job_skips_undone' or 'job_skips', job.name, nil, job.by)
+event(KEYS[3], job.events, job.undoing and 'job_skips_undone' or 'job_skips', job.name, nil, job.note.by)
+note_change(KEYS[4], job.undoing and 'job_skips_undone' or 'job_skips', job.note)
 return 'done'

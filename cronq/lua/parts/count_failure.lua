@@ -1,4 +1,5 @@
 --@ event
+--@ note_change
 -- Part of settle. Notes in *state* that the job whose key is *job* has failed once more, so that its streak is *streak*
 -- (below zero), and pauses it when those are as many failures in a row as its spec allows; failures before it was
 -- resumed do not count. A pause that stands already stays. A beat that decided before meets the pause in runs/claim;
@@ -20,5 +21,7 @@ local function count_failure(job, state, streak, item)
     end
     local note = string.format('paused after %d failure%s in a row', failures, failures == 1 and '' or 's')
     redis.call('HSET', state, 'pause', cjson.encode({since = tonumber(item.now), by = 'cronq', note = note}))
-    try_event(item.prefix .. ':events', item.events, 'job_paused', item.job)
+    try_event(item.prefix .. ':events', item.events, 'job_paused', item.job, nil, 'cronq')
+    -- Protected, for a user of Redis who may not write there.
+    pcall(note_change, job .. ':changes', 'job_paused', {by = 'cronq', at = tonumber(item.now), words = note})
 end
