@@ -29,7 +29,8 @@ _ALWAYS_SHOWN = ("queue", "catchup", "window", "overlap", "timeout")
 #: Options that have a line of their own in `show`, and the lock, which is told by its name.
 _TOLD_APART = frozenset({
     "name", "function", "command", "shell", "env", "cwd", "run_as", "stdin", "args", "kwargs", "cron", "every", "at",
-    "start", "end", "tz", "depends_on", "after", "exclusive", "lock", "description", "owner", "runbook", "tags",
+    "anchor", "start", "end", "tz", "depends_on", "after", "exclusive", "lock", "description", "owner", "runbook",
+    "tags",
 })  # fmt: skip
 #: Of a note or a description: one that is longer would pad every row of the table.
 _LONGEST_TOLD = 200

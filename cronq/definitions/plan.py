@@ -217,4 +217,5 @@ def _with_renames(changes: list[PlannedChange]) -> list[PlannedChange]:
 def _work_and_schedule(spec: JobSpec, with_arguments: bool) -> tuple[object, ...]:
     arguments = spec.args_json if with_arguments else ""
     work = (spec.function, spec.command, spec.shell, spec.run_as, arguments)
-    return (*work, spec.cron, spec.every, spec.at, spec.start, spec.end, spec.repeat, spec.tz, spec.dst, spec.after)
+    times = (spec.cron, spec.every, spec.at, spec.anchor, spec.start, spec.end, spec.repeat, spec.tz, spec.dst)
+    return (*work, *times, spec.after)

@@ -251,6 +251,7 @@ def job(
     kwargs: dict[str, Any] | None = None,
     every: float | str | timedelta | None = None,
     at: str | datetime | None = None,
+    anchor: str | datetime | None = None,
     start: str | datetime | None = None,
     end: str | datetime | None = None,
     repeat: int | None = None,

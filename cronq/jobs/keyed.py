@@ -21,7 +21,7 @@ from cronq.jobs.spec import JobSpec, check_sense, make_spec
 _BETWEEN = "--"
 #: What is never that of the job it is of.
 _ITS_OWN = (
-    "name", "of", "own", "cron", "every", "at", "start", "end", "repeat",
+    "name", "of", "own", "cron", "every", "at", "anchor", "start", "end", "repeat",
     *EDGES, "on_parent_failure",  # a success would otherwise look at 100,000 of them
 )  # fmt: skip
 

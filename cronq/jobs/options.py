@@ -24,6 +24,7 @@ from cronq.timetext import DAY_S, MOST_DURATION_S, format_duration, parse_durati
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
 #: Run ids are `<job>-<tick>` and `<job>-m<8 hex>`: a job's own name must not look like one of them.
 _LIKE_A_RUN = re.compile(r".*-(\d{8}T\d{6}Z|m[0-9a-f]{8})")
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _QUEUE = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 CATCHUP = ("latest", "skip", "all")
@@ -81,6 +82,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("cron", _T, None, "When, as a cron expression.", "EXPR"),
     Option("every", _D, None, "When, as an interval: 90s, 5m, 1d.", "SPAN"),
     Option("at", _T, None, "With whole days: at what time. With a date: once, then.", "HH:MM"),
+    Option("anchor", Kind.MOMENT, None, "What an interval counts from: 2026-01-05T00:00.", "TIME"),
     Option("tz", _T, "UTC", "IANA name of the zone.", "ZONE"),
     Option("start", Kind.MOMENT, None, "No tick before it: 2026-12-24T18:00, in the job's zone.", "TIME"),
     Option("end", Kind.MOMENT, None, "No tick after it, likewise.", "TIME"),
@@ -173,8 +175,13 @@ def duration(key: str, value: str | float | timedelta) -> float:
 
 
 def moment_s(key: str, value: Any, tz: Any) -> int:
-    """The option *key* in epoch seconds; without an offset it is of the zone *tz*. Raises DefinitionError."""
+    """The option *key* in epoch seconds; without an offset it is of the zone *tz*. Raises DefinitionError.
+
+    A date alone is its midnight where a whole day is as good: for an anchor.
+    """
     zone = find_zone(tz if isinstance(tz, str) else repr(tz))
+    if key == "anchor" and isinstance(value, str) and _DATE.fullmatch(value.strip()):
+        value = f"{value.strip()}T00:00"
     try:
         return parse_moment_s(value, zone)
     except ValueError as error:

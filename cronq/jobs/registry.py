@@ -67,7 +67,9 @@ class Definition:
     place: str  #: file:line of the decorator
     module: str
     function: Callable[..., Any] | None
-    written: Mapping[str, Any] | None = None  #: of a job that names no zone its `start` and `end`, as they were given
+    written: Mapping[str, Any] | None = (
+        None  #: of a job that names no zone its moments (`start`, …), as they were given
+    )
     _in_zones: dict[str, JobSpec] = field(default_factory=dict, repr=False, compare=False)
 
     def in_zone(self, tz: str) -> tuple[JobSpec, bool]:

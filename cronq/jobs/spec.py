@@ -71,6 +71,7 @@ SINCE: dict[str, int] = {
     "own": 2,
     "only": 2,
     "except_": 2,
+    "anchor": 2,
     "start": 2,
     "end": 2,
     "retries": 2,
@@ -113,6 +114,7 @@ class JobSpec:
     cron: str | None = DEFAULTS["cron"]
     every: float | None = DEFAULTS["every"]
     at: str | None = DEFAULTS["at"]
+    anchor: int | None = DEFAULTS["anchor"]  #: epoch seconds; what `every` counts from
     start: int | None = DEFAULTS["start"]  #: epoch seconds; no tick is before it
     end: int | None = DEFAULTS["end"]  #: likewise; no tick is after it
     repeat: int | None = DEFAULTS["repeat"]  #: how many ticks it has; None: no end of them
@@ -161,7 +163,9 @@ class JobSpec:
             return None
         if self.at is not None and is_date(self.at):
             return self._once(self.at)
-        whole = parse_schedule(cron=self.cron, every=self.every, at=self.at, tz=self.tz, dst=self.dst, seed=self.name)
+        whole = parse_schedule(
+            cron=self.cron, every=self.every, at=self.at, anchor=self.anchor, tz=self.tz, dst=self.dst, seed=self.name
+        )
         return bounded(whole, self.start, self.end)
 
     def next_after(self, after_s: int, ticks: int) -> int | None:
@@ -190,7 +194,7 @@ class JobSpec:
         return due_s if tick is None else tick
 
     def _once(self, at: str) -> Schedule:
-        for key in ("cron", "every", "start", "end", "repeat"):
+        for key in ("cron", "every", "anchor", "start", "end", "repeat"):
             if getattr(self, key) is not None:
                 problem = f"{short(getattr(self, key))}, and at={at!r} is a single tick; leave one of them out"
                 raise ScheduleError(problem, field=key)
@@ -207,8 +211,8 @@ class JobSpec:
     def when(self) -> tuple[object, ...]:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
         return (
-            self.cron, self.every, self.at, self.start, self.end, self.repeat, self.jitter, self.tz, self.dst,
-            self.catchup, self.window, self.max_catchup, self.only, self.except_, self.after,
+            self.cron, self.every, self.at, self.anchor, self.start, self.end, self.repeat, self.jitter, self.tz,
+            self.dst, self.catchup, self.window, self.max_catchup, self.only, self.except_, self.after,
         )  # fmt: skip
 
     @property

@@ -21,7 +21,7 @@ from cronq.runs.run import Run, tick_run_id
 from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.timetext import iso
 
-_WORDS = ("cron", "every", "at", "tz", "dst")
+_WORDS = ("cron", "every", "at", "anchor", "tz", "dst")
 
 
 def schedule_words(spec: JobSpec) -> str:

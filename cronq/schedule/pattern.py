@@ -120,18 +120,19 @@ class CronDays:
 
 @dataclass(frozen=True, slots=True)
 class EveryNthDay:
-    """The days whose number since 1970-01-01 is a multiple of *step*."""
+    """Each *step*-th day, counted from the day *origin*; a day is its number since 1970-01-01."""
 
     step: int
+    origin: int = 0
 
     def first(self, day: int) -> int:
-        return -(-day // self.step) * self.step
+        return -((self.origin - day) // self.step) * self.step + self.origin
 
     def last(self, day: int) -> int:
-        return day // self.step * self.step
+        return (day - self.origin) // self.step * self.step + self.origin
 
     def count(self, begin: int, end: int) -> int:
-        return (end - 1) // self.step - (begin - 1) // self.step
+        return (end - 1 - self.origin) // self.step - (begin - 1 - self.origin) // self.step
 
 
 class Times:

@@ -23,7 +23,7 @@ Several ticks in one gap are one run, and so is a tick of the gap together with 
 more than three hours (a zone that crosses the date line loses a whole day) is a correction and not a daylight
 saving change: under every rule its ticks do not run. Seconds make no difference to any of this.
 
-An interval without `at` counts from 1970-01-01 00:00 UTC and knows no zone and no clock change.
+An interval without `at` counts from its anchor, else from 1970-01-01 00:00 UTC, and knows no zone and no clock change.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from cronq.errors import ScheduleError
 from cronq.schedule.cron import compile_pattern, expand, explain
 from cronq.schedule.pattern import EveryNthDay, Pattern, Times
 from cronq.schedule.zone import Zone, find_zone
-from cronq.timetext import DAY_S, parse_duration_s
+from cronq.timetext import DAY_S, iso, parse_duration_s, utc
 
 DST_RULES = ("debian", "skip", "both")
 
@@ -144,27 +144,29 @@ class Schedule(ABC):
 
 @dataclass(frozen=True, slots=True)
 class IntervalSchedule(Schedule):
-    """Every so many seconds, counted from 1970-01-01 00:00 UTC, so that no restart or deploy shifts it."""
+    """Every so many seconds, counted from a moment that stands in the job, so that no restart or deploy shifts it."""
 
     every_s: int
+    anchor_s: int = 0  #: one of its ticks, epoch seconds; there are as many before it as after it
 
     def next_after(self, after_s: int) -> int:
-        return (after_s // self.every_s + 1) * self.every_s
+        return self.last_until(after_s) + self.every_s
 
     def last_until(self, until_s: int) -> int:
-        return until_s // self.every_s * self.every_s
+        return until_s - (until_s - self.anchor_s) % self.every_s
 
     def count(self, after_s: int, until_s: int) -> int:
-        return max(0, until_s // self.every_s - after_s // self.every_s)
+        return max(0, (self.last_until(until_s) - self.last_until(after_s)) // self.every_s)
 
     def between(self, after_s: int, until_s: int) -> list[int]:
         return list(range(self.next_after(after_s), until_s + 1, self.every_s))
 
     def __str__(self) -> str:
-        return f"every {_short(self.every_s)}"
+        return f"every {_short(self.every_s)}" + (f" from {iso(self.anchor_s)}" if self.anchor_s else "")
 
     def describe(self) -> str:
-        return f"Every {_long(self.every_s)}, counted from 1970-01-01 00:00 UTC"
+        seconds = ":%S" if self.anchor_s % 60 else ""
+        return f"Every {_long(self.every_s)}, counted from {utc(self.anchor_s):%Y-%m-%d %H:%M{seconds}} UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,18 +278,19 @@ class CronSchedule(WallSchedule):
 
 @dataclass(frozen=True, slots=True)
 class DailySchedule(WallSchedule):
-    """A time of day on every nth day, counted in local days from 1970-01-01."""
+    """A time of day on every nth day, counted in local days."""
 
     days: int
     at: str  #: HH:MM or HH:MM:SS
+    origin: int = 0  #: one of these days, by its number since 1970-01-01
 
     def __str__(self) -> str:
-        return f"every {self.days}d at {self.at}"
+        return f"every {self.days}d at {self.at}" + (f" from {_date(self.origin)}" if self.origin else "")
 
     def describe(self) -> str:
         if self.days == 1:
             return f"At {self.at} every day"
-        return f"At {self.at} every {self.days} days, counted from 1970-01-01"
+        return f"At {self.at} every {self.days} days, counted from {_date(self.origin)}"
 
 
 def parse_schedule(
@@ -295,20 +298,26 @@ def parse_schedule(
     cron: str | None = None,
     every: float | str | timedelta | None = None,
     at: str | None = None,
+    anchor: int | None = None,
     tz: str = "UTC",
     dst: str = "debian",
     seed: str = "",
 ) -> Schedule:
     """A schedule from what a user wrote: `cron`, or `every` (whole seconds), or `at` on every (nth) day.
 
-    *seed* is the job's name: an `H` in a cron field becomes a value hashed from it. Equal schedules may be one
-    object. Raises ScheduleError, whose field is `cron`, `every`, `at`, `tz` or `dst`.
+    *anchor*, in epoch seconds, is what `every` counts from, with `at` the day of it in the zone. *seed* is the job's
+    name: an `H` in a cron field becomes a value hashed from it. Equal schedules may be one object. Raises
+    ScheduleError, whose field is `cron`, `every`, `at`, `anchor`, `tz` or `dst`.
     """
     zone = _zone(tz)
     if dst not in DST_RULES:
         close = difflib.get_close_matches(str(dst), DST_RULES, n=1)
         meant = f"did you mean {close[0]}? " if close else ""
         raise ScheduleError(f"{dst!r} is not a rule; {meant}use one of {', '.join(DST_RULES)}", field="dst")
+    if anchor is not None and every is None:
+        raise ScheduleError(
+            f"{iso(anchor)}: only an interval counts from it; give every, or leave it out", field="anchor"
+        )
     if cron is not None:
         if every is not None:
             raise ScheduleError("cron and every are both given; a schedule has one of them", field="cron")
@@ -319,12 +328,13 @@ def parse_schedule(
         raise ScheduleError("nothing says when; give cron, every or at", field="cron")
     every_s = DAY_S if every is None else _interval_s(every)
     if at is None:
-        return IntervalSchedule(tz, dst, every_s)
+        return IntervalSchedule(tz, dst, every_s, anchor or 0)
     second = _time_of_day_s(at)
     if every_s % DAY_S:
         problem = f"at={at!r} needs whole days, and every is {_short(every_s)}; use 1d, 2d … or leave at out"
         raise ScheduleError(problem, field="at")
-    return _daily(every_s // DAY_S, second, zone, dst)
+    origin = 0 if anchor is None else (anchor + zone.stretch_at(anchor)[2]) // DAY_S
+    return _daily(every_s // DAY_S, second, origin, zone, dst)
 
 
 def _zone(tz: str) -> Zone:
@@ -348,12 +358,12 @@ def _share_cron(text: str, expression: str, zone: Zone, dst: str) -> CronSchedul
 
 
 @lru_cache(maxsize=16384)
-def _daily(days: int, second: int, zone: Zone, dst: str) -> DailySchedule:
+def _daily(days: int, second: int, origin: int, zone: Zone, dst: str) -> DailySchedule:
     minutes, seconds = divmod(second, 60)
     hours, minutes = divmod(minutes, 60)
-    pattern = Pattern(EveryNthDay(days), Times((hours,), (minutes,), (seconds,)), wildcard=False)
+    pattern = Pattern(EveryNthDay(days, origin), Times((hours,), (minutes,), (seconds,)), wildcard=False)
     at = f"{hours:02d}:{minutes:02d}" + (f":{seconds:02d}" if seconds else "")
-    return DailySchedule(zone.name, dst, pattern, zone, _RULES[dst, False], days, at)
+    return DailySchedule(zone.name, dst, pattern, zone, _RULES[dst, False], days, at, origin)
 
 
 def _interval_s(every: float | str | timedelta) -> int:
@@ -376,6 +386,10 @@ def _time_of_day_s(at: str) -> int:
         if value > high:
             raise ScheduleError(f"{name} {value} in {at!r} is outside 0-{high}", field="at")
     return hour * 3600 + minute * 60 + second
+
+
+def _date(day: int) -> str:
+    return f"{utc(day * DAY_S):%Y-%m-%d}"
 
 
 def _split(seconds: int) -> list[tuple[int, str]]:

@@ -118,6 +118,7 @@ def test_jitter_is_an_edit_of_when_it_runs_and_the_schedule_stays() -> None:
     assert str(spec.schedule) == "0 * * * *"
     assert all(spec.tick_due(tick + delay_of(spec, tick)) == tick for tick in range(T, T + 100 * HOUR, HOUR))
 
+
 @pytest.mark.parametrize("catchup", ["latest", "skip"])
 def test_what_is_late_stays_late_while_the_delay_of_the_next_tick_lasts(catchup: str) -> None:
     spec = a_job(cron="* * * * *", jitter="59s", catchup=catchup)

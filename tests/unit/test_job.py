@@ -111,6 +111,8 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"cron": "@daily", "repeat": 0}, "repeat", "0", "whole number from 1"),
     ({"repeat": 3}, "repeat", "3", "without a schedule"),
     ({"at": "2026-12-24T18:00", "repeat": 3}, "repeat", "3", "leave one of them out"),
+    ({"every": "14d", "anchor": "soon"}, "anchor", "'soon'", "write 2026-12-24T18:00"),
+    ({"cron": "@daily", "anchor": "2026-01-05"}, "anchor", "2026-01-05T00:00:00Z", "give every, or leave it out"),
     ({"cron": "@daily", "start": "soon"}, "start", "'soon'", "write 2026-12-24T18:00"),
     ({"cron": "@daily", "start": 5}, "start", "5", "write 2026-12-24T18:00"),
     ({"cron": "@daily", "start": "2026-12-24"}, "start", "'2026-12-24'", "write 2026-12-24T18:00"),
@@ -402,12 +404,12 @@ EVERYTHING = function_job(
     jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h", depends_on=["load", "prices"], priority=-7,
 )  # fmt: skip
 COMMAND = make_spec(
-    "tidy", command="du | sort", shell=True, every="1d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
-    stdin="x", at_most_once=True,
+    "tidy", command="du | sort", shell=True, every="2d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
+    stdin="x", at_most_once=True, anchor="2026-01-05",
 )  # fmt: skip
 KEYED = keyed_spec(function_job(), "user-42", {"every": "5m"})
 TRIGGERED = function_job(after=["load", "prices"], on_parent_failure="run")
-OF_COMMANDS = ("command", "shell", "every", "at", "env", "cwd", "run_as", "stdin", "at_most_once")
+OF_COMMANDS = ("command", "shell", "every", "at", "anchor", "env", "cwd", "run_as", "stdin", "at_most_once")
 
 
 @bounded
