@@ -124,12 +124,13 @@ class Acts(Parts):
     def reset(self, name: str) -> bool:
         """Forget streak, last run and last success of a job, and end a pause that its failures set.
 
-        Ledger and mark stay: no tick from before fires. Return False when there was nothing to forget. Raises
-        UnknownJob.
+        One with `backfill` goes on behind a tick that did not succeed. Ledger and mark stay: no tick from before fires.
+        Return False when there was nothing to forget. Raises UnknownJob.
         """
-        pause = self.jobs.get(name).state.pause
+        job = self.jobs.get(name)
+        pause = job.state.pause
         has_ended = pause is not None and pause.is_by_failures and self.changes().resume(name)
-        return self.jobs.reset(name, ChangeNote(self.now_s(), self.who)) or has_ended
+        return self.jobs.reset(job.spec, ChangeNote(self.now_s(), self.who)) or has_ended
 
     def stop_queue(self, queue: str, *, older_s: float = 0.0, note: str = "") -> list[str]:
         """Stop all runs that stand in *queue* and have not begun; return their ids. RQ jobs that are no runs stay.

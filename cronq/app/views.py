@@ -87,6 +87,8 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: s
         },
         "streak": state.streak,
         "slow": job.slow_run(active),
+        "waits_for": job.waits_for,
+        "waiting_ticks": job.waiting_ticks(now_s),
     }  # fmt: skip
 
 

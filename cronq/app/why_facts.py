@@ -45,6 +45,7 @@ def why(parts: Parts, name: str, at: str | datetime | None = None) -> Answer:
             left_out=left_out,
             run=run,
             other=_in_its_way(parts, run),
+            awaited=parts.runs.find(job.waits_for) if job.waits_for is not None else None,
             gaps=[Gap(each.from_s, each.to_s, each.why, each.words) for each in parts.outage_notes.read(now_s)],
             beats=sum(each.is_alive(now_s) for each in beats),
             is_served=_is_served(parts, queue, now_s),

@@ -13,6 +13,9 @@ from cronq.jobs.stored import AuditedJob
 
 log = logging.getLogger("cronq.beat")
 
+#: The longest that the agenda puts off a job whose next tick waits for the one before (`lua/parts/in_order`).
+LOOK_AGAIN_S = 60
+
 #: Jobs looked at in one step: every pass looks at the next ones, until all have had their turn.
 _AUDITED_AT_ONCE = 500
 #: Longest that one pass goes on when all jobs have to be looked at: ticks wait meanwhile.
@@ -87,6 +90,8 @@ class Audit:
             return None
         # What the catch-up rate holds comes back to the agenda when its turn has come.
         following = spec.due_after(max(job.mark, job.held or 0), job.ticks)
+        if spec.backfill and following is not None:  # it may wait, and is looked at again in a minute
+            following = max(following, int(now_s) + LOOK_AGAIN_S)
         if following is not None and (job.score is None or job.score > following + MARK_AHEAD_S):
             return following
         return None

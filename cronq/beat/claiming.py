@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from redis.exceptions import RedisError
 
 from cronq.beat.deciding import Deciding, earliest
+from cronq.beat.halted import HaltedJobs
 from cronq.beat.holding import Holding
 from cronq.beat.repair import BrokenJobs, Repair
 from cronq.clock import ServerClock
@@ -157,6 +158,7 @@ class Claiming:
         self._broken = BrokenJobs(jobs, repair)
         self._holding = holding
         self._deciding = Deciding(jobs, self._broken, calendars, holding)
+        self._halted = HaltedJobs()
         self._id = secrets.token_hex(4)
         self._passes = 0
         self._unconfirmed: deque[SentBatch] = deque()
@@ -231,6 +233,8 @@ class Claiming:
                 self._deciding.mend(name, answer.detail, now_s, answer.key, answer.kind)
             elif answer.code == "apart":
                 self._deciding.take_apart(name, tick)
+            elif answer.code == "early":
+                self._halted.note(name, answer.detail, answer.reason)
             elif answer.code == "future":
                 log.error("REFUSED job=%s tick=%s is later than the server's time", name, iso(tick))
             else:

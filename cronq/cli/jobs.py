@@ -85,6 +85,8 @@ def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, e
             words += f": {shortened(state.pause.note, _LONGEST_TOLD)}"
     elif excluded is not None:
         words += f"; next: {shortened(excluded, _LONGEST_TOLD)}"
+    if job.waits_for is not None:
+        words += f", {counted(job.waiting_ticks(now_s), 'tick')} behind it"
     if "retrying" in active.values():
         words += ", retrying"
     return [
@@ -167,6 +169,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("status", document["status"]),
         ("paused", _pause_text(job, now_s, utc)),
         ("skips", _skips_text(job, now_s, utc)),
+        ("waits", _waits_text(job, now_s)),
         ("now", ", ".join(f"{state} {run}" for run, state in document["active"].items())),
         ("ongoing since", document["ongoing_since"] and when(parse_instant(document["ongoing_since"]))),
         ("first run", when(state.first_run)),
@@ -196,6 +199,13 @@ def _last_change(job: StoredJob, notes: list[ChangeNote], now_s: float, utc: boo
         ("last change", f"{at} ({left(note.at_s, now_s)}) {shortened(note.text, _LONGEST_TOLD)}")
         for at, note in zip(when, notes, strict=True)
     ]
+
+
+def _waits_text(job: StoredJob, now_s: float) -> str | None:
+    """Which run its ticks wait for, of a job whose ticks run in order."""
+    if job.waits_for is None:
+        return None
+    return f"{counted(job.waiting_ticks(now_s), 'tick')} until {job.waits_for} has succeeded"
 
 
 def _error_text(error: dict[str, Any] | None) -> str | None:

@@ -266,6 +266,7 @@ def job(
     catchup: str = "latest",
     window: float | str | timedelta = "24h",
     max_catchup: int = 100,
+    backfill: bool = False,
     priority: int = 0,
     ttl: float | str | timedelta | None = None,
     overlap: str = "skip",

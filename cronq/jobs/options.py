@@ -119,6 +119,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("catchup", Kind.WORD, "latest", "Of missed ticks: latest, skip or all.", "RULE", words=CATCHUP),
     Option("window", _D, 86400.0, "How old a missed tick may be to be caught up.", "SPAN"),
     Option("max_catchup", _N, 100, "With --catchup all: how many at most.", "N", least=1, most=_MOST_KEPT),
+    Option("backfill", Kind.FLAG, False, "Run each tick, one at a time, when the one before has succeeded."),
     Option("priority", _N, 0, "Of ticks due at once, those of a higher one are queued first.", "N",
            least=-MOST_PRIORITY, most=MOST_PRIORITY),
     Option("overlap", Kind.WORD, "skip", "While an earlier run is there: skip, allow, queue, latest or replace.",

@@ -13,6 +13,7 @@ from typing import Any
 from cronq.db.decode import read_json
 from cronq.errors import BadValue, DefinitionError, ScheduleError, SpecTooNew
 from cronq.jobs.arguments import check_size, dump_args, short
+from cronq.jobs.in_order import check_backfill
 from cronq.jobs.options import (
     AUTO,
     AUTOMATIC,
@@ -47,7 +48,6 @@ from cronq.timetext import END_OF_TIME_S, format_duration, iso
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
-    "backfill": False,
     "on": None,
     "on_all": None,
     "leases": None,
@@ -87,6 +87,7 @@ SINCE: dict[str, int] = {
     "on_parent_failure=wait": 2,
     "on_parent_failure=run": 2,
     "priority": 2,
+    "backfill": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -129,6 +130,7 @@ class JobSpec:
     catchup: str = DEFAULTS["catchup"]
     window: float = DEFAULTS["window"]
     max_catchup: int = DEFAULTS["max_catchup"]
+    backfill: bool = DEFAULTS["backfill"]  #: each tick runs, one at a time, when the one before has succeeded
     priority: int = DEFAULTS["priority"]  #: of late runs, and of ticks that are due at once, higher ones go first
     retries: int = DEFAULTS["retries"]
     retry_delay: float = DEFAULTS["retry_delay"]
@@ -212,7 +214,8 @@ class JobSpec:
         """What decides which ticks run: a change here is an edit, before which no tick fires."""
         return (
             self.cron, self.every, self.at, self.anchor, self.start, self.end, self.repeat, self.jitter, self.tz,
-            self.dst, self.catchup, self.window, self.max_catchup, self.only, self.except_, self.after,
+            self.dst, self.catchup, self.window, self.max_catchup, self.backfill, self.only, self.except_,
+            self.after,
         )  # fmt: skip
 
     @property
@@ -465,6 +468,7 @@ def _check_backoff(spec: JobSpec) -> None:
 def check_sense(spec: JobSpec) -> None:
     """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
     check_triggered(vars(spec))
+    check_backfill(vars(spec))
     if spec.lock is not None and not spec.exclusive:
         raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")
     both = [name for name in spec.only if name in spec.except_]

@@ -299,13 +299,17 @@ class JobStore:
         answer = text(self._set_pause(keys=keys, args=[json.dumps(document)]))
         _raise_for(answer, name, "a beat moves it aside, then try again")
 
-    def reset(self, name: str, note: ChangeNote) -> bool:
+    def reset(self, spec: JobSpec, note: ChangeNote) -> bool:
         """Forget streak, last run and last success of a job; one step. Return False when there was nothing to forget.
 
-        Raises UnknownJob, and CronqError for a damaged key.
+        One with `backfill` goes on behind a tick that did not succeed. Raises UnknownJob, and CronqError for a damaged
+        key.
         """
-        keys = [self._keys.job(name), self._keys.state(name), self._keys.events, self._keys.changes(name)]
-        answer = text(self._reset(keys=keys, args=[name, json.dumps(note.to_json()), self._keep_events]))
+        name, keys = spec.name, self._keys
+        touched = [keys.job(name), keys.state(name), keys.events, keys.changes(name), keys.runs(name), keys.agenda]
+        in_order = "1" if spec.backfill else ""
+        args = [name, json.dumps(note.to_json()), self._keep_events, in_order, keys.prefix, repr(note.at_s)]
+        answer = text(self._reset(keys=touched, args=args))
         if answer == "gone":
             raise UnknownJob(f"there is no job {name!r}; see `cronq list`")
         _raise_for(answer, name, "a beat moves it aside, then try again")

@@ -35,6 +35,7 @@ class JobState:
     held: int = 0  #: ticks up to here that the mark has not passed are held by the catch-up rate,
     through: int = 0  #: ... but for those up to here, whose turn has come
     slow: str | None = None  #: the run that last ran longer than its `warn_after`, until it ends
+    awaits: tuple[int, str] | None = None  #: a mark, and the run for which the next tick waited then
 
     @property
     def failures(self) -> int:
@@ -72,6 +73,19 @@ class StoredJob:
             return False
         return self.spec.next_after(self.state.mark or 0, self.state.ticks) is None
 
+    @property
+    def waits_for(self) -> str | None:
+        """The run for which its next tick waits, because they run in order; None when there is none."""
+        awaits = self.state.awaits
+        return awaits[1] if self.spec.backfill and awaits is not None and awaits[0] == self.state.mark else None
+
+    def waiting_ticks(self, now_s: float) -> int:
+        """How many of its ticks are due and wait for that run."""
+        schedule, mark = self.spec.schedule, self.state.mark
+        if self.waits_for is None or schedule is None or mark is None:
+            return 0
+        return schedule.count(mark, int(now_s))
+
     def slow_run(self, active: Mapping[str, str]) -> str | None:
         """The run at work that takes longer than its job's `warn_after`; None when there is none."""
         slow = self.state.slow
@@ -86,6 +100,8 @@ class StoredJob:
             return "paused"
         if "running" in active.values():
             return "running"
+        if self.waits_for is not None:  # late because of that, whether or not a beat is alive
+            return "waiting" if self.waits_for in active else "failing"
         due_s = self.spec.due_s(self.next_tick)
         if due_s is not None and due_s < now_s - LATE_S:
             return "late"
@@ -188,6 +204,23 @@ def due_job(
     )  # fmt: skip
 
 
+def _read_awaits(raw: str | None) -> tuple[int, str] | None:
+    """What `lua/parts/in_order.lua` writes: a mark, a space, a run."""
+    mark, _, run_id = (raw or "").partition(" ")
+    found = moment(mark)
+    return None if found is None or not run_id else (found, run_id)
+
+
+def _next_tick(spec: JobSpec, due_s: int | None, mark: int | None, ticks: int) -> int | None:
+    """The tick for which a job stands on the agenda at *due_s*.
+
+    One whose ticks run in order may stand there to be looked at again: then it is the one after the mark.
+    """
+    if due_s is None:
+        return None
+    return spec.next_after(mark, ticks) if spec.backfill and mark is not None else spec.tick_due(due_s)
+
+
 def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
     """A job from the replies for its two hashes and its agenda entry. Raises SpecTooNew, CronqError for damage."""
     if not isinstance(definition, dict):
@@ -220,7 +253,8 @@ def stored_job(name: str, definition: Any, state: Any, score: Any) -> StoredJob:
             held=moment(known.get("held")) or 0,
             through=moment(known.get("through")) or 0,
             slow=known.get("slow"),
+            awaits=_read_awaits(known.get("awaits")),
         ),
-        next_tick=None if due_s is None else spec.tick_due(due_s),
+        next_tick=_next_tick(spec, due_s, moment(known.get("mark")), whole(known.get("ticks")) or 0),
         tz_is_default=words.get("default_tz") == spec.tz,  # a release that does not know the field leaves an old one
     )

@@ -9,7 +9,7 @@ from cronq.errors import DefinitionError
 from cronq.jobs.options import CALENDARS, DEFAULTS, DURATIONS, MOMENTS
 from cronq.timetext import format_duration, iso
 
-_OF_SCHEDULES = ("tz", "dst", "anchor", "start", "end", "repeat", "jitter", *CALENDARS, "depends_on")
+_OF_SCHEDULES = ("tz", "dst", "anchor", "start", "end", "repeat", "jitter", "backfill", *CALENDARS, "depends_on")
 #: What is done with ticks that were missed: of those of a trigger none is.
 _OF_MISSED_TICKS = ("catchup", "window", "max_catchup")
 

@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
     code: str
     detail: str
-    reason: str = ""  #: of `won`: why it waits, or got the outcome that *detail* names
+    reason: str = ""  #: of `won`: why it waits, or got the outcome that *detail* names; of `early`: how that run stands
     key: str = ""  #: of `broken`: the key to look at
     kind: str = ""  #: of `broken`: the type it should have, "" when its value is wrong
 
@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 
 
 #: Answers after which the later ticks of the same job are `held`: they would move the mark past one without a row.
-HOLD_BACK = frozenset({"broken", "moved", "apart"})
+HOLD_BACK = frozenset({"broken", "moved", "apart", "early"})
 
 #: The everyday answer, one object for all.
 QUEUED = Answer("won", "queued")
@@ -82,6 +82,7 @@ class _Kind(NamedTuple):
     keep: int
     trigger: str
     spares: bool  #: such a tick leaves caught-up ones of its job waiting for their parents, it does not block them
+    in_order: bool  #: such a tick waits until the one before it has succeeded
 
 
 @lru_cache(maxsize=512)
@@ -90,9 +91,9 @@ def _tick(tick: int) -> _Tick:
 
 
 @lru_cache(maxsize=512)
-def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str) -> _Kind:
+def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str, in_order: bool) -> _Kind:
     rule, spares = rule_of_tick(overlap, trigger, catchup), trigger == "catchup" and catchup == "all"
-    return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares)
+    return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares, in_order)
 
 
 class _Batch:
@@ -109,7 +110,7 @@ class _Batch:
     def _item(self, claim: TickClaim) -> tuple[object, ...]:
         """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs."""
         spec, version, decision, needs = claim
-        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup)
+        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order)
         told = decision.outcome is not None or decision.trigger == "catchup"
         item: tuple[object, ...] = (
             spec.name,

@@ -11,7 +11,8 @@ The rules (the `catchup` option):
 * a late tick that a beat has found and holds (`brake`) is judged as of then: neither `window` nor `max_catchup` takes
   it away while it waits for its turn;
 * a tick that somebody skips or that the job's calendars exclude is `skipped`, and the rules for pending ticks see
-  only the others.
+  only the others;
+* of a job with `backfill` no tick is missed: the first pending one runs, however old it is, and the others wait.
 
 From `LEAST_OF_RANGE` on, consecutive ticks with one outcome for one reason are one decision, a *range*: however long
 the gap was, it takes no more time to decide, and no more room in the ledger.
@@ -60,6 +61,7 @@ class Decision(NamedTuple):
     ticks: int = 1  #: how many it is about
     after: int = 0  #: of a range: what the mark must be, for it names no single tick in between
     number: int | None = None  #: of a job with `repeat`: how many ticks it has had with this one
+    in_order: bool = False  #: it is claimed when the tick before it has succeeded, and no sooner
 
 
 def excluded(
@@ -117,6 +119,8 @@ def decide(
     first = schedule.next_after(mark)
     if first is None or first > until:
         return []
+    if spec.backfill:
+        return _finished(spec, _in_order(spec, schedule, mark, pause, until, calendars, skips, apart), had)
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
         outcome = excluded(spec, first, pause, calendars, skips)
@@ -124,6 +128,35 @@ def decide(
         return _finished(spec, [one], had)
     pending = _Pending(spec, schedule, mark, pause, now, until, calendars, skips, held=held)
     return _finished(spec, pending.decisions(apart), had)
+
+
+def _in_order(
+    spec: JobSpec,
+    schedule: Schedule,
+    mark: int,
+    pause: Pause | None,
+    until: int,
+    calendars: Calendars,
+    skips: Skips,
+    apart: int | None,
+) -> list[Decision]:
+    """The decisions for a job with `backfill`: the first pending tick that runs, and those before it that do not.
+
+    The others wait: what becomes of them is decided when that one has succeeded.
+    """
+    last_left_out, tick = None, schedule.next_after(mark)
+    for _ in range(MOST_LOOKED_AT):
+        if tick is None or tick > until or excluded(spec, tick, pause, calendars, skips) is None:
+            break
+        last_left_out, tick = tick, schedule.next_after(tick)
+    found: list[Decision] = []
+    if last_left_out is not None:
+        pending = _Pending(spec, schedule, mark, pause, float(last_left_out), last_left_out, calendars, skips)
+        found = pending.decisions(apart)
+    is_whole = not found or found[-1].tick == last_left_out
+    if is_whole and tick is not None and tick <= until and excluded(spec, tick, pause, calendars, skips) is None:
+        found.append(Decision(tick, None, "due", "schedule", schedule.next_after(tick)))
+    return [each._replace(in_order=True) for each in found]
 
 
 def decide_closed(

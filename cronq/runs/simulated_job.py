@@ -182,6 +182,7 @@ class SimulatedJob:
         self._go_on(now)
         place, starts, trigger = len(self.ledger.ticks), float(now), decision.trigger if decision else "schedule"
         rule = rule_of_tick(self.spec.overlap, trigger, self.spec.catchup) if self._busy_until > now else "allow"
+        rule = "queue" if self.spec.backfill and rule != "allow" else rule  # it waits for the one before
         reason = decision.reason if decision is not None and now > tick + LATE_S else ""
         self._add(tick, "skipped" if rule == "skip" else "succeeded", reason)
         if self._busy_until > now and self.scene.explains:

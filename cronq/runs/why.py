@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import LATE_S
 from cronq.jobs.stored import StoredJob
 from cronq.runs.run import Run
@@ -32,6 +33,7 @@ class Facts:
     left_out: str | None = None  #: that moment as it was written, when it is a local time that the clocks leave out
     run: Run | None = None  #: what the ledger has of the tick
     other: Run | None = None  #: the earlier run that stood in its way, as it is now
+    awaited: Run | None = None  #: of a job whose ticks run in order the run for which its next tick waits
     gaps: Sequence[Gap] = ()
     beats: int = 0  #: how many are alive
     is_served: bool = True  #: a worker is alive that serves the queue of the run
@@ -125,6 +127,8 @@ def _unrecorded(facts: Facts, tick: int) -> Told:
     if mark is not None and tick <= mark:
         words = f"the ledger has no row of {name} for {_when(tick)}: it is older than keep={facts.job.spec.keep} holds"
         return "not_kept", f"{words}, or the job was made, changed or resumed after it", _HISTORY
+    if facts.awaited is not None and facts.awaited.outcome != "succeeded":
+        return _early(facts, tick, facts.awaited)
     since = format_duration(facts.now_s - tick)
     late = f"the tick of {name} at {_when(tick)} has been due for {since} and no beat has taken it"
     gap = _gap_at(facts, facts.now_s)
@@ -136,6 +140,23 @@ def _unrecorded(facts: Facts, tick: int) -> Told:
         return gap.cause, f"{late}: {gap.words} since {_when(gap.from_s)}", f"cronq check {check}"
     logs = "its log says why" if facts.beats == 1 else "their logs say why"
     return "pending", f"{late}, though {_beats(facts.beats)} alive: {logs}", "cronq check beat"
+
+
+def _early(facts: Facts, tick: int, awaited: Run) -> Told:
+    """A tick that waits for the one before it."""
+    name, schedule, mark = facts.job.spec.name, facts.job.spec.schedule, facts.job.state.mark
+    before = schedule.count(mark, tick) - 1 if schedule is not None and mark is not None else 0
+    others = f", and so {'does' if before == 1 else 'do'} {before:,} before it" if before > 0 else ""
+    words = f"the tick of {name} at {_when(tick)} waits for {awaited.run_id}{others}: its ticks run in order"
+    if awaited.outcome is None:
+        _, behind, command = _of_open(facts, awaited)
+        return "in_order", f"{words}. {behind}", command
+    return "in_order", f"{words}, and that {_ended(awaited)}", f"cronq backfill {{name}} --tick {iso(awaited.tick)}"
+
+
+def _ended(run: Run) -> str:
+    words = {"timed_out": "timed out", "failed": "failed", "expired": "expired"}
+    return f"{words.get(run.outcome or '', f'was {run.outcome}')}: {run.reason}"
 
 
 def _beats(count: int) -> str:
@@ -203,11 +224,16 @@ def _of_outcome(facts: Facts, run: Run) -> Told:
         "skipped": _skipped, "missed": _missed, "coalesced": _coalesced, "expired": _expired, "paused": _paused,
         "blocked": _blocked,
     }  # fmt: skip
-    return told.get(run.outcome or "", _of_newer)(facts, run)
+    cause, words, command = told.get(run.outcome or "", _of_newer)(facts, run)
+    if run.outcome in HALTING and facts.job.spec.backfill and run.tick and run.tick == facts.job.state.mark:
+        words = f"{words}. Its later ticks wait until it has succeeded"
+        command = f"cronq backfill {{name}} --tick {iso(run.tick)}"
+    return cause, words, command
 
 
 def _succeeded(facts: Facts, run: Run) -> Told:
     late = f", {format_duration(run.lateness_s)} after its tick" if run.lateness_s is not None else ""
+    late = f", by a backfill of {_when(run.queued_at)}" if run.trigger == "backfill" else late
     took = f" and took {format_duration(run.duration_s)}" if run.duration_s is not None else ""
     return "succeeded", f"{run.run_id} succeeded: it began at {_when(run.started_at)}{late}{took}", _HISTORY
 

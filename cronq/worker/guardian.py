@@ -174,7 +174,7 @@ class Guardian:
         # A run that a person requeued counts as started by hand, whatever triggered it first; one whose worker vanished
         # has begun before. Neither is skipped, nor is a run of a job whose ticks wait for each other.
         is_first = run.state == "queued" and run.attempt == 1
-        may_skip = not may_wait(active.spec.overlap)
+        may_skip = not (may_wait(active.spec.overlap) or active.spec.backfill)
         if run.trigger == "schedule" and run.tick is not None and is_first and may_skip:
             whose = lock.holding_run() or "somebody else"
             self.settler.write_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))

@@ -766,7 +766,7 @@ def minute_61(): ...
 @job("@daily", timeuot="5m")
 def misspelt(): ...
 
-@job("@daily", backfill=True)
+@job("@daily", on="web")
 def planned(): ...
 
 @job("@daily")
@@ -780,7 +780,7 @@ PROBLEMS = [
     ("nowhere", 18, "tz", "did you mean Europe/Berlin?"),
     ("minute_61", 21, "cron", "minute 61 is outside 0-59"),
     ("misspelt", 24, "timeuot", "did you mean 'timeout'?"),
-    ("planned", 27, "backfill", "leave it out"),
+    ("planned", 27, "on", "leave it out"),
 ]
 
 

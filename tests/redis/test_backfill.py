@@ -15,7 +15,8 @@ from cronq.app.backfilling import Backfilling, BackfillTick
 from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
 from cronq.runs.backfill import PastRuns
-from cronq.runs.run import Ending, Run, Settlement, Start
+from cronq.runs.run import Run
+from tests.redis.queue_worker import Worker
 from tests.run_ids import run_id_of
 
 Store = Callable[..., JobSpec]
@@ -43,33 +44,6 @@ def ledger(app: Cronq, name: str = "etl") -> dict[int, str]:
     assert len(found) == len(runs)
     assert list(found) == sorted(found)
     return found
-
-
-class Worker:
-    """Does what a worker does with the ids of the queue, without a process: *outcomes* by run id, else it succeeds."""
-
-    def __init__(self, app: Cronq) -> None:
-        self.app = app
-        self.outcomes: dict[str, str] = {}
-        self.done: list[str] = []
-
-    def work(self, most: int = 1000) -> None:
-        """Execute what stands in the queue, *most* runs of it."""
-        for _ in range(most):
-            raw = self.app.client.lmove("rq:queue:default", "rq:queue:default:intermediate", "LEFT", "RIGHT")
-            if raw is None:
-                return
-            self.execute(raw.decode())
-
-    def execute(self, run_id: str) -> None:
-        now_s = self.app.now_s()
-        run = self.app.runs.get(run_id)
-        started = self.app.runs.start(run, Start("w", "box", 1, f"e{len(self.done)}", 90, now_s))
-        assert started.code == "started"
-        self.done.append(run_id)
-        outcome = self.outcomes.get(run_id, "succeeded")
-        ending = Ending(Settlement(outcome, "it did so"), by="worker w", now_s=now_s)
-        assert self.app.runs.settle(self.app.runs.get(run_id), ending)
 
 
 @pytest.fixture

@@ -238,6 +238,15 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"depends_on": "load"}, "depends_on", "load", "give cron or every"),
     ({"after": ["load", "load"]}, "after", "'load'", "name it once"),
     ({"after": "load", "cron": "@daily"}, "after", "cron='@daily'", "leave one out"),
+    ({"backfill": True}, "backfill", "True", "give cron or every"),
+    ({"after": "load", "backfill": True}, "backfill", "True", "leave it out"),
+    ({"cron": "@daily", "backfill": "yes"}, "backfill", "'yes'", "neither True nor False"),
+    ({"cron": "@daily", "backfill": True, "catchup": "skip"}, "catchup", "'skip'", "leave one of them out"),
+    ({"cron": "@daily", "backfill": True, "window": "2d"}, "window", "2d", "leave one of them out"),
+    ({"cron": "@daily", "backfill": True, "max_catchup": 7}, "max_catchup", "7", "leave one of them out"),
+    ({"cron": "@daily", "backfill": True, "ttl": "1h"}, "ttl", "1h", "leave one of them out"),
+    ({"cron": "@daily", "backfill": True, "overlap": "queue"}, "overlap", "'queue'", "leave one of them out"),
+    ({"cron": "@daily", "backfill": True, "pause_after_failures": 3}, "pause_after_failures", "3", "leave one of them"),
     ({"after": "load", "on_parent_failure": "stop"}, "on_parent_failure", "'stop'", "wait, run"),
     ({"on_parent_failure": "run"}, "on_parent_failure", "'run'", "leave it out"),
 ]
@@ -270,7 +279,6 @@ def test_a_bad_schedule_is_an_error_of_its_own_kind_with_the_job_in_it() -> None
 @pytest.mark.parametrize(
     ("option", "value"),
     [
-        ("backfill", True),
         ("on", "db"),
         ("on_all", "web"),
         ("leases", {"mem": 4}),
@@ -285,7 +293,7 @@ def test_an_option_that_is_not_built_yet_is_refused_by_name_and_never_ignored(op
 
 
 def test_an_option_that_is_not_built_may_be_given_the_value_that_changes_nothing() -> None:
-    spec = function_job(backfill=False, serializer="json", on=None, env=None)
+    spec = function_job(serializer="json", on=None, env=None)
     absent = function_job(leases=None, serializer=None)
 
     assert spec == absent == function_job()
@@ -407,6 +415,7 @@ COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="2d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",
     stdin="x", at_most_once=True, anchor="2026-01-05",
 )  # fmt: skip
+IN_ORDER = function_job(cron="@daily", backfill=True)
 KEYED = keyed_spec(function_job(), "user-42", {"every": "5m"})
 TRIGGERED = function_job(after=["load", "prices"], on_parent_failure="run")
 OF_COMMANDS = ("command", "shell", "every", "at", "anchor", "env", "cwd", "run_as", "stdin", "at_most_once")
@@ -435,7 +444,9 @@ def test_every_field_survives_being_stored() -> None:
     assert JobSpec.from_json(COMMAND.to_json()) == COMMAND
     assert JobSpec.from_json(KEYED.to_json()) == KEYED
     assert JobSpec.from_json(TRIGGERED.to_json()) == TRIGGERED
-    changed = {field for spec in (EVERYTHING, COMMAND, KEYED, TRIGGERED) for field in json.loads(spec.to_json())}
+    assert JobSpec.from_json(IN_ORDER.to_json()) == IN_ORDER
+    specs = (EVERYTHING, COMMAND, KEYED, TRIGGERED, IN_ORDER)
+    changed = {field for spec in specs for field in json.loads(spec.to_json())}
     assert changed == set(JobSpec.__dataclass_fields__)
 
 
@@ -593,7 +604,7 @@ def test_a_stored_text_that_is_no_spec_is_refused_with_the_remedy(text: str) -> 
 def test_a_stored_value_of_a_wrong_type_is_refused_before_it_can_harm_a_beat(field: str) -> None:
     stored = {"name": "nightly", "function": "jobs:nightly", "cron": "* * * * *"}
     whole = COMMAND if field in OF_COMMANDS else KEYED if field in ("of", "own") else EVERYTHING
-    whole = TRIGGERED if field in ("after", "on_parent_failure") else whole
+    whole = TRIGGERED if field in ("after", "on_parent_failure") else IN_ORDER if field == "backfill" else whole
     usual = json.loads(whole.to_json())
     wrong = [junk for junk in ("text", 5.5, True, None, [5], {"a": 5}) if type(junk) is not type(usual[field])]
     if field in ("shell", "result_ttl", "failure_ttl"):  # of these words are known, and others of a later version

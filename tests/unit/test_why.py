@@ -55,7 +55,14 @@ QUEUED = f"{ID} is queued since 2026-01-05T07:00:00Z"
 GAP_IN_SPRING = facts(
     None, tick=None, at_s=1774747800, left_out="2026-03-29T02:30", job=a_job(cron="30 2 * * *", tz="Europe/Amsterdam")
 )
+IN_ORDER = replace(a_job(T - HOUR, T, backfill=True), state=JobState(T - 2 * HOUR, None))
+FAILED_BEFORE = replace(RUN, run_id="invoices-1", tick=T - 2 * HOUR, outcome="failed", reason="ValueError: no money")
 GOLDEN: dict[str, tuple[Facts, str]] = {
+    "in_order": (
+        facts(None, job=IN_ORDER, awaited=FAILED_BEFORE),
+        "the tick of invoices at 2026-01-05T07:00:00Z waits for invoices-1, and so does 1 before it: its ticks run in "
+        "order, and that failed: ValueError: no money. Next: cronq backfill invoices --tick 2026-01-05T05:00:00Z",
+    ),
     "succeeded": (
         facts(ended("succeeded", "it ran to its end")),
         f"{ID} succeeded: it began at 2026-01-05T07:00:02Z, 2s after its tick and took 1m. "
@@ -266,3 +273,32 @@ def test_only_a_tick_that_is_late_is_a_trouble() -> None:
     assert late_tick(a_job(T - HOUR, T), T + 61.0) == T
     assert late_tick(a_job(T - HOUR, T), T + 59.0) is None
     assert late_tick(a_job(T - HOUR, None), T + 61.0) is None
+
+
+def test_a_tick_in_order_whose_predecessor_is_open_says_what_that_one_does() -> None:
+    before = replace(FAILED_BEFORE, outcome=None, state="running", ended_at=None)
+
+    answer = explain(facts(None, job=IN_ORDER, awaited=before))
+
+    assert answer.cause == "in_order"
+    assert "its ticks run in order. invoices-1 is running since " in answer.text
+
+
+def test_a_failure_that_halts_its_job_says_so_and_how_to_run_it_again() -> None:
+    failed = ended("failed", "ValueError: no money")
+
+    answer = explain(facts(failed, job=a_job(T, backfill=True)))
+
+    assert answer.cause == "failed"
+    assert answer.text == (
+        f"{ID} failed: ValueError: no money. Its later ticks wait until it has succeeded. "
+        "Next: cronq backfill invoices --tick 2026-01-05T07:00:00Z"
+    )
+
+
+def test_a_run_of_a_backfill_says_so() -> None:
+    run = ended("succeeded", "it ran to its end", trigger="backfill", queued_at=T + 5 * HOUR, started_at=T + 5 * HOUR)
+
+    assert "succeeded: it began at 2026-01-05T12:00:00Z, by a backfill of 2026-01-05T12:00:00Z" in explain(
+        facts(run)
+    ).text

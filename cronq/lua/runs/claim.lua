@@ -6,7 +6,7 @@
 --         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
 --         ticks: [{tick, in_id, in_description: how it stands there}…]
 --         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger, spares: whether such a tick
---                  leaves caught-up ones that wait for a parent}…]
+--                  leaves caught-up ones that wait for a parent, in_order: whether it waits for the tick before}…]
 --         items: [[job, version, number of its tick, next tick or false, number of its kind,
 --                  outcome or false (then it is queued), reason or false,
 --                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON], else false,
@@ -27,6 +27,8 @@
 --         moved    the mark is not where this range begins: decide anew
 --         apart    a range whose newest tick has a row of its own: decide anew, with that tick apart
 --         held     an earlier tick of the job is broken, or its range was not claimed: this one waits for it
+--         early    the tick before has not succeeded, and they run in order: its run, and the state or outcome of that.
+--                  The agenda says when to try again
 --         broken   a key it needs has a wrong type or value, nothing was written: why, the key, and the type it
 --                  should have ("" when the type is right and the value is not)
 --
@@ -36,6 +38,7 @@
 -- a wrong type: one look for type and value. The dedup key alone is set first and taken back when the item
 -- turns out not to be claimed. Pushes and agenda entries are collected and sent at the end.
 --@ close_gate
+--@ in_order
 --@ overlap
 --@ pauses
 --@ push
@@ -138,6 +141,16 @@ local function look(new)
     return fields, open
 end
 
+-- Returns the run that the next tick of a job has to wait for because they run in order, and its state or outcome; nil
+-- when there is none. Keys of a wrong type are left to what looks at them next.
+local function wait_in_order(name, job, mark)
+    if not fits(job .. ':active', 'hash') or not fits(job .. ':runs', 'zset') then return nil end
+    local id, word, seconds = in_the_way(prefix, job, format('%d', mark))
+    if not id then return nil end
+    dated[name], undated[name] = format('%.3f', tonumber(batch.now) + seconds), nil
+    return id, word
+end
+
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
     local name, _, _, next, _, outcome, reason, range, count, needs = unpack(item)
@@ -148,6 +161,10 @@ local function claim(item, when, kind, holder)
     if not mark then return gated end
     local bad = kind_wrong(kind)
     if bad then return bad end
+    if kind.in_order then
+        local other, word = wait_in_order(name, job, mark)
+        if other then return {'early', other, word} end
+    end
     local id = name .. '-' .. when.in_id
     local new = {job = name, id = id, tick = tick, description = name .. when.in_description, queue = kind.queue,
         trigger = kind.trigger, overlap = kind.overlap, keep = kind.keep, key = job, row = run_prefix .. id,
@@ -222,7 +239,7 @@ end
 
 local answers, unusual = {}, 0
 local damaged = {}  -- jobs whose later ticks wait: they would move the mark past one that goes unrecorded
-local holds_back = {broken = true, moved = true, apart = true}
+local holds_back = {broken = true, moved = true, apart = true, early = true}
 local bad = shared_wrong(agenda, 'zset')  -- without it nothing can be moved on: the same answer for all
 for i, item in ipairs(batch.items) do
     local name = item[1]

@@ -9,6 +9,7 @@
 --
 -- One step, because a run that is requeued between two looks would run while its row says that it has succeeded.
 --@ event
+--@ in_order
 --@ keep_attempt
 --@ open_gates
 --@ trigger
@@ -50,6 +51,7 @@ if tick >= (tonumber(known[2] or '') or 0) then
 end
 if tick > (tonumber(known[3] or '') or 0) then call('HSET', state, 'success_tick', item.tick) end
 event(KEYS[5], item.events, 'succeeded', item.name, item.run, item.by)
+let_go_on(item.prefix, KEYS[2], item.name, item.run, item.now)
 pcall(open_gates, item, item.name)  -- a beat tries again what cannot be queued now
 pcall(trigger_children, item, item.name, item.run, 'succeeded')
 return 'marked'

@@ -31,6 +31,7 @@
 -- leave them waiting.
 --@ count_failure
 --@ event
+--@ in_order
 --@ keep_attempt
 --@ keep_result
 --@ lean_row
@@ -263,6 +264,7 @@ if executed[item.outcome] and has_run and call('EXISTS', job) == 1 then
         local tick = tonumber(row.tick or '')
         if tick and tick > newest then try('HSET', state, 'success_tick', tick) end
         if not tick then try('HSET', state, 'success_given', began or item.now) end
+        if tick then let_go_on(item.prefix, job, item.job, item.run, item.now) end
     elseif item.outcome ~= 'stopped' and not is_back then  -- else that it was lost has counted already
         count_failure(job, state, math.min(streak, 0) - 1, item)
     end
