@@ -243,6 +243,40 @@ def test_the_example_of_a_resource_commits_what_returned_and_rolls_back_what_rai
     assert done.stdout == "raised\n(1,) (5,)\n"
 
 
+def test_the_module_that_reads_definitions_of_chronos_makes_the_same_jobs_of_them(tmp_path: Path) -> None:
+    (tmp_path / "chronos").mkdir()
+    page = PAGES["coming-from/chronos"]
+    monthly = '{"name": "monthly", "command": "true", "schedule": "R//P1M"}'
+    given = [*fenced("json", page)]
+    given += [
+        f'{{"name": "from_{number}", "command": "true", "schedule": "{schedule}"}}'
+        for number, schedule in enumerate(
+            ["R3/2026-01-05T00:20:00+01:00/PT1H30M", "R//PT5M", "R/2026-01-05T23:00Z/P1W"]
+        )
+    ]
+    for number, text in enumerate(given):
+        (tmp_path / "chronos" / f"{number}.json").write_text(text)
+    (tmp_path / "moved.py").write_text(fenced("python", page.partition("<!-- example -->")[2])[0])
+
+    def ask(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "cronq", *words]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    names = ["db_export-orders", "earnings_summary", "from_0", "from_1", "from_2"]
+    assert json.loads(ask("check-config", "moved", "--json").stdout) == {"jobs": names, "problems": []}
+    seen = ask("simulate", "moved", "--from", "2026-03-27T00:00Z", "--to", "2026-03-31T00:00Z", "--json").stdout
+    ticks = [each["tick"] for each in json.loads(seen) if each["job"] == "db_export-orders"]
+    assert ticks == ["2026-03-28T04:30:00Z", "2026-03-30T03:30:00Z"]
+    first = ask("simulate", "moved", "--from", "2026-01-04T23:00Z", "--to", "2026-01-13T00:00Z", "--json").stdout
+    assert [(each["job"], each["tick"]) for each in json.loads(first) if each["job"] in ("from_0", "from_2")] == [
+        ("from_0", "2026-01-04T23:20:00Z"), ("from_0", "2026-01-05T00:50:00Z"), ("from_0", "2026-01-05T02:20:00Z"),
+        ("from_2", "2026-01-05T23:00:00Z"), ("from_2", "2026-01-12T23:00:00Z"),
+    ]  # fmt: skip
+
+    (tmp_path / "chronos" / "9.json").write_text(monthly)
+    assert "P1M has no fixed length: write that job by hand" in ask("check-config", "moved").stdout
+
+
 def test_every_python_block_compiles() -> None:
     blocks = list(fenced("python"))
 
