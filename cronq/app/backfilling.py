@@ -20,6 +20,8 @@ from cronq.runs.span import SpanTicks
 
 #: Seconds between two looks at the runs that are waited for: at a few, and at many.
 _LOOK_S, _LOOK_AT_MANY_S, _FEW = 0.1, 0.5, 20
+#: After so many seconds without anything that happened somebody wonders why.
+_SILENT_S = 30.0
 #: Runs of one backfill that may be open at once.
 MOST_AT_ONCE = 1_000
 
@@ -102,8 +104,15 @@ class Backfilling:
             if each.is_now in (LEFT, ON_ITS_WAY) or (each.is_now == OVER and each.outcome != "succeeded")
         ]
 
-    def steps(self, parallel: int = 1, rate: float | None = None) -> Iterator[BackfillTick]:
+    def steps(
+        self,
+        parallel: int = 1,
+        rate: float | None = None,
+        on_silence: Callable[[BackfillTick], None] = lambda tick: None,
+    ) -> Iterator[BackfillTick]:
         """Do it, and yield each tick whenever it was queued or is over.
+
+        *on_silence* is called with the oldest tick on its way whenever nothing has happened for half a minute.
 
         At most *parallel* of its runs are open at once, and *rate* of them begin in a second. After the first one that
         does not succeed no other begins; those on their way are waited for. Raises UnknownJob, CronqError, and what
@@ -115,7 +124,7 @@ class Backfilling:
             raise SpanRefused(f"rate={rate!r} is not a number of runs in a second, above 0 and up to 10,000")
         todo = deque(self.those(LEFT, ON_ITS_WAY))
         open_now: dict[str, BackfillTick] = {}
-        next_boot, never = 0.0, threading.Event()
+        next_boot, silent_boot, never = 0.0, boot_s(), threading.Event()
         while True:
             while todo and self.failed is None and len(open_now) < parallel and boot_s() >= next_boot:
                 tick = todo.popleft()
@@ -124,10 +133,16 @@ class Backfilling:
                     open_now[tick.run_id] = tick
                 if tick.is_ours and rate is not None:
                     next_boot = boot_s() + 1 / rate
+                silent_boot = boot_s()
                 yield tick
             if not open_now and (not todo or self.failed is not None):
                 return
-            yield from self._ended(open_now)
+            for tick in self._ended(open_now):
+                silent_boot = boot_s()
+                yield tick
+            if open_now and boot_s() - silent_boot >= _SILENT_S:
+                silent_boot = boot_s()
+                on_silence(next(iter(open_now.values())))
             wait_s = _LOOK_S if len(open_now) <= _FEW else _LOOK_AT_MANY_S
             if not open_now:
                 wait_s = max(0.0, next_boot - boot_s())

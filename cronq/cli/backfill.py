@@ -67,7 +67,7 @@ def backfill_command(
         say(f"no `cronq worker` serves the queue {filling.spec.queue!r} at the moment; the runs wait for one")
     again = _words_again(name, end, tick, parallel, rate, force)
     try:
-        for each in filling.steps(parallel, rate):
+        for each in filling.steps(parallel, rate, lambda tick: say(app.why(name, str(iso(tick.tick))).text)):
             if each.is_now == "over" and not json_:
                 _print_over(each)
     except KeyboardInterrupt:

@@ -108,6 +108,7 @@ def _differences(spec: JobSpec) -> list[str]:
     lost += [f"lock={spec.lock_name}"] if spec.lock_name is not None else []
     lost += [f"retries={spec.retries}"] if spec.retries else []
     lost += [f"ttl={format_duration(spec.ttl)}"] if spec.ttl is not None else []
+    lost += ["backfill=True"] if spec.backfill else []
     lost += [f"depends_on={','.join(spec.depends_on)}"] if spec.depends_on else []
     return lost
 

@@ -108,7 +108,7 @@ class PastRuns:
         """
         seen = past.run.attempt if past.run is not None else None
         for attempt in range(_TRIES):
-            if attempt:
+            if attempt or past.range is not None:  # of a range an earlier tick has left it since, most likely
                 (past,) = self.look(spec.name, [past.tick])
                 if force and past.run is not None and past.run.attempt != seen and past.run.outcome == "succeeded":
                     return DONE  # somebody else ran it, as was asked for

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError
 
 from cronq import Cronq
 from cronq.runs.run import Ending, Settlement, Start
+from cronq.timetext import tick_stamp
 from tests.faces.conftest import Answer
 
 Cli = Callable[..., Answer]
@@ -221,3 +223,83 @@ def test_the_history_says_which_runs_were_backfilled(
     assert cronq("history", job).out.count(" (backfill)") == 3
     rows = json.loads(cronq("history", job, "--json").out)
     assert [(row["trigger"], row["lateness_s"], row["beat_delay_s"]) for row in rows] == [("backfill", None, None)] * 3
+
+
+def test_redis_that_goes_away_ends_it_with_the_command_that_goes_on(
+    job: str, cronq: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise ConnectionError("Connection refused")
+
+    monkeypatch.setattr("cronq.runs.backfill.PastRuns.rows", gone)
+
+    answer = cronq("backfill", job, *DAYS)
+
+    assert answer.code == 69
+    said = answer.err.splitlines()
+    assert f"cronq: 3 ticks left; go on with: cronq backfill report --from {TICKS[0]} --to 2024-11-23" in said
+    assert said[-1].startswith("cronq: cannot reach Redis")
+
+
+def test_when_nothing_happens_it_says_what_it_waits_for(
+    job: str, app: Cronq, cronq: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+
+    def rest(seconds: float, stop: threading.Event) -> None:
+        now[0] += seconds
+        if now[0] > 1065:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("cronq.app.backfilling.boot_s", lambda: now[0])
+    monkeypatch.setattr("cronq.app.backfilling.rest", rest)
+    app.pause_queue("default", note="deploy")
+
+    answer = cronq("backfill", job, *DAYS)
+
+    said = [line for line in answer.err.splitlines() if "is queued since" in line]
+    assert len(said) == 2
+    assert "report-20241119T220000Z is queued since " in said[0]
+    assert ": deploy" in said[0]
+    assert "Next: cronq resume --queue default" in said[0]
+
+
+# Jobs of which each tick runs, in the faces
+
+
+@pytest.fixture
+def halted(app: Cronq) -> str:
+    """A job of every minute, two hours behind a tick that failed."""
+    app.add("load", command=["true"], every="1m", backfill=True)
+    now = int(app.exact_now_s()) // 60 * 60
+    tick, run_id = now - 7200, f"load-{tick_stamp(now - 7200)}"
+    keys, client = app.keys, app.client
+    row = {"job": "load", "tick": tick, "state": "done", "outcome": "failed", "reason": "exit code 3"}
+    client.hset(keys.run(run_id), mapping=row)
+    client.zadd(keys.runs("load"), {run_id: tick})
+    client.hset(keys.state("load"), mapping={"mark": tick, "streak": -1, "last_outcome": "failed", "last_run": run_id})
+    client.zadd(keys.agenda, {"load": tick + 60})
+    app.beat().pass_once()
+    return run_id
+
+
+def test_list_show_and_why_tell_of_a_halted_job(halted: str, cronq: Cli) -> None:
+    (row,) = json.loads(cronq("list", "--json").out)
+    assert (row["status"], row["waits_for"]) == ("failing", halted)
+    assert 120 <= row["waiting_ticks"] <= 121
+    assert f"failing, {row['waiting_ticks']} ticks behind it" in cronq("list").out
+    assert f"{row['waiting_ticks']} ticks until {halted} has succeeded" in cronq("show", "load").out
+
+    why = json.loads(cronq("why", "load", "--json").out)
+    assert why["cause"] == "in_order"
+    assert f"waits for {halted}: its ticks run in order, and that failed: exit code 3" in why["text"]
+    assert f"Next: cronq backfill load --tick {row['next'][:0]}" in why["text"]
+
+
+def test_a_reset_says_so(halted: str, cronq: Cli, app: Cronq) -> None:
+    assert cronq("reset", "load").code == 0
+
+    app.beat().pass_once()
+
+    assert app.client.llen("rq:queue:default") == 1
+    assert json.loads(cronq("list", "--json").out)[0]["waits_for"] is None

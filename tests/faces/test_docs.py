@@ -378,6 +378,8 @@ def test_a_phrase_that_meant_several_things_is_used_no_more(phrase: str) -> None
         ("what-happens-when", "`timeout` plus `grace` plus 10 s", "process", "_PATIENCE_S", 10),
         ("what-happens-when", "is unpopped three times", "beat", "_MOST_UNPOPS", 3),
         ("missed-ticks", "within 60 s", "jobs", "LATE_S", 60),
+        ("backfill", "begin more than 100 runs", "cli", "_MANY", 100),
+        ("backfill", "at once, at most 1,000", "app", "MOST_AT_ONCE", 1_000),
     ],
 )
 def test_a_number_of_the_pages_is_that_of_the_code(page: str, words: str, package: str, name: str, number: int) -> None:

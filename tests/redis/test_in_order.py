@@ -293,9 +293,7 @@ def test_an_excluded_tick_behind_a_failing_one_does_not_let_the_job_go_on(
     assert worker.done == [run_of(MON)]
 
 
-def test_many_excluded_ticks_are_one_row(
-    app: Cronq, store: Store, beats: Beats, worker: Worker, redis: Redis
-) -> None:
+def test_many_excluded_ticks_are_one_row(app: Cronq, store: Store, beats: Beats, worker: Worker, redis: Redis) -> None:
     app.set_calendar("closed", dates=["2026-01-05"])
     store("etl", mark=T, cron="* * * * *", backfill=True, except_="closed")
 
@@ -492,3 +490,34 @@ def test_both_sides_mean_the_same_by_a_run_that_halts() -> None:
     text = source("runs/claim").partition("local HALTS = {")[2].partition("}")[0]
 
     assert set(re.findall(r"(\w+) = true", text)) == HALTING
+
+
+def test_a_child_gets_the_ticks_of_its_parent_after_that_was_mended(
+    app: Cronq, store: Store, worker: Worker, redis: Redis
+) -> None:
+    for name, more in (("etl", {}), ("report", {"depends_on": "etl"})):
+        store(name, mark=tick(MON) - 3600, cron="0 7 * * *", backfill=True, **more)
+    worker.outcomes[run_of(MON)] = "failed"
+    beats = [app.beat(), app.beat()]
+
+    def go(now_s: float) -> None:
+        for n in range(12):
+            for name in ("etl", "report"):
+                redis.zadd("cronq:agenda", {name: now_s}, xx=True)
+            beats[n % 2].pass_once(now_s=now_s)
+            worker.work()
+
+    go(tick(WED) + 1)
+    assert worker.done == [run_of(MON)]
+    assert [run.state for run in app.history("report", 10)] == ["waiting"]
+
+    worker.outcomes.clear()
+    _backfill_monday(app, worker)
+    go(tick(WED) + 60)
+
+    reports = [run_id for run_id in worker.done if run_id.startswith("report")]
+    assert reports == [run_id_of("report", tick(day)) for day in (MON, TUE, WED)]
+    assert [run_id for run_id in worker.done if run_id.startswith("etl")] == [
+        run_of(day) for day in (MON, MON, TUE, WED)
+    ]
+    assert {run.outcome for run in app.history("report", 10)} == {"succeeded"}

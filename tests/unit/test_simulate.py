@@ -292,3 +292,16 @@ def test_an_idle_century_costs_nothing() -> None:
 
     assert len(told([spec_of("a", cron="0 0 29 2 *")], end_s=BEGIN + 36_525 * DAY)) == 24
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("duration_s", [1.0, 1.5 * 3600])
+def test_each_tick_of_a_job_with_backfill_runs_whatever_the_outage_and_however_long_a_run_takes(
+    duration_s: float,
+) -> None:
+    spec = spec_of("etl", cron="0 * * * *", backfill=True, timeout="3h")
+    outage = Outage(BEGIN + 3600, BEGIN + 9 * 3600 + 1800)
+
+    found = simulate([spec], Scene(BEGIN, BEGIN + DAY, outages=[outage], duration_s=duration_s, explains=True))
+
+    assert [each.tick for each in found.ticks] == list(range(BEGIN, BEGIN + DAY, 3600))
+    assert {each.outcome for each in found.ticks} == {"succeeded"}

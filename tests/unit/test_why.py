@@ -299,6 +299,6 @@ def test_a_failure_that_halts_its_job_says_so_and_how_to_run_it_again() -> None:
 def test_a_run_of_a_backfill_says_so() -> None:
     run = ended("succeeded", "it ran to its end", trigger="backfill", queued_at=T + 5 * HOUR, started_at=T + 5 * HOUR)
 
-    assert "succeeded: it began at 2026-01-05T12:00:00Z, by a backfill of 2026-01-05T12:00:00Z" in explain(
-        facts(run)
-    ).text
+    assert (
+        "succeeded: it began at 2026-01-05T12:00:00Z, by a backfill of 2026-01-05T12:00:00Z" in explain(facts(run)).text
+    )
