@@ -339,8 +339,8 @@ def test_parents_come_first_whatever_the_order_of_the_file(days: Days) -> None:
     days.pass_at("2026-01-05T10:00")
 
     assert [each.partition("@")[0] for each in days.diary()] == ["foo", "bar", "foobar"]
-    assert days.shown("foobar")["spec"]["depends_on"] == ["foo", "bar"]
-    assert days.shown("bar")["spec"]["depends_on"] == ["foo"]
+    assert days.shown("foobar")["parents"] == ["foo", "bar"]
+    assert days.shown("foo")["children"] == ["bar", "foobar"]
 
 
 def test_a_dependency_starts_nothing_and_a_weekly_parent_serves_a_daily_child_all_week(days: Days) -> None:
@@ -438,3 +438,178 @@ def test_no_job_at_all_is_no_fault(days: Days) -> None:
     days.write_module("jobs", "")
 
     days.say("check-config", "jobs")
+
+
+# Jobs that make up for each day
+
+
+MONDAY, TUESDAY, WEDNESDAY, THURSDAY = (f"2026-01-{day:02}T10:00" for day in (5, 6, 7, 8))
+DAILY = "@job(at='10:00', backfill=True, retries=1000, retry_delay='5m')\ndef foo(): work()"
+
+
+def test_a_backfill_job_at_ten_has_the_time_of_its_schedule(days: Days) -> None:
+    """crontabber gives the first run the time of its clock, 10:30."""
+    days.deploy("2026-01-05T09:00", DAILY)
+    days.pass_at("2026-01-05T09:00")
+    assert days.diary() == []
+
+    days.pass_at("2026-01-05T10:30")
+    assert days.diary("foo") == [MONDAY]
+    days.pass_at("2026-01-06T10:30")
+    assert days.diary("foo") == [MONDAY, TUESDAY]
+
+
+def test_after_three_days_there_are_three_runs_in_order_and_then_none(days: Days) -> None:
+    days.deploy("2026-01-01T09:00", DAILY)
+    days.pass_at("2026-01-01T10:30")
+
+    days.pass_at("2026-01-04T10:30", rounds=6)
+    days.pass_at("2026-01-04T10:35")
+
+    assert days.diary("foo") == [f"2026-01-{day:02}T10:00" for day in (1, 2, 3, 4)]
+    rows = days.app.history("foo", since_s=0)
+    assert [run.outcome for run in rows] == ["succeeded"] * 4
+    assert all(run.duration_s is not None for run in rows)
+
+
+def test_without_a_time_of_day_it_is_the_same(days: Days) -> None:
+    days.deploy("2026-01-04T17:00", "@job(every='1d', backfill=True)\ndef foo(): work()")
+    days.pass_at("2026-01-05T17:14")
+
+    days.pass_at("2026-01-08T17:13", rounds=6)
+
+    assert days.diary("foo") == [f"2026-01-{day:02}T00:00" for day in (5, 6, 7, 8)]
+
+
+def test_a_beat_that_is_a_minute_quicker_than_yesterday_costs_no_day(days: Days) -> None:
+    days.deploy("2026-01-05T17:00", "@job(at='18:00', backfill=True)\ndef slow(): work()")
+
+    days.pass_at("2026-01-05T18:02")
+    days.pass_at("2026-01-06T18:01")
+
+    assert days.diary("slow") == ["2026-01-05T18:00", "2026-01-06T18:00"]
+
+
+def test_a_day_and_a_day_less_a_second_are_two_days(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", DAILY)
+
+    for moment in ("2026-01-05T11:00:00", "2026-01-06T11:00:00", "2026-01-07T10:59:59"):
+        days.pass_at(moment)
+
+    assert days.diary("foo") == [MONDAY, TUESDAY, WEDNESDAY]
+
+
+def test_a_day_that_fails_is_tried_again_the_days_before_are_not_and_those_behind_it_wait(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", DAILY)
+    days.pass_at("2026-01-05T10:30")
+    days.let_fail(f"foo@{WEDNESDAY}")
+
+    days.pass_at("2026-01-08T10:30", rounds=6)
+    assert days.diary("foo") == [MONDAY, TUESDAY, WEDNESDAY]
+    assert days.shown("foo")["previous_success"] == f"{TUESDAY}:00Z"
+    assert days.ledger("foo") == {MONDAY: "succeeded", TUESDAY: "succeeded", WEDNESDAY: "retrying"}
+
+    days.pass_at("2026-01-08T10:34", rounds=6)
+    assert days.diary("foo") == [MONDAY, TUESDAY, WEDNESDAY]
+    days.let_fail()
+    days.pass_at("2026-01-08T10:35", rounds=6)
+    assert days.diary("foo") == [MONDAY, TUESDAY, WEDNESDAY, WEDNESDAY, THURSDAY]
+    assert days.ledger("foo") == dict.fromkeys([MONDAY, TUESDAY, WEDNESDAY, THURSDAY], "succeeded")
+
+
+def test_a_job_that_has_never_succeeded_forgets_no_day(days: Days) -> None:
+    """crontabber begins with the present day, again and again, as long as nothing has succeeded."""
+    days.deploy("2026-01-05T09:00", DAILY)
+    days.let_fail("foo")
+
+    days.pass_at("2026-01-05T10:00")
+    days.pass_at("2026-01-06T10:00")
+    days.let_fail()
+    days.pass_at("2026-01-07T10:00", rounds=6)
+
+    assert days.diary("foo")[:2] == [MONDAY, MONDAY]
+    assert days.diary("foo")[-3:] == [MONDAY, TUESDAY, WEDNESDAY]
+    assert days.ledger("foo") == dict.fromkeys([MONDAY, TUESDAY, WEDNESDAY], "succeeded")
+
+
+def test_a_pass_with_nothing_to_do_is_no_success(days: Days) -> None:
+    """crontabber clears the error, and moves the next run by a day."""
+    days.deploy("2026-01-05T09:00", "@job(at='10:00', backfill=True)\ndef foo(): work()")
+    days.let_fail("foo")
+    days.pass_at("2026-01-05T10:00")
+    before = days.shown("foo")
+
+    days.pass_at("2026-01-05T10:30")
+    after = days.shown("foo")
+
+    assert (after["next"], after["failures"], after["last_error"]) == (before["next"], 1, before["last_error"])
+    days.let_fail()
+    days.say("mark-success", "foo")
+    days.pass_at("2026-01-06T10:00")
+    assert days.diary("foo") == [MONDAY, TUESDAY]
+
+
+def test_a_worker_that_dies_between_two_days_repeats_none_that_was_done(days: Days) -> None:
+    """crontabber writes down what was done when the whole series has ended: after a crash it begins anew."""
+    days.deploy("2026-01-05T09:00", "@job(at='10:00', backfill=True, on_lost='rerun')\ndef foo(): work()")
+    days.set_clock("2026-01-07T10:30")
+    for count in (1, 2):
+        days.beat()
+        days.wait_until_idle()
+        assert len(days.diary("foo")) == count
+    days.hold("foo")
+    days.beat()
+    until(lambda: len(days.diary("foo")) == 3, what="the third day")
+    assert days.worker is not None
+    days.worker.kill9()
+    days.let_go("foo")
+    days.worker = days.cronq("worker", "-m", "jobs")
+
+    def is_done() -> bool:
+        days.beat()
+        return days.ledger("foo") == dict.fromkeys([MONDAY, TUESDAY, WEDNESDAY], "succeeded")
+
+    until(is_done, what=lambda: str(days.ledger("foo")))
+    assert days.diary("foo") == [MONDAY, TUESDAY, WEDNESDAY, WEDNESDAY]
+    assert days.app.history("foo", 1)[0].attempt == 2
+
+
+CHAIN = """
+from functools import partial
+daily = partial(job, at="10:00", backfill=True, retries=100, retry_delay="1h")
+@daily(depends_on=["foo", "bar"])
+def foobar(): work()
+@daily(depends_on="foo")
+def bar(): work()
+@daily()
+def foo(): work()
+"""
+
+
+def test_a_child_of_a_parent_that_was_mended_two_hours_later_has_the_same_day(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", CHAIN)
+    days.let_fail("bar")
+    days.pass_at("2026-01-05T10:00")
+    assert days.diary() == [f"foo@{MONDAY}", f"bar@{MONDAY}"]
+    assert days.app.history("bar", 1)[0].retry_at == epoch("2026-01-05T11:00")
+
+    days.let_fail()
+    days.pass_at("2026-01-05T12:00", rounds=6)
+
+    assert days.diary() == [f"foo@{MONDAY}", f"bar@{MONDAY}", f"bar@{MONDAY}", f"foobar@{MONDAY}"]
+    assert days.ledger("foobar") == {MONDAY: "succeeded"}
+
+
+def test_a_child_whose_parent_failed_for_three_days_gets_the_three_days(days: Days) -> None:
+    days.deploy("2026-01-05T09:00", CHAIN)
+    days.let_fail("foo")
+    for day in (5, 6, 7):
+        days.pass_at(f"2026-01-{day:02}T10:00")
+    assert (days.diary("foobar"), days.shown("foobar")["failures"]) == ([], 0)
+
+    days.let_fail()
+    days.pass_at("2026-01-07T11:30", rounds=12)
+
+    for name in ("foo", "bar", "foobar"):
+        assert days.ledger(name) == dict.fromkeys([MONDAY, TUESDAY, WEDNESDAY], "succeeded"), name
+    assert days.diary("foobar") == [MONDAY, TUESDAY, WEDNESDAY]
