@@ -27,6 +27,8 @@ _WORDS = {
     "excluded": "excluded",
 }  # fmt: skip
 
+_OF_SEVERAL = {"before": "have succeeded", "once": "were begun, and may not be again"}
+
 
 @click.command("backfill")
 @click.argument("name")
@@ -66,10 +68,12 @@ def backfill_command(
     if todo and not app.is_served(filling.spec.queue):
         say(f"no `cronq worker` serves the queue {filling.spec.queue!r} at the moment; the runs wait for one")
     again = _words_again(name, end, tick, parallel, rate, force)
+    over, wanted = 0, len(filling.those("left", "open"))
     try:
         for each in filling.steps(parallel, rate, lambda tick: say(app.why(name, str(iso(tick.tick))).text)):
             if each.is_now == "over" and not json_:
-                _print_over(each)
+                over += 1
+                _print_over(each, f"{over:,} of {wanted:,}")
     except KeyboardInterrupt:
         on_its_way = [each.run_id for each in filling.those("open")]
         if on_its_way:
@@ -110,7 +114,7 @@ def _print_plan(filling: Backfilling) -> None:
     if len(shown) < len(ticks):
         rows.insert(_SHOWN, ["…", f"{len(ticks) - len(shown):,} more", "", ""])
     if rows:
-        print_table(["TICK", "", "OUTCOME", "REASON"], rows, cut=["REASON"])
+        print_table(["TICK", "PLAN", "OUTCOME", "REASON"], rows, cut=["REASON"])
     say(f"{counted(len(ticks), 'tick')} of {filling.spec.name}{_counts(filling)}; nothing was begun")
 
 
@@ -120,15 +124,19 @@ def _why(tick: BackfillTick) -> str:
 
 def _counts(filling: Backfilling) -> str:
     found = {word: len(filling.those(word)) for word in _WORDS}
-    told = [f"{count:,} {_WORDS[word]}" for word, count in found.items() if count]
+    told = [
+        f"{count:,} {_WORDS[word] if count == 1 else _OF_SEVERAL.get(word, _WORDS[word])}"
+        for word, count in found.items()
+        if count
+    ]
     return f": {', '.join(told)}" if told else ""
 
 
-def _print_over(tick: BackfillTick) -> None:
+def _print_over(tick: BackfillTick, place: str) -> None:
     took = tick.run.duration_s if tick.run is not None else None
     words = f" in {format_duration(took)}" if took is not None else ""
     why = f": {tick.reason}" if tick.outcome != "succeeded" else ""
-    print_line(f"{iso(tick.tick)}  {tick.outcome or 'unknown'}{words}{why}")
+    print_line(f"{iso(tick.tick)}  {tick.outcome or 'unknown'}{words} ({place}){why}")
 
 
 def _say_end(filling: Backfilling) -> None:

@@ -26,6 +26,8 @@ _WIDTH_OF_A_TIME = 20
 #: Children that `show` names.
 _MOST_CHILDREN = 20
 _ALWAYS_SHOWN = ("queue", "catchup", "window", "overlap", "timeout")
+#: Of these what mean nothing beside `backfill`.
+_OF_LATE_TICKS = ("catchup", "window", "overlap")
 #: Options that have a line of their own in `show`, and the lock, which is told by its name.
 _TOLD_APART = frozenset({
     "name", "function", "command", "shell", "env", "cwd", "run_as", "stdin", "args", "kwargs", "cron", "every", "at",
@@ -258,7 +260,8 @@ def _what_it_runs(spec: JobSpec) -> str:
 
 def _options_text(spec: JobSpec) -> str:
     """The options that every job has, and those of the others that are not at their default."""
-    words = [f"{name}={_option_text(name, getattr(spec, name))}" for name in _ALWAYS_SHOWN]
+    shown = [name for name in _ALWAYS_SHOWN if not (spec.backfill and name in _OF_LATE_TICKS)]
+    words = [f"{name}={_option_text(name, getattr(spec, name))}" for name in shown]
     if spec.lock_name is not None:
         words.append(f"lock={spec.lock_name}")
     for item in fields(spec):

@@ -76,7 +76,7 @@ def test_it_says_where_it_stopped_and_how_to_go_on(job: str, cronq: Cli, working
 
     assert answer.code == 1
     assert answer.out.splitlines()[1].startswith(f"{TICKS[1]}  failed in ")
-    assert answer.out.splitlines()[1].endswith(": exit code 3")
+    assert answer.out.splitlines()[1].endswith(" (2 of 3): exit code 3")
     assert answer.err.splitlines()[-2:] == [
         "cronq: stopped at report-20241120T220000Z: failed; the cause is to be mended first",
         f"cronq: 2 ticks left; go on with: cronq backfill report --from {TICKS[1]} --to 2024-11-23 --rate 50",
@@ -130,7 +130,7 @@ def test_a_dry_run_shows_what_would_be_done_and_does_nothing(
 
     assert answer.code == 0
     assert [line.split() for line in answer.out.splitlines()] == [
-        ["TICK", "OUTCOME", "REASON"],
+        ["TICK", "PLAN", "OUTCOME", "REASON"],
         [TICKS[0], "has", "succeeded", "succeeded"],
         [TICKS[1], "to", "run", "failed", "exit", "code", "3"],
         [TICKS[2], "to", "run", "-"],
@@ -288,7 +288,9 @@ def test_list_show_and_why_tell_of_a_halted_job(halted: str, cronq: Cli) -> None
     assert (row["status"], row["waits_for"]) == ("failing", halted)
     assert 120 <= row["waiting_ticks"] <= 121
     assert f"failing, {row['waiting_ticks']} ticks behind it" in cronq("list").out
-    assert f"{row['waiting_ticks']} ticks until {halted} has succeeded" in cronq("show", "load").out
+    shown = cronq("show", "load").out
+    assert f"{row['waiting_ticks']} ticks until {halted} has succeeded" in shown
+    assert "options           queue=default timeout=1h backfill=true\n" in shown
 
     why = json.loads(cronq("why", "load", "--json").out)
     assert why["cause"] == "in_order"

@@ -521,3 +521,20 @@ def test_a_child_gets_the_ticks_of_its_parent_after_that_was_mended(
         run_of(day) for day in (MON, MON, TUE, WED)
     ]
     assert {run.outcome for run in app.history("report", 10)} == {"succeeded"}
+
+
+def test_after_a_pause_a_tick_that_failed_before_halts_nothing(
+    app: Cronq, daily: Callable[..., JobSpec], beats: Beats, worker: Worker
+) -> None:
+    daily()
+    worker.outcomes[run_of(MON)] = "failed"
+    go_through(app, beats, worker, tick(TUE) + 1)
+    assert app.jobs.get("etl").waits_for == run_of(MON)
+
+    app.pause("etl")
+    app.resume("etl")
+
+    job = app.jobs.get("etl")
+    assert job.waits_for is None
+    assert job.next_tick is not None
+    assert job.next_tick > app.now_s()
