@@ -39,7 +39,7 @@ def _next_ticks(job: StoredJob, schedule: Schedule, now_s: float, count: int) ->
 def upcoming_tick(tick: int, job: StoredJob, calendars: Calendars) -> UpcomingTick:
     """*tick* of *job*, as its pause, its skips and *calendars* are now."""
     outcome = excluded(job.spec, tick, job.state.pause, calendars, job.state.skips)
-    return UpcomingTick(tick, job, None if outcome is None else outcome[1])
+    return UpcomingTick(tick, job, None if outcome is None else outcome.reason)
 
 
 def upcoming_ticks(jobs: Iterable[StoredJob], now_s: float, count: int, calendars: Calendars) -> list[UpcomingTick]:

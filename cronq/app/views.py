@@ -243,6 +243,8 @@ def run_row(run: Run) -> dict[str, Any]:
         "system_s": run.system_s,
         "crashes": run.crashes,
         "retry_at": iso(run.retry_at),
+        "cause": run.cause.code if run.cause is not None else None,
+        "other": run.cause.other if run.cause is not None else None,
     }
 
 

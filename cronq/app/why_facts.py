@@ -79,9 +79,9 @@ def _left_out_s(at: str | datetime, zone: Zone) -> int | None:
 
 
 def _in_its_way(parts: Parts, run: Run | None) -> Run | None:
-    """The earlier run for which a tick was skipped: the reason names it."""
-    words = (run.reason or "").split(" ") if run is not None and run.outcome == "skipped" else []
-    return parts.runs.find(words[2]) if words[:2] == ["the", "run"] and len(words) > 2 else None
+    """The earlier run for which a tick was skipped."""
+    cause = run.cause if run is not None else None
+    return parts.runs.find(cause.other) if cause is not None and cause.code == "overlap" and cause.other else None
 
 
 def _is_served(parts: Parts, queue: str, now_s: float) -> bool:

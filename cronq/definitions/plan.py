@@ -162,9 +162,9 @@ def _with_next_run(change: PlannedChange, calendars: Calendars) -> PlannedChange
     found = ticks_to_run(spec, tick - 1, 1, pause, calendars, skips, most)
     reason = excluded(spec, tick, pause, calendars, skips)
     notes = change.notes
-    if reason is not None and reason[0] == "skipped":
+    if reason is not None and reason.outcome == "skipped":
         by = skip_of(skips, tick) is not None
-        notes = (*notes, f"its next tick is {reason[1]}" if by else f"its next tick is skipped: {reason[1]}")
+        notes = (*notes, f"its next tick is {reason.reason}" if by else f"its next tick is skipped: {reason.reason}")
     return replace(change, next_run=found[0] if found else None, notes=notes)
 
 

@@ -130,7 +130,12 @@ class Calendars:
     by_name: Mapping[str, Calendar | None] = field(default_factory=dict)
 
     def exclusion(self, only: Sequence[str], except_: Sequence[str], tick: int, tz: str) -> str | None:
-        """Why a job with these calendars does not run at *tick* (epoch seconds), in words; None: it does.
+        """Why a job with these calendars does not run at *tick* (epoch seconds), in words; None: it does."""
+        found = self.excluding(only, except_, tick, tz)
+        return None if found is None else found[1]
+
+    def excluding(self, only: Sequence[str], except_: Sequence[str], tick: int, tz: str) -> tuple[str, str] | None:
+        """Which calendars keep a job from running at *tick* (epoch seconds), and why, in words; None: it runs.
 
         *tz* is the zone of the job. A calendar that is missing lets through as one of *except_*, and does not as one
         of *only*: either way nothing runs that somebody may have excluded on purpose, but for `missing` ones, which
@@ -140,7 +145,7 @@ class Calendars:
             calendar = self.by_name.get(name)
             reason = calendar.covers(tick, tz) if calendar is not None else None
             if reason is not None:
-                return reason
+                return name, reason
         if not only:
             return None
         known = [calendar for name in only if (calendar := self.by_name.get(name)) is not None]
@@ -148,10 +153,11 @@ class Calendars:
             return None
         gone = self.missing(only)
         if gone:
-            return f"there is no calendar {' and no calendar '.join(gone)}, and it runs only on its days"
+            words = f"there is no calendar {' and no calendar '.join(gone)}, and it runs only on its days"
+            return ",".join(gone), words
         day, second = _local(tick, known[0].tz or tz)
         words = _shown(day, second, with_time=any(calendar.has_hours for calendar in known))
-        return f"{words} is not in the calendar {' nor in '.join(only)}"
+        return ",".join(only), f"{words} is not in the calendar {' nor in '.join(only)}"
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of *names* for which there is no calendar that can be read."""

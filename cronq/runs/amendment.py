@@ -75,8 +75,10 @@ class Amendments:
         }
         if run.state == "done" and run.attempt == 1:
             known = {"outcome": run.outcome, "reason": run.reason, "decided_by": run.decided_by}
+            cause = run.cause.write() if run.cause is not None else None
             document["was"] = {key: value or "" for key, value in known.items()} | {
-                "ended_at": repr(run.ended_at or 0.0)
+                "ended_at": repr(run.ended_at or 0.0),
+                **({"cause": cause} if cause else {}),
             }
         keys = self.keys
         touched = [

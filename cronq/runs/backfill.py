@@ -178,6 +178,8 @@ class PastRuns:
             told["before"] = _told(before) | {"run": tick_run_id(row.job, before.tick), "tick": str(before.tick)}
         known = {"outcome": was.outcome, "reason": was.reason, "decided_by": was.decided_by}
         facts = {key: value or "" for key, value in known.items()} | {"ended_at": repr(was.ended_at or 0.0)}
+        if was.cause is not None and (cause := was.cause.write()) is not None:
+            facts["cause"] = cause
         return told, facts, told["before"]["run"] if before is not None else None
 
 

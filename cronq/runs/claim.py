@@ -108,7 +108,8 @@ class _Batch:
         return {"ticks": [row._asdict() for row in self._ticks], "kinds": [row._asdict() for row in self._kinds]}
 
     def _item(self, claim: TickClaim) -> tuple[object, ...]:
-        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs."""
+        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs, a
+        cause."""
         spec, version, decision, needs = claim
         kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order)
         told = decision.outcome is not None or decision.trigger == "catchup"
@@ -121,11 +122,12 @@ class _Batch:
             decision.outcome or False,
             decision.reason if told else False,
         )
-        if decision.first is None and decision.number is None and not needs:
+        if decision.first is None and decision.number is None and not needs and decision.cause is None:
             return item  # as nearly all are
         first, number = decision.first, decision.number
         a_range = False if first is None else [str(first), str(decision.ticks), decision.after, schedule_words(spec)]
-        return (*item, a_range, str(number) if number is not None else False, needs or False)
+        cause = decision.cause or False
+        return (*item, a_range, str(number) if number is not None else False, needs or False, cause)
 
 
 class Given(NamedTuple):

@@ -29,6 +29,7 @@ from cronq.jobs.calendar import NO_CALENDARS, Calendars
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.skip import Skips, skip_of
 from cronq.jobs.spec import JobSpec
+from cronq.runs.cause import write_cause
 from cronq.runs.overlap import keeps_newest
 from cronq.schedule.bounds import first_ticks
 from cronq.schedule.schedule import Schedule
@@ -62,20 +63,27 @@ class Decision(NamedTuple):
     after: int = 0  #: of a range: what the mark must be, for it names no single tick in between
     number: int | None = None  #: of a job with `repeat`: how many ticks it has had with this one
     in_order: bool = False  #: it is claimed when the tick before it has succeeded, and no sooner
+    cause: str | None = None  #: what the outcome does not say, as `cause` writes it
 
 
-def excluded(
-    spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars, skips: Skips
-) -> tuple[str, str] | None:
-    """The outcome and the reason of a tick that does not run however early it is found; None for any other."""
+class Exclusion(NamedTuple):
+    """What becomes of a tick that does not run."""
+
+    outcome: str
+    reason: str
+    cause: str | None = None  #: what the outcome does not say, as `cause` writes it
+
+
+def excluded(spec: JobSpec, tick: int, pause: Pause | None, calendars: Calendars, skips: Skips) -> Exclusion | None:
+    """What becomes of a tick that does not run however early it is found; None for any other."""
     if pause is not None and pause.covers(tick):
-        return "paused", pause.reason
+        return Exclusion("paused", pause.reason)
     if skips and (skip := skip_of(skips, tick)) is not None:
-        return "skipped", skip.reason
+        return Exclusion("skipped", skip.reason, write_cause("skip"))
     if spec.only or spec.except_:
-        reason = calendars.exclusion(spec.only, spec.except_, tick, spec.tz)
-        if reason is not None:
-            return "skipped", reason
+        found = calendars.excluding(spec.only, spec.except_, tick, spec.tz)
+        if found is not None:
+            return Exclusion("skipped", found[1], write_cause("calendar", found[0]))
     return None
 
 
@@ -124,7 +132,7 @@ def decide(
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
         outcome = excluded(spec, first, pause, calendars, skips)
-        one = _one(spec, first, second, now, held) if outcome is None else Decision(first, *outcome, "schedule", second)
+        one = _one(spec, first, second, now, held) if outcome is None else _of_none(first, outcome, second)
         return _finished(spec, [one], had)
     pending = _Pending(spec, schedule, mark, pause, now, until, calendars, skips, held=held)
     return _finished(spec, pending.decisions(apart), had)
@@ -267,10 +275,10 @@ class _Pending:
             tick = self.schedule.last_until(tick - 1)
         return newest, oldest
 
-    def _exclusion(self, tick: int) -> str | None:
+    def _exclusion(self, tick: int) -> tuple[str, str] | None:
         if not self.spec.calendars:
             return None
-        return self.calendars.exclusion(self.spec.only, self.spec.except_, tick, self.spec.tz)
+        return self.calendars.excluding(self.spec.only, self.spec.except_, tick, self.spec.tz)
 
     def kind(self, tick: int) -> str | None:
         """Why *tick* does not run; None when it does."""
@@ -280,7 +288,7 @@ class _Pending:
             return _SKIPPED + self.skipped[tick]
         exclusion = self._exclusion(tick)
         if exclusion is not None:
-            return _EXCLUDED + exclusion.partition(" is ")[2]
+            return _EXCLUDED + exclusion[1].partition(" is ")[2]
         if self.closing is not None:
             return _CLOSED
         age = self.now - tick
@@ -356,7 +364,8 @@ class _Pending:
             count = self.schedule.count(after, until)
             if count >= LEAST_OF_RANGE:
                 first = self.schedule.next_after(after)
-                yield Decision(until, *self._told(kind, until, count), "schedule", None, first, count, after)
+                one = _of_none(until, self._told(kind, until, count), None)
+                yield one._replace(first=first, ticks=count, after=after)
                 return
         tick = self.schedule.next_after(after)
         while tick is not None and tick <= until:
@@ -365,36 +374,41 @@ class _Pending:
 
     def _single(self, tick: int, kind: str | None) -> Decision:
         if kind is not None:
-            return Decision(tick, *self._told(kind, tick, 1), "schedule", None)
+            return _of_none(tick, self._told(kind, tick, 1), None)
         if tick != self.newest:
             return _caught_up(tick, None, self.now - tick, self.held)
         decision = _one(self.spec, tick, None, self.now, self.held)
         # Even when it is on time: the ticks queued just before it must not push it out as an overlap.
         return decision._replace(trigger="catchup") if self.spec.catchup == "all" else decision
 
-    def _told(self, kind: str, tick: int, count: int) -> tuple[str, str]:
-        """The outcome of a tick that does not run, or of *count* ticks up to it, and why."""
+    def _told(self, kind: str, tick: int, count: int) -> Exclusion:
+        """What becomes of a tick that does not run, or of *count* ticks up to it."""
         if kind == _PAUSED:
             assert self.pause is not None
-            return "paused", self.pause.reason
+            return Exclusion("paused", self.pause.reason)
         if kind.startswith(_SKIPPED):
-            return "skipped", kind.removeprefix(_SKIPPED)
+            return Exclusion("skipped", kind.removeprefix(_SKIPPED), write_cause("skip"))
         if kind.startswith(_EXCLUDED):
             too = f", and so were the {count - 1:,} ticks before it" if count > 1 else ""
-            return "skipped", f"{self._exclusion(tick)}{too}"
+            names, words = self._exclusion(tick) or ("", "")
+            return Exclusion("skipped", f"{words}{too}", write_cause("calendar", names))
         if kind == _CLOSED:
-            return "missed", self.closing or ""
+            return Exclusion("missed", self.closing or "")
         late = f"no beat took it in time, as {count:,} ticks in a row"
         if count == 1:
             late = _late(tick, self.now - tick, self.held)
         if kind == _REPLACED:
-            return "coalesced", f"{late}; the newest, {iso(self.newest)}, was taken in its place"
+            return Exclusion("coalesced", f"{late}; the newest, {iso(self.newest)}, was taken in its place")
         why = {
             _TOO_OLD: f", beyond the window of {format_duration(self.spec.window)}",
             _NOT_CAUGHT_UP: "; catchup is skip",
             _TOO_MANY: f"; more than max_catchup={self.spec.max_catchup} were pending",
         }
-        return "missed", late + why[kind]
+        return Exclusion("missed", late + why[kind])
+
+
+def _of_none(tick: int, found: Exclusion, after: int | None) -> Decision:
+    return Decision(tick, found.outcome, found.reason, "schedule", after, cause=found.cause)
 
 
 def _one(spec: JobSpec, tick: int, after: int | None, now: float, held: int) -> Decision:

@@ -154,6 +154,7 @@ def others_of(row: Run) -> Run:
         "done",
         outcome=was.outcome,
         reason=was.reason,
+        cause=was.cause,
         decided_by=was.decided_by,
         trigger="schedule",
         queue=row.queue,

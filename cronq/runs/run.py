@@ -17,6 +17,7 @@ from cronq.errors import BadValue
 from cronq.jobs.retention import failure_life_s, result_life_s
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import EXECUTED, OUTCOMES
+from cronq.runs.cause import Cause, Parent, cause_in_words, read_cause, read_needs
 from cronq.runs.retry import Retry
 from cronq.timetext import tick_stamp, utc
 
@@ -35,6 +36,9 @@ def whole_row(values: Mapping[str, str]) -> Mapping[str, str]:
     outcome = values.get("outcome")
     if outcome == "succeeded":
         left_out["reason"] = RAN_TO_ITS_END
+    cause = read_cause(values.get("cause", ""), outcome, "done")
+    if cause is not None and cause.words is not None:
+        left_out["reason"] = cause.words
     worker = values.get("worker") or left_out.get("worker")
     if worker and outcome in EXECUTED:
         left_out["decided_by"] = f"worker {worker}"
@@ -111,6 +115,7 @@ class Attempt:
     ended_at: float | None = None
     exit_code: int | None = None
     error: str | None = None  #: its end, of a long one
+    cause: Cause | None = None
 
     @property
     def duration_s(self) -> float | None:
@@ -156,6 +161,9 @@ class Run:
     first: int | None = None  #: the oldest tick of a range of ticks, of which `tick` is the newest
     count: int | None = None  #: how many ticks such a range has
     schedule: str | None = None  #: the schedule they are ticks of, as `ranges.schedule_words` writes it
+    lock: str | None = None  #: the lock that it waits for
+    needs: tuple[Parent, ...] = ()  #: the parents that it waits for
+    cause: Cause | None = None  #: what its outcome, or that it waits, does not say
 
     @property
     def lateness_s(self) -> float | None:
@@ -191,7 +199,8 @@ class Run:
     @classmethod
     def from_hash(cls, run_id: str, values: Mapping[str, str]) -> Run:
         """Read a row, lean or not; fields of a newer version and what cannot be read are left out."""
-        return cls(run_id, **({"job": "", "tick": None, "state": "done"} | _read(whole_row(values), _READERS_OF_RUN)))
+        known = {"job": "", "tick": None, "state": "done"} | _read(whole_row(values), _READERS_OF_RUN)
+        return cls(run_id, **known, cause=_cause_of(values.get("cause"), known))
 
 
 def _words(words: str) -> str | None:
@@ -206,7 +215,8 @@ def _count(words: str) -> int | None:
 _READERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("job", "state", "trigger", "queue"), str),
     **dict.fromkeys(
-        ("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result", "schedule"), _words
+        ("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result", "schedule", "lock"),
+        _words,
     ),
     **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
     **dict.fromkeys(("attempt", "crashes", "retried", "count"), _count),
@@ -215,7 +225,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     ),
     **dict.fromkeys(("tick", "first"), moment),
 }
-_READERS_OF_ATTEMPT = {item.name: _READERS[item.name] for item in fields(Attempt)}
+_READERS_OF_ATTEMPT = {item.name: _READERS[item.name] for item in fields(Attempt) if item.name != "cause"}
 
 
 def _read(values: Mapping[str, str], readers: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:
@@ -242,11 +252,31 @@ def _attempts(raw: str) -> tuple[Attempt, ...]:
         values = {name: str(value) for name, value in entry.items() if isinstance(value, str | int)}
         number = whole(values.get("attempt"))
         if number is not None:
-            found.append(Attempt(**(_read(values, _READERS_OF_ATTEMPT) | {"attempt": number})))
+            found.append(_attempt(number, values))
     return tuple(found)
 
 
-_READERS_OF_RUN = _READERS | {"attempts": _attempts}
+def _attempt(number: int, values: Mapping[str, str]) -> Attempt:
+    known = _read(values, _READERS_OF_ATTEMPT) | {"attempt": number}
+    cause = _cause_of(values.get("cause"), known)
+    if cause is not None and cause.words is not None:
+        known.setdefault("reason", cause.words)
+    return Attempt(**known, cause=cause)
+
+
+def _cause_of(raw: str | None, known: Mapping[str, Any]) -> Cause | None:
+    """The cause as it stands in a row with the fields *known*; of an older release as its words tell it."""
+    outcome, state = known.get("outcome"), known.get("state", "done")
+    if state == "waiting":
+        if known.get("lock"):
+            return Cause("waits_for_lock", known["lock"])
+        if known.get("needs"):
+            return Cause("waits_for_parents", known["needs"][0].name, parents=known["needs"])
+    found = read_cause(raw, outcome, state) if raw else None
+    return found if found is not None else cause_in_words(known.get("reason", ""), outcome, state)
+
+
+_READERS_OF_RUN: Mapping[str, Callable[[str], Any]] = _READERS | {"attempts": _attempts, "needs": read_needs}
 
 
 def _between(begin_s: float | None, end_s: float | None) -> float | None:
@@ -287,6 +317,7 @@ class Settlement:
     crashes: int | None = None
     return_value: Any = None  #: the same for RQ, whole
     snooze_s: float | None = None  #: it asked for its next attempt after this; the outcome is for one that has none
+    cause: str | None = None  #: what the outcome does not say, as `cause` writes it
 
     def row_fields(self) -> list[str]:
         """Field, value, … for the run's row; only what is known."""
@@ -296,7 +327,7 @@ class Settlement:
 
 #: What a row keeps of a settlement beside outcome and reason, each under its own name.
 _IN_ROW = (
-    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "signal", "crashes",
+    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "signal", "crashes", "cause",
 )  # fmt: skip
 
 #: Somebody deleted a queued run's RQ job, or emptied its queue.

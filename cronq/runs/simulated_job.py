@@ -131,7 +131,7 @@ class SimulatedJob:
         pause = next((each for each in self.pauses if each.since <= tick and each.covers(tick)), None)
         found = excluded(self.spec, tick, pause, self.scene.calendars, self.skips)
         if found is not None:
-            self._add(tick, *found)
+            self._add(tick, found.outcome, found.reason)
         return found is not None
 
     def _take_found(self, now: int) -> None:

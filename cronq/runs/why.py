@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import LATE_S
 from cronq.jobs.stored import StoredJob
+from cronq.runs.cause import Cause, cause_in_words
 from cronq.runs.run import Run
 from cronq.timetext import format_duration, iso
 
@@ -192,10 +193,10 @@ def _queued(facts: Facts, run: Run) -> Told:
 
 
 def _waiting(facts: Facts, run: Run) -> Told:
-    reason = run.reason or ""
-    if reason.startswith("waits for the run "):
+    reason, cause = run.reason or "", _cause_of(run)
+    if cause.code == "waits_for_run":
         return "waits_for_run", f"{run.run_id} {reason}", "cronq show {name}"
-    if "lock" in reason:
+    if cause.code == "waits_for_lock":
         return "waits_for_lock", f"{run.run_id} waits for a worker to begin it: {reason}", "cronq show {name}"
     return "waits", f"{run.run_id} waits for its time{': ' if reason else ''}{reason}", "cronq delayed"
 
@@ -258,18 +259,18 @@ def _lost(facts: Facts, run: Run) -> Told:
 
 
 def _skipped(facts: Facts, run: Run) -> Told:
-    reason = run.reason or ""
-    if reason.startswith("the run "):
+    reason, cause = run.reason or "", _cause_of(run).code
+    if cause == "overlap":
         words, command = f"the tick at {_when(run.tick)} was skipped, because {reason}", "cronq show {name}"
         if facts.other is not None and facts.other.outcome is None:  # what that one waits for is the cause behind
             _, behind, command = _of_open(facts, facts.other)
             words = f"{words}. {behind}"
         return "overlap", words, command
-    if reason.startswith("skipped"):
+    if cause == "skip":
         return "skip", f"the tick at {_when(run.tick)} was {reason}", _NEXT
-    if reason.startswith("its lock"):
+    if cause == "lock_busy":
         return "lock_busy", f"{run.run_id} was skipped: {reason}", _HISTORY
-    if "calendar" in reason:
+    if cause == "calendar":
         return "calendar", f"the tick at {_when(run.tick)} was skipped: {reason}", "cronq calendar list"
     return "skipped", f"the tick at {_when(run.tick)} was skipped: {reason}", _HISTORY
 
@@ -298,15 +299,25 @@ def _expired(facts: Facts, run: Run) -> Told:
 
 
 def _paused(facts: Facts, run: Run) -> Told:
-    reason = run.reason or "it was paused"
-    if reason.startswith("the queue "):
-        queue = reason.split(" ")[2]
-        return "queue_paused", f"the tick at {_when(run.tick)} did not run: {reason}", f"cronq resume --queue {queue}"
+    reason, cause = run.reason or "it was paused", _cause_of(run)
+    if cause.code == "queue_paused":
+        words = f"the tick at {_when(run.tick)} did not run: {reason}"
+        return "queue_paused", words, f"cronq resume --queue {cause.other}"
     return "paused", f"the tick at {_when(run.tick)} did not run: the job was {reason}", "cronq resume {name}"
 
 
 def _blocked(facts: Facts, run: Run) -> Told:
     return "blocked", f"the tick at {_when(run.tick)} did not run: {run.reason}", "cronq show {name}"
+
+
+_UNTOLD = Cause("")
+
+
+def _cause_of(run: Run) -> Cause:
+    """What the ledger says beside the outcome, or that the run waits."""
+    if run.cause is not None:
+        return run.cause
+    return cause_in_words(run.reason or "", run.outcome, run.state) or _UNTOLD
 
 
 def _when(moment_s: float | None) -> str:

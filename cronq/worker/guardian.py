@@ -21,6 +21,7 @@ from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.run_context import CurrentRun
+from cronq.runs.cause import write_cause
 from cronq.runs.overlap import may_wait, read_wish
 from cronq.runs.run import Run, Settlement, Start
 from cronq.runs.store import RunStore, Started
@@ -176,8 +177,10 @@ class Guardian:
         is_first = run.state == "queued" and run.attempt == 1
         may_skip = not (may_wait(active.spec.overlap) or active.spec.backfill)
         if run.trigger == "schedule" and run.tick is not None and is_first and may_skip:
-            whose = lock.holding_run() or "somebody else"
-            self.settler.write_unstarted(active, Settlement("skipped", f"the lock {name!r} was held by {whose}"))
+            other = lock.holding_run()
+            reason = f"the lock {name!r} was held by {other or 'somebody else'}"
+            cause = write_cause("lock_busy", other, name)
+            self.settler.write_unstarted(active, Settlement("skipped", reason, cause=cause))
         elif self.runs.park(run, name, self.now_s()):
             log.info("WAITING %s for the lock %r", run.run_id, name)
 

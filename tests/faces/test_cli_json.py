@@ -39,6 +39,7 @@ HISTORY_KEYS = {
     "signal", "max_rss_kib", "user_s", "system_s", "crashes",
     "retry_at",
     "beat_delay_s", "queue_wait_s", "start_delay_s",
+    "cause", "other",
 }  # fmt: skip
 PROCESS_KEYS = {"id", "host", "pid", "started_at", "heartbeat_age_s", "clock_offset_s", "doing"}
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")

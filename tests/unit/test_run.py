@@ -27,7 +27,7 @@ FIELDS = (
     "job", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "queue", "host", "pid", "worker",
     "fence", "queued_at", "started_at", "ended_at", "exit_code", "error", "args", "result",
     "attempts",
-    "signal", "max_rss_kib", "user_s", "system_s", "crashes", "max_crashes",
+    "signal", "max_rss_kib", "user_s", "system_s", "crashes", "max_crashes", "cause", "needs", "lock",
 )  # fmt: skip
 bounded = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -36,7 +36,7 @@ STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
     "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes", "retry_at",
-    "beat_delay_s", "queue_wait_s", "start_delay_s",
+    "beat_delay_s", "queue_wait_s", "start_delay_s", "cause", "other",
 }  # fmt: skip
 
 
@@ -115,6 +115,8 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "beat_delay_s": None,
         "queue_wait_s": 0.55,
         "start_delay_s": None,
+        "cause": None,
+        "other": None,
     }
 
 
@@ -125,7 +127,8 @@ def test_a_fencing_token_is_read_as_the_lock_gave_it() -> None:
 
 
 def test_every_field_of_a_row_is_read() -> None:
-    known = row(signal="SIGTERM", error="E", max_crashes="3", first="5", count="9", schedule="{}")
+    known = row(signal="SIGTERM", error="E", max_crashes="3", first="5", count="9", schedule="{}", lock="l")
+    known |= {"outcome": "skipped", "cause": "skip", "needs": '{"a": [5, "", ""]}'}
     run = Run.from_hash("invoices-20261121T070000Z", known)
 
     assert [name for name, value in vars(run).items() if value in (None, ())] == ["attempts"]

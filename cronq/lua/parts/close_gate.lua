@@ -42,18 +42,33 @@ local function close_gate(from, new, needs, in_turn)
     return reason
 end
 
--- How a need stands, as a person would want to know it.
+-- How a need stands: the outcome or the state of the run that is awaited; nil when the ledger has none of its own.
 local function standing_of(prefix, need)
     local row = redis.pcall('HMGET', prefix .. ':run:' .. tostring(need[3]), 'outcome', 'state')
-    return ' (' .. (not row.err and (row[1] or row[2]) or 'not run') .. ')'
+    return not row.err and (row[1] or row[2]) or nil
+end
+
+-- The cause of a run that *needs* have blocked (runs/cause); *states* are how they stood, by the name of the parent.
+-- Of very many the first ones.
+local function blocked_by(needs, states)
+    local words, some = {}, {}
+    for parent, need in pairs(needs) do
+        local tick = type(need) == 'table' and need[3] and need[3] ~= '' and string.format('%d', need[1]) or ''
+        words[#words + 1] = tostring(parent) .. ':' .. tick .. ':' .. (states[parent] or '')
+    end
+    table.sort(words)
+    for i = 1, math.min(#words, 20) do some[i] = words[i] end
+    return 'blocked ' .. table.concat(some, ' ')
 end
 
 local function settle_blocked(from, job, key, id, row)
     local run = from.prefix .. ':run:' .. id
-    local words = words_of_needs(table_of(row[2]), function(need) return standing_of(from.prefix, need) end)
+    local needs, states = table_of(row[2]), {}
+    for parent, need in pairs(needs) do states[parent] = type(need) == 'table' and standing_of(from.prefix, need) end
+    local words = words_of_needs(needs, function(parent) return ' (' .. (states[parent] or 'not run') .. ')' end)
     local reason = 'it waited for ' .. words .. ' until its next tick fell due'
     redis.call('HSET', run, 'state', 'done', 'outcome', 'blocked', 'decided_by', from.by, 'ended_at', from.now,
-        'reason', reason)
+        'reason', reason, 'cause', blocked_by(needs, states))
     from.blocked[#from.blocked + 1] = {id, reason}
     redis.call('HDEL', run, 'needs', 'in_turn', row[4] == 'schedule' and 'trigger' or 'needs',
         row[5] == 'default' and 'queue' or 'needs')

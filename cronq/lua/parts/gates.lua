@@ -17,12 +17,12 @@ local function table_of(json)
     return fine and type(found) == 'table' and found or {}
 end
 
--- What a run waits for, in words. *needs* is that of its row; *told* says more of a need, if it is given.
+-- What a run waits for, in words. *needs* is that of its row; *told* says more of a parent, if it is given.
 local function words_of_needs(needs, told)
     local words = {}
     for parent, need in pairs(needs) do
         if type(need) ~= 'table' then need = {} end
-        words[#words + 1] = tostring(parent) .. (need[2] or '') .. (told and told(need) or '')
+        words[#words + 1] = tostring(parent) .. (need[2] or '') .. (told and told(parent) or '')
     end
     table.sort(words)
     return (#words > 1 and 'its parents ' or 'its parent ') .. table.concat(words, ', ')

@@ -25,7 +25,8 @@ end
 -- are forgotten, for a person has begun anew; rerun and settle write them again.
 local function keep_attempt(row, attempt)
     restore_row(row)
-    local facts = {'outcome', 'reason', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code', 'error'}
+    local facts = {'outcome', 'reason', 'cause', 'decided_by', 'host', 'pid', 'started_at', 'ended_at', 'exit_code',
+        'error'}
     local values = redis.call('HMGET', row, 'attempts', unpack(facts))
     local kept = {attempt = attempt}
     for i, name in ipairs(facts) do kept[name] = values[i + 1] or nil end
@@ -36,7 +37,7 @@ local function keep_attempt(row, attempt)
     while #list > 20 do table.remove(list, 1) end
     local encodes, text = pcall(cjson.encode, list)  -- not so when somebody wrote infinity into it
     redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
-    redis.call('HDEL', row, 'outcome', 'reason', 'decided_by', 'ended_at', 'exit_code', 'error', 'result', 'fence',
-        'max_rss_kib', 'user_s', 'system_s', 'signal', 'crashes', 'retried', 'snoozed_since', 'slow')
+    redis.call('HDEL', row, 'outcome', 'reason', 'cause', 'decided_by', 'ended_at', 'exit_code', 'error', 'result',
+        'fence', 'max_rss_kib', 'user_s', 'system_s', 'signal', 'crashes', 'retried', 'snoozed_since', 'slow')
     redis.call('PERSIST', row)  -- it may not end before its run does; settling gives it a life again
 end

@@ -22,7 +22,7 @@ local function let_go(from, id, row)
             or call('ZRANGE', behind, 0, 0)[1]
         if other then
             call('HDEL', run, 'needs', 'in_turn')
-            call('HSET', run, 'reason', 'waits for the run ' .. other)
+            call('HSET', run, 'reason', 'waits for the run ' .. other, 'cause', 'waits_for_run ' .. other)
             call('ZADD', behind, row.tick, id)
             call('SADD', from.prefix .. ':behind', row.job)
             return true

@@ -20,24 +20,28 @@ local function last_open(from, new, open)
     return (standing(from.prefix .. ':run:', new.key, open, true))
 end
 
--- Why the queued run *id* is not begun, when its queue is paused; nil when it is not.
+-- Why the queued run *id* is not begun, when its queue is paused, in words and as a cause; nil when it is not.
 local function paused_queue(from, id)
     local queue = redis.pcall('HGET', from.prefix .. ':run:' .. id, 'queue')
     if type(queue) ~= 'string' then queue = 'default' end
     local raw = redis.pcall('HGET', from.prefix .. ':holds', 'queue:' .. queue)
     if type(raw) ~= 'string' then return nil end
     local holder = holder_of(raw)
-    return 'the queue ' .. queue .. ' is paused' .. holder .. '; the run ' .. id .. ' waits in it'
+    return 'the queue ' .. queue .. ' is paused' .. holder .. '; the run ' .. id .. ' waits in it',
+        'queue_paused ' .. queue .. ' ' .. id
 end
 
--- Returns the outcome of *new* and its reason when it does not run beside the *open* ones, else nil.
+-- Returns the outcome of *new*, its reason and its cause (runs/cause) when it does not run beside the *open* ones, else
+-- nil.
 local function overlap_outcome(from, new, open)
     if new.overlap ~= 'skip' then return nil end
     local other, doing = standing(from.prefix .. ':run:', new.key, open)
-    local paused = doing == 'queued' and paused_queue(from, other)
-    if paused then return 'paused', paused end
-    if other then return 'skipped', 'the run ' .. other .. ' was still ' .. doing end
-    return nil
+    if not other then return nil end
+    if doing == 'queued' then
+        local paused, cause = paused_queue(from, other)
+        if paused then return 'paused', paused, cause end
+    end
+    return 'skipped', 'the run ' .. other .. ' was still ' .. doing, 'overlap ' .. other .. ' ' .. doing
 end
 
 -- Returns the run that *new* waits for, or nil; for a rule by which only the newest runs also the runs whose place it
@@ -65,7 +69,7 @@ local function open_in_turn(from, new, reason, open)
         ask_to_stop(from, new, before)
         reason = reason .. ', which is to stop'
     end
-    open_tick(from, new, true, reason)
+    open_tick(from, new, true, reason, 'waits_for_run ' .. waits_for)
     redis.call('ZADD', new.key .. ':behind', new.tick, new.id)
     redis.call('SADD', from.prefix .. ':behind', new.job)
     return reason

@@ -93,11 +93,12 @@ local function overtake(from, new, overtaken, is_queued)
         if run.state == 'queued' then
             has_place = leave_queue_to(from, new, run, is_queued and not has_place) or has_place
         end
-        local outcome, reason = 'coalesced', 'the run ' .. new.id .. ' took its place'
-        if run.attempt ~= '1' then outcome, reason = 'stopped', 'replaced by the run ' .. new.id end
-        redis.call('HSET', row, 'state', 'done', 'outcome', outcome, 'reason', reason, 'decided_by', from.by,
-            'ended_at', from.now)
+        local is_new = run.attempt == '1'
+        local outcome = is_new and 'coalesced' or 'stopped'
+        redis.call('HSET', row, 'state', 'done', 'outcome', outcome, 'decided_by', from.by, 'ended_at', from.now,
+            is_new and 'cause' or 'reason', (is_new and 'coalesced ' or 'replaced by the run ') .. new.id)
         local known, needless = redis.call('HMGET', row, 'trigger', 'queue'), {'lock', 'retry_at'}
+        needless[#needless + 1] = is_new and 'reason' or 'cause'  -- that follows from the cause (runs/cause)
         if known[1] == 'schedule' then needless[#needless + 1] = 'trigger' end
         if known[2] == 'default' then needless[#needless + 1] = 'queue' end
         redis.call('HDEL', row, unpack(needless))

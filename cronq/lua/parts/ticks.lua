@@ -13,10 +13,13 @@ local function list_row(from, new)
     if new.known >= new.keep then trim(from.prefix .. ':run:', new.index, new.active, new.keep) end
 end
 
--- Records that *new* does not run. *range*: [oldest tick, count, mark it begins after, schedule], or nothing.
-local function record_outcome(from, new, outcome, reason, range)
+-- Records that *new* does not run. *range*: [oldest tick, count, mark it begins after, schedule], or nothing; *cause*:
+-- what the outcome does not say, as runs/cause reads it, or nothing. The words of an overlap follow from that.
+local function record_outcome(from, new, outcome, reason, range, cause)
     redis.call('HSET', new.row, 'job', new.job, 'tick', new.tick, 'state', 'done', 'decided_by', from.by,
-        'outcome', outcome, 'reason', reason, 'ended_at', from.now)
+        'outcome', outcome, 'ended_at', from.now)
+    if cause then redis.call('HSET', new.row, 'cause', cause) end
+    if not cause or string.sub(cause, 1, 8) ~= 'overlap ' then redis.call('HSET', new.row, 'reason', reason) end
     if new.trigger ~= 'schedule' then redis.call('HSET', new.row, 'trigger', new.trigger) end
     if new.queue ~= 'default' then redis.call('HSET', new.row, 'queue', new.queue) end
     if range then redis.call('HSET', new.row, 'first', range[1], 'count', range[2], 'schedule', range[4]) end
@@ -34,8 +37,8 @@ local function bad_template(new)
     return nil
 end
 
--- Records the run of *new*: queued, or waiting.
-local function open_tick(from, new, is_waiting, reason)
+-- Records the run of *new*: queued, or waiting; *cause* as above.
+local function open_tick(from, new, is_waiting, reason, cause)
     local call, row, id, hash = redis.call, new.row, new.id, new.hash
     if is_waiting then
         call('HSET', row, 'job', new.job, 'tick', new.tick, 'state', 'waiting', 'trigger', new.trigger,
@@ -45,6 +48,7 @@ local function open_tick(from, new, is_waiting, reason)
             'queue', new.queue, 'queued_at', from.now, 'decided_by', from.by)
     end
     if reason then call('HSET', row, 'reason', reason) end
+    if cause then call('HSET', row, 'cause', cause) end
     list_row(from, new)
     event(from.stream, from.events, is_waiting and 'parked' or 'queued', new.job, id)
     call('COPY', new.key .. ':template', hash, 'REPLACE')  -- whatever stands there: the id is this run's alone

@@ -67,14 +67,14 @@ local function start_child(from, child, card, mark, pause, counts, reason)
         return false
     end
     new.known = call('ZCARD', new.index)
-    local open, outcome, why = call('HLEN', new.active), nil, nil
+    local open, outcome, why, cause = call('HLEN', new.active), nil, nil, nil
     if pause and covers(pause, tick) then
         outcome, why = 'paused', pause_words(pause)
     elseif open > 0 then
-        outcome, why = overlap_outcome(from, new, open)
+        outcome, why, cause = overlap_outcome(from, new, open)
     end
     if outcome then
-        record_outcome(from, new, outcome, why)
+        record_outcome(from, new, outcome, why, nil, cause)
     elseif bad_template(new) then
         return false
     else

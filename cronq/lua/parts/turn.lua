@@ -10,7 +10,7 @@
 local function queue_waiting(item, name, id, queue)
     local call, row, hash = redis.call, item.prefix .. ':run:' .. id, RQ .. 'job:' .. id
     call('HSET', row, 'state', 'queued', 'queued_at', item.now)
-    call('HDEL', row, 'reason')
+    call('HDEL', row, 'reason', 'cause')
     call('HSET', item.prefix .. ':job:' .. name .. ':active', id, 'queued')
     if call('EXISTS', hash) == 1 then  -- without it the worker settles the run
         call('HSET', hash, 'status', 'queued', 'enqueued_at', item.stamp)

@@ -64,6 +64,7 @@ local function leave_range(range)
         call('DEL', left)
         call('HSET', left, 'job', item.name, 'tick', before.tick, 'state', 'done', 'outcome', item.was.outcome,
             'reason', item.was.reason, 'decided_by', item.was.decided_by, 'ended_at', item.was.ended_at)
+        if item.was.cause then call('HSET', left, 'cause', item.was.cause) end
         if range.queue ~= 'default' then call('HSET', left, 'queue', range.queue) end
         if before.count > 1 then
             call('HSET', left, 'first', before.first, 'count', before.count, 'schedule', range.schedule)
@@ -88,6 +89,7 @@ if item.range then
     if not row[1] then
         call('HSET', run, 'outcome', item.was.outcome, 'reason', item.was.reason, 'decided_by', item.was.decided_by,
             'ended_at', item.was.ended_at)
+        if item.was.cause then call('HSET', run, 'cause', item.was.cause) end
     end
 end
 if row[1] or item.range then

@@ -12,7 +12,8 @@
 --                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON], else false,
 --                  when the ticks of the job are counted how many it has had with this one, else false,
 --                  for a job with parents [[parent, moment up to which it must have succeeded (a number), that
---                  in words, its run or ""]…], else nothing]…],
+--                  in words, its run or ""]…], else false, and what the outcome does not say (runs/cause) or false]…],
+--                  the last four are left out when there is nothing of them,
 --                  oldest tick of a job first; the tick of a range is its newest
 --         All other numbers are text: handed on as they are, they need not be printed again for every command.
 -- Returns "queued" when all were won and queued, as on most days; else JSON, when runs that waited for parents were
@@ -153,7 +154,7 @@ end
 
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
-    local name, _, _, next, _, outcome, reason, range, count, needs = unpack(item)
+    local name, _, _, next, _, outcome, reason, range, count, needs, cause = unpack(item)
     local tick, instant = when.tick, tonumber(when.tick)
     local job = job_prefix .. name
     local state = job .. ':state'
@@ -182,15 +183,16 @@ local function claim(item, when, kind, holder)
     end
     if holder and not range then
         -- A dedup key without a ledger row is nobody's claim, and the tick must not go unrecorded.
-        outcome, reason = 'missed', 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
+        outcome, cause = 'missed', nil
+        reason = 'its dedup key was already there, set by no beat: ' .. string.sub(holder, 1, 60)
     elseif not outcome and open > 0 then
         local why
-        outcome, why = overlap_outcome(batch, new, open)
+        outcome, why, cause = overlap_outcome(batch, new, open)
         reason = why or reason
     end
     if outcome then
         if gated then block_earlier(batch, name, job, gated, instant) end
-        record_outcome(batch, new, outcome, reason, range)
+        record_outcome(batch, new, outcome, reason, range, cause or nil)
         move_on(name, state, tick, instant, mark, next, count)
         return {'won', outcome, reason}
     end

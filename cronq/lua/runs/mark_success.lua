@@ -32,6 +32,7 @@ end
 if not row[1] then
     call('HSET', run, 'job', item.name, 'tick', item.tick, 'outcome', item.was.outcome, 'reason', item.was.reason,
         'decided_by', item.was.decided_by, 'ended_at', item.was.ended_at)
+    if item.was.cause then call('HSET', run, 'cause', item.was.cause) end
     call('ZADD', KEYS[4], item.tick, item.run)
 end
 local attempt = tonumber(row[3] or '') or 1

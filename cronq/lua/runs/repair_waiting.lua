@@ -91,13 +91,14 @@ local mended = {}
 for i = 3, #ARGV do
     local id = ARGV[i]
     local row = redis.pcall('HMGET', prefix .. ':run:' .. id, 'state', 'job', 'reason', 'trigger', 'tick', 'retry_at',
-        'needs')
+        'needs', 'cause', 'lock')
     local what
     if not row.err and row[1] == 'waiting' and row[2] then
-        if row[3] == 'its lock is busy' then what = list(id, row[2])
+        if row[9] or row[3] == 'its lock is busy' then what = list(id, row[2])
         elseif row[4] == 'delayed' then what = delay(id)
         elseif row[7] then what = list_needs(id, row[2], row[7])
-        elseif tonumber(row[5] or '') and string.find(row[3] or '', 'waits for the run ', 1, true) == 1 then
+        elseif tonumber(row[5] or '') and (string.find(row[8] or '', 'waits_for_run ', 1, true) == 1
+                or string.find(row[3] or '', 'waits for the run ', 1, true) == 1) then
             what = line_up(id, row[2], row[5])
         end
     elseif not row.err and row[1] == 'retrying' then

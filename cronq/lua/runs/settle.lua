@@ -120,17 +120,20 @@ local function settle_in_rq(may_be_queued)
 end
 
 -- Takes a run that waits out of those behind an earlier run of the job. The one after it waits for what it waited for.
-local function leave_turn(waited_for)
+local function leave_turn(waited_for, cause)
     local behind = job .. ':behind'
     local tick = try('ZSCORE', behind, item.run)
     if not tick then return end
     call('ZREM', behind, item.run)
     local after = call('ZRANGEBYSCORE', behind, '(' .. tick, '+inf', 'LIMIT', 0, 1)[1]
     local key = item.prefix .. ':run:' .. (after or '')
-    local reason = after and redis.pcall('HGET', key, 'reason')
-    if waited_for and type(reason) == 'string' and string.find(reason, 'waits for the run ' .. item.run, 1, true) then
-        call('HSET', key, 'reason', waited_for)
-    end
+    local known = after and redis.pcall('HMGET', key, 'cause', 'reason') or {}
+    if not waited_for or known.err then return end
+    local words = not known[1] and known[2] or ''  -- a release that knew no causes wrote it
+    local names_it = string.find(words, 'waits for the run ' .. item.run, 1, true)
+    if known[1] ~= 'waits_for_run ' .. item.run and not names_it then return end
+    call('HSET', key, 'reason', waited_for)
+    if cause then call('HSET', key, 'cause', cause) else call('HDEL', key, 'cause') end
 end
 -- The next run of the job has its turn, and runs of its children go that waited for this one. Whatever keeps them from
 -- being queued, this one is settled; a beat tries again.
@@ -222,9 +225,9 @@ if item.retry then
     item.reason = item.reason .. '; not retried: ' .. why
 end
 
-local was, waited_for, needs = row.state, row.reason, row.needs
+local was, waited_for, cause, needs = row.state, row.reason, row.cause, row.needs
 local lock = row.lock or item.job  -- the lock it may wait for; it need not be named after its job
-row.lock, row.retry_at, row.needs, row.in_turn = nil, nil, nil, nil
+row.lock, row.retry_at, row.needs, row.in_turn, row.cause = nil, nil, nil, nil, nil
 for i = 1, #(item.fields or {}), 2 do row[item.fields[i]] = item.fields[i + 1] end
 row.state, row.outcome, row.reason, row.decided_by, row.ended_at = 'done', item.outcome, item.reason, item.by, item.now
 local began = row.started_at
@@ -245,7 +248,7 @@ if was == 'retrying' then try('ZREM', item.prefix .. ':retries', item.run) end
 if item.expect == 'waiting' then  -- perhaps for its time
     try('ZREM', item.prefix .. ':delayed', item.run)
     try('ZREM', 'rq:scheduler:scheduled_jobs', item.run)
-    leave_turn(waited_for)
+    leave_turn(waited_for, cause)
     if needs then leave_gates(item.prefix, item.run, needs) end
 end
 

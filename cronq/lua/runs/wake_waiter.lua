@@ -22,7 +22,7 @@ for _, id in ipairs(call('ZRANGE', KEYS[1], 0, 99)) do
     elseif not wrong_type({RQ .. 'queue:' .. queue, 'list', RQ .. 'queues', 'set', active, 'hash'}) then
         call('ZREM', KEYS[1], id)
         call('HSET', run, 'state', 'queued')
-        call('HDEL', run, 'reason', 'lock')
+        call('HDEL', run, 'reason', 'cause', 'lock')
         call('HSET', active, id, 'queued')
         push(prefix, queue, 'RPUSH', {id})
         try_event(KEYS[3], ARGV[3], 'woken', row[3] or '', id)
