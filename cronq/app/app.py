@@ -18,6 +18,7 @@ from cronq.app.acts import Acts
 from cronq.app.backfill_verbs import BackfillVerbs
 from cronq.app.beat_parts import make_beat
 from cronq.app.calendar_verbs import CalendarVerbs
+from cronq.app.catchup_verbs import CatchupVerbs
 from cronq.app.diff import Days, differences
 from cronq.app.graph_verbs import GraphVerbs
 from cronq.app.keyed_verbs import KeyedVerbs
@@ -59,7 +60,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, BackfillVerbs, CalendarVerbs, GraphVerbs, KeyedVerbs):
+class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cronq.app.backfilling import Backfilling as Backfilling
     from cronq.app.backfilling import BackfillTick as BackfillTick
     from cronq.app.graph import JobGraph as JobGraph
+    from cronq.app.held_runs import CatchupReading as CatchupReading
+    from cronq.app.held_runs import DroppedTicks as DroppedTicks
+    from cronq.app.held_runs import HeldRun as HeldRun
     from cronq.app.upcoming import UpcomingTick
     from cronq.config import Config
     from cronq.definitions.crontab_import import CrontabReport as CrontabReport
@@ -57,8 +60,17 @@ def schedule_text(spec: JobSpec) -> str:
     return str(spec.schedule) if spec.tz == "UTC" else f"{spec.schedule} {spec.tz}"
 
 
-def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: str | None = None) -> dict[str, Any]:
-    """One row of `list`; *active* are its open runs and their states, *excluded* is why its next tick will not run."""
+def job_row(
+    job: StoredJob,
+    active: Mapping[str, str],
+    now_s: float,
+    excluded: str | None = None,
+    held: HeldRun | None = None,
+) -> dict[str, Any]:
+    """One row of `list`; *active* are its open runs and their states, *excluded* is why its next tick will not run.
+
+    *held* is its next late run that the catch-up rate holds.
+    """
     spec, state = job.spec, job.state
     return {
         "name": spec.name,
@@ -89,6 +101,9 @@ def job_row(job: StoredJob, active: Mapping[str, str], now_s: float, excluded: s
         "slow": job.slow_run(active),
         "waits_for": job.waits_for,
         "waiting_ticks": job.waiting_ticks(now_s),
+        "held": None if held is None else {
+            "tick": iso(held.tick), "place": held.place, "due_in_s": round(held.due_in_s, 3),
+        },
     }  # fmt: skip
 
 
@@ -100,6 +115,7 @@ def job_document(
     runs: Iterable[Run] = (),
     children: Iterable[str] = (),
     changes: Iterable[ChangeNote] = (),
+    held: HeldRun | None = None,
 ) -> dict[str, Any]:
     """`show`: the row of `list`, the whole spec, and where the job came from.
 
@@ -109,7 +125,7 @@ def job_document(
     known = {run.run_id: run for run in runs}
     begun = [run.started_at for run in known.values() if run.state == "running" and run.started_at is not None]
     last = known.get(job.state.last_run or "")
-    return job_row(job, active, now_s, excluded) | {
+    return job_row(job, active, now_s, excluded, held) | {
         "timezone_from": "CRONQ_TZ" if job.tz_is_default else None,
         "spec": asdict(job.spec),
         "source": job.source,
@@ -263,6 +279,31 @@ def _attempt_row(attempt: Attempt) -> dict[str, Any]:
         "exit_code": attempt.exit_code,
         "error": attempt.error,
     }
+
+
+def catchup_document(reading: CatchupReading) -> dict[str, Any]:
+    """`catchup`: the line of held runs, the next one first."""
+    return {
+        "runs": [_held_row(run) for run in reading.runs],
+        "rate": reading.per_s or None,
+        "done_in_s": round(reading.done_in_s, 3),
+    }
+
+
+def _held_row(run: HeldRun) -> dict[str, Any]:
+    """One entry of its `runs`."""
+    return {
+        "job": run.job,
+        "tick": iso(run.tick),
+        "priority": run.priority,
+        "place": run.place,
+        "due_in_s": round(run.due_in_s, 3),
+    }
+
+
+def dropped_row(dropped: DroppedTicks) -> dict[str, Any]:
+    """One row of `catchup --drop`."""
+    return {"job": dropped.job, "ticks": dropped.ticks, "first": iso(dropped.first), "last": iso(dropped.last)}
 
 
 def backfill_document(filling: Backfilling) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def why(parts: Parts, name: str, at: str | datetime | None = None) -> Answer:
             gaps=[Gap(each.from_s, each.to_s, each.why, each.words) for each in parts.outage_notes.read(now_s)],
             beats=sum(each.is_alive(now_s) for each in beats),
             is_served=_is_served(parts, queue, now_s),
+            place=_place(parts, name, tick) if run is None else None,
             held_by=_held_by(parts, queue),
         )
     )
@@ -82,6 +83,11 @@ def _in_its_way(parts: Parts, run: Run | None) -> Run | None:
     """The earlier run for which a tick was skipped."""
     cause = run.cause if run is not None else None
     return parts.runs.find(cause.other) if cause is not None and cause.code == "overlap" and cause.other else None
+
+
+def _place(parts: Parts, name: str, tick: int | None) -> int | None:
+    """The place of a tick that nobody has claimed in the catch-up line; None when it does not stand there."""
+    return None if tick is None else parts.catchup_line.numbers([(name, tick)])[0]
 
 
 def _is_served(parts: Parts, queue: str, now_s: float) -> bool:

@@ -57,5 +57,5 @@ class Brake:
             pace = f"{self.rate.per_s:g} a second are let through, all in about" if self.rate.per_s else "all go in"
             span_s = max(1.0, round(self.rate.span_s(left)))
             runs = "1 late run" if left == 1 else f"{left:,} late runs"
-            log.warning("HELD %s; %s %s", runs, pace, format_duration(span_s))
+            log.warning("HELD %s; %s %s; see `cronq catchup`", runs, pace, format_duration(span_s))
             self._told_boot = boot_s()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -55,23 +56,30 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     app = open_app(ctx)
     jobs = sound_jobs(app)
     active = app.active_runs([job.spec.name for job in jobs])
-    now_s, excluded = app.now_s(), app.exclusions(jobs)
+    now_s, excluded, held = app.now_s(), app.exclusions(jobs), app.held_runs(jobs)
     if json_:
-        print_json([job_row(job, active[job.spec.name], now_s, excluded.get(job.spec.name)) for job in jobs])
+        names = [job.spec.name for job in jobs]
+        documents = [
+            job_row(job, active[name], now_s, excluded.get(name), held.get(name))
+            for name, job in zip(names, jobs, strict=True)
+        ]
+        print_json(documents)
         return 0
     if not jobs:
         say("no jobs; store some with `cronq sync MODULE`, `cronq beat MODULE` or `cronq add`")
         return 0
     jobs.sort(key=lambda job: (job.next_tick is None, job.next_tick or 0))
     head = ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
-    rows = [_list_row(job, active[job.spec.name], now_s, utc, excluded.get(job.spec.name)) for job in jobs]
+    why_late = {name: f"held, about no. {run.place} in line" for name, run in held.items()}
+    notes = {name: f"next: {shortened(words, _LONGEST_TOLD)}" for name, words in excluded.items()} | why_late
+    rows = [_list_row(job, active[job.spec.name], now_s, utc, notes.get(job.spec.name)) for job in jobs]
     print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["LAST", "SCHEDULE", "DESCRIPTION"])
     if sys.stdout.isatty():
         _say_who_is_alive(app, len(jobs))
     return 0
 
 
-def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, excluded: str | None) -> list[str]:
+def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, note: str | None) -> list[str]:
     spec, state = job.spec, job.state
     status = job.status(active, now_s)
     words, upcoming = status, job.next_tick
@@ -85,8 +93,8 @@ def _list_row(job: StoredJob, active: dict[str, str], now_s: float, utc: bool, e
             words += f" until {moment(int(state.pause.until), spec.tz, now_s, force_utc=utc)}"
         if state.pause.note:
             words += f": {shortened(state.pause.note, _LONGEST_TOLD)}"
-    elif excluded is not None:
-        words += f"; next: {shortened(excluded, _LONGEST_TOLD)}"
+    elif note is not None:
+        words += f"; {note}"
     if job.waits_for is not None:
         words += f", {counted(job.waiting_ticks(now_s), 'tick')} behind it"
     if "retrying" in active.values():
@@ -133,8 +141,9 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     active = app.active_runs([name])[name]
     now_s = app.now_s()
     excluded, runs = app.exclusions([job]).get(name), app.runs_behind(job, active)
+    held = app.held_runs([job]).get(name)
     changes = app.changes_of(name)
-    document = job_document(job, active, now_s, excluded, runs, app.children_of(name), changes)
+    document = job_document(job, active, now_s, excluded, runs, app.children_of(name), changes, held)
     if json_:
         print_json(document)
         return 0
@@ -169,6 +178,7 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("next", _next_text(job, when(job.next_tick), document["excluded"])),
         ("ticks", None if spec.repeat is None else f"{state.ticks} of {spec.repeat}"),
         ("status", document["status"]),
+        ("held", _held_text(document["held"], when)),
         ("paused", _pause_text(job, now_s, utc)),
         ("skips", _skips_text(job, now_s, utc)),
         ("waits", _waits_text(job, now_s)),
@@ -208,6 +218,14 @@ def _waits_text(job: StoredJob, now_s: float) -> str | None:
     if job.waits_for is None:
         return None
     return f"{counted(job.waiting_ticks(now_s), 'tick')} until {job.waits_for} has succeeded"
+
+
+def _held_text(held: dict[str, Any] | None, when: Callable[[float | None], str | None]) -> str | None:
+    """The late run that waits for the catch-up rate, and for how long."""
+    if held is None:
+        return None
+    span = format_duration(max(1, round(held["due_in_s"])))
+    return f"the tick at {when(parse_instant(held['tick']))}, about no. {held['place']} in line: in about {span}"
 
 
 def _error_text(error: dict[str, Any] | None) -> str | None:

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "diff": ("diff", "What went otherwise than on another day."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
+    "catchup": ("catchup", "Late runs that are held after an outage."),
     "backfill": ("backfill", "Run the past ticks of a job in a span of time."),
     "mark-success": ("amend", "Say that a tick succeeded after all."),
     "reset": ("amend", "Forget how a job did; its history stays."),

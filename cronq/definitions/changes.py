@@ -27,7 +27,7 @@ from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer, TickClaim
-from cronq.runs.due import decide_closed, due_until, ticks_to_run
+from cronq.runs.due import Decision, decide_closed, due_until, ticks_to_run
 from cronq.schedule.bounds import first_ticks
 from cronq.timetext import iso
 
@@ -234,11 +234,29 @@ class Changes:
                 raise
         return sum(unfinished) + (self.bulk_stop.finish_removal(name, self.now_s()) or 0)
 
-    def _close(self, job: StoredJob, now: int, words: str) -> StoredJob:
+    def drop_held(self, name: str, *, by: str, note: str = "") -> list[Decision]:
+        """Record the late runs of a job that the catch-up rate holds as `missed`; it goes on with its next tick.
+
+        Returns what was recorded, oldest first. Raises UnknownJob, and DefinitionError for a note that is too long.
+        """
+        check_note(note)
+        words = f"held by the catch-up rate, and dropped by {by}" + (f": {note}" if note else "")
+        dropped: list[Decision] = []
+
+        def change() -> None:
+            job = self.jobs.get(name)
+            if job.held_tick is not None:
+                self._close(job, job.state.held, words, asked=dropped)
+
+        self._retrying(change)
+        return dropped
+
+    def _close(self, job: StoredJob, now: int, words: str, asked: list[Decision] | None = None) -> StoredJob:
         """Record every pending tick of *job*: `paused` if a pause covers it, `skipped` if its calendars exclude it,
         else `missed` with *words* as its reason.
 
-        Returns the job with its mark at the last of them. Raises Conflict.
+        When a person asked for that, what was recorded is added to *asked*. Returns the job with its mark at the last
+        of them. Raises Conflict.
         """
         if job.state.mark is None:
             return job
@@ -252,7 +270,8 @@ class Changes:
             claims = [TickClaim(job.spec, job.version, each) for each in decisions]
             if not claims:
                 break
-            answers = self.claimer.claim_due(claims, secrets.token_hex(8), self.now_s())
+            token, is_asked = secrets.token_hex(8), asked is not None
+            answers = self.claimer.claim_due(claims, token, self.now_s(), is_asked=is_asked)
             for claim, answer in zip(claims, answers, strict=True):
                 if answer.code in ("stale", "gone", "moved"):
                     raise Conflict(f"job {job.spec.name!r} was changed by somebody else just now; try again")
@@ -261,6 +280,8 @@ class Changes:
                 if answer.code == "apart":
                     apart = claim.decision.tick
                     break
+                if asked is not None and answer.code == "won" and answer.detail == "missed":
+                    asked.append(claim.decision)
                 ticks = claim.decision.number or job.state.ticks
                 job = replace(job, state=replace(job.state, mark=claim.decision.tick, ticks=ticks))
         return job

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from redis import Redis
 
 from cronq.db import scripts
+from cronq.db.decode import moment, number, text
 from cronq.db.keys import Keys
 
 #: A score is a tick minus so many times the priority of its job: exact, as long as ticks are before the year 9999.
@@ -67,6 +68,18 @@ class Place(NamedTuple):
     job: str
     tick: int
     priority: int
+    number: int  #: 1 is the next one
+
+
+class Pace(NamedTuple):
+    """How fast the line goes on just now."""
+
+    per_s: float  #: 0: at once
+    ready: float  #: so many may go at once
+
+    def due_in_s(self, number: int) -> float:
+        """After how long the run with this *number* is let through, about."""
+        return max(0.0, (number - self.ready) / self.per_s) if self.per_s else 0.0
 
 
 class CatchupLine:
@@ -98,11 +111,72 @@ class CatchupLine:
         runs, left, wait_s = self._let_through(keys=keys, args=args)
         return Through(runs, left, float(wait_s))
 
+    def read(self) -> list[Place]:
+        """All runs in the line, the next one first; one whose tick was decided meanwhile has no place.
+
+        A round trip for some thousand of them, and one for some thousand jobs.
+        """
+        found: dict[str, int] = {}
+        while True:
+            known = len(found)
+            part: list[Any] = self._client.zrange(self._keys.catchup, known, known + _MOST_TICKS - 1, withscores=True)
+            found |= {text(entry): _priority(score) for entry, score in part}
+            if len(part) < _MOST_TICKS or len(found) == known:
+                break
+        entries = [(name, int(tick), found[entry]) for entry in found for name, tick in [_split(entry)] if tick]
+        marks = self._marks({name for name, _, _ in entries})
+        pending = [entry for entry in entries if marks.get(entry[0], entry[1]) < entry[1]]
+        return [Place(*entry, number) for number, entry in enumerate(pending, 1)]
+
+    def _marks(self, names: Iterable[str]) -> dict[str, int]:
+        """The marks of those of these jobs that exist."""
+        marks: dict[str, int] = {}
+        ordered = sorted(names)
+        for first in range(0, len(ordered), _MOST_TICKS):
+            part = ordered[first : first + _MOST_TICKS]
+            with self._client.pipeline(transaction=False) as pipe:
+                for name in part:
+                    pipe.hget(self._keys.state(name), "mark")
+                replies = pipe.execute(raise_on_error=False)
+            for name, reply in zip(part, replies, strict=True):
+                if isinstance(reply, bytes) and (mark := moment(text(reply))) is not None:
+                    marks[name] = mark
+        return marks
+
+    def numbers(self, ticks: Sequence[tuple[str, int]]) -> list[int | None]:
+        """The place of each tick (job, tick) in the line, about: 1 is the next one. None: it is not there."""
+        key = self._keys.catchup
+        with self._client.pipeline(transaction=False) as pipe:
+            for name, tick in ticks:
+                pipe.zscore(key, f"{name}:{tick}")
+            scores = pipe.execute()
+            for score in scores:
+                pipe.zcount(key, "-inf", "-inf" if score is None else f"({score:.0f}")
+            before = pipe.execute()
+        return [None if score is None else number + 1 for score, number in zip(scores, before, strict=True)]
+
+    def pace(self, configured: CatchupRate, now_s: float) -> Pace:
+        """How fast the beats let runs through: what they noted themselves, until they have at the *configured* rate."""
+        noted, full_at = self._client.hmget(self._keys.catchup_rate, "rate", "full_at")
+        rate = CatchupRate(number(text(noted or b"")) or configured.per_s)
+        full_s = number(text(full_at or b"")) or now_s
+        return Pace(rate.per_s, max(0.0, rate.burst - max(0.0, full_s - now_s) * rate.per_s))
+
     def take_out(self, ticks: Iterable[tuple[str, int]]) -> None:
         """Take ticks (job, tick) out of the line that were decided meanwhile."""
         names = [f"{name}:{tick}" for name, tick in ticks]
         if names:
             self._client.zrem(self._keys.catchup, *names)
+
+
+def _priority(score: float) -> int:
+    return -floor(score / _STEP)
+
+
+def _split(entry: str) -> tuple[str, str]:
+    """The job and the tick of an entry of the line; the tick is "" when it is none."""
+    name, _, tick = entry.rpartition(":")
+    return name, tick if tick.isdecimal() else ""
 
 
 def _parts(jobs: Iterable[HeldJob]) -> Iterator[list[HeldJob]]:

@@ -86,6 +86,15 @@ class StoredJob:
             return 0
         return schedule.count(mark, int(now_s))
 
+    @property
+    def held_tick(self) -> int | None:
+        """The oldest tick that the catch-up rate holds; None when it holds none, or the turn of that one has come."""
+        state = self.state
+        if self.spec.schedule is None or state.mark is None or state.held <= max(state.mark, state.through):
+            return None
+        tick = self.spec.schedule.next_after(state.mark)
+        return tick if tick is not None and state.through < tick <= state.held else None
+
     def slow_run(self, active: Mapping[str, str]) -> str | None:
         """The run at work that takes longer than its job's `warn_after`; None when there is none."""
         slow = self.state.slow
@@ -103,7 +112,7 @@ class StoredJob:
         if self.waits_for is not None:  # late because of that, whether or not a beat is alive
             return "waiting" if self.waits_for in active else "failing"
         due_s = self.spec.due_s(self.next_tick)
-        if due_s is not None and due_s < now_s - LATE_S:
+        if (due_s is not None and due_s < now_s - LATE_S) or self.held_tick is not None:
             return "late"
         if self.state.streak < 0 or self.state.last_outcome in BAD:
             return "failing"

@@ -159,10 +159,13 @@ class Claimer:
         self._claim: Any = scripts.load(client, "runs/claim")
         self._enqueue: Any = scripts.load(client, "runs/enqueue")
 
-    def claim_due(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
+    def claim_due(
+        self, claims: Sequence[TickClaim], token: str, now_s: float, *, is_asked: bool = False
+    ) -> list[Answer]:
         """Claim *claims* in order, in one round trip; one answer each.
 
-        Sending the same *token* twice is safe: what the first call claimed answers `mine`.
+        The events say who did it when it *is_asked* for by a person. Sending the same *token* twice is safe: what the
+        first call claimed answers `mine`.
         """
         batch = _Batch(claims)
         document = {
@@ -173,6 +176,7 @@ class Claimer:
             "stamp": rq_stamp(now_s),
             "row_ttl": str(self.row_ttl_s),
             "events": str(self.keep_events),
+            **({"asked": True} if is_asked else {}),
             **batch.tables(),
             "items": batch.items,
         }

@@ -38,6 +38,7 @@ class Facts:
     gaps: Sequence[Gap] = ()
     beats: int = 0  #: how many are alive
     is_served: bool = True  #: a worker is alive that serves the queue of the run
+    place: int | None = None  #: of the tick in the line of late runs that the catch-up rate holds
     held_by: str | None = None  #: who paused that queue, or drained the workers, and why
 
 
@@ -66,6 +67,8 @@ def asked_tick(job: StoredJob, at_s: int) -> int | None:
 
 def late_tick(job: StoredJob, now_s: float) -> int | None:
     """The tick that should have been taken by now and was not; None when there is none."""
+    if job.held_tick is not None:
+        return job.held_tick
     schedule, mark = job.spec.schedule, job.state.mark
     if schedule is None or mark is None or job.next_tick is None:
         return None
@@ -131,6 +134,10 @@ def _unrecorded(facts: Facts, tick: int) -> Told:
     if facts.awaited is not None and facts.awaited.outcome != "succeeded":
         return _early(facts, tick, facts.awaited)
     since = format_duration(facts.now_s - tick)
+    if facts.place is not None:
+        held = f"the tick of {name} at {_when(tick)} is {since} late, and held by the catch-up rate"
+        stuck = "; but no beat is alive to let it through" if facts.beats == 0 else ""
+        return "held", f"{held}: it is about number {facts.place} in line{stuck}", "cronq catchup"
     late = f"the tick of {name} at {_when(tick)} has been due for {since} and no beat has taken it"
     gap = _gap_at(facts, facts.now_s)
     if facts.beats == 0:

@@ -22,7 +22,7 @@ from tests.faces.conftest import Answer, pass_at
 Cli = Callable[..., Answer]
 LIST_KEYS = {
     "name", "schedule", "timezone", "description", "queue", "status", "paused", "next", "last", "streak",
-    "runs", "run_as", "excluded", "slow", "depends_on", "after",
+    "runs", "run_as", "excluded", "slow", "held", "depends_on", "after",
     "waits_for", "waiting_ticks",
 }  # fmt: skip
 SHOW_KEYS = LIST_KEYS | {
@@ -77,7 +77,8 @@ def test_list_of_a_job_that_never_ran(answer: Callable[..., Any], app: Cronq) ->
     assert by_hand == {
         "name": "by-hand", "schedule": None, "timezone": "UTC", "description": "When asked", "queue": "default",
         "status": "never", "paused": None, "next": None, "last": None, "streak": 0, "runs": "true", "run_as": None,
-        "excluded": None, "slow": None, "depends_on": [], "after": [], "waits_for": None, "waiting_ticks": 0,
+        "excluded": None, "slow": None, "held": None, "depends_on": [], "after": [],
+        "waits_for": None, "waiting_ticks": 0,
     }  # fmt: skip
     assert invoices["schedule"] == "0 7 * * *"
     assert invoices["timezone"] == "Asia/Tokyo"

@@ -33,6 +33,7 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
     "explain": [(["@daily"], 0)],
     "history": [([], 0), (["tidy"], 0)],
     "delayed": [([], 0)],
+    "catchup": [([], 0), (["tidy"], 0), (["--drop", "--all"], 0)],
     "backfill": [(["tidy", "--from", "2024-11-20", "--to", "2024-11-23", "--dry-run"], 0),
                  (["tidy", "--from", "2024-11-20T08:00", "--to", "2024-11-21T07:00"], 0)],
     "drain": [(["box"], 0), ([], 0), (["--end", "old"], 0), (["--end"], 0), (["--list"], 0),

@@ -21,6 +21,8 @@ READING: list[tuple[str, tuple[int, ...]]] = [
     ("next tidy", (0,)),
     ("history", (0,)),
     ("why tidy", (0,)),
+    ("catchup", (0,)),
+    ("catchup tidy", (0,)),
     ("diff today today", (0,)),
     ("calendar list", (0,)),
     ("history tidy", (0,)),

@@ -86,7 +86,7 @@ def test_more_late_runs_than_five_seconds_worth_are_held_and_follow_at_the_rate(
     assert followed == [12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 30]
     assert queued(redis) == sorted(queued(redis), key=lambda run_id: run_id[-16:])
     assert [line for line in said if line.startswith(("HELD", "CAUGHT-UP"))] == [
-        "HELD 20 late runs; 2 a second are let through, all in about 10s",
+        "HELD 20 late runs; 2 a second are let through, all in about 10s; see `cronq catchup`",
         "CAUGHT-UP every late run that was held has been let through",
     ]
 
@@ -127,6 +127,20 @@ def test_a_beat_without_a_rate_lets_all_through_that_another_one_holds(redis: Re
     app_with(redis, catchup_rate=0.0).beat().pass_once(T)
 
     assert len(queued(redis)) == 300
+
+
+def test_another_rate_holds_from_then_on(redis: Redis, store: Store) -> None:
+    for number in range(20):
+        store(f"j{number:02}", mark=T - DAY, cron=f"{number} 4 * * *")
+    app_with(redis, catchup_rate=0.01).beat().pass_once(T)
+    faster = app_with(redis, catchup_rate=2.0).beat()
+
+    lengths = []
+    for second in range(1, 12):
+        faster.pass_once(T + second)
+        lengths.append(len(queued(redis)))
+
+    assert lengths == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 20]
 
 
 def test_a_tick_on_time_is_claimed_at_once_and_takes_the_place_of_a_held_one(redis: Redis, store: Store) -> None:

@@ -112,6 +112,11 @@ GOLDEN: dict[str, tuple[Facts, str]] = {
         facts(never_begun("skipped", "somebody said so")),
         f"{TICK} was skipped: somebody said so. Next: cronq history invoices",
     ),
+    "held": (
+        facts(None, job=a_job(T - HOUR), place=12),
+        "the tick of invoices at 2026-01-05T07:00:00Z is 1m40s late, and held by the catch-up rate: it is about number "
+        "12 in line. Next: cronq catchup",
+    ),
     "missed": (
         facts(never_begun("missed", "no beat took it in time; catchup is skip")),
         f"{TICK} was missed: no beat took it in time; catchup is skip. Next: cronq history invoices",

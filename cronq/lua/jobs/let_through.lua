@@ -21,10 +21,11 @@ local time = call('TIME')
 local now = ARGV[5] ~= '' and tonumber(ARGV[5]) or (tonumber(time[1]) + tonumber(time[2]) / 1000000)
 
 -- How many may go is what a bucket holds that fills at the rate: known by the moment at which it will be full.
-local full = now
+local full, is_too_late = now, false
 if rate > 0 then
     full = math.max(now, tonumber(call('HGET', pace, 'full_at') or '') or 0)
-    full = math.min(full, now + burst / rate)  -- the clock was set back, or the rate is another one now
+    is_too_late = full > now + burst / rate + 0.001  -- the clock was set back, or the rate is another one now
+    if is_too_late then full = now + burst / rate end
     most = math.min(most, math.floor(burst - (full - now) * rate + 0.000001))
 end
 local through, dropped = 0, 0
@@ -48,7 +49,7 @@ while through < most and dropped < 1000 do
 end
 local left, wait = call('ZCARD', catchup), 0
 if rate > 0 then
-    if through > 0 then
+    if through > 0 or is_too_late then
         full = full + through / rate
         call('HSET', pace, 'full_at', format('%.6f', full), 'rate', ARGV[2])
         call('EXPIRE', pace, 86400)

@@ -4,9 +4,10 @@
 -- Part of claim: writes a new tick of a job into the ledger, and its run into RQ's keys.
 --
 -- *from* is who claims and when: {prefix, by, now, stamp, row_ttl, events, stream: the key of events, pushed: queue ->
--- ids that are pushed when the script ends}. *new* is the tick: {job: its name, id: of the run, tick: text,
--- description: of the RQ job, queue, trigger, keep: rows, key: of the job, row, active, index, hash: further keys,
--- known: rows that the job has}. They are handed on as they are: in a second a busy beat has tens of thousands.
+-- ids that are pushed when the script ends, asked: whether a person decided it}. *new* is the tick: {job: its name, id:
+-- of the run, tick: text, description: of the RQ job, queue, trigger, keep: rows, key: of the job, row, active, index,
+-- hash: further keys, known: rows that the job has}. They are handed on as they are: in a second a busy beat has tens
+-- of thousands.
 
 local function list_row(from, new)
     redis.call('ZADD', new.index, new.tick, new.id)
@@ -24,7 +25,7 @@ local function record_outcome(from, new, outcome, reason, range, cause)
     if new.queue ~= 'default' then redis.call('HSET', new.row, 'queue', new.queue) end
     if range then redis.call('HSET', new.row, 'first', range[1], 'count', range[2], 'schedule', range[4]) end
     redis.call('EXPIRE', new.row, from.row_ttl)
-    event(from.stream, from.events, outcome, new.job, new.id)
+    event(from.stream, from.events, outcome, new.job, new.id, from.asked and from.by)
     list_row(from, new)
 end
 

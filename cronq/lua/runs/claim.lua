@@ -2,8 +2,9 @@
 -- next due time, or nothing of it.
 --
 -- KEYS  1 agenda   2 events   3 rq:queues   (the others are built from the items: one Redis, no Cluster)
--- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, ticks, kinds, items}
+-- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, asked, ticks, kinds, items}
 --         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl: seconds
+--         asked: true when a person decided what becomes of these ticks, and the events say who; else absent
 --         ticks: [{tick, in_id, in_description: how it stands there}…]
 --         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger, spares: whether such a tick
 --                  leaves caught-up ones that wait for a parent, in_order: whether it waits for the tick before}…]
