@@ -42,6 +42,7 @@ class SpecCache:
     def __init__(self, jobs: JobStore) -> None:
         self.jobs = jobs
         self._known: OrderedDict[str, tuple[str, JobSpec | SpecTooNew]] = OrderedDict()
+        self._is_plain = True  #: no job that was ever read has parents or a priority
 
     def of(self, due: Sequence[DueJob]) -> dict[str, JobSpec | SpecTooNew]:
         """The specs of these jobs by name; without those that are missing or cannot be read."""
@@ -65,12 +66,16 @@ class SpecCache:
                     continue
                 found[name] = spec
                 self._known[name] = (wanted[name], spec)
+                if isinstance(spec, JobSpec) and (spec.depends_on or spec.priority):
+                    self._is_plain = False
             while len(self._known) > _CACHED_SPECS:
                 self._known.popitem(last=False)
         return found
 
     def parents_of(self, specs: Iterable[JobSpec | SpecTooNew]) -> dict[str, JobSpec]:
         """The specs of all jobs that *specs* depend on, as they stand now; without those that cannot be read."""
+        if self._is_plain:
+            return {}
         names = {name for spec in specs if isinstance(spec, JobSpec) for name in spec.depends_on}
         found: dict[str, JobSpec] = {}
         for name, raw in self.jobs.specs(sorted(names)).items() if names else ():
@@ -79,6 +84,13 @@ class SpecCache:
             except Exception as error:  # its own mending tells of it; its children wait
                 log.debug("job %s: %s", name, error)
         return found
+
+    def by_priority(self, due: Sequence[DueJob], specs: Mapping[str, JobSpec | SpecTooNew]) -> Sequence[DueJob]:
+        """The same jobs, those of a higher priority first; of one priority the most overdue first, as they came."""
+        if self._is_plain:
+            return due
+        known = {name: spec.priority for name, spec in specs.items() if isinstance(spec, JobSpec) and spec.priority}
+        return sorted(due, key=lambda job: -known.get(job.name, 0)) if known else due
 
     def forget(self, name: str) -> None:
         """Read the spec of this job anew when it is due next."""
@@ -114,7 +126,7 @@ class Deciding:
         claims: list[TickClaim] = []
         nexts: list[float] = []
         made = newer = 0
-        for due in _by_priority(reading.due, specs):
+        for due in self.specs.by_priority(reading.due, specs):
             if made >= _MOST_TICKS:
                 nexts.append(0.0)  # the rest follows at once, after the chores
                 break
@@ -159,10 +171,10 @@ class Deciding:
             return []
         try:
             calendars = NO_CALENDARS
-            if spec.calendars:
+            if spec.only or spec.except_:
                 calendars = self.calendars.at(reading.calendars)
                 self.calendars.say_missing(due.name, spec.calendars)
-            apart = self._apart.pop(due.name, None)
+            apart = self._apart.pop(due.name, None) if self._apart else None
             decisions = decide(spec, due.mark, due.pause, now_s, calendars, apart, due.ticks, due.skips, due.held)
             to_claim = self.holding.to_claim(due, spec, decisions, now_s) if decisions else []
         except CronqError as error:
@@ -181,12 +193,6 @@ class Deciding:
     def _known_calendars(self, spec: JobSpec, reading: DueReading) -> Calendars:
         parents = (self._parents[name] for name in spec.depends_on if name in self._parents)
         return self.calendars.at(reading.calendars) if any(each.calendars for each in parents) else NO_CALENDARS
-
-
-def _by_priority(due: Sequence[DueJob], specs: Mapping[str, JobSpec | SpecTooNew]) -> Sequence[DueJob]:
-    """The same jobs, those of a higher priority first; of one priority the most overdue first, as they came."""
-    priorities = {name: spec.priority for name, spec in specs.items() if isinstance(spec, JobSpec) and spec.priority}
-    return sorted(due, key=lambda job: -priorities.get(job.name, 0)) if priorities else due
 
 
 def earliest(*moments: float | None) -> float | None:

@@ -24,8 +24,8 @@ class Holding:
 
     def to_claim(self, due: DueJob, spec: JobSpec, decisions: list[Decision], now_s: float) -> list[Decision]:
         """The first of the *decisions*, those that are to be claimed now; the others wait, their runs in the line."""
-        if not self.is_on:
-            return decisions
+        if not self.is_on or (len(decisions) == 1 and not due.held and decisions[0].trigger != "catchup"):
+            return decisions  # as nearly always
         count = not_held(spec, decisions, now_s, due.held, due.through)
         mark = decisions[count - 1].tick if count else due.mark or 0
         if max(due.mark or 0, due.through) < due.held <= mark:

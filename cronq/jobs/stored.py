@@ -201,14 +201,18 @@ def read_family(raw: Any) -> dict[str, list[str]]:
 
 
 def due_job(
-    name: str, score: str, version: str, mark: str, pause: str, ticks: str, skips: str, held: str, through: str
-) -> DueJob:
+    name: str, score: str, version: str, mark: str, pause: str,
+    ticks: str = "", skips: str = "", held: str = "", through: str = "",
+) -> DueJob:  # fmt: skip
     """One entry of `lua/jobs/read_due.lua`'s answer."""
     known = moment(mark)
     is_damaged = version == "!" or known is None
-    paused, had = read_pause(pause), whole(ticks) or 0
+    paused = read_pause(pause) if pause else None
+    due_s = moment(score) or 0
+    if not (ticks or skips or held or through):  # as nearly all are
+        return DueJob(name, due_s, version, known, paused, is_damaged)
     return DueJob(
-        name, moment(score) or 0, version, known, paused, is_damaged, had, read_skips(skips),
+        name, due_s, version, known, paused, is_damaged, whole(ticks) or 0, read_skips(skips),
         held=moment(held) or 0, through=moment(through) or 0,
     )  # fmt: skip
 

@@ -120,8 +120,10 @@ def decide(
     that are to run. Of more than `MAX_TICKS_A_PASS` decisions the first are returned; ask again with the last of them
     as the mark for the others. Raises ScheduleError when the stored schedule cannot be read.
     """
-    until, now = due_until(spec, now), without_jitter(spec, now)
-    schedule = _left(spec, mark, until, had)
+    until = int(now)
+    if spec.jitter is not None:
+        until, now = due_until(spec, now), without_jitter(spec, now)
+    schedule = spec.schedule if spec.repeat is None else _left(spec, mark, until, had)
     if schedule is None:
         return []
     first = schedule.next_after(mark)
@@ -133,7 +135,7 @@ def decide(
     if second is None or second > until:  # the everyday case: exactly one
         outcome = excluded(spec, first, pause, calendars, skips)
         one = _one(spec, first, second, now, held) if outcome is None else _of_none(first, outcome, second)
-        return _finished(spec, [one], had)
+        return [one] if spec.jitter is None and spec.repeat is None else _finished(spec, [one], had)
     pending = _Pending(spec, schedule, mark, pause, now, until, calendars, skips, held=held)
     return _finished(spec, pending.decisions(apart), had)
 

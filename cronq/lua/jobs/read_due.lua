@@ -6,7 +6,8 @@
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
 -- Returns JSON {time, epoch, due: [[name, score, version, mark, pause, ticks, skips, held, through]…], newer, cut,
 --         listed, next, retries, calendars, held}
---       Absent values are "". A job whose keys have a wrong type comes with version "!".
+--       Absent values are "", those from the ticks on are left out when all are absent. A job whose keys have a wrong
+--       type comes with version "!".
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
 --       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
@@ -34,12 +35,14 @@ local function read(name, score)
     end
     local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause', 'ticks', 'skips', 'held', 'through')
     if known.err or state.err then
-        due[#due + 1] = {name, score, '!', '', '', '', '', '', ''}
-    else
+        due[#due + 1] = {name, score, '!', '', ''}
+    elseif state[3] or state[4] or state[5] or state[6] then
         due[#due + 1] = {
             name, score, known[1] or '', state[1] or '', state[2] or '', state[3] or '', state[4] or '',
             state[5] or '', state[6] or '',
         }
+    else
+        due[#due + 1] = {name, score, known[1] or '', state[1] or '', state[2] or ''}
     end
 end
 for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all the same

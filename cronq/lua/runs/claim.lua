@@ -90,8 +90,7 @@ end
 
 -- Returns the mark of the job as a number, and its runs that wait for parents; or nil and the answer to the item, when
 -- it is not to be claimed.
-local function find_mark(item, instant, job, state)
-    local name, expected, _, _, _, outcome, _, range = unpack(item)
+local function find_mark(name, expected, outcome, range, instant, job, state)
     local version = try('HGET', job, 'version')
     if fails(version) then return nil, wrong(job, 'hash') end
     if not version then
@@ -153,13 +152,15 @@ local function wait_in_order(name, job, mark)
     return id, word
 end
 
+local new = {}  -- the tick that is claimed, one table for all: each is done with before the next
+
 -- *holder* is what the dedup key held, nil when it has just been set for this item.
 local function claim(item, when, kind, holder)
-    local name, _, _, next, _, outcome, reason, range, count, needs, cause = unpack(item)
+    local name, expected, _, next, _, outcome, reason, range, count, needs, cause = unpack(item)
     local tick, instant = when.tick, tonumber(when.tick)
     local job = job_prefix .. name
     local state = job .. ':state'
-    local mark, gated = find_mark(item, instant, job, state)
+    local mark, gated = find_mark(name, expected, outcome, range, instant, job, state)
     if not mark then return gated end
     local bad = kind_wrong(kind)
     if bad then return bad end
@@ -168,9 +169,10 @@ local function claim(item, when, kind, holder)
         if other then return {'early', other, word} end
     end
     local id = name .. '-' .. when.in_id
-    local new = {job = name, id = id, tick = tick, description = name .. when.in_description, queue = kind.queue,
-        trigger = kind.trigger, overlap = kind.overlap, keep = kind.keep, key = job, row = run_prefix .. id,
-        active = job .. ':active', index = job .. ':runs', hash = RQ .. 'job:' .. id}
+    new.job, new.id, new.tick, new.description = name, id, tick, name .. when.in_description
+    new.queue, new.trigger, new.overlap, new.keep = kind.queue, kind.trigger, kind.overlap, kind.keep
+    new.key, new.row, new.active = job, run_prefix .. id, job .. ':active'
+    new.index, new.hash = job .. ':runs', RQ .. 'job:' .. id
     local fields, open, damage = look(new)
     if not fields then return damage end
     if fields > 0 then
