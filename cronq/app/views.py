@@ -252,6 +252,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "duration_s": run.duration_s,
         "exit_code": run.exit_code,
         "error": run.error,
+        "result": run.result,
         "attempts": [_attempt_row(attempt) for attempt in run.attempts],
         "signal": run.signal,
         "max_rss_kib": run.max_rss_kib,

@@ -678,6 +678,21 @@ def test_a_tick_is_marked_and_a_job_is_reset_on_the_command_line(cronq: Cli, app
     assert len(app.history("hourly", 100)) == 30
 
 
+def test_several_jobs_are_marked_and_reset_and_one_that_cannot_be_keeps_no_other(
+    cronq: Cli, app: Cronq, ticked: list[str]
+) -> None:
+    app.add("other", command=["true"])
+
+    marked = cronq("mark-success", "other", "hourly", "nobody")
+    again = cronq("mark-success", "hourly", "hourly")
+    reset = cronq("reset", "nobody", "hourly")
+
+    assert (marked.code, marked.out) == (2, ticked[0] + "\n")
+    assert [line.partition("'")[0] for line in marked.err.splitlines()] == ["cronq: job ", "cronq: there is no job "]
+    assert again.err.splitlines() == ["cronq: that tick of hourly has succeeded already"] * 2
+    assert (reset.code, reset.err.splitlines()[-1]) == (2, "cronq: hourly is as if it had never run; its history stays")
+
+
 def test_arguments_are_json_or_plain_text(here: Path, cronq: Cli, shell: Cli, app: Cronq) -> None:
     (here / "jobs.py").write_text("from cronq import job\n@job\ndef greet(name, times=1): ...\n")
     shell("sync", "jobs")

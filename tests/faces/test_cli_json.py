@@ -35,7 +35,7 @@ SHOW_KEYS = LIST_KEYS | {
 HISTORY_KEYS = {
     "job", "run_id", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid",
     "queued_at", "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error",
-    "attempts",
+    "result", "attempts",
     "signal", "max_rss_kib", "user_s", "system_s", "crashes",
     "retry_at",
     "beat_delay_s", "queue_wait_s", "start_delay_s",

@@ -365,6 +365,7 @@ def test_a_phrase_that_meant_several_things_is_used_no_more(phrase: str) -> None
         ("jobs", "takes nothing for 5 s", "process", "_STUCK_S", 5),
         ("jobs", "at most 32,768 bytes", "jobs", "_MOST_ENV", 32_768),
         ("jobs", "`stdin` 65,536", "jobs", "_MOST_STDIN", 65_536),
+        ("json", "the first 10,000 characters", "worker", "_MOST_SHOWN", 10_000),
         ("command-line", "has at most 1,000 characters", "jobs", "MOST_NOTE", 1_000),
         ("command-line", "more than 50 runs of a job", "app", "_FEW_RUNS", 50),
         ("start", "more than 8,192 characters", "cli", "_MOST_LINE", 8_192),

@@ -35,7 +35,7 @@ bounded = settings(derandomize=True, deadline=None, max_examples=300)
 STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
-    "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes", "retry_at",
+    "result", "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes", "retry_at",
     "beat_delay_s", "queue_wait_s", "start_delay_s", "cause", "other",
 }  # fmt: skip
 
@@ -105,6 +105,7 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "duration_s": 60.75,
         "exit_code": 0,
         "error": None,
+        "result": "null",
         "attempts": [],
         "signal": None,
         "max_rss_kib": 20480,
