@@ -437,7 +437,7 @@ def test_no_job_at_all_is_no_fault(days: Days) -> None:
     days.set_clock("2026-01-05T09:00")
     days.write_module("jobs", "")
 
-    days.say("check-config", "jobs")
+    assert "no job is defined in jobs" in days.say("check-config", "jobs")
 
 
 # Jobs that make up for each day
