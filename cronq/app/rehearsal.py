@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from math import ceil
@@ -10,13 +10,13 @@ from zoneinfo import ZoneInfo
 
 from cronq.app.app import Cronq
 from cronq.app.diff import part_of, passed_of
-from cronq.app.simulation import defined_specs, with_calendars
+from cronq.app.simulation import Jobs, defined_jobs, with_calendars
 from cronq.errors import CronqError
 from cronq.hosts.outages import KEPT_S, NOTE_PASS_EVERY_S
 from cronq.jobs.keyed import following
-from cronq.jobs.spec import JobSpec
 from cronq.runs.history import Wanted, newest_rows
-from cronq.runs.rehearse import Past, Rehearsal, rehearse, without_beats
+from cronq.runs.recorded import Past, without_beats
+from cronq.runs.rehearse import Rehearsal, rehearse
 from cronq.runs.run import Run
 from cronq.runs.scene import Outage, Scene
 from cronq.runs.store import Period, RunStore
@@ -48,30 +48,33 @@ def rehearse_day(
     assert period.since_s is not None
     assert period.until_s is not None
     start_s, end_s = int(period.since_s), ceil(period.until_s)
-    specs, problems, gone = _specs(app, modules)
-    pasts = {name: _past(app.runs, name, period) for name in [*(spec.name for spec in specs), *gone]}
+    jobs, gone = _jobs(app, modules)
+    everything = [*jobs.specs, *jobs.ancestors]
+    pasts = {name: _past(app.runs, name, period) for name in [*(spec.name for spec in everything), *gone]}
     away = [(each.from_s, now_s if each.to_s is None else each.to_s) for each in app.outages()]
     all_runs: Iterable[Run] = (run for past in pasts.values() for run in past.runs)
     scene = Scene(
         start_s - DAY_S, end_s, duration_s=duration_s,
         outages=[*outages, *without_beats(away, all_runs, NOTE_PASS_EVERY_S)],
     )  # fmt: skip
-    found = rehearse(specs, pasts, with_calendars(app, specs, scene), start_s, gone)
+    scene = with_calendars(app, everything, scene)
+    found = rehearse(jobs.specs, pasts, scene, start_s, ancestors=jobs.ancestors, gone=gone)
     if start_s < now_s - KEPT_S:
         words = f"outages of beats are kept for {format_duration(KEPT_S)}, so those of that day are not known"
         found = replace(found, notes=(*found.notes, words))
-    return found, problems
+    return found, jobs.problems
 
 
-def _specs(app: Cronq, modules: Sequence[str]) -> tuple[list[JobSpec], list[CronqError], list[str]]:
-    """The specs, what is wrong with others, and the names of stored jobs that a sync would remove."""
+def _jobs(app: Cronq, modules: Sequence[str]) -> tuple[Jobs, list[str]]:
+    """The jobs to rehearse, and the names of stored ones that a sync would remove."""
     stored, problems = app.read_jobs()
     if not modules:
-        return [job.spec for job in stored], problems, []
-    specs, problems = defined_specs(app, modules)
-    by_name: Mapping[str, JobSpec] = {spec.name: spec for spec in specs}
+        return Jobs([job.spec for job in stored], [], problems), []
+    jobs = defined_jobs(app, modules)
+    by_name = {spec.name: spec for spec in jobs.specs}
     keyed = [following(of, job.spec) for job in stored if (of := by_name.get(job.spec.of or "")) is not None]
-    return [*specs, *keyed], problems, app.definitions().ghosts(modules)
+    gone = app.definitions().farewell(modules, by_name).going
+    return jobs._replace(specs=[*jobs.specs, *keyed]), gone
 
 
 def _past(runs: RunStore, name: str, period: Period) -> Past:

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from cronq.app.app import Cronq
 from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
+from cronq.jobs.stored import StoredJob
 from cronq.runs.scene import Outage as Outage
 from cronq.runs.scene import Scene as Scene
 from cronq.runs.simulate import Simulation as Simulation
 from cronq.runs.simulate import simulate
 
 
-def defined_specs(app: Cronq, modules: Sequence[str]) -> tuple[list[JobSpec], list[CronqError]]:
-    """The specs of the jobs that *modules* define, as a sync would store them; and what is wrong with the others."""
+class Jobs(NamedTuple):
+    """The jobs to simulate, stored ones outside of them that they wait for, and what is wrong with others."""
+
+    specs: list[JobSpec]
+    ancestors: list[JobSpec]
+    problems: list[CronqError]
+
+
+def defined_jobs(app: Cronq, modules: Sequence[str]) -> Jobs:
+    """The jobs that *modules* define, as a sync would store them. Redis is only asked for parents outside of them."""
     app.load_jobs(modules)
     definitions = app.definitions()
-    return [job.spec for job in definitions.known().values()], definitions.problems()
+    known, problems = definitions.known(), definitions.problems()
+    specs = {name: job.spec for name, job in known.items()}
+    ancestors: dict[str, JobSpec] = {}
+    if any(parent not in specs for spec in specs.values() for parent in spec.parents):
+        judgement = definitions.judge()
+        problems += judgement.problems
+        specs = {name: specs[name] for name in judgement.accepted}
+        ancestors = _ancestors(app, specs)
+    return Jobs(list(specs.values()), list(ancestors.values()), problems)
+
+
+def _ancestors(app: Cronq, specs: Mapping[str, JobSpec]) -> dict[str, JobSpec]:
+    """The stored jobs that *specs* wait for, and those that these wait for; a round trip a generation."""
+    found: dict[str, JobSpec] = {}
+    looked_for: set[str] = set()
+    wanted = {parent for spec in specs.values() for parent in spec.parents}
+    while todo := wanted - specs.keys() - looked_for:
+        looked_for |= todo
+        stored = {name: job.spec for name, job in app.jobs.find(todo).items() if isinstance(job, StoredJob)}
+        found |= stored
+        wanted = {parent for spec in stored.values() for parent in spec.parents}
+    return found
 
 
 def simulate_jobs(app: Cronq, modules: Sequence[str], scene: Scene) -> tuple[Simulation, list[CronqError]]:
     """Simulate the jobs that *modules* define, or without any those in Redis; and what is wrong with the others.
 
-    Of a module's jobs Redis is only asked for what modules do not say: the calendars. Stored jobs keep their pauses,
-    from when they were set, and their skips. Raises CronqError for more ticks than one simulation takes.
+    Of a module's jobs Redis is only asked for what modules do not say: calendars, and parents outside of them. Stored
+    jobs keep their pauses, from when they were set, and their skips. Raises CronqError for more ticks than one
+    simulation takes.
     """
     if modules:
-        specs, problems = defined_specs(app, modules)
+        jobs = defined_jobs(app, modules)
     else:
-        jobs, problems = app.read_jobs()
-        specs = [job.spec for job in jobs]
-        pauses = {job.spec.name: [job.state.pause] for job in jobs if job.state.pause is not None}
-        scene = replace(scene, pauses=pauses, skips={job.spec.name: job.state.skips for job in jobs})
-    return simulate(specs, with_calendars(app, specs, scene)), problems
+        stored, problems = app.read_jobs()
+        jobs = Jobs([job.spec for job in stored], [], problems)
+        pauses = {job.spec.name: [job.state.pause] for job in stored if job.state.pause is not None}
+        scene = replace(scene, pauses=pauses, skips={job.spec.name: job.state.skips for job in stored})
+    scene = with_calendars(app, [*jobs.specs, *jobs.ancestors], scene)
+    return simulate(jobs.specs, scene, jobs.ancestors), jobs.problems
 
 
 def with_calendars(app: Cronq, specs: Iterable[JobSpec], scene: Scene) -> Scene:

@@ -9,40 +9,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import NamedTuple
 
-from cronq.jobs.pause import LATE_S, Pause
-from cronq.jobs.skip import Skip, Skips
+from cronq.jobs.pause import LATE_S
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import EXECUTED, OUTCOMES
+from cronq.runs.recorded import BASES, Past, Usual, by_hand, is_whole, pauses_of, skips_of, usual_length, works_of
 from cronq.runs.run import Run
-from cronq.runs.scene import Outage, Scene, Work
+from cronq.runs.scene import Scene, Work
 from cronq.runs.simulate import simulate
-from cronq.runs.simulated_job import SimulatedLedger
-from cronq.timetext import format_duration, parse_instant
+from cronq.runs.simulated_ledger import SimulatedLedger
+from cronq.timetext import format_duration
 
-#: Outcomes of runs that took as long as they take.
-_TOOK_THEIR_TIME = ("succeeded", "failed", "timed_out")
-#: A tick that was claimed so soon was found by a beat in its time.
-_IN_TIME_S = 1.5
 #: What becomes of a tick that is worth a line whatever became of it that day.
-_COLLISIONS = ("missed", "expired", "timed_out", "coalesced")
-#: Where the length of a run comes from, in words.
-BASES = {
-    "run": "as that day",
-    "day": "the median of that day",
-    "newest": "the median of its newest runs",
-    "none": "no run of it is known",
-}
-
-
-@dataclass(frozen=True)
-class Past:
-    """What the ledger knows of one job; runs without a tick do not matter."""
-
-    runs: Sequence[Run] = ()  #: of the day, and of the day before as far as they may reach into it
-    newest: Sequence[Run] = ()  #: its newest ones, when those took no time that is known
+_COLLISIONS = ("missed", "expired", "timed_out", "coalesced", "blocked")
 
 
 class RehearsedTick(NamedTuple):
@@ -94,136 +74,53 @@ class Rehearsal:
 
 
 def rehearse(
-    specs: Iterable[JobSpec], pasts: Mapping[str, Past], scene: Scene, day_s: int, gone: Iterable[str] = ()
+    specs: Iterable[JobSpec],
+    pasts: Mapping[str, Past],
+    scene: Scene,
+    day_s: int,
+    *,
+    ancestors: Iterable[JobSpec] = (),
+    gone: Iterable[str] = (),
 ) -> Rehearsal:
     """What would have become of the ticks of *specs* from *day_s* on, with the runs of *pasts*.
 
     *scene* begins earlier, so that runs from before reach into the day; its `duration_s` is for jobs without any run
-    that is known. *gone* are jobs that had runs and are defined no more.
+    that is known. *ancestors* are other jobs that those wait for, *gone* are jobs with runs that are defined no more.
     """
-    specs = list(specs)
-    usual = {spec.name: _usual(pasts.get(spec.name, Past()), day_s) for spec in specs}
+    shown, ancestors = list(specs), list(ancestors)
+    specs = [*shown, *ancestors]
+    usual = {spec.name: usual_length(pasts.get(spec.name, Past()), day_s) for spec in specs}
     durations = {name: each.duration_s for name, each in usual.items() if each.duration_s is not None}
-    runs = {spec.name: _of_ticks(pasts.get(spec.name, Past())) for spec in specs}
-    works = {
-        name: {tick: work for tick, run in known.items() if (work := _work(run, durations.get(name), scene.end_s))}
-        for name, known in runs.items()
-    }
+    runs = {spec.name: pasts.get(spec.name, Past()).by_tick for spec in specs}
+    works = {name: works_of(known, durations.get(name, scene.duration_s), scene.end_s) for name, known in runs.items()}
     scene = replace(
         scene, durations=durations, works=works, explains=True,
-        since={name: min([day_s, *known]) for name, known in runs.items()},  # before its first row it may not have been
+        since={spec.name: _since(spec, runs[spec.name], scene, day_s) for spec in specs},
         pauses={name: pauses_of(known.values()) for name, known in runs.items()},
         skips={name: skips_of(known.values()) for name, known in runs.items()},
+        known_ticks={name: list(known) for name, known in runs.items()},
+        by_hand={name: by_hand(past.runs) for name, past in pasts.items()},
     )  # fmt: skip
     found: list[RehearsedTick] = []
     by_name = {spec.name: spec for spec in specs}
-    for ledger in simulate(specs, scene).ledgers:
+    for ledger in simulate(shown, scene, ancestors).ledgers:
         name = ledger.job
         found += _rehearsed(by_name[name], ledger, runs[name], works[name], usual[name], day_s)
         found += _no_ticks(name, runs[name], day_s, set(ledger.ticks), scene.end_s)
     for name in gone:
-        found += _no_ticks(name, _of_ticks(pasts.get(name, Past())), day_s, set(), scene.end_s)
+        found += _no_ticks(name, pasts.get(name, Past()).by_tick, day_s, set(), scene.end_s)
     unknown = sorted({each.job for each in found if each.basis == "none"})
     took = format_duration(scene.duration_s) if scene.duration_s else "no time"
     notes = (f"no run is known of {', '.join(unknown)}: each took {took}",) if unknown else ()
     return Rehearsal(sorted(found, key=lambda each: (each.tick, each.job)), notes)
 
 
-def without_beats(outages: Iterable[tuple[float, float]], runs: Iterable[Run], near_s: float) -> list[Outage]:
-    """When no beat passed, by what beats noted and by the rows of *runs*.
-
-    They note a pass only each *near_s* seconds: a tick of those seconds that was claimed in its time shows that one was
-    still there.
-    """
-    in_time = [run.tick for run in runs if run.tick is not None and _was_claimed_in_time(run)]
-    found = []
-    for from_s, to_s in outages:
-        last_s = max((tick for tick in in_time if from_s < tick <= min(from_s + near_s, to_s)), default=from_s)
-        if int(to_s) > int(last_s) + 1:
-            found.append(Outage(int(last_s) + 1, int(to_s)))
-    return found
-
-
-def _was_claimed_in_time(run: Run) -> bool:
-    return run.queued_at is not None and run.attempt == 1 and run.queued_at - (run.tick or 0) < _IN_TIME_S
-
-
-def _of_ticks(past: Past) -> dict[int, Run]:
-    """Its runs by tick, the oldest first."""
-    return {run.tick: run for run in sorted(past.runs, key=lambda run: run.tick or 0) if run.tick is not None}
-
-
-class _Usual(NamedTuple):
-    """How long a run of a job takes, None when that is not known; and where that comes from, a word of `BASES`."""
-
-    duration_s: float | None
-    basis: str
-
-
-def _usual(past: Past, day_s: int) -> _Usual:
-    for basis, runs in (
-        ("day", [run for run in past.runs if run.tick is not None and run.tick >= day_s]),
-        ("newest", [*past.runs, *past.newest]),
-    ):
-        took = [run.duration_s for run in runs if run.outcome in _TOOK_THEIR_TIME and run.duration_s is not None]
-        if took:
-            return _Usual(round(median(took), 3), basis)
-    return _Usual(None, "none")
-
-
-def _work(run: Run, usual_s: float | None, now_s: float) -> Work | None:
-    """What *run* did; None when it did nothing, so that another run in its place takes the usual time."""
-    if run.outcome == "expired" and usual_s is not None:
-        return Work(usual_s, wait_s=_between(run.queued_at, run.ended_at))
-    began = run.attempts[0].started_at if run.attempts else run.started_at
-    if run.started_at is None or began is None:
-        return None
-    wait_s = 0.0 if run.attempts else _between(run.queued_at, run.started_at)
-    before_s = _between(began, run.started_at)
-    if run.outcome is None:  # it is at work still
-        return Work(max(usual_s or 0.0, _between(run.started_at, now_s)), "succeeded", before_s, wait_s)
-    if run.outcome not in EXECUTED or run.duration_s is None:
-        return None
-    if run.outcome == "stopped" and (run.reason or "").startswith("replaced by the run "):
-        return Work(max(usual_s or 0.0, run.duration_s), "succeeded", before_s, wait_s)  # else it would have gone on
-    return Work(run.duration_s, run.outcome, before_s, wait_s)
-
-
-def _between(begin_s: float | None, end_s: float | None) -> float:
-    return 0.0 if begin_s is None or end_s is None else max(0.0, round(end_s - begin_s, 3))
-
-
-def pauses_of(runs: Iterable[Run]) -> list[Pause]:
-    """The pauses of a job, as far as its ticks tell, oldest first; each ends with the last tick that it covered."""
-    found: dict[str, Pause] = {}
-    for run in runs:
-        words = run.reason or ""
-        if run.outcome != "paused" or run.tick is None or not words.startswith("paused since "):
-            continue  # of a paused queue it says otherwise
-        since, _, rest = words.removeprefix("paused since ").partition(" ")
-        try:
-            since_s = parse_instant(since.rstrip(":"))
-        except ValueError:
-            continue
-        by, note = _by_and_note(rest if not since.endswith(":") else f": {rest}")
-        found[words] = Pause(since_s, by, note, run.tick + 1)
-    return list(found.values())
-
-
-def skips_of(runs: Iterable[Run]) -> Skips:
-    """The ticks of a job that somebody skipped by name."""
-    found = []
-    for run in runs:
-        words = run.reason or ""
-        if run.outcome == "skipped" and run.tick is not None and (words + " ").startswith(("skipped ", "skipped: ")):
-            found.append(Skip((run.tick,), *_by_and_note(words.removeprefix("skipped").lstrip(" "))))
-    return tuple(found)
-
-
-def _by_and_note(words: str) -> tuple[str, str]:
-    """Who, and the note, of `by ann@box: moving`, `by ann@box`, `: moving` or nothing."""
-    by, colon, note = words.partition(": ")
-    return by.removeprefix("by "), note if colon else ""
+def _since(spec: JobSpec, runs: Mapping[int, Run], scene: Scene, day_s: int) -> int:
+    """From when on a job is gone through: its first row, before which it may not have been; or its last start before
+    the day, from which on it counts what its parents do."""
+    if spec.after:
+        return max((tick for tick in runs if tick < day_s), default=scene.start_s)
+    return min([day_s, *runs])
 
 
 def _rehearsed(
@@ -231,7 +128,7 @@ def _rehearsed(
     ledger: SimulatedLedger,
     runs: Mapping[int, Run],
     works: Mapping[int, Work],
-    usual: _Usual,
+    usual: Usual,
     day_s: int,
 ) -> Iterator[RehearsedTick]:
     """The ticks of the day, by what was simulated of one job."""
@@ -239,10 +136,10 @@ def _rehearsed(
         if tick < day_s:
             continue
         run, outcome = runs.get(tick), ledger.outcome(place)
-        begun, ended = ledger.begun.get(place), ledger.ended.get(place)
+        begun, ended = ledger.times(place)
         work = works.get(tick, Work(usual.duration_s or 0.0))
         why = ledger.reasons.get(place), _reason(spec, outcome, run, work)
-        late = begun is not None and begun - tick > LATE_S
+        late = begun is not None and begun - ledger.opened.get(place, tick) > LATE_S
         yield RehearsedTick(
             tick=tick,
             job=ledger.job,
@@ -251,7 +148,7 @@ def _rehearsed(
             reason="; ".join(words for words in why if words) or None,
             lateness_s=None if begun is None else round(begun - tick, 3),
             duration_s=None if begun is None or ended is None else round(ended - begun, 3),
-            basis=None if begun is None else "run" if tick in works else usual.basis,
+            basis=None if begun is None else "run" if run is not None and is_whole(run) else usual.basis,
             collides=place in ledger.met or outcome in _COLLISIONS or late,
         )
 

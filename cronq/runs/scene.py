@@ -27,6 +27,14 @@ class Work(NamedTuple):
     wait_s: float = 0.0  #: from its queue to its start
 
 
+class RunByHand(NamedTuple):
+    """A run without a tick; those that wait for its job look at it (epoch seconds)."""
+
+    begun_s: float
+    ended_s: float
+    outcome: str
+
+
 @dataclass(frozen=True)
 class Scene:
     """What a simulation assumes. Ticks from `start_s` on and before `end_s` are looked at (epoch seconds)."""
@@ -41,6 +49,8 @@ class Scene:
     duration_s: float = 1.0  #: how long a run takes
     durations: Mapping[str, float] = field(default_factory=dict)  #: the same of single jobs, by name
     works: Mapping[str, Mapping[int, Work]] = field(default_factory=dict)  #: what single runs do, by job and tick
+    by_hand: Mapping[str, Sequence[RunByHand]] = field(default_factory=dict)  #: by job
+    known_ticks: Mapping[str, Sequence[int]] = field(default_factory=dict)  #: by job that runs after others, in order
     calendars: Calendars = NO_CALENDARS
     pauses: Mapping[str, Sequence[Pause]] = field(default_factory=dict)  #: by job; each covers ticks from `since` on
     skips: Mapping[str, Skips] = field(default_factory=dict)  #: by job

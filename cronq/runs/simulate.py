@@ -1,10 +1,11 @@
 """What becomes of each tick in a span of time: the decisions of beats under a clock of its own, no Redis.
 
 The rules are those that beats and the claim script go by: `due` says what becomes of a tick when it is found,
-`overlap` what becomes of it while an earlier run of its job is open. What is assumed instead: there is a worker for
-each run at once, each run takes its time, and no lock is in its way.
+`overlap` what becomes of it while an earlier run of its job is open, `dependencies` for which parents it waits. What is
+assumed instead: there is a worker for each run at once, each run takes its time, and no lock is in its way.
 
-So jobs do not meet, and each goes through the span by itself. A span in which nothing is due costs nothing.
+So jobs meet only their parents, and each goes through the span by itself, after these. A span in which nothing is due
+costs nothing.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from cronq.errors import CronqError
+from cronq.jobs.graph import parents_first
 from cronq.jobs.spec import JobSpec
 from cronq.runs.scene import Scene, merged
-from cronq.runs.simulated_job import WORDS, SimulatedJob, SimulatedLedger
+from cronq.runs.simulated_job import SimulatedJob
+from cronq.runs.simulated_ledger import WORDS, SimulatedLedger
+from cronq.runs.simulated_parents import Parents
 
 #: Each tick takes nine bytes.
 MOST_TICKS = 100_000_000
@@ -88,16 +92,28 @@ def _rows(ledger: SimulatedLedger, begin: int, end: int) -> Iterator[SimulatedTi
         yield SimulatedTick(tick, job, WORDS[code])
 
 
-def simulate(specs: Iterable[JobSpec], scene: Scene) -> Simulation:
-    """What becomes of each tick of *specs*. The same scene gives the same answer. Raises CronqError for too many."""
-    ordered = sorted(specs, key=lambda spec: spec.name)
-    _refuse_too_many(ordered, scene)
+def simulate(specs: Iterable[JobSpec], scene: Scene, ancestors: Iterable[JobSpec] = ()) -> Simulation:
+    """What becomes of each tick of *specs*. The same scene gives the same answer. Raises CronqError for too many.
+
+    They may wait for *ancestors*, too, of which nothing is told. Any other parent never succeeds.
+    """
+    shown = {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.name)}
+    by_name = {**{spec.name: spec for spec in ancestors}, **shown}
+    _refuse_too_many(by_name.values(), scene)
     chance = random.Random(scene.seed)
     beats = [SimulatedBeat(chance.uniform(-scene.skew_s, scene.skew_s)) for _ in range(scene.beats)]
     draw = _Draw(beats, chance.getrandbits(64))
     outages = merged(scene.outages)
     # The time of Redis decides: the clock of a beat's host has no part in it, however wrong it is.
-    return Simulation([SimulatedJob(spec, scene, outages, draw.takes).go_through() for spec in ordered], beats)
+    are_parents = {parent for spec in by_name.values() for parent in spec.parents}
+    ledgers: dict[str, SimulatedLedger] = {}
+    order, _ = parents_first(by_name, lambda name: [each for each in by_name[name].parents if each in by_name])
+    for name in order:
+        spec = by_name[name]
+        parents = Parents(spec, by_name, ledgers, scene) if spec.parents else None
+        job = SimulatedJob(spec, scene, outages, draw.takes, parents, is_timed=name in are_parents)
+        ledgers[name] = job.go_through()
+    return Simulation([ledgers[name] for name in shown], beats)
 
 
 def _refuse_too_many(specs: Iterable[JobSpec], scene: Scene) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -17,10 +17,11 @@ from redis import Redis
 from cronq.app.app import Cronq
 from cronq.app.rehearsal import rehearse_day
 from cronq.hosts.outages import Pass
-from cronq.jobs.spec import JobSpec
+from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.rehearse import RehearsedTick
 from cronq.runs.run import Ending, Settlement, Start
-from cronq.runs.scene import Outage
+from cronq.runs.scene import Outage, Scene, Work
+from cronq.runs.simulate import simulate
 from cronq.timetext import DAY_S, parse_instant
 
 Store = Callable[..., JobSpec]
@@ -178,3 +179,90 @@ def test_by_the_definitions_of_that_day_all_is_as_it_was(app: Cronq, store: Stor
 
     assert told(ticks, names) == recorded(app, names)
     assert [each for each in ticks if each.differs and each.tick < SURE_S] == []
+
+
+# Jobs that depend on others
+
+
+class Drawn(Mapping[int, Work]):
+    """What the run of any tick of a job does."""
+
+    def __init__(self, works: Callable[[str, int], tuple[float, float, str]], name: str) -> None:
+        self.works = works
+        self.name = name
+
+    def __getitem__(self, tick: int) -> Work:
+        wait, takes, outcome = self.works(self.name, tick)
+        return Work(takes, outcome, wait_s=wait)
+
+    def __iter__(self) -> Iterator[int]:
+        raise NotImplementedError
+
+    def __len__(self) -> int:
+        return 1
+
+
+def uneven(seed: int) -> Callable[[str, int], tuple[float, float, str]]:
+    """Nothing ends in the moment in which something else is due."""
+
+    def works(name: str, tick: int) -> tuple[float, float, str]:
+        chance = random.Random(f"{seed} {name} {tick}")
+        takes = chance.choice([1, 20, 50, 70, 130, 250]) + chance.randrange(1, 250) / 1000
+        outcome = chance.choice(["succeeded", "succeeded", "succeeded", "failed"])
+        return chance.choice([0.0, 0.0, 20.25]), takes, outcome
+
+    return works
+
+
+def a_family(app: Cronq, seed: int) -> list[JobSpec]:
+    chance = random.Random(seed)
+    family: dict[str, dict[str, Any]] = {
+        "often": {"cron": "* * * * *", "overlap": chance.choice(["allow", "queue", "skip"])},
+        "rarely": {"cron": "*/3 * * * *", "catchup": chance.choice(["all", "latest"])},
+        "after-one": {"after": ["rarely"], "overlap": chance.choice(RULES)},
+        "after-two": {
+            "after": ["often", "rarely"], "overlap": chance.choice(RULES),
+            "on_parent_failure": chance.choice(["run", "wait"]),
+        },
+        "last": {"after": ["after-one", "after-two"]},
+    }  # fmt: skip
+    for number, rule in enumerate(RULES):
+        parents = [["often"], ["rarely"], ["often", "rarely"], ["rarely", "after-one"]][(seed + number) % 4]
+        options: dict[str, Any] = {"cron": chance.choice(["* * * * *", "*/2 * * * *"]), "depends_on": parents}
+        if "after-one" in parents:  # whether that had succeeded before all this, nobody can know
+            options["start"] = "2026-01-05T00:08:00Z"
+        family[f"gate-{rule}"] = options_of(chance, rule) | options
+    specs = []
+    for name, options in family.items():
+        spec = make_spec(name, function="here:work", **options)
+        tick = spec.next_after(BEGIN - 1, 0)
+        app.jobs.save(spec, source="here:1", origin="test", expected="", mark=BEGIN - 1, next_tick=tick)
+        specs.append(spec)
+    return specs
+
+
+def names_of_known_length(specs: dict[str, JobSpec]) -> set[str]:
+    """The jobs of which no run, nor one of a job that they wait for, gives way before it has ended."""
+
+    def is_sure(name: str) -> bool:
+        return specs[name].overlap not in ("latest", "replace") and all(map(is_sure, specs[name].parents))
+
+    return {name for name in specs if is_sure(name)}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_simulation_foretells_what_becomes_of_jobs_that_wait_for_others(app: Cronq, seed: int) -> None:
+    specs, works = a_family(app, seed), uneven(seed)
+    names = [spec.name for spec in specs]
+    outages = [Outage(BEGIN + 312, BEGIN + 336), Outage(BEGIN + 904, BEGIN + 1200)]
+    Life(app, works).live(specs, END_S, outages)
+
+    scene = Scene(BEGIN, END_S, outages=outages, works={name: Drawn(works, name) for name in names}, explains=True)
+    foretold = simulate(specs, scene)
+
+    assert {(each.job, each.tick): each.outcome for each in foretold.rows() if each.tick < SURE_S} == recorded(
+        app, names
+    )
+    note_passes(app, END_S, outages)
+    sure = names_of_known_length({spec.name: spec for spec in specs})
+    assert [each for each in rehearsed(app) if each.differs and each.tick < SURE_S and each.job in sure] == []

@@ -11,7 +11,8 @@ import pytest
 from cronq.jobs.pause import Pause
 from cronq.jobs.skip import Skip
 from cronq.jobs.spec import make_spec
-from cronq.runs.rehearse import Past, Rehearsal, RehearsedTick, pauses_of, rehearse, skips_of, without_beats
+from cronq.runs.recorded import Past, pauses_of, skips_of, without_beats
+from cronq.runs.rehearse import Rehearsal, RehearsedTick, rehearse
 from cronq.runs.run import Attempt, Run
 from cronq.runs.scene import Outage, Scene
 from cronq.timetext import DAY_S
@@ -34,7 +35,7 @@ def rehearsed(
 ) -> Rehearsal:
     specs = [] if gone else [make_spec("j", command=["true"], **({"cron": "0 * * * *"} | options))]
     scene = Scene(DAY - DAY_S, DAY + int(until * HOUR), duration_s=0.0)
-    return rehearse(specs, {"j": Past(runs, newest or [])}, scene, DAY, gone)
+    return rehearse(specs, {"j": Past(runs, newest or [])}, scene, DAY, gone=gone)
 
 
 def outcomes(found: Rehearsal) -> list[str | None]:
