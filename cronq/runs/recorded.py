@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import NamedTuple
 
+from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import Pause
 from cronq.jobs.skip import Skip, Skips
 from cronq.outcomes import EXECUTED
@@ -128,6 +129,12 @@ def skips_of(runs: Iterable[Run]) -> Skips:
         if run.outcome == "skipped" and run.tick is not None and (words + " ").startswith(("skipped ", "skipped: ")):
             found.append(Skip((run.tick,), *_by_and_note(words.removeprefix("skipped").lstrip(" "))))
     return tuple(found)
+
+
+def passed_ticks(runs: Mapping[int, Run]) -> set[int]:
+    """Ticks of a job, of *runs* by tick and in order, that ended badly, and after which others ran all the same."""
+    last = max((tick for tick, run in runs.items() if run.outcome in EXECUTED), default=0)
+    return {tick for tick, run in runs.items() if run.outcome in HALTING and tick < last}
 
 
 def by_hand(runs: Iterable[Run]) -> list[RunByHand]:

@@ -14,7 +14,18 @@ from typing import NamedTuple
 from cronq.jobs.pause import LATE_S
 from cronq.jobs.spec import JobSpec
 from cronq.outcomes import EXECUTED, OUTCOMES
-from cronq.runs.recorded import BASES, Past, Usual, by_hand, is_whole, pauses_of, skips_of, usual_length, works_of
+from cronq.runs.recorded import (
+    BASES,
+    Past,
+    Usual,
+    by_hand,
+    is_whole,
+    passed_ticks,
+    pauses_of,
+    skips_of,
+    usual_length,
+    works_of,
+)
 from cronq.runs.run import Run
 from cronq.runs.scene import Scene, Work
 from cronq.runs.simulate import simulate
@@ -22,7 +33,7 @@ from cronq.runs.simulated_ledger import SimulatedLedger
 from cronq.timetext import format_duration
 
 #: What becomes of a tick that is worth a line whatever became of it that day.
-_COLLISIONS = ("missed", "expired", "timed_out", "coalesced", "blocked")
+_COLLISIONS = ("missed", "expired", "timed_out", "coalesced", "blocked", "waiting")
 
 
 class RehearsedTick(NamedTuple):
@@ -98,6 +109,7 @@ def rehearse(
         since={spec.name: _since(spec, runs[spec.name], scene, day_s) for spec in specs},
         pauses={name: pauses_of(known.values()) for name, known in runs.items()},
         skips={name: skips_of(known.values()) for name, known in runs.items()},
+        passed={spec.name: passed_ticks(runs[spec.name]) for spec in specs if spec.backfill},
         known_ticks={name: list(known) for name, known in runs.items()},
         by_hand={name: by_hand(past.runs) for name, past in pasts.items()},
     )  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -51,6 +51,7 @@ class Scene:
     works: Mapping[str, Mapping[int, Work]] = field(default_factory=dict)  #: what single runs do, by job and tick
     by_hand: Mapping[str, Sequence[RunByHand]] = field(default_factory=dict)  #: by job
     known_ticks: Mapping[str, Sequence[int]] = field(default_factory=dict)  #: by job that runs after others, in order
+    passed: Mapping[str, Collection[int]] = field(default_factory=dict)  #: by job ticks whose failure halts nothing
     calendars: Calendars = NO_CALENDARS
     pauses: Mapping[str, Sequence[Pause]] = field(default_factory=dict)  #: by job; each covers ticks from `since` on
     skips: Mapping[str, Skips] = field(default_factory=dict)  #: by job

@@ -7,10 +7,10 @@ others has a tick each time that these have succeeded.
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import LATE_S, Pause
 from cronq.jobs.spec import JobSpec
 from cronq.runs.due import Decision, decide, excluded
@@ -22,6 +22,8 @@ from cronq.timetext import DAY_S
 
 #: Ticks that are listed at once are of so long a span at most.
 _LISTED_S = 30 * DAY_S
+#: What keeps the later ticks of a job with `backfill` waiting.
+_HALTING = HALTING | {"waiting"}
 #: A start so near to a tick that is known is that one.
 _SAME_START_S = 2
 
@@ -62,9 +64,11 @@ class SimulatedJob:
         """Take each tick of the scene."""
         if self.spec.after:
             self._follow_parents()
+        elif self.spec.backfill:
+            self._follow_in_order()
         else:
             self._follow_schedule()
-        self.runs.go_on(math.inf)
+        self.runs.end()
         self.ledger.cut(self.scene.end_s)
         return self.ledger
 
@@ -82,13 +86,16 @@ class SimulatedJob:
 
     def _when_found(self, tick: int) -> int:
         """When a beat passes that finds *tick* due; asked for ever later ones."""
-        due_s = self.spec.due_s(tick) or tick
+        return int(self._when_up(self.spec.due_s(tick) or tick))
+
+    def _when_up(self, moment: float) -> float:
+        """When a beat passes from *moment* on; asked for ever later ones."""
         outages = self.outages
-        while self._outage < len(outages) and outages[self._outage].end_s <= due_s:
+        while self._outage < len(outages) and outages[self._outage].end_s <= moment:
             self._outage += 1
-        if self._outage < len(outages) and outages[self._outage].start_s <= due_s:
+        if self._outage < len(outages) and outages[self._outage].start_s <= moment:
             return outages[self._outage].end_s
-        return due_s
+        return moment
 
     def _take_in_time(self, first: int) -> None:
         """Take *first*, which a beat finds in its second, and those after it up to the next outage."""
@@ -149,6 +156,36 @@ class SimulatedJob:
     def _open(self, tick: int, now: float, trigger: str, reason: str = "") -> None:
         gate = self.parents.gate(tick, now) if self.parents is not None else None
         self.runs.open(tick, now, trigger, reason, gate)
+
+    # One at a time
+
+    def _follow_in_order(self) -> None:
+        """Take each tick when the one before it has succeeded, by the rule of `backfill`."""
+        spec = self.spec
+        tick = spec.next_after(self.mark, self.had)
+        while tick is not None and tick < self.scene.end_s:
+            now = self._when_up(max(spec.due_s(tick) or tick, self.runs.busy_until))
+            found = excluded(spec, tick, self._pause_at(tick), self.scene.calendars, self.skips)
+            if found is not None:
+                self.runs.pass_over(tick, now, found.outcome, found.reason)
+            else:
+                self._open(tick, now, "schedule")
+                self.runs.end()
+            self.takes([int(now)])
+            self.mark, self.had = tick, self.had + (spec.repeat is not None)
+            tick = spec.next_after(tick, self.had)
+            if self.ledger.outcome(-1) in _HALTING and self.mark not in self.scene.passed.get(spec.name, ()):
+                break
+        self._leave_waiting()
+
+    def _leave_waiting(self) -> None:
+        """The ticks after one that halts the job: they stay due until that is mended."""
+        before, tick = len(self.ledger.ticks) - 1, self.spec.next_after(self.mark, self.had)
+        while tick is not None and tick < self.scene.end_s:
+            place = self.ledger.add(tick, "waiting")
+            self.ledger.tell(place, "waits for {}, which has not succeeded", before)
+            self.had += self.spec.repeat is not None
+            tick = self.spec.next_after(tick, self.had)
 
     # After its parents
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from cronq.outcomes import OUTCOMES
 from cronq.timetext import iso
 
-WORDS = tuple(OUTCOMES)
+#: How a tick can end, and `waiting`: when the simulation is over it waits still for parents that have not succeeded, or
+#: with `backfill` for the tick before it.
+WORDS = (*OUTCOMES, "waiting")
 _CODES = {word: code for code, word in enumerate(WORDS)}
 
 

@@ -49,6 +49,11 @@ class SimulatedRuns:
         self._behind: deque[int] = deque()  #: the places of those that wait for it, in their order
         self._gated: list[_Gated] = []
 
+    @property
+    def busy_until(self) -> float:
+        """When the last of those in a queue or at work ends (epoch seconds)."""
+        return self._busy_until
+
     def run_all(self, ticks: Sequence[int]) -> bool:
         """Let *ticks*, each of which is found in its second, run at once if no run meets another. Returns if it did."""
         self.go_on(ticks[0])
@@ -103,6 +108,12 @@ class SimulatedRuns:
                 self._run(self._behind.popleft(), turn)
             else:
                 return
+
+    def end(self) -> None:
+        """Let all begin that ever does; the others wait still."""
+        self.go_on(math.inf)
+        for gate in self._gated:
+            self.ledger.set(gate.place, "waiting")
 
     def _block(self, trigger: str) -> None:
         """Give up what still waits for parents, for a tick with this *trigger* is due; caught-up ones wait together."""

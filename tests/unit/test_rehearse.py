@@ -227,3 +227,12 @@ def test_the_same_rows_give_the_same_rehearsal() -> None:
     runs = [run(hour, took_s=60 * hour) for hour in range(24)]
 
     assert rehearsed(runs, cron="*/20 * * * *") == rehearsed(runs[::-1], cron="*/20 * * * *")
+
+
+def test_what_somebody_let_pass_that_day_halts_no_job_with_backfill() -> None:
+    runs = [run(0), run(1, "failed"), run(2), run(3, "failed")]
+
+    words = "succeeded failed succeeded failed waiting"
+    assert outcomes(rehearsed(runs, until=5, backfill=True)) == words.split()
+    slow = [run(0), run(1, took_s=900), run(2)]
+    assert outcomes(rehearsed(slow, until=3, backfill=True, timeout="5m")) == ["succeeded", "timed_out", "waiting"]

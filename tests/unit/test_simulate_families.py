@@ -12,7 +12,7 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.recorded import Past
 from cronq.runs.rehearse import rehearse
 from cronq.runs.run import Run
-from cronq.runs.scene import RunByHand, Scene, Work
+from cronq.runs.scene import Outage, RunByHand, Scene, Work
 from cronq.runs.simulate import Simulation, simulate
 from cronq.timetext import iso, parse_instant
 
@@ -63,7 +63,7 @@ def test_a_job_of_another_module_is_waited_for_and_not_told_of() -> None:
 
     assert [ledger.job for ledger in found.ledgers] == ["report"]
     assert rows(found, "report") == [("02:30:00", "succeeded", 900.0)]
-    assert rows(simulated(REPORT), "report") == [("02:30:00", "succeeded", None)]
+    assert rows(simulated(REPORT), "report") == [("02:30:00", "waiting", None)]
     assert reasons(simulated(REPORT, job("next", cron="0 4 * * *", depends_on=["report"])), "next") == [
         "waited for its parent report of 2026-11-21T02:30:00Z"
     ]
@@ -101,8 +101,7 @@ def test_a_paused_parent_holds_its_child_back() -> None:
 
     found = simulated(EXPORT, child, hours=5, pauses={"export": [Pause(DAY + 60.0)]})
 
-    assert [outcome for _, outcome, _ in rows(found, "child")] == ["succeeded"] * 2 + ["blocked"] * 2 + ["succeeded"]
-    assert rows(found, "child")[-1] == ("04:30:00", "succeeded", None), "it waits still"
+    assert [outcome for _, outcome, _ in rows(found, "child")] == ["succeeded"] * 2 + ["blocked"] * 2 + ["waiting"]
 
 
 def test_a_job_runs_after_all_its_parents_have_succeeded_since_its_last_start() -> None:
@@ -194,5 +193,40 @@ def test_a_rehearsal_finds_what_a_slower_parent_would_have_done() -> None:
     assert same.jobs() == []
     short = rehearse([job("export", cron="0 2 * * *", timeout="10m"), REPORT, publish], pasts, scene, DAY)
     assert [(each.job, each.outcome) for each in short.ticks] == [
-        ("export", "timed_out"), ("report", "succeeded"), ("publish", None),
+        ("export", "timed_out"), ("report", "waiting"), ("publish", None),
+    ]  # fmt: skip
+
+
+def test_with_backfill_a_tick_that_does_not_succeed_keeps_the_later_ones_waiting() -> None:
+    works = {"etl": {DAY + 2 * HOUR: Work(60, "failed")}}
+
+    found = simulated(job("etl", cron="0 * * * *", backfill=True), job("then", after=["etl"]), hours=4, works=works)
+
+    assert [outcome for _, outcome, _ in rows(found, "etl")] == ["succeeded", "succeeded", "failed", "waiting"]
+    assert reasons(found, "etl")[3] == "waits for the run of 2026-11-21T02:00:00Z, which has not succeeded"
+    assert len(rows(found, "then")) == 2
+
+
+def test_with_backfill_each_tick_waits_for_its_parent_and_for_the_tick_before() -> None:
+    child = job("child", cron="30 * * * *", backfill=True, depends_on=["parent"])
+    works = {"parent": {DAY + HOUR: Work(600, "failed"), DAY + 2 * HOUR: Work(3000)}}
+
+    found = simulated(job("parent", cron="0 * * * *"), child, hours=4, works=works, durations={"child": 1800})
+
+    assert rows(found, "child") == [
+        ("00:30:00", "succeeded", 0.0), ("01:30:00", "succeeded", 4800.0), ("02:30:00", "succeeded", 3000.0),
+        ("03:30:00", "succeeded", 1200.0),
+    ]  # fmt: skip
+
+
+def test_with_backfill_beats_must_be_there_for_each_tick() -> None:
+    etl = job("etl", cron="0 * * * *", backfill=True, except_="off", repeat=5)
+    off = Calendars({"off": make_calendar("off", weekly=["sat 01:00-02:00"])})
+    outages = [Outage(DAY + HOUR, DAY + 5 * HOUR // 2)]
+
+    found = simulated(etl, hours=8, calendars=off, outages=outages, durations={"etl": 2400})
+
+    assert rows(found, "etl") == [
+        ("00:00:00", "succeeded", 0.0), ("01:00:00", "skipped", None), ("02:00:00", "succeeded", 1800.0),
+        ("03:00:00", "succeeded", 600.0), ("04:00:00", "succeeded", 0.0),
     ]  # fmt: skip
