@@ -5,7 +5,7 @@ from __future__ import annotations
 from cronq.jobs.catchup_line import CatchupLine, HeldJob
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import DueJob
-from cronq.runs.brake import not_held
+from cronq.runs.brake import not_held, takes_turns
 from cronq.runs.due import Decision, due_until
 
 
@@ -24,14 +24,14 @@ class Holding:
 
     def to_claim(self, due: DueJob, spec: JobSpec, decisions: list[Decision], now_s: float) -> list[Decision]:
         """The first of the *decisions*, those that are to be claimed now; the others wait, their runs in the line."""
-        if not self.is_on or (len(decisions) == 1 and not due.held and decisions[0].trigger != "catchup"):
+        if not self.is_on or (len(decisions) == 1 and not due.held and not takes_turns(decisions[0])):
             return decisions  # as nearly always
         count = not_held(spec, decisions, now_s, due.held, due.through)
         mark = decisions[count - 1].tick if count else due.mark or 0
         if max(due.mark or 0, due.through) < due.held <= mark:
             self._decided.append((due.name, due.held))
         if count < len(decisions):
-            ticks = [each.tick for each in decisions[count:] if each.trigger == "catchup"]
+            ticks = [each.tick for each in decisions[count:] if each.outcome is None]
             newest, next_s = ticks[-1], decisions[-1].next_tick
             if spec.schedule is not None and next_s is not None and next_s <= now_s:  # not all that is pending
                 until = due_until(spec, now_s)

@@ -15,21 +15,32 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.due import Decision, without_jitter
 
 
+def takes_turns(decision: Decision) -> bool:
+    """Return True if this run, or the ones before it, may have to wait."""
+    return decision.trigger == "catchup" or decision.in_order
+
+
 def not_held(spec: JobSpec, decisions: Sequence[Decision], now: float, held: int, through: int) -> int:
     """How many of the *decisions* for a job, from the oldest on, are to be claimed; the others wait.
 
     Ticks up to *held* were held before, those up to *through* have been let through. The ticks behind one that waits
     wait as well, whatever becomes of them: they are taken in order.
     """
-    if not any(each.trigger == "catchup" for each in decisions):
+    if not any(map(takes_turns, decisions)):
         return len(decisions)
     now = without_jitter(spec, now)
-    caught_up = [each for each in decisions if each.trigger == "catchup"]
-    free = sum(each.tick > held and now - each.tick <= LATE_S for each in caught_up)
+    free = sum(each.trigger == "catchup" and each.tick > held and now - each.tick <= LATE_S for each in decisions)
     for number, each in enumerate(decisions):
-        if each.trigger != "catchup" or each.tick <= through:
+        if each.tick <= through or not _takes_its_turn(each, now):
             continue
         if not free:
             return number
         free -= 1
     return len(decisions)
+
+
+def _takes_its_turn(decision: Decision, now: float) -> bool:
+    """Return True for a run that is late, or that comes behind late ones of its job."""
+    if decision.in_order:  # the only run of its job that is decided about
+        return decision.outcome is None and now - decision.tick > LATE_S
+    return decision.trigger == "catchup"

@@ -205,6 +205,21 @@ def test_a_held_run_is_not_missed_because_it_was_held(redis: Redis, store: Store
     assert [(run.outcome, run.trigger) for run in rows(app, "each")] == [(None, "catchup")] * 3
 
 
+def test_jobs_whose_ticks_run_in_order_take_a_turn_for_each_late_one(redis: Redis, store: Store) -> None:
+    app = app_with(redis, catchup_rate=2.0)
+    for number in range(20):
+        store(f"j{number:02}", mark=T - 2 * HOUR + 1, cron=None, every="1h", backfill=True)
+    beat = app.beat()
+
+    lengths = []
+    for second in range(0, 8):
+        beat.pass_once(T + 61 + second)
+        lengths.append(len(queued(redis)))
+
+    assert lengths == [10, 12, 14, 16, 18, 20, 20, 20]
+    assert {run.tick for name in app.job_names() for run in rows(app, name)} == {T - HOUR}
+
+
 # An outage of everything
 
 

@@ -72,6 +72,14 @@ def test_what_stands_between_held_runs_waits_with_them() -> None:
     assert claimed(spec, T - 3 * HOUR, T + 61, through=T - 2 * HOUR) == ([T - 2 * HOUR], [T - HOUR, T])
 
 
+def test_of_a_job_whose_ticks_run_in_order_each_late_one_takes_its_turn() -> None:
+    spec = a_job(every="1h", backfill=True)
+
+    assert claimed(spec, T - 3 * HOUR, T + 1) == ([], [T - 2 * HOUR])
+    assert claimed(spec, T - 3 * HOUR, T + 1, T, T - 2 * HOUR) == ([T - 2 * HOUR], [])
+    assert claimed(spec, T - HOUR, T + 60, T) == ([T], [])
+
+
 def test_lateness_counts_from_when_the_delay_of_a_tick_is_over() -> None:
     spec = a_job(every="1h", jitter="20m")
     due = spec.due_s(T)
