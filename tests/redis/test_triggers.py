@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -183,13 +184,94 @@ def test_a_child_that_cannot_be_started_is_started_by_a_beat_once_its_keys_are_m
     assert [run.state for run in scene.runs_of("child")] == ["queued"]
 
 
+def lose_state(scene: Triggers, job: str) -> None:
+    """As when the job is removed with --force and added again, or its state was damaged."""
+    for field in ("successes", "endings"):
+        scene.client.hdel(f"cronq:job:{job}:state", field)
+
+
 def test_a_parent_that_was_removed_and_came_back_counts_anew(scene: Triggers) -> None:
     scene.after("child", "a", "b")
     scene.do("a", "b", "a")
     scene.app.stop("child")
-    scene.client.hdel("cronq:job:a:state", "successes", "endings")  # as when the job is removed, and added again
+    lose_state(scene, "a")
     scene.do("b", "a")
     assert len(scene.runs_of("child")) == 2
+
+
+def test_a_parent_that_came_back_has_not_succeeded_by_that(scene: Triggers) -> None:
+    scene.after("child", "a", "b")
+    scene.after("lenient", "a", "b", on_parent_failure="run")
+    scene.do("a", "b")
+    scene.app.stop("child")
+    scene.app.stop("lenient")
+    lose_state(scene, "a")
+    scene.do("b")
+    assert len(scene.runs_of("child")) == len(scene.runs_of("lenient")) == 1
+    scene.do("a", outcome="failed")
+    assert len(scene.runs_of("child")) == 1
+    assert len(scene.runs_of("lenient")) == 2
+
+
+def test_the_first_success_of_a_parent_that_came_back_counts(scene: Triggers) -> None:
+    scene.after("child", "a", overlap="allow")
+    scene.do("a")
+    lose_state(scene, "a")
+    scene.do("a")
+    assert len(scene.runs_of("child")) == 2
+
+
+def test_a_job_whose_state_was_lost_is_started_all_the_same(scene: Triggers) -> None:
+    scene.after("child", "a", overlap="allow")
+    scene.do("a")
+    scene.client.delete("cronq:job:child:state")
+    scene.do("a")
+    assert len(scene.runs_of("child")) == 2
+
+
+def test_a_state_of_a_wrong_type_is_moved_aside_and_the_job_goes_on(scene: Triggers) -> None:
+    scene.after("child", "a")
+    scene.client.delete("cronq:job:child:state")
+    scene.client.set("cronq:job:child:state", "damaged")
+    scene.do("a")
+    assert scene.runs_of("child") == []
+    assert scene.beat.audit is not None
+    scene.beat.audit.work(scene.app.now_s())
+    scene.sweep.once()
+    scene.do("a")  # what the parents did is counted from when the state was mended
+    assert len(scene.runs_of("child")) == 1
+    assert scene.client.exists("cronq:untriggered") == 0
+
+
+@pytest.mark.parametrize("mark", ["1e17", "1e300", "inf", "nan", "-inf", "-1", "x"])
+def test_a_mark_beyond_sense_keeps_neither_the_job_nor_redis_busy(scene: Triggers, mark: str) -> None:
+    scene.after("child", "a", overlap="allow")
+    scene.client.hset("cronq:job:child:state", "mark", mark)
+    scene.do("a", "a", "a")
+    ticks = [run.tick for run in scene.runs_of("child")]
+    assert len(set(ticks)) == 3
+    assert all(tick is not None and abs(tick - scene.app.now_s()) < 10 for tick in ticks)
+
+
+def test_a_count_that_is_no_number_starts_again(scene: Triggers) -> None:
+    scene.after("child", "a", overlap="allow")
+    scene.do("a")
+    scene.client.hset("cronq:job:a:state", "successes", "x")
+    scene.do("a", "a")
+    assert len(scene.runs_of("child")) == 3
+
+
+def test_a_job_that_cannot_be_started_leaves_no_half_of_a_tick_each_time(scene: Triggers) -> None:
+    scene.after("child", "a")
+    card = json.loads(scene.client.hget("cronq:job:child", "trigger") or b"")
+    scene.client.hset("cronq:job:child", "trigger", json.dumps({**card, "keep": "many"}))
+    scene.do("a")
+    scene.sweep.once()
+    scene.sweep.once()
+    assert scene.runs_of("child") == []
+    scene.after("child", "a")  # a sync stores it anew
+    scene.sweep.once()
+    assert len(scene.runs_of("child")) == 1
 
 
 @pytest.mark.parametrize(

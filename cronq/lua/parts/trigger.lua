@@ -12,6 +12,12 @@
 -- {successes, endings}), so it runs when all have come further since then: numbers, not times, for clocks of workers
 -- differ. What it needs to be started stands in its hash (`trigger`, JSON: {after, on_parent_failure, queue, overlap,
 -- keep}).
+--
+-- A count begins with the time of the server, in milliseconds: of a parent that came back after its removal, or whose
+-- state was lost, none is like one that was seen before.
+
+-- A mark that far in the future is none: ticks of a job are counted on by one only while several start in a second.
+local MOST_AHEAD = 366 * 86400
 
 local function object_of(json)
     local fine, found = pcall(cjson.decode, type(json) == 'string' and json or '')
@@ -30,7 +36,8 @@ local function all_further(prefix, card, seen)
     local which, counts = card.on_parent_failure == 'run' and 2 or 1, {}
     for _, parent in ipairs(card.after) do
         local count, before = count_of(prefix, parent), seen[parent]
-        if count[which] == (type(before) == 'table' and tonumber(before[which]) or 0) then return nil end
+        local had = type(before) == 'table' and tonumber(before[which]) or 0
+        if count[which] == 0 or count[which] == had then return nil end
         counts[parent] = count
     end
     return counts
@@ -51,11 +58,22 @@ local function pause_words(pause)
     return 'paused' .. (since and ' since ' .. iso(math.floor(since)) or '') .. holder
 end
 
+-- Returns true if *card* has what a tick is made with.
+local function is_whole(card)
+    return type(card.queue) == 'string' and type(card.overlap) == 'string' and type(card.keep) == 'number'
+end
+
+-- The earliest tick that a start now may have, behind *mark*; a mark that is lost or beyond sense does not count.
+local function first_tick(now, mark)
+    now = math.floor(tonumber(now))
+    return mark and mark >= now and mark < now + MOST_AHEAD and math.floor(mark) + 1 or now
+end
+
 -- Makes a tick of the job *child*, of *card*, and its run. *reason*: why it is queued. Returns false when a key is of a
 -- wrong type: then nothing is written.
 local function start_child(from, child, card, mark, pause, counts, reason)
     local call, key = redis.call, from.prefix .. ':job:' .. child
-    local tick = free_tick(from.prefix, child, math.max(math.floor(tonumber(from.now)), mark + 1))
+    local tick = is_whole(card) and free_tick(from.prefix, child, first_tick(from.now, mark))
     if not tick then return false end
     local id = child .. '-' .. tick_stamp(tick)
     local new = {job = child, id = id, tick = string.format('%d', tick), description = child .. in_description(tick),
@@ -94,11 +112,20 @@ local function trigger(from, child, last)
     card = object_of(card)
     if type(card.after) ~= 'table' or not card.after[1] then return true end
     local known = redis.pcall('HMGET', key .. ':state', 'mark', 'pause', 'seen')
-    local mark = not known.err and tonumber(known[1] or '')
-    if not mark then return false end
+    if known.err then return false end
     local counts = all_further(from.prefix, card, object_of(known[3]))
     if not counts then return true end
-    return start_child(from, child, card, mark, known[2], counts, last and 'after the run ' .. last or nil)
+    local reason = last and 'after the run ' .. last or nil
+    return start_child(from, child, card, tonumber(known[1] or ''), known[2], counts, reason)
+end
+
+-- Counts one more success or ending of a job, in its *state*.
+local function count_one(state, name)
+    local time = redis.call('TIME')
+    local first = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+    if redis.call('HSETNX', state, name, first) == 1 then return end
+    local count = redis.pcall('HINCRBY', state, name, 1)
+    if type(count) == 'table' then redis.call('HSET', state, name, first) end  -- it held no number
 end
 
 -- Has the children of *parent* that it is the last to keep waiting started, for its run *id* has ended with *outcome*.
@@ -107,8 +134,8 @@ local function trigger_children(from, parent, id, outcome)
     local call, key = redis.call, from.prefix .. ':job:' .. parent
     local children = redis.pcall('HGETALL', key .. ':children')
     if children.err or #children == 0 or not fits(key .. ':state', 'hash') then return end
-    if outcome == 'succeeded' then call('HINCRBY', key .. ':state', 'successes', 1) end
-    call('HINCRBY', key .. ':state', 'endings', 1)
+    if outcome == 'succeeded' then count_one(key .. ':state', 'successes') end
+    count_one(key .. ':state', 'endings')
     from.stream, from.pushed = from.prefix .. ':events', {}
     for i = 1, #children, 2 do
         if string.find(children[i + 1], '"after"', 1, true) then
