@@ -16,9 +16,9 @@ from cronq.jobs.calendars import KnownCalendars
 from cronq.jobs.quarantine import MARK_AHEAD_S
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.store import JobStore
-from cronq.jobs.stored import DueJob, DueReading
+from cronq.jobs.stored import DueJob, DueReading, StoredJob
 from cronq.runs.claim import TickClaim
-from cronq.runs.dependencies import needs_of
+from cronq.runs.dependencies import needs_of, with_last_tick
 from cronq.runs.due import decide
 
 log = logging.getLogger("cronq.beat")
@@ -72,8 +72,11 @@ class SpecCache:
                 self._known.popitem(last=False)
         return found
 
-    def parents_of(self, specs: Iterable[JobSpec | SpecTooNew]) -> dict[str, JobSpec]:
-        """The specs of all jobs that *specs* depend on, as they stand now; without those that cannot be read."""
+    def parents_of(self, specs: Iterable[JobSpec | SpecTooNew], now_s: float) -> dict[str, JobSpec]:
+        """The specs of all jobs that *specs* depend on, as they stand now; without those that cannot be read.
+
+        One with `repeat` that has had the last of its ticks by now ends with it.
+        """
         if self._is_plain:
             return {}
         names = {name for spec in specs if isinstance(spec, JobSpec) for name in spec.depends_on}
@@ -83,6 +86,10 @@ class SpecCache:
                 found[name] = _parsed(raw, name)
             except Exception as error:  # its own mending tells of it; its children wait
                 log.debug("job %s: %s", name, error)
+        counted = [name for name, spec in found.items() if spec.repeat is not None]
+        for name, stored in self.jobs.find(counted).items() if counted else ():
+            if isinstance(stored, StoredJob):
+                found[name] = with_last_tick(found[name], stored.state.mark, stored.state.ticks, now_s)
         return found
 
     def by_priority(self, due: Sequence[DueJob], specs: Mapping[str, JobSpec | SpecTooNew]) -> Sequence[DueJob]:
@@ -121,7 +128,7 @@ class Deciding:
     def batches(self, reading: DueReading, most: int) -> Iterator[Batch]:
         """The claims of all due jobs of *reading*, up to *most* in a batch. Raises RedisError for an outage."""
         specs = self.specs.of(reading.due)
-        self._parents = self.specs.parents_of(specs.values())
+        self._parents = self.specs.parents_of(specs.values(), reading.now_s)
         self.holding.begin()
         claims: list[TickClaim] = []
         nexts: list[float] = []

@@ -98,6 +98,13 @@ class Calendar:
                 return f"{_shown(day, second, with_time=self.has_hours)} is in the calendar {self.name} ({window.text})"
         return None
 
+    def same_since(self, tick: int, tz: str) -> int:
+        """A moment since which `covers` says the same as of *tick*; it may have done so for longer."""
+        stretch = find_zone(self.tz or tz).stretch_at(tick)
+        second = (tick + stretch.offset_s) % DAY_S
+        edges = {edge % DAY_S for window in self.weekly for edge in (window.start_s, window.end_s)}
+        return max(stretch.start_s, tick - second + max((edge for edge in edges if edge <= second), default=0))
+
     def stored(self) -> dict[str, Any]:
         """As `read_calendar` takes it."""
         return {
@@ -158,6 +165,11 @@ class Calendars:
         day, second = _local(tick, known[0].tz or tz)
         words = _shown(day, second, with_time=any(calendar.has_hours for calendar in known))
         return ",".join(only), f"{words} is not in the calendar {' nor in '.join(only)}"
+
+    def same_since(self, names: Iterable[str], tick: int, tz: str) -> int:
+        """A moment since which those of *names* say the same as of *tick* (epoch seconds); never after it."""
+        known = [calendar for name in names if (calendar := self.by_name.get(name)) is not None]
+        return max((calendar.same_since(tick, tz) for calendar in known), default=tick)
 
     def missing(self, names: Iterable[str]) -> list[str]:
         """Those of *names* for which there is no calendar that can be read."""

@@ -81,7 +81,7 @@ class _Kind(NamedTuple):
     overlap: str
     keep: int
     trigger: str
-    spares: bool  #: such a tick leaves caught-up ones of its job waiting for their parents, it does not block them
+    spares: bool  #: such a tick, itself late, leaves caught-up ones of its job waiting, it does not block them
     in_order: bool  #: such a tick waits until the one before it has succeeded
 
 
@@ -91,15 +91,16 @@ def _tick(tick: int) -> _Tick:
 
 
 @lru_cache(maxsize=512)
-def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str, in_order: bool) -> _Kind:
-    rule, spares = rule_of_tick(overlap, trigger, catchup), trigger == "catchup" and catchup == "all"
+def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str, in_order: bool, is_late: bool) -> _Kind:
+    rule, spares = rule_of_tick(overlap, trigger, catchup), catchup == "all" and (trigger == "catchup" or is_late)
     return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares, in_order)
 
 
 class _Batch:
     """Claims as `lua/runs/claim.lua` takes them: what many have in common stands there once, numbered from 1."""
 
-    def __init__(self, claims: Iterable[TickClaim]) -> None:
+    def __init__(self, claims: Iterable[TickClaim], now_s: float) -> None:
+        self._now_s = now_s
         self._ticks: dict[_Tick, int] = {}
         self._kinds: dict[_Kind, int] = {}
         self.items = [self._item(claim) for claim in claims]
@@ -111,7 +112,9 @@ class _Batch:
         """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs, a
         cause."""
         spec, version, decision, needs = claim
-        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order)
+        following = decision.next_tick if spec.catchup == "all" else None
+        is_late = following is not None and following <= self._now_s
+        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order, is_late)
         told = decision.outcome is not None or decision.trigger == "catchup"
         item: tuple[object, ...] = (
             spec.name,
@@ -167,7 +170,7 @@ class Claimer:
         The events say who did it when it *is_asked* for by a person. Sending the same *token* twice is safe: what the
         first call claimed answers `mine`.
         """
-        batch = _Batch(claims)
+        batch = _Batch(claims, now_s)
         document = {
             "prefix": self.keys.prefix,
             "token": token,

@@ -8,6 +8,7 @@ and began later has succeeded: a parent that was repaired lets its children run,
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from cronq.jobs.calendar import Calendars
@@ -15,8 +16,8 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.run import tick_run_id
 from cronq.timetext import iso
 
-#: Ticks of a parent that its calendars exclude are passed over, so many at most.
-_MOST_EXCLUDED = 1_000
+#: Times of day in which the calendars of a parent exclude all of its ticks are passed over, so many at most.
+_MOST_EXCLUDED = 3_000
 
 
 class Need(NamedTuple):
@@ -48,15 +49,31 @@ def _need(spec: JobSpec, tick: int, name: str, parent: JobSpec | None, calendars
     return Need(name, awaited, f" of {iso(awaited)}", tick_run_id(name, awaited))
 
 
+def with_last_tick(spec: JobSpec, mark: int | None, had: int, now_s: float) -> JobSpec:
+    """*spec*, a job with `repeat`, with the last of its ticks as its end, when that is up to *now_s*.
+
+    It has *had* so many up to its *mark*; the others are those that follow.
+    """
+    if spec.schedule is None or spec.repeat is None or mark is None:
+        return spec
+    left = max(0, spec.repeat - had)
+    if left and spec.schedule.count(mark, int(now_s)) < left:
+        return spec
+    last = mark
+    for _ in range(left):
+        last = spec.schedule.next_after(last) or last
+    return replace(spec, end=last if spec.end is None else min(last, spec.end))
+
+
 def latest_tick(spec: JobSpec, until: int, calendars: Calendars) -> int | None:
     """The newest tick of *spec* up to *until* that its calendars do not exclude; None: it has none."""
     if spec.schedule is None:
         return None
     found = spec.schedule.last_until(until)
+    if not spec.calendars:
+        return found
     for _ in range(_MOST_EXCLUDED):
-        if found is None or not spec.calendars:
-            break
-        if calendars.exclusion(spec.only, spec.except_, found, spec.tz) is None:
-            break
-        found = spec.schedule.last_until(found - 1)
-    return found
+        if found is None or calendars.exclusion(spec.only, spec.except_, found, spec.tz) is None:
+            return found
+        found = spec.schedule.last_until(calendars.same_since(spec.calendars, found, spec.tz) - 1)
+    return None

@@ -318,3 +318,68 @@ def test_what_a_run_waits_for_is_listed_again_when_the_lists_are_lost(scene: Sce
     scene.work("parent", tick)
 
     assert scene.queued() == [run_id_of("child", tick)]
+
+
+def test_an_excluded_tick_among_caught_up_ones_blocks_none_of_them(scene: Scene) -> None:
+    scene.app.set_calendar("off", weekly=["mon 07:02-07:03"])
+    scene.store("parent", mark=T, cron="5 * * * *")
+    scene.store("child", mark=T, catchup="all", except_=["off"], depends_on="parent")
+    ticks = [T + minutes * MINUTE for minutes in range(1, 5)]
+
+    scene.look(ticks[-1])
+
+    assert [scene.state("child", tick) for tick in ticks] == ["waiting", "skipped", "waiting", "waiting"]
+    scene.look(ticks[-1] + MINUTE)
+    assert [scene.state("child", tick) for tick in ticks] == ["blocked", "skipped", "blocked", "blocked"]
+
+
+def test_a_parent_that_has_had_all_its_ticks_keeps_nobody_waiting(scene: Scene) -> None:
+    scene.store("parent", mark=T, repeat=1)
+    scene.store("child", mark=T, depends_on="parent")
+    scene.look(T + MINUTE)
+    scene.work("parent", T + MINUTE)
+    scene.work("child", T + MINUTE)
+
+    scene.look(T + 2 * MINUTE)
+
+    assert scene.state("child", T + 2 * MINUTE) == "queued"
+
+
+def test_of_runs_by_hand_the_one_that_began_last_counts_in_whatever_order_they_end(scene: Scene) -> None:
+    scene.store("parent", mark=T)
+    first, second = scene.app.enqueue("parent"), scene.app.enqueue("parent")
+    scene.begin(first)
+    scene.begin(second)
+    began = scene.app.runs.get(second).started_at
+    assert scene.app.runs.get(first).started_at != began
+    scene.end(second)
+    scene.end(first)
+    assert float(scene.client.hget("cronq:job:parent:state", "success_given") or 0) == began
+
+
+@pytest.mark.parametrize("needs", ['{"parent": [%d, {}, {}]}', '{"parent": ["x", null, 5], "y": 1}', "[[1]]", "{"])
+def test_damaged_needs_of_one_run_harm_no_other(scene: Scene, needs: str) -> None:
+    tick = T + MINUTE
+    scene.store("parent", mark=T, cron="1 * * * *")
+    scene.store("a_damaged", mark=T, depends_on="parent")
+    scene.store("child", mark=T, cron="1 * * * *", depends_on="parent")
+    scene.look(tick)
+    row = f"cronq:run:{run_id_of('a_damaged', tick)}"
+    scene.client.hset(row, "needs", needs.replace("%d", str(tick)))
+
+    scene.look(tick + MINUTE)
+    scene.work("parent", tick)
+
+    assert scene.state("child", tick) == "queued"
+    assert scene.state("a_damaged", tick) == "blocked"
+    assert scene.state("a_damaged", tick + MINUTE) == "queued"
+
+
+@pytest.mark.parametrize("gated", ['[{"a": 1}, null, 5, "x y"]', '{"a": 1}', "x"])
+def test_a_damaged_list_of_waiting_runs_silences_no_job(scene: Scene, gated: str) -> None:
+    scene.store("parent", mark=T)
+    scene.store("child", mark=T, depends_on="parent")
+    scene.client.hset("cronq:job:child:state", "gated", gated)
+    scene.look(T + MINUTE)
+    scene.work("parent", T + MINUTE)
+    assert scene.state("child", T + MINUTE) == "queued"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cronq.jobs.calendar import NO_CALENDARS, Calendars, make_calendar
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.dependencies import Need, latest_tick, needs_of
+from cronq.runs.dependencies import Need, latest_tick, needs_of, with_last_tick
 from cronq.timetext import parse_instant
 
 
@@ -26,6 +26,27 @@ def test_excluded_ticks_are_passed_over() -> None:
     calendars = Calendars({"off": make_calendar("off", ["2026-01-03..2026-01-05"])})
     parent = spec("parent", cron="0 2 * * *", except_="off")
     assert latest_tick(parent, at("2026-01-05T12:00:00Z"), calendars) == at("2026-01-02T02:00:00Z")
+
+
+def test_of_a_parent_of_each_minute_a_whole_weekend_is_passed_over() -> None:
+    calendars = Calendars({
+        "weekend": make_calendar("weekend", weekly=["sat,sun"]),
+        "lunch": make_calendar("lunch", weekly=["mon-fri 12:00-13:00"], tz="UTC"),
+    })  # fmt: skip
+    parent = spec("parent", cron="* * * * *", tz="Europe/Amsterdam", except_=["weekend", "lunch"])
+    sunday, friday = at("2026-03-29T21:59:00Z"), at("2026-03-27T22:59:00Z")  # and the clocks were changed
+    assert latest_tick(parent, sunday, calendars) == friday
+    seconds = spec("seconds", every="1s", except_=["weekend", "lunch"])
+    assert latest_tick(seconds, at("2026-03-27T12:59:59Z"), calendars) == at("2026-03-27T11:59:59Z")
+
+
+def test_of_a_parent_with_repeat_the_last_of_its_ticks_is_the_latest() -> None:
+    parent = spec("parent", every="1m", repeat=5)
+    mark = at("2026-01-05T07:00:00Z")
+    now = mark + 600
+    assert latest_tick(with_last_tick(parent, mark, 5, now), now, NO_CALENDARS) == mark
+    assert latest_tick(with_last_tick(parent, mark, 3, now), now, NO_CALENDARS) == mark + 120
+    assert latest_tick(with_last_tick(parent, mark, 3, mark + 60), mark + 60, NO_CALENDARS) == mark + 60
 
 
 def test_a_parent_that_has_had_no_tick_is_waited_for() -> None:

@@ -44,7 +44,7 @@ end
 
 -- How a need stands: the outcome or the state of the run that is awaited; nil when the ledger has none of its own.
 local function standing_of(prefix, need)
-    local row = redis.pcall('HMGET', prefix .. ':run:' .. tostring(need[3]), 'outcome', 'state')
+    local row = redis.pcall('HMGET', prefix .. ':run:' .. need[3], 'outcome', 'state')
     return not row.err and (row[1] or row[2]) or nil
 end
 
@@ -53,8 +53,8 @@ end
 local function blocked_by(needs, states)
     local words, some = {}, {}
     for parent, need in pairs(needs) do
-        local tick = type(need) == 'table' and need[3] and need[3] ~= '' and string.format('%d', need[1]) or ''
-        words[#words + 1] = tostring(parent) .. ':' .. tick .. ':' .. (states[parent] or '')
+        local tick = need[3] ~= '' and string.format('%d', need[1]) or ''
+        words[#words + 1] = parent .. ':' .. tick .. ':' .. (states[parent] or '')
     end
     table.sort(words)
     for i = 1, math.min(#words, 20) do some[i] = words[i] end
@@ -63,8 +63,8 @@ end
 
 local function settle_blocked(from, job, key, id, row)
     local run = from.prefix .. ':run:' .. id
-    local needs, states = table_of(row[2]), {}
-    for parent, need in pairs(needs) do states[parent] = type(need) == 'table' and standing_of(from.prefix, need) end
+    local needs, states = read_needs(row[2]), {}
+    for parent, need in pairs(needs) do states[parent] = standing_of(from.prefix, need) end
     local words = words_of_needs(needs, function(parent) return ' (' .. (states[parent] or 'not run') .. ')' end)
     local reason = 'it waited for ' .. words .. ' until its next tick fell due'
     redis.call('HSET', run, 'state', 'done', 'outcome', 'blocked', 'decided_by', from.by, 'ended_at', from.now,

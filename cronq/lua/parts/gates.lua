@@ -17,12 +17,24 @@ local function table_of(json)
     return fine and type(found) == 'table' and found or {}
 end
 
--- What a run waits for, in words. *needs* is that of its row; *told* says more of a parent, if it is given.
+-- The `needs` of a row, from their JSON; what nobody could have written there is left out.
+local function read_needs(json)
+    local needs = {}
+    for parent, need in pairs(table_of(json)) do
+        local moment = type(parent) == 'string' and type(need) == 'table' and tonumber(need[1])
+        if moment and moment > -1e15 and moment < 1e15 then
+            local words, id = need[2], need[3]
+            needs[parent] = {moment, type(words) == 'string' and words or '', type(id) == 'string' and id or ''}
+        end
+    end
+    return needs
+end
+
+-- What a run waits for, in words. *needs* are those of its row; *told* says more of a parent, if it is given.
 local function words_of_needs(needs, told)
     local words = {}
     for parent, need in pairs(needs) do
-        if type(need) ~= 'table' then need = {} end
-        words[#words + 1] = tostring(parent) .. (need[2] or '') .. (told and told(parent) or '')
+        words[#words + 1] = parent .. need[2] .. (told and told(parent) or '')
     end
     table.sort(words)
     return (#words > 1 and 'its parents ' or 'its parent ') .. table.concat(words, ', ')
@@ -30,7 +42,7 @@ end
 
 -- Takes a run that waits no more out of the lists of those that it waited for.
 local function leave_gates(prefix, id, needs)
-    for parent in pairs(table_of(needs)) do
-        redis.pcall('ZREM', prefix .. ':job:' .. tostring(parent) .. ':gated', id)
+    for parent in pairs(read_needs(needs)) do
+        redis.pcall('ZREM', prefix .. ':job:' .. parent .. ':gated', id)
     end
 end

@@ -13,6 +13,7 @@ local function let_go(from, id, row)
     local call, run, job = redis.call, from.prefix .. ':run:' .. id, from.prefix .. ':job:' .. row.job
     local active, behind, hash = job .. ':active', job .. ':behind', RQ .. 'job:' .. id
     local queue = row.queue or 'default'
+    if not tonumber(row.tick or '') then return false end
     if wrong_type({active, 'hash', behind, 'zset', from.prefix .. ':behind', 'set', job .. ':runs', 'zset',
             hash, 'hash', RQ .. 'queue:' .. queue, 'list', RQ .. 'queues', 'set'}) then
         return false
@@ -47,7 +48,7 @@ local function open_gates(from, parent, is_thorough)
     for i = 1, #found, 2 do
         local id, run = found[i], from.prefix .. ':run:' .. found[i]
         local known = redis.pcall('HMGET', run, 'state', 'needs', 'job', 'queue', 'in_turn', 'tick')
-        local needs = table_of(not known.err and known[2])
+        local needs = read_needs(not known.err and known[2])
         if known.err or known[1] ~= 'waiting' or not needs[parent] or not known[3] then
             call('ZREM', gated, id)
         elseif reached and tonumber(found[i + 1]) <= reached then

@@ -194,7 +194,7 @@ local function claim(item, when, kind, holder)
         reason = why or reason
     end
     if outcome then
-        if gated then block_earlier(batch, name, job, gated, instant) end
+        if gated then block_earlier(batch, name, job, gated, instant, kind.spares) end
         record_outcome(batch, new, outcome, reason, range, cause or nil)
         move_on(name, state, tick, instant, mark, next, count)
         return {'won', outcome, reason}

@@ -58,11 +58,10 @@ local function list_needs(id, job, json)
     local state = prefix .. ':job:' .. job .. ':state'
     if not can_be_gated or not can_write(state, 'hash') then return nil end
     local is_new = 0
-    for parent, need in pairs(table_of(json)) do
+    for parent, need in pairs(read_needs(json)) do
         local gated = prefix .. ':job:' .. parent .. ':gated'
-        local moment = type(need) == 'table' and tonumber(need[1])
-        if not moment or not can_write(gated, 'zset') then return nil end
-        is_new = is_new + call('ZADD', gated, 'NX', moment, id) + call('SADD', KEYS[6], parent)
+        if not can_write(gated, 'zset') then return nil end
+        is_new = is_new + call('ZADD', gated, 'NX', need[1], id) + call('SADD', KEYS[6], parent)
     end
     local ids = table_of(call('HGET', state, 'gated'))
     local is_named = false

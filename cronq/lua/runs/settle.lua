@@ -266,7 +266,12 @@ if executed[item.outcome] and has_run and call('EXISTS', job) == 1 then
         local newest = tonumber(try('HGET', state, 'success_tick') or '') or 0
         local tick = tonumber(row.tick or '')
         if tick and tick > newest then try('HSET', state, 'success_tick', tick) end
-        if not tick then try('HSET', state, 'success_given', began or item.now) end
+        if not tick then  -- the one that began last, in whatever order they end
+            local given = tonumber(try('HGET', state, 'success_given') or '')
+            if not (given and given >= tonumber(began or item.now)) then
+                try('HSET', state, 'success_given', began or item.now)
+            end
+        end
         if tick then let_go_on(item.prefix, job, item.job, item.run, item.now) end
     elseif item.outcome ~= 'stopped' and not is_back then  -- else that it was lost has counted already
         count_failure(job, state, math.min(streak, 0) - 1, item)
