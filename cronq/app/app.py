@@ -48,11 +48,11 @@ from cronq.jobs.stored import StoredJob
 from cronq.monitor.checks import Finding, check_beat, check_clock, check_redis, check_workers, require_fit
 from cronq.runs.delayed import due_at, due_in
 from cronq.runs.diff import Difference
+from cronq.runs.facts import Answer
 from cronq.runs.history import Wanted, newest_of_all, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.stop import stop_run
 from cronq.runs.store import Period
-from cronq.runs.why import Answer
 
 #: Seconds between two looks at a run that is waited for, and at what a drain is to empty.
 _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2

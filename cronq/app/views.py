@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from cronq.runs.run import Attempt
     from cronq.runs.run import Run as Run
     from cronq.runs.simulate import Simulation as Simulation
-    from cronq.runs.why import Answer
     from cronq.schedule.schedule import Schedule
 
 
@@ -340,19 +339,6 @@ def difference_row(difference: Difference) -> dict[str, Any]:
         "count": difference.count,
         "first": iso(difference.first),
         "text": difference.text,
-    }
-
-
-def why_document(answer: Answer) -> dict[str, Any]:
-    """`why`."""
-    return {
-        "job": answer.job,
-        "tick": iso(answer.tick),
-        "due": answer.due,
-        "outcome": answer.outcome,
-        "reason": answer.reason,
-        "cause": answer.cause,
-        "text": answer.text,
     }
 
 

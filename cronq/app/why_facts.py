@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from cronq.app.parts import Parts
-from cronq.jobs.stored import StoredJob
+from cronq.errors import CronqError
+from cronq.jobs.change_notes import spec_at
+from cronq.jobs.spec import JobSpec
+from cronq.jobs.stored import JobState, StoredJob
+from cronq.outcomes import BAD
+from cronq.runs.cause import Parent
+from cronq.runs.facts import Answer, Facts, Gap, ParentFact
 from cronq.runs.history import Wanted, newest_rows
 from cronq.runs.run import Run
-from cronq.runs.why import Answer, Facts, Gap, asked_tick, explain, late_tick
+from cronq.runs.store import Period
+from cronq.runs.why import explain, late_tick
+from cronq.runs.why_changes import tick_in
+from cronq.runs.why_parents import in_order_of_trouble
 from cronq.schedule.moment import parse_moment_s
 from cronq.schedule.zone import Zone, find_zone
 from cronq.timetext import DAY_S
+
+#: So many parents are looked at, and so many runs for the last one that succeeded.
+_MOST_PARENTS, _MOST_BEFORE = 20, 50
 
 
 def why(parts: Parts, name: str, at: str | datetime | None = None) -> Answer:
@@ -20,44 +34,139 @@ def why(parts: Parts, name: str, at: str | datetime | None = None) -> Answer:
     A moment without an offset is of the job's zone. A few round trips. Raises UnknownJob, and ValueError for what is no
     moment.
     """
-    job, now_s = parts.jobs.get(name), parts.now_s()
-    at_s, left_out = _moment(at, job) if at is not None else (None, None)
+    job = parts.jobs.find([name]).get(name)
+    if job is None:
+        return _of_removed(parts, name, at)
+    if isinstance(job, CronqError):
+        raise job
+    at_s, left_out = _moment(at, job.spec.tz) if at is not None else (None, None)
+    facts = _facts(parts, job, at_s, left_out)
+    return explain(replace(facts, parents=_parents(parts, facts)))
+
+
+def _of_removed(parts: Parts, name: str, at: str | datetime | None) -> Answer:
+    """The same of a job that is no more, as long as its history is kept; of its schedule nothing is known."""
+    notes = parts.jobs.notes_of(name)
+    if not notes or notes[0].what != "job_removed":
+        parts.jobs.get(name)  # raises
+    job = StoredJob(JobSpec(name), "", "", "", JobState(None, None), None)
+    at_s = _moment(at, "UTC")[0] if at is not None else None
+    run = _run_about(parts, name, at_s)
+    tick = run.tick if run is not None else None
+    return explain(Facts(job, parts.now_s(), tick, at_s, run=run, notes=notes, removal=notes[0]))
+
+
+def _run_about(parts: Parts, name: str, at_s: int | None) -> Run | None:
+    """The newest run of a job, or that of a tick in the second *at_s*, or in that minute."""
+    period = Period() if at_s is None else Period(at_s, at_s if at_s % 60 else at_s + 59)
+    rows = newest_rows(parts.runs, [name], Wanted(1 if at_s is None else _MOST_BEFORE, period=period))
+    return next((run for run in rows if at_s is None or run.tick is not None), None)
+
+
+def _facts(parts: Parts, job: StoredJob, at_s: int | None, left_out: str | None = None) -> Facts:
+    """All but the parents."""
+    name, now_s = job.spec.name, parts.now_s()
+    notes = parts.jobs.notes_of(name)
     run: Run | None = None
     if left_out is not None:
         tick = None
+    elif at_s is not None and job.spec.after:
+        run = _run_about(parts, name, at_s)
+        tick = run.tick if run is not None else None
     elif at_s is not None:
-        tick = asked_tick(job, at_s)
-        run = parts.runs.run_at(name, tick if tick is not None else at_s)
-        tick = run.tick if run is not None else tick  # of the schedule of then, when the job was edited since
+        then, _ = spec_at(job.spec, notes, at_s)
+        tick = tick_in(then, at_s)
+        run = _first_found(parts, name, (tick, tick_in(job.spec, at_s), at_s))
+        tick = run.tick if run is not None else tick
     else:
         tick = late_tick(job, now_s)
-        newest = newest_rows(parts.runs, [name], Wanted(1)) if tick is None else []
-        run = newest[0] if newest else None
+        run = _run_about(parts, name, None) if tick is None else None
         tick = run.tick if run is not None else tick
     beats, _ = parts.heartbeats.read("beats")
     queue = run.queue if run is not None else job.spec.queue
-    return explain(
-        Facts(
-            job=job,
-            now_s=now_s,
-            tick=tick,
-            at_s=at_s,
-            left_out=left_out,
-            run=run,
-            other=_in_its_way(parts, run),
-            awaited=parts.runs.find(job.waits_for) if job.waits_for is not None else None,
-            gaps=[Gap(each.from_s, each.to_s, each.why, each.words) for each in parts.outage_notes.read(now_s)],
-            beats=sum(each.is_alive(now_s) for each in beats),
-            is_served=_is_served(parts, queue, now_s),
-            place=_place(parts, name, tick) if run is None else None,
-            held_by=_held_by(parts, queue),
-        )
+    return Facts(
+        job=job,
+        now_s=now_s,
+        tick=tick,
+        at_s=at_s,
+        left_out=left_out,
+        run=run,
+        other=_in_its_way(parts, run),
+        awaited=parts.runs.find(job.waits_for) if job.waits_for is not None else None,
+        around=_around(parts, name, at_s) if job.spec.after and at_s is not None and run is None else (None, None),
+        notes=notes,
+        last_good=_last_good(parts, job, run) if run is not None and run.outcome in BAD else None,
+        gaps=[Gap(each.from_s, each.to_s, each.why, each.words) for each in parts.outage_notes.read(now_s)],
+        beats=sum(each.is_alive(now_s) for each in beats),
+        is_served=_is_served(parts, queue, now_s),
+        place=_place(parts, name, tick) if run is None else None,
+        held_by=_held_by(parts, queue),
     )
 
 
-def _moment(at: str | datetime, job: StoredJob) -> tuple[int, str | None]:
-    """*at* as epoch seconds; and as it was written, when it is a local time that the clocks leave out."""
-    zone = find_zone(job.spec.tz)
+def _first_found(parts: Parts, name: str, ticks: Iterable[int | None]) -> Run | None:
+    """The run of the first of *ticks* that the ledger has."""
+    for tick in dict.fromkeys(ticks):
+        run = parts.runs.run_at(name, tick) if tick is not None else None
+        if run is not None:
+            return run
+    return None
+
+
+def _around(parts: Parts, name: str, at_s: int) -> tuple[Run | None, Run | None]:
+    """The runs of the ticks before and after a moment, of a job that runs after others."""
+    before = newest_rows(parts.runs, [name], Wanted(_MOST_BEFORE, period=Period(None, at_s - 1)))
+    return next((run for run in before if run.tick is not None), None), parts.runs.first_after(name, at_s)
+
+
+def _last_good(parts: Parts, job: StoredJob, run: Run) -> Run | None:
+    """The run before *run* that succeeded; None when it is not among the last ones, or there is none."""
+    name, newest = job.spec.name, job.state.success_tick
+    if run.tick is not None and newest is not None and newest < run.tick:
+        return parts.runs.run_at(name, newest)
+    until_s = run.tick if run.tick is not None else run.queued_at
+    if until_s is None:
+        return None
+    before = newest_rows(parts.runs, [name], Wanted(_MOST_BEFORE, period=Period(None, until_s - 1)))
+    return next((each for each in before if each.outcome == "succeeded"), None)
+
+
+def _parents(parts: Parts, facts: Facts) -> list[ParentFact]:
+    """The parents of which the answer speaks: first what will never come by itself."""
+    job, run = facts.job, facts.run
+    cause = run.cause if run is not None else None
+    wanted: tuple[Parent, ...] = ()
+    further: set[str] = set()
+    if cause is not None and cause.code in ("waits_for_parents", "blocked"):
+        wanted = cause.parents
+    elif job.spec.after and (run is None or (facts.at_s is None and run.outcome is not None)):
+        further = parts.jobs.came_further(job)
+        wanted = tuple(Parent(name, None) for name in job.spec.after)
+    if not wanted or (job.spec.after and run is not None and not further):
+        return []
+    here = [parent for parent in wanted if parent.name not in further][:_MOST_PARENTS]
+    known = parts.jobs.find([parent.name for parent in here])
+    found = sorted((_parent(parts, parent, known.get(parent.name)) for parent in here), key=in_order_of_trouble)
+    if found and isinstance(first := known.get(found[0].name), StoredJob):
+        found[0] = replace(found[0], behind=explain(_facts(parts, first, found[0].tick)))
+    looked_at = {parent.name for parent in here}
+    others = [parent for parent in wanted if parent.name not in looked_at]
+    return found + [ParentFact(each.name, each.tick, each.state, has_come=each.name in further) for each in others]
+
+
+def _parent(parts: Parts, parent: Parent, job: StoredJob | CronqError | None) -> ParentFact:
+    name, tick = parent.name, parent.tick
+    if job is None:
+        notes = parts.jobs.notes_of(name)
+        removal = notes[0] if notes and notes[0].what == "job_removed" else None
+        return ParentFact(name, tick, parent.state, is_job=False, removal=removal)
+    run = parts.runs.run_at(name, tick) if tick is not None else _run_about(parts, name, None)
+    return ParentFact(name, tick, parent.state, run=run)
+
+
+def _moment(at: str | datetime, tz: str) -> tuple[int, str | None]:
+    """*at* as epoch seconds; and as it was written, when it is a time of *tz* that the clocks leave out."""
+    zone = find_zone(tz)
     try:
         return parse_moment_s(at, zone), None
     except ValueError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from cronq.app.views import why_document
+from cronq.app.why_view import why_document
 from cronq.cli.options import as_json, in_utc, open_app, options_of_cronq, suggesting
 from cronq.cli.output import print_json, print_line
 

@@ -113,6 +113,26 @@ class JobStore:
             return []
         return read_notes(found)
 
+    def came_further(self, job: StoredJob) -> set[str]:
+        """Of the jobs that *job* runs after, those that have succeeded since its last start; or ended, if that will do.
+
+        As the script sees it that would start the job (`lua/parts/trigger`); one round trip.
+        """
+        which = 1 if job.spec.on_parent_failure == "run" else 0
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.hget(self._keys.state(job.spec.name), "seen")
+            for parent in job.spec.after:
+                pipe.hmget(self._keys.state(parent), "successes", "endings")
+            raw, *counts = pipe.execute(raise_on_error=False)
+        seen = read_family(raw)
+        found = set()
+        for parent, count in zip(job.spec.after, counts, strict=True):
+            before = seen.get(parent, [])
+            reached = number(text(count[which] or b"0")) if isinstance(count, list) else 0
+            if (reached or 0) != (number(str(before[which])) or 0 if len(before) > which else 0):
+                found.add(parent)
+        return found
+
     def is_listed(self, name: str) -> bool:
         """Return True if there is a job of this name, even if its definition is damaged or lost."""
         return bool(self._client.sismember(self._keys.jobs, name))

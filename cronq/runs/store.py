@@ -194,6 +194,11 @@ class RunStore:
         rows = self.rows(text(run_id) for run_id in found)
         return next((row.tick for row in rows if row.outcome == "succeeded"), None)
 
+    def first_after(self, name: str, moment_s: int) -> Run | None:
+        """The run of the first tick of a job after a moment that has a row of its own; None when there is none."""
+        found: Any = self._client.zrangebyscore(self._keys.runs(name), f"({moment_s}", "+inf", start=0, num=1)
+        return next(iter(self.rows(text(run_id) for run_id in found)), None)
+
     def active(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
         """The open runs of each job: by its name, their ids and states.
 

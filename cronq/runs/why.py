@@ -2,67 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import LATE_S
 from cronq.jobs.stored import StoredJob
+from cronq.outcomes import BAD
 from cronq.runs.cause import Cause, cause_in_words
+from cronq.runs.facts import Answer, Facts, Gap, Told, when
 from cronq.runs.run import Run
+from cronq.runs.why_changes import (
+    by_schedule_of_then,
+    edited,
+    forgotten,
+    not_there,
+    removed,
+    since_last_good,
+    tick_in,
+)
+from cronq.runs.why_parents import after_others, blocked, waits_for_parents
 from cronq.timetext import format_duration, iso
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A span in which no beat made a pass. Times are epoch seconds; `to_s` None: it goes on."""
-
-    from_s: float
-    to_s: float | None
-    cause: str  #: a code, such as `no_beat`
-    words: str  #: the same for a person
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known when somebody asks why. Times are epoch seconds."""
-
-    job: StoredJob
-    now_s: float
-    tick: int | None = None  #: the tick in question; None: there is none
-    at_s: int | None = None  #: the moment that was asked for; None: the present
-    left_out: str | None = None  #: that moment as it was written, when it is a local time that the clocks leave out
-    run: Run | None = None  #: what the ledger has of the tick
-    other: Run | None = None  #: the earlier run that stood in its way, as it is now
-    awaited: Run | None = None  #: of a job whose ticks run in order the run for which its next tick waits
-    gaps: Sequence[Gap] = ()
-    beats: int = 0  #: how many are alive
-    is_served: bool = True  #: a worker is alive that serves the queue of the run
-    place: int | None = None  #: of the tick in the line of late runs that the catch-up rate holds
-    held_by: str | None = None  #: who paused that queue, or drained the workers, and why
-
-
-@dataclass(frozen=True)
-class Answer:
-    """Why, for a person (`text`) and for a program (`cause`)."""
-
-    job: str
-    tick: int | None
-    due: bool
-    outcome: str | None
-    reason: str | None
-    cause: str
-    text: str
 
 
 def asked_tick(job: StoredJob, at_s: int) -> int | None:
     """The tick that somebody means who says *at_s*: the one in that second, or the last one in that minute."""
-    schedule = job.spec.schedule
-    if schedule is None:
-        return None
-    end_s = at_s if at_s % 60 else at_s + 59
-    tick = schedule.last_until(end_s)
-    return tick if tick is not None and tick >= at_s else None
+    return tick_in(job.spec, at_s)
 
 
 def late_tick(job: StoredJob, now_s: float) -> int | None:
@@ -79,13 +43,9 @@ def late_tick(job: StoredJob, now_s: float) -> int | None:
 def explain(facts: Facts) -> Answer:
     """The true cause, in one to three sentences, and the next command to type."""
     run = facts.run
-    if run is not None:
-        cause, words, command = _of_outcome(facts, run) if run.outcome is not None else _of_open(facts, run)
-    elif facts.tick is None:
-        cause, words, command = _not_due(facts)
-    else:
-        cause, words, command = _unrecorded(facts, facts.tick)
+    cause, words, command = _told(facts)
     name = facts.job.spec.name
+    known = _cause_of(run) if run is not None else _UNTOLD
     return Answer(
         job=name,
         tick=facts.tick,
@@ -93,11 +53,35 @@ def explain(facts: Facts) -> Answer:
         outcome=run.outcome if run is not None else None,
         reason=run.reason if run is not None else None,
         cause=cause,
-        text=f"{words}. Next: {command.replace('{name}', name)}",
+        words=words,
+        next=command.replace("{name}", name),
+        other=known.other,
+        parents=facts.parents,
     )
 
 
-Told = tuple[str, str, str]  #: cause, sentences without the last full stop, next command
+def _told(facts: Facts) -> Told:
+    run, removal = facts.run, facts.removal
+    if removal is not None:
+        if run is None or facts.at_s is None:
+            return removed(facts, removal)
+        cause, words, _ = _of_run(facts, run)
+        return cause, f"{words}. The job was removed at {when(removal.at_s)}", _HISTORY
+    if run is not None and not _is_past(facts, run):
+        return _of_run(facts, run)
+    if facts.tick is not None and run is None:
+        return not_there(facts) or _unrecorded(facts, facts.tick)
+    return _not_due(facts)
+
+
+def _of_run(facts: Facts, run: Run) -> Told:
+    return _of_outcome(facts, run) if run.outcome is not None else _of_open(facts, run)
+
+
+def _is_past(facts: Facts, run: Run) -> bool:
+    """Return True if a job that runs after others has ended its last run, and some of them have come further since."""
+    return facts.at_s is None and run.outcome is not None and any(parent.has_come for parent in facts.parents)
+
 
 _HISTORY, _NEXT = "cronq history {name}", "cronq next {name}"
 
@@ -108,12 +92,18 @@ _HISTORY, _NEXT = "cronq history {name}", "cronq next {name}"
 def _not_due(facts: Facts) -> Told:
     spec = facts.job.spec
     schedule = spec.schedule
+    absent = not_there(facts)
+    found = edited(facts) or (absent if schedule is None else None)
+    if found is not None and facts.left_out is None:
+        return found
+    if spec.after:
+        return after_others(facts)
     if schedule is None:
         return "no_schedule", f"{spec.name} has no schedule: it runs only when somebody asks for it", "cronq run {name}"
     if facts.at_s is None:
-        return "never", f"{spec.name} has had no tick yet; its first is at {_when(facts.job.next_tick)}", _NEXT
+        return "never", f"{spec.name} has had no tick yet; its first is at {when(facts.job.next_tick)}", _NEXT
     before, after = schedule.last_until(facts.at_s - 1), schedule.next_after(facts.at_s)
-    around = f"its tick before was at {_when(before)}, the one after is at {_when(after)}"
+    around = f"its tick before was at {when(before)}, the one after is at {when(after)}"
     if facts.left_out is not None:
         what = f"{facts.left_out} does not exist in {spec.tz}: the clocks go forward over it"
         return (
@@ -121,31 +111,33 @@ def _not_due(facts: Facts) -> Told:
             f"{what}, and dst={spec.dst!r} says what becomes of ticks there. Of {spec.name} {around}",
             (f"cronq explain '{spec.cron}' --tz {spec.tz} --dst {spec.dst}" if spec.cron else _NEXT),
         )
-    return "not_due", f"{spec.name} ({schedule}, {spec.tz}) was not due at {_when(facts.at_s)}: {around}", _NEXT
+    around += f". And {absent[1]}" if absent is not None else forgotten(facts, facts.at_s)
+    return "not_due", f"{spec.name} ({schedule}, {spec.tz}) was not due at {when(facts.at_s)}: {around}", _NEXT
 
 
 def _unrecorded(facts: Facts, tick: int) -> Told:
     name, mark = facts.job.spec.name, facts.job.state.mark
     if tick > facts.now_s:
-        return "not_yet", f"{name} is due at {_when(tick)}, in {format_duration(tick - facts.now_s)}", _NEXT
+        return "not_yet", f"{name} is due at {when(tick)}, in {format_duration(tick - facts.now_s)}", _NEXT
     if mark is not None and tick <= mark:
-        words = f"the ledger has no row of {name} for {_when(tick)}: it is older than keep={facts.job.spec.keep} holds"
-        return "not_kept", f"{words}, or the job was made, changed or resumed after it", _HISTORY
+        words = f"the ledger has no row of {name} for {when(tick)}: it is older than keep={facts.job.spec.keep} holds"
+        unsure = ", or the job was made, changed or resumed after it" if not facts.notes else forgotten(facts, tick)
+        return "not_kept", f"{words}{unsure}{by_schedule_of_then(facts, tick)}", _HISTORY
     if facts.awaited is not None and facts.awaited.outcome != "succeeded":
         return _early(facts, tick, facts.awaited)
     since = format_duration(facts.now_s - tick)
     if facts.place is not None:
-        held = f"the tick of {name} at {_when(tick)} is {since} late, and held by the catch-up rate"
+        held = f"the tick of {name} at {when(tick)} is {since} late, and held by the catch-up rate"
         stuck = "; but no beat is alive to let it through" if facts.beats == 0 else ""
         return "held", f"{held}: it is about number {facts.place} in line{stuck}", "cronq catchup"
-    late = f"the tick of {name} at {_when(tick)} has been due for {since} and no beat has taken it"
+    late = f"the tick of {name} at {when(tick)} has been due for {since} and no beat has taken it"
     gap = _gap_at(facts, facts.now_s)
     if facts.beats == 0:
-        gone = f" since {_when(gap.from_s)}" if gap is not None else ""
+        gone = f" since {when(gap.from_s)}" if gap is not None else ""
         return "no_beat", f"{late}: no beat is alive{gone}", "cronq beat"
     if gap is not None:
         check = {"clock_jumped": "clock", "stood_still": "beat", "no_beat": "beat"}.get(gap.cause, "redis")
-        return gap.cause, f"{late}: {gap.words} since {_when(gap.from_s)}", f"cronq check {check}"
+        return gap.cause, f"{late}: {gap.words} since {when(gap.from_s)}", f"cronq check {check}"
     logs = "its log says why" if facts.beats == 1 else "their logs say why"
     return "pending", f"{late}, though {_beats(facts.beats)} alive: {logs}", "cronq check beat"
 
@@ -155,7 +147,7 @@ def _early(facts: Facts, tick: int, awaited: Run) -> Told:
     name, schedule, mark = facts.job.spec.name, facts.job.spec.schedule, facts.job.state.mark
     before = schedule.count(mark, tick) - 1 if schedule is not None and mark is not None else 0
     others = f", and so {'does' if before == 1 else 'do'} {before:,} before it" if before > 0 else ""
-    words = f"the tick of {name} at {_when(tick)} waits for {awaited.run_id}{others}: its ticks run in order"
+    words = f"the tick of {name} at {when(tick)} waits for {awaited.run_id}{others}: its ticks run in order"
     if awaited.outcome is None:
         _, behind, command = _of_open(facts, awaited)
         return "in_order", f"{words}. {behind}", command
@@ -186,7 +178,7 @@ def _of_open(facts: Facts, run: Run) -> Told:
 
 
 def _queued(facts: Facts, run: Run) -> Told:
-    since = f"{run.run_id} is queued since {_when(run.queued_at)}"
+    since = f"{run.run_id} is queued since {when(run.queued_at)}"
     if facts.held_by is not None:
         command = f"cronq resume --queue {run.queue}" if facts.held_by.startswith("queue") else "cronq drain --list"
         return "queue_held", f"{since}: {facts.held_by}", command
@@ -201,6 +193,8 @@ def _queued(facts: Facts, run: Run) -> Told:
 
 def _waiting(facts: Facts, run: Run) -> Told:
     reason, cause = run.reason or "", _cause_of(run)
+    if cause.code == "waits_for_parents":
+        return waits_for_parents(facts, run)
     if cause.code == "waits_for_run":
         return "waits_for_run", f"{run.run_id} {reason}", "cronq show {name}"
     if cause.code == "waits_for_lock":
@@ -211,12 +205,12 @@ def _waiting(facts: Facts, run: Run) -> Told:
 def _running(facts: Facts, run: Run) -> Told:
     took = format_duration(max(0.0, facts.now_s - (run.started_at or facts.now_s)))
     where = f" on {run.host}" if run.host else ""
-    return "running", f"{run.run_id} is running since {_when(run.started_at)}{where}, for {took}", "cronq show {name}"
+    return "running", f"{run.run_id} is running since {when(run.started_at)}{where}, for {took}", "cronq show {name}"
 
 
 def _retrying(facts: Facts, run: Run) -> Told:
     words = f"attempt {run.attempt} of {run.run_id} did not succeed ({run.reason})"
-    return "retrying", f"{words}; the next is due at {_when(run.retry_at)}", _HISTORY
+    return "retrying", f"{words}; the next is due at {when(run.retry_at)}", _HISTORY
 
 
 def _of_newer(facts: Facts, run: Run) -> Told:
@@ -230,9 +224,13 @@ def _of_outcome(facts: Facts, run: Run) -> Told:
     told: dict[str, Callable[[Facts, Run], Told]] = {
         "succeeded": _succeeded, "failed": _failed, "timed_out": _timed_out, "stopped": _stopped, "lost": _lost,
         "skipped": _skipped, "missed": _missed, "coalesced": _coalesced, "expired": _expired, "paused": _paused,
-        "blocked": _blocked,
+        "blocked": blocked,
     }  # fmt: skip
     cause, words, command = told.get(run.outcome or "", _of_newer)(facts, run)
+    if run.outcome in BAD and (since := since_last_good(facts, run)):
+        cause, words = "edited", f"{words}{since}"
+    elif run.tick is not None:
+        words += by_schedule_of_then(facts, run.tick)
     if run.outcome in HALTING and facts.job.spec.backfill and run.tick and run.tick == facts.job.state.mark:
         words = f"{words}. Its later ticks wait until it has succeeded"
         command = f"cronq backfill {{name}} --tick {iso(run.tick)}"
@@ -241,9 +239,9 @@ def _of_outcome(facts: Facts, run: Run) -> Told:
 
 def _succeeded(facts: Facts, run: Run) -> Told:
     late = f", {format_duration(run.lateness_s)} after its tick" if run.lateness_s is not None else ""
-    late = f", by a backfill of {_when(run.queued_at)}" if run.trigger == "backfill" else late
+    late = f", by a backfill of {when(run.queued_at)}" if run.trigger == "backfill" else late
     took = f" and took {format_duration(run.duration_s)}" if run.duration_s is not None else ""
-    return "succeeded", f"{run.run_id} succeeded: it began at {_when(run.started_at)}{late}{took}", _HISTORY
+    return "succeeded", f"{run.run_id} succeeded: it began at {when(run.started_at)}{late}{took}", _HISTORY
 
 
 def _failed(facts: Facts, run: Run) -> Told:
@@ -268,18 +266,18 @@ def _lost(facts: Facts, run: Run) -> Told:
 def _skipped(facts: Facts, run: Run) -> Told:
     reason, cause = run.reason or "", _cause_of(run).code
     if cause == "overlap":
-        words, command = f"the tick at {_when(run.tick)} was skipped, because {reason}", "cronq show {name}"
+        words, command = f"the tick at {when(run.tick)} was skipped, because {reason}", "cronq show {name}"
         if facts.other is not None and facts.other.outcome is None:  # what that one waits for is the cause behind
             _, behind, command = _of_open(facts, facts.other)
             words = f"{words}. {behind}"
         return "overlap", words, command
     if cause == "skip":
-        return "skip", f"the tick at {_when(run.tick)} was {reason}", _NEXT
+        return "skip", f"the tick at {when(run.tick)} was {reason}", _NEXT
     if cause == "lock_busy":
         return "lock_busy", f"{run.run_id} was skipped: {reason}", _HISTORY
     if cause == "calendar":
-        return "calendar", f"the tick at {_when(run.tick)} was skipped: {reason}", "cronq calendar list"
-    return "skipped", f"the tick at {_when(run.tick)} was skipped: {reason}", _HISTORY
+        return "calendar", f"the tick at {when(run.tick)} was skipped: {reason}", "cronq calendar list"
+    return "skipped", f"the tick at {when(run.tick)} was skipped: {reason}", _HISTORY
 
 
 def _missed(facts: Facts, run: Run) -> Told:
@@ -292,11 +290,11 @@ def _coalesced(facts: Facts, run: Run) -> Told:
 
 def _not_taken(facts: Facts, run: Run, what: str, otherwise: str) -> Told:
     """A tick that was not taken in time: the outage that it fell into is the cause, if one is known."""
-    words = f"the tick at {_when(run.tick)} {what}: {run.reason}"
+    words = f"the tick at {when(run.tick)} {what}: {run.reason}"
     gap = _gap_at(facts, run.tick) if run.tick is not None else None
     if gap is None:
         return otherwise, words, _HISTORY
-    span = f"from {_when(gap.from_s)} to {_when(gap.to_s)}" if gap.to_s is not None else f"since {_when(gap.from_s)}"
+    span = f"from {when(gap.from_s)} to {when(gap.to_s)}" if gap.to_s is not None else f"since {when(gap.from_s)}"
     command = "cronq check redis" if gap.cause == "redis_away" else "cronq check beat --least 2"
     return gap.cause, f"{words}. {gap.words[:1].upper()}{gap.words[1:]} {span}", command
 
@@ -308,13 +306,9 @@ def _expired(facts: Facts, run: Run) -> Told:
 def _paused(facts: Facts, run: Run) -> Told:
     reason, cause = run.reason or "it was paused", _cause_of(run)
     if cause.code == "queue_paused":
-        words = f"the tick at {_when(run.tick)} did not run: {reason}"
+        words = f"the tick at {when(run.tick)} did not run: {reason}"
         return "queue_paused", words, f"cronq resume --queue {cause.other}"
-    return "paused", f"the tick at {_when(run.tick)} did not run: the job was {reason}", "cronq resume {name}"
-
-
-def _blocked(facts: Facts, run: Run) -> Told:
-    return "blocked", f"the tick at {_when(run.tick)} did not run: {run.reason}", "cronq show {name}"
+    return "paused", f"the tick at {when(run.tick)} did not run: the job was {reason}", "cronq resume {name}"
 
 
 _UNTOLD = Cause("")
@@ -325,7 +319,3 @@ def _cause_of(run: Run) -> Cause:
     if run.cause is not None:
         return run.cause
     return cause_in_words(run.reason or "", run.outcome, run.state) or _UNTOLD
-
-
-def _when(moment_s: float | None) -> str:
-    return iso(int(moment_s)) or "" if moment_s is not None else "no time"

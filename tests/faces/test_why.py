@@ -19,7 +19,7 @@ def test_why_answers_in_a_line_and_as_json(cronq: Cli, app: Cronq) -> None:
 
     assert said.code == 0
     assert said.out.strip() == shown["text"]
-    assert shown.keys() == {"job", "tick", "due", "outcome", "reason", "cause", "text"}
+    assert shown.keys() == {"job", "tick", "due", "outcome", "reason", "cause", "text", "other", "next", "parents"}
     assert (shown["job"], shown["tick"], shown["due"], shown["cause"]) == ("invoices", None, False, "not_due")
     assert "was not due at 2026-01-05T07:30:00Z" in shown["text"]
     assert cronq("why", "invoices").out.startswith("invoices has had no tick yet")

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.spec import make_spec
 from cronq.jobs.stored import JobState, StoredJob
+from cronq.runs.cause import Cause
+from cronq.runs.facts import Answer, Facts, Gap, ParentFact
 from cronq.runs.run import Run
-from cronq.runs.why import Facts, Gap, asked_tick, explain, late_tick
+from cronq.runs.why import asked_tick, explain, late_tick
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400
@@ -57,10 +60,23 @@ GAP_IN_SPRING = facts(
 )
 IN_ORDER = replace(a_job(T - HOUR, T, backfill=True), state=JobState(T - 2 * HOUR, None))
 FAILED_BEFORE = replace(RUN, run_id="invoices-1", tick=T - 2 * HOUR, outcome="failed", reason="ValueError: no money")
+MADE = ChangeNote(T - 2 * HOUR, "ann@box", "job_created")
+MOVED = ChangeNote(T + 60.0, "ben@box", "job_changed", ("cron",), {"cron": "0 * * * *"})
+GONE = ChangeNote(T + 600.0, "ann@box", "job_removed")
+EXPORT = Answer(
+    "export", T - HOUR, True, "failed", "ValueError: no money", "failed",
+    "export-20260105T060000Z failed: ValueError: no money", "cronq history export --json",
+)  # fmt: skip
+EXPORT_RUN = replace(RUN, run_id="export-20260105T060000Z", job="export", tick=T - HOUR, outcome="failed")
+FAILED_PARENT = ParentFact("export", T - HOUR, "failed", run=EXPORT_RUN, behind=EXPORT)
+NO_PARENT = ParentFact("pump", T - HOUR, "stopped", is_job=False, removal=GONE)
+WAITS_FOR_PARENTS = Cause("waits_for_parents", "export")
+GATED = open_run("waiting", reason="waits for its parent export of 2026-01-05T06:00:00Z", cause=WAITS_FOR_PARENTS)
 GOLDEN: dict[str, tuple[Facts, str]] = {
     "in_order": (
         facts(None, job=IN_ORDER, awaited=FAILED_BEFORE),
-        "the tick of invoices at 2026-01-05T07:00:00Z waits for invoices-1, and so does 1 before it: its ticks run in "
+        "the tick of invoices at 2026-01-05T07:00:00Z waits for invoices-1, and so does 1 before it: its ticks run "
+        "in "
         "order, and that failed: ValueError: no money. Next: cronq backfill invoices --tick 2026-01-05T05:00:00Z",
     ),
     "succeeded": (
@@ -89,8 +105,46 @@ GOLDEN: dict[str, tuple[Facts, str]] = {
         f"{ID} was not begun: its ttl of 5m was over. Next: cronq workers",
     ),
     "blocked": (
-        facts(never_begun("blocked", "the job parent had not succeeded")),
-        f"{TICK} did not run: the job parent had not succeeded. Next: cronq show invoices",
+        facts(never_begun("blocked", "it waited for its parent"), parents=[FAILED_PARENT]),
+        f"{TICK} did not run: when its next tick fell due, its parent export of 2026-01-05T06:00:00Z had failed. "
+        "export-20260105T060000Z failed: ValueError: no money. Next: cronq why export --at 2026-01-05T06:00:00Z",
+    ),
+    "waits_for_parents": (
+        facts(GATED, parents=[FAILED_PARENT]),
+        f"{ID} waits for its parent export of 2026-01-05T06:00:00Z, which failed. export-20260105T060000Z failed: "
+        "ValueError: no money. Its next tick blocks it at 2026-01-05T08:00:00Z, in 58m20s. "
+        "Next: cronq backfill export --tick 2026-01-05T06:00:00Z",
+    ),
+    "no_parent": (
+        facts(GATED, parents=[NO_PARENT, FAILED_PARENT]),
+        f"{ID} waits for its parents pump, which is no job (removed at 2026-01-05T07:10:00Z by ann@box); export of "
+        "2026-01-05T06:00:00Z, which failed. Its next tick blocks it at 2026-01-05T08:00:00Z, in 58m20s. "
+        "Next: cronq graph invoices",
+    ),
+    "after": (
+        facts(
+            tick=None,
+            job=a_job(cron=None, next_tick=None, after=["export", "load"]),
+            parents=[replace(FAILED_PARENT, tick=None), ParentFact("load", has_come=True)],
+        ),
+        "invoices runs after export and load, when each of them has succeeded since it was made. load has, but "
+        "export has "
+        "not succeeded since. export-20260105T060000Z failed: ValueError: no money. Next: cronq why export",
+    ),
+    "edited": (
+        facts(tick=None, at_s=T - HOUR // 2, job=a_job(cron="30 * * * *"), notes=[MOVED, MADE]),
+        "invoices was not due at 2026-01-05T06:30:00Z: its schedule was 0 * * * * then, and became 30 * * * * at "
+        "2026-01-05T07:01:00Z by ben@box. Next: cronq show invoices",
+    ),
+    "created_later": (
+        facts(tick=T - 3 * HOUR, at_s=T - 3 * HOUR, notes=[MADE]),
+        "invoices was made only at 2026-01-05T05:00:00Z by ann@box: there was no such job at 2026-01-05T04:00:00Z. "
+        "Next: cronq show invoices",
+    ),
+    "removed": (
+        facts(tick=None, job=a_job(cron=None, next_tick=None), notes=[GONE, MADE], removal=GONE),
+        "there is no job invoices any more: it was removed at 2026-01-05T07:10:00Z by ann@box. Next: cronq history "
+        "invoices",
     ),
     "overlap": (
         facts(never_begun("skipped", "the run invoices-1 was still running")),
@@ -114,7 +168,8 @@ GOLDEN: dict[str, tuple[Facts, str]] = {
     ),
     "held": (
         facts(None, job=a_job(T - HOUR), place=12),
-        "the tick of invoices at 2026-01-05T07:00:00Z is 1m40s late, and held by the catch-up rate: it is about number "
+        "the tick of invoices at 2026-01-05T07:00:00Z is 1m40s late, and held by the catch-up rate: it is about "
+        "number "
         "12 in line. Next: cronq catchup",
     ),
     "missed": (
@@ -212,7 +267,8 @@ GOLDEN: dict[str, tuple[Facts, str]] = {
     ),
     "not_kept": (
         facts(None, tick=T - HOUR),
-        "the ledger has no row of invoices for 2026-01-05T06:00:00Z: it is older than keep=1000 holds, or the job was "
+        "the ledger has no row of invoices for 2026-01-05T06:00:00Z: it is older than keep=1000 holds, or the job "
+        "was "
         "made, changed or resumed after it. Next: cronq history invoices",
     ),
     "unknown": (
@@ -306,4 +362,188 @@ def test_a_run_of_a_backfill_says_so() -> None:
 
     assert (
         "succeeded: it began at 2026-01-05T12:00:00Z, by a backfill of 2026-01-05T12:00:00Z" in explain(facts(run)).text
+    )
+
+
+# Parents
+
+
+def test_a_run_that_waits_for_a_parent_which_is_at_work_says_what_that_does_and_needs_nothing() -> None:
+    running = replace(EXPORT_RUN, state="running", outcome=None)
+    behind = replace(EXPORT, cause="running", words="export-20260105T060000Z is running", next="cronq show export")
+    parent = replace(FAILED_PARENT, run=running, behind=behind)
+
+    answer = explain(facts(GATED, parents=[parent]))
+
+    assert answer.cause == "waits_for_parents"
+    assert answer.other == "export"
+    assert answer.text.startswith(
+        f"{ID} waits for its parent export of 2026-01-05T06:00:00Z, which is running. export-20260105T060000Z is "
+        "running. "
+    )
+    assert answer.next == "cronq show export"
+
+
+def test_many_parents_are_counted() -> None:
+    parents = [FAILED_PARENT, *(ParentFact(f"p{number}", T) for number in range(9))]
+
+    assert (
+        "; p3 of 2026-01-05T07:00:00Z, which has no run yet; and 5 more." in explain(facts(GATED, parents=parents)).text
+    )
+
+
+def test_a_blocked_tick_says_how_each_parent_stood_and_which_is_no_job_any_more() -> None:
+    unknown = ParentFact("load", None)
+    answer = explain(facts(never_begun("blocked", "…"), parents=[NO_PARENT, unknown, FAILED_PARENT]))
+
+    assert answer.text == (
+        f"{TICK} did not run: when its next tick fell due, its parents had not succeeded: pump of "
+        "2026-01-05T06:00:00Z had "
+        "been stopped; load had not succeeded since; export of 2026-01-05T06:00:00Z had failed. pump is no job "
+        "(removed at "
+        "2026-01-05T07:10:00Z by ann@box). Next: cronq graph invoices"
+    )
+
+
+def test_a_blocked_tick_of_an_older_release_has_its_words() -> None:
+    answer = explain(facts(never_begun("blocked", "the job parent had not succeeded")))
+
+    assert answer.text == f"{TICK} did not run: the job parent had not succeeded. Next: cronq show invoices"
+
+
+def test_a_job_whose_ticks_run_in_order_is_never_blocked() -> None:
+    answer = explain(facts(GATED, job=a_job(backfill=True), parents=[FAILED_PARENT]))
+
+    assert "blocks it" not in answer.text
+
+
+AFTER = {"job": a_job(cron=None, next_tick=None, after=["export"]), "tick": None}
+
+
+def test_a_job_after_others_whose_last_run_is_over_says_what_is_missing_only_when_some_parents_have_come() -> None:
+    run = ended("succeeded", "it ran to its end")
+    missing, come = ParentFact("export"), ParentFact("load", has_come=True)
+
+    quiet = explain(facts(run, job=AFTER["job"], parents=[missing]))
+    waiting = explain(facts(run, job=AFTER["job"], parents=[missing, come]))
+
+    assert quiet.cause == "succeeded"
+    assert waiting.cause == "after"
+    assert (
+        "since its own last start at 2026-01-05T07:00:00Z. load has, but export has not succeeded since" in waiting.text
+    )
+
+
+def test_a_job_after_others_at_a_moment_says_when_it_was_started_instead() -> None:
+    around = replace(RUN, tick=T - HOUR), replace(RUN, tick=T + HOUR)
+
+    def told(*around: Run | None) -> str:
+        return explain(facts(at_s=T, around=around, **AFTER)).text
+
+    assert "invoices was not started at 2026-01-05T07:00:00Z: it runs after export, when that has succeeded" in told(
+        *around
+    )
+    assert "Before that it was started at 2026-01-05T06:00:00Z, then at 2026-01-05T08:00:00Z. Next: " in told(*around)
+    assert "Before that it never was, then at 2026-01-05T08:00:00Z" in told(None, around[1])
+    assert "Before that it was started at 2026-01-05T06:00:00Z, then not again" in told(around[0], None)
+    assert "It has not been started yet" in told(None, None)
+
+
+def test_a_parent_that_need_only_have_ended_is_told_so() -> None:
+    job = a_job(cron=None, next_tick=None, after=["export"], on_parent_failure="run")
+
+    assert (
+        "when that has ended since it was made. export has not ended since"
+        in explain(facts(tick=None, job=job, parents=[ParentFact("export")])).text
+    )
+
+
+# Changes
+
+
+@pytest.mark.parametrize(
+    ("at_s", "cron", "words"),
+    [
+        (T + HOUR, "30 * * * *", "was changed from 0 * * * * to 30 * * * * at 2026-01-05T07:01:00Z by ben@box"),
+        (T + HOUR + 60, "30 * * * *", None),  # due by neither
+        (T - 60, "30 * * * *", None),
+    ],
+)  # fmt: skip
+def test_a_moment_that_an_edit_explains(at_s: int, cron: str, words: str | None) -> None:
+    answer = explain(facts(tick=None, at_s=at_s, job=a_job(cron=cron), notes=[MOVED, MADE]))
+
+    assert answer.cause == ("edited" if words is not None else "not_due")
+    assert words is None or words in answer.text
+
+
+def test_a_tick_of_an_older_schedule_says_which() -> None:
+    run = never_begun("skipped", "Mon 2026-01-05 is in the calendar holidays")
+
+    answer = explain(facts(run, job=a_job(cron="30 * * * *"), notes=[MOVED, MADE]))
+
+    assert answer.cause == "calendar"
+    assert "Its schedule was 0 * * * * then, and was changed at 2026-01-05T07:01:00Z by ben@box. Next:" in answer.text
+
+
+def test_a_failure_after_an_edit_names_it_unless_a_run_succeeded_since() -> None:
+    failed = ended("failed", "ValueError: no money")
+    edit = ChangeNote(T - 60.0, "ben@box", "job_changed", ("kwargs", "timeout"))
+    good = replace(RUN, run_id="invoices-1", tick=T - HOUR, started_at=T - HOUR + 1.0, outcome="succeeded")
+
+    answer = explain(facts(failed, notes=[edit, MADE], last_good=good))
+    later = explain(facts(failed, notes=[edit, MADE], last_good=replace(good, started_at=T - 1.0)))
+
+    assert answer.cause == "edited"
+    assert answer.text == (
+        f"{ID} failed: ValueError: no money. Its run of 2026-01-05T06:00:00Z succeeded; after that the job was "
+        "changed at "
+        "2026-01-05T06:59:00Z by ben@box (kwargs, timeout). Next: cronq history invoices --json"
+    )
+    assert later.cause == "failed"
+
+
+def test_between_removal_and_return_there_was_no_job() -> None:
+    back = ChangeNote(T + 1200.0, "ben@box", "job_created")
+
+    late = replace(back, at_s=T + 2.5 * HOUR)
+
+    answer = explain(facts(tick=T + HOUR, at_s=T + HOUR, notes=[late, GONE, MADE]))
+    other = explain(facts(tick=None, at_s=T + 900, notes=[back, GONE, MADE]))
+
+    assert (answer.cause, other.cause) == ("removed", "not_due")
+    assert "And there was no job invoices at 2026-01-05T07:15:00Z: it was removed at 2026-01-05T07:10:00Z" in other.text
+    assert answer.text == (
+        "there was no job invoices at 2026-01-05T08:00:00Z: it was removed at 2026-01-05T07:10:00Z by ann@box, and "
+        "made "
+        "again at 2026-01-05T09:30:00Z by ben@box. Next: cronq show invoices"
+    )
+
+
+def test_a_definition_that_was_lost_is_no_removal() -> None:
+    mended = ChangeNote(T + 1200.0, "beat b", "job_created", words="it was lost or damaged")
+
+    assert explain(facts(tick=None, at_s=T + 900, notes=[mended, MADE])).cause == "not_due"
+
+
+def test_what_is_not_known_any_more_is_said_so() -> None:
+    many = [ChangeNote(T - float(number), "ann@box", "job_paused") for number in range(20)]
+
+    kept = explain(facts(None, tick=T - HOUR, at_s=T - HOUR, notes=many))
+    due = explain(facts(None, tick=None, at_s=T - HOUR + 60, notes=many))
+
+    words = "What was changed before 2026-01-05T06:59:41Z is not known any more: the last 20 changes are kept"
+    assert (kept.cause, due.cause) == ("not_kept", "not_due")
+    assert words in kept.text
+    assert words in due.text
+    assert words not in explain(facts(None, tick=None, at_s=T - HOUR + 60, notes=many[:19])).text
+
+
+def test_a_run_of_a_removed_job_is_explained_as_ever() -> None:
+    failed = ended("failed", "ValueError: no money")
+
+    answer = explain(facts(failed, at_s=T, notes=[GONE, MADE], removal=GONE))
+
+    assert answer.cause == "failed"
+    assert answer.text == (
+        f"{ID} failed: ValueError: no money. The job was removed at 2026-01-05T07:10:00Z. Next: cronq history invoices"
     )
