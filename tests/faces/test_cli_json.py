@@ -298,7 +298,7 @@ def test_plan(here: Path, shell: Cli) -> None:
     (change,) = document["changes"]
     assert change.pop("next_before").endswith("T00:00:00Z")
     assert change.pop("next_run") == change["next_after"]
-    assert change.pop("next_after").endswith("T01:00:00Z")
+    assert change.pop("next_after")[10:14] == "T01:"  # at its full hour, or at another of its ticks within that hour
     assert change == {
         "name": "tidy", "action": "change", "schedule": "*/7 1 * * *", "timezone": "UTC", "timezone_from": None,
         "source": "jobs.py:2",
