@@ -6,15 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, overload
 
 from cronq.app.parts import Parts
-from cronq.errors import CronqError, DefinitionError, UnknownJob
+from cronq.errors import Conflict, CronqError, DefinitionError, SpanRefused, UnknownJob, UnknownRun
 from cronq.jobs.arguments import dump_args, short
 from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.command_options import check_further_words
 from cronq.jobs.pause import check_note
 from cronq.jobs.registry import Call, Definition, IfActive, checked_call_json
 from cronq.jobs.spec import JobSpec
+from cronq.runs.backfill import BEGUN, OPEN
 from cronq.runs.claim import Given
 from cronq.runs.run import Run
+from cronq.timetext import iso
 
 
 def _checked(definition: Definition | None, spec: JobSpec, number: int, call: Call) -> str | None:
@@ -111,6 +113,29 @@ class Acts(Parts):
         definition = self.registry.definitions.get(name)
         checked = [_checked(definition, spec, number, call) for number, call in enumerate(calls, 1)]
         return self.bulk_give(self.who).give(spec, checked, self.now_s(), self._asked)
+
+    def run_again(self, name: str, tick: int | None = None) -> str:
+        """Queue the newest tick of a job that the ledger has once more, or this one: its next attempt. Return its id.
+
+        It runs whatever became of it, and whatever keeps other ticks from running; when its lock is busy it waits for
+        that. Raises UnknownJob, UnknownRun when there is no such tick, Conflict for one that is open, SpanRefused
+        for one that may be begun a single time and was.
+        """
+        spec, past = self.jobs.get(name).spec, self.past_runs(self.who)
+        wanted = past.newest_tick(name) if tick is None else tick
+        found = past.look(name, [wanted]) if wanted is not None else []
+        if not found or found[0].run is None:
+            if tick is None:
+                raise UnknownRun(f"job {name!r} has had no tick yet that could run again; `cronq run {name}` runs it")
+            words = f"`cronq backfill {name} --tick {iso(tick)}` runs one that it should have had"
+            raise UnknownRun(f"job {name!r} has no tick {iso(tick)} in its history; {words}")
+        run = found[0].run
+        code = past.queue(spec, found[0], self.now_s(), force=True, reason=f"{self._asked}, once more")
+        if code == OPEN:
+            raise Conflict(f"{run.run_id} is on its way; wait for its end, or `cronq stop {run.run_id}` first")
+        if code == BEGUN:
+            raise SpanRefused(f"{run.run_id} was begun, and its job asks for at_most_once: it does not run again")
+        return run.run_id
 
     def mark_success(self, name: str, tick: int | None = None) -> Run | None:
         """Say that a tick of a job succeeded (default: the newest that ran or should have). Return its run.

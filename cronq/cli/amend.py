@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from cronq.cli.options import instant_option, open_app, options_of_cronq, suggesting
+from cronq.cli.options import open_app, options_of_cronq, suggesting, tick_option
 from cronq.cli.output import print_line, say
 from cronq.errors import Conflict, UnknownJob, UnknownRun
 
@@ -37,13 +37,11 @@ def mark_success_command(ctx: click.Context, names: Sequence[str], tick: str | N
     history as an earlier attempt. The streak of failures ends.
     """
     app = open_app(ctx)
-    tick_s = instant_option(tick, "--tick")
-    if tick_s is not None and tick_s != int(tick_s):
-        raise click.BadParameter(f"{tick!r} has a fraction of a second, and no tick has", param_hint="--tick")
+    tick_s = tick_option(tick)
 
     def mark(name: str) -> None:
         with suggesting(app, name):
-            run = app.mark_success(name, None if tick_s is None else int(tick_s))
+            run = app.mark_success(name, tick_s)
         if run is None:
             say(f"that tick{f' of {name}' if len(names) > 1 else ''} has succeeded already")
         else:

@@ -23,7 +23,7 @@ _UNKNOWN = 3  #: what monitoring systems take for "the check itself is wrong"
 def _not_built(verb: str) -> set[str]:
     """Options of *verb* that are planned: refused by name."""
     if verb != "add":
-        return {"--force"} if verb == "run" else set()
+        return set()
     from cronq.app.job_options import NOT_BUILT
 
     return {"--lease", "--limit", *(f"--{name.replace('_', '-')}" for name in NOT_BUILT)}

@@ -109,6 +109,14 @@ def instant_option(value: str | None, option: str) -> float | None:
         raise click.BadParameter(words, param_hint=option) from None
 
 
+def tick_option(value: str | None) -> int | None:
+    """The tick (epoch seconds) that --tick names. Raises BadParameter."""
+    tick_s = instant_option(value, "--tick")
+    if tick_s is not None and tick_s != int(tick_s):
+        raise click.BadParameter(f"{value!r} has a fraction of a second, and no tick has", param_hint="--tick")
+    return None if tick_s is None else int(tick_s)
+
+
 def due_option(app: Cronq, delay: str | None, instant: str | None) -> datetime | None:
     """The moment that --in or --at say, None when neither does. Raises UsageError, BadParameter."""
     if delay is not None and instant is not None:

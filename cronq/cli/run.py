@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.options import due_option, find_job, open_app, options_of_cronq, suggesting
+from cronq.cli.options import due_option, find_job, open_app, options_of_cronq, suggesting, tick_option
 from cronq.cli.output import print_line, say
 from cronq.errors import BadValue
 from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.app.views import Run
+    from cronq.app.views import JobSpec, Run
 
 _FAILED, _TIMED_OUT, _INTERRUPTED = 1, 124, 130
 
@@ -39,6 +39,8 @@ class _WithWords(click.Command):
 @click.option("--in", "delay", metavar="SPAN", help="Not now, but so long from now: 5m, 1h30m.")
 @click.option("--at", "instant", metavar="TIME", help="Not now, but then (ISO 8601; UTC without an offset).")
 @click.option("--if-idle", is_flag=True, help="Do nothing when a run of the job is open.")
+@click.option("--force", is_flag=True, help="Run a tick once more: the newest in the history, or that of --tick.")
+@click.option("--tick", metavar="TIME", help="With --force: which tick (ISO 8601; UTC without an offset).")
 @click.option("--wait", is_flag=True, help="Wait for the outcome and pass it on as the exit code.")
 @options_of_cronq
 @click.pass_context
@@ -49,37 +51,47 @@ def run_command(
     delay: str | None,
     instant: str | None,
     if_idle: bool,
+    force: bool,
+    tick: str | None,
     wait: bool,
 ) -> int:
     """Queue one run of the job NAME, now or later, beside its schedule, and print its id.
 
     It has the arguments of the job, and those of --arg in place of the job's of that name. Of a command this run has
-    the WORDs after its own.
+    the WORDs after its own. With --force it is no further run: a tick runs again, whatever became of it, as the next
+    attempt of its run.
 
     With --wait the exit code is 0 when it succeeded, 124 when it timed out, what the command or sys.exit said when
     that failed, else 1. Ctrl-C leaves the run alone.
     """
     app = open_app(ctx)
     spec = find_job(app, name).spec
-    kwargs, words = dict(_argument(text) for text in arguments), ctx.meta[__name__]
-    if kwargs and spec.command is not None:
-        raise click.UsageError(f"the job {name!r} is a command and takes no --arg; give it words: -- WORD")
-    if words and spec.command is None:
-        raise click.UsageError(f"the job {name!r} is a function and takes --arg NAME=VALUE instead of words after --")
     due = due_option(app, delay, instant)
-    if if_idle and due is not None:
-        raise click.UsageError("--if-idle looks at the job now; leave out --in and --at")
-    args, kwargs = (tuple(spec.args), {**spec.kwargs, **kwargs}) if kwargs else (words, {})
-    if if_idle:
-        run_id, is_new = app.enqueue_if_idle(name, args, kwargs)
-        if not is_new:
-            say(f"{run_id} is open, so nothing was queued")
-            return 0
+    if force or tick is not None:
+        if not force:
+            raise click.UsageError("--tick belongs to --force")
+        if arguments or ctx.meta[__name__] or if_idle or due is not None:
+            raise click.UsageError("--force runs a tick once more, as it was; it takes --tick and --wait alone")
+        run_id = app.run_again(name, tick_option(tick))
     else:
-        run_id = app.enqueue(name, args, kwargs) if due is None else app.enqueue_at(due, name, args, kwargs)
+        args, kwargs = _call_of(spec, arguments, ctx.meta[__name__])
+        if if_idle and due is not None:
+            raise click.UsageError("--if-idle looks at the job now; leave out --in and --at")
+        if if_idle:
+            run_id, is_new = app.enqueue_if_idle(name, args, kwargs)
+            if not is_new:
+                say(f"{run_id} is open, so nothing was queued")
+                return 0
+        else:
+            run_id = app.enqueue(name, args, kwargs) if due is None else app.enqueue_at(due, name, args, kwargs)
+    return _follow(app, spec, run_id, is_now=due is None, wait=wait)
+
+
+def _follow(app: Cronq, spec: JobSpec, run_id: str, *, is_now: bool, wait: bool) -> int:
+    """Print the id of a run, and wait for its end if that is asked for. Return the exit code."""
     try:
         print_line(run_id)
-        if due is None and not app.is_served(spec.queue):
+        if is_now and not app.is_served(spec.queue):
             say(f"no `cronq worker` serves the queue {spec.queue!r} at the moment; the run waits for one")
         if not wait:
             return 0
@@ -90,6 +102,19 @@ def run_command(
     took = f" after {format_duration(run.duration_s)}" if run.duration_s is not None else ""
     say(f"{run_id} {run.outcome}{took}" + ("" if run.outcome == "succeeded" else f": {run.reason}"))
     return _exit_code(run)
+
+
+def _call_of(
+    spec: JobSpec, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of one run, none for those of its job."""
+    kwargs = dict(_argument(text) for text in arguments)
+    if kwargs and spec.command is not None:
+        raise click.UsageError(f"the job {spec.name!r} is a command and takes no --arg; give it words: -- WORD")
+    if words and spec.command is None:
+        problem = f"the job {spec.name!r} is a function and takes --arg NAME=VALUE instead of words after --"
+        raise click.UsageError(problem)
+    return (tuple(spec.args), {**spec.kwargs, **kwargs}) if kwargs else (words, {})
 
 
 def _exit_code(run: Run) -> int:

@@ -100,10 +100,16 @@ class PastRuns:
         """How many rows of ticks from *since* on the ledger has."""
         return int(self.client.zcount(self.keys.runs(name), since, "+inf"))
 
-    def queue(self, spec: JobSpec, past: PastTick, now_s: float, *, force: bool) -> str:
+    def newest_tick(self, name: str) -> int | None:
+        """The newest tick of a job that the ledger has; None: it has none."""
+        found: Any = self.client.zrevrange(self.keys.runs(name), 0, 0, withscores=True)
+        return int(found[0][1]) if found else None
+
+    def queue(self, spec: JobSpec, past: PastTick, now_s: float, *, force: bool, reason: str | None = None) -> str:
         """Queue the run of a past tick, unless it is `open`, `done` or `begun`; one step, safe to repeat.
 
-        With *force* also one that has succeeded, unless it was run again since *past* was read. Raises UnknownJob,
+        With *force* also one that has succeeded, unless it was run again since *past* was read. *reason* says why, in
+        place of a backfill. Raises UnknownJob,
         CronqError for a damaged key or a job that was changed meanwhile.
         """
         seen = past.run.attempt if past.run is not None else None
@@ -112,20 +118,20 @@ class PastRuns:
                 (past,) = self.look(spec.name, [past.tick])
                 if force and past.run is not None and past.run.attempt != seen and past.run.outcome == "succeeded":
                     return DONE  # somebody else ran it, as was asked for
-            answer = text(self._send(spec, past, now_s, force))
+            answer = text(self._send(spec, past, now_s, force, reason or f"backfill by {self.by}"))
             code, _, detail = answer.partition(" ")
             if code in (QUEUED, OPEN, DONE, BEGUN):
                 return code
             if code == "gone":
                 raise UnknownJob(f"there is no job {spec.name!r} (any more); see `cronq list`")
             if code == "changed":
-                raise CronqError(f"job {spec.name!r} was changed meanwhile; start the backfill again")
+                raise CronqError(f"job {spec.name!r} was changed meanwhile; try again")
             if code == "broken":
                 raise CronqError(f"job {spec.name!r}: cannot queue {tick_run_id(spec.name, past.tick)}: "
                                  f"{detail} is damaged; look at that key")  # fmt: skip
-        raise CronqError(f"job {spec.name!r}: its history keeps changing; start the backfill again")
+        raise CronqError(f"job {spec.name!r}: its history keeps changing; try again")
 
-    def _send(self, spec: JobSpec, past: PastTick, now_s: float, force: bool) -> Any:
+    def _send(self, spec: JobSpec, past: PastTick, now_s: float, force: bool, reason: str) -> Any:
         name, tick, row = spec.name, past.tick, past.range
         run_id = tick_run_id(name, tick)
         document: dict[str, Any] = {
@@ -140,7 +146,7 @@ class PastRuns:
             "stamp": rq_stamp(now_s),
             "row_ttl": self.runs.row_ttl_s,
             "events": self.runs.keep_events,
-            "reason": f"backfill by {self.by}",
+            "reason": reason,
             "force": force,
             "once": spec.at_most_once,
         }

@@ -32,6 +32,7 @@ from cronq.jobs.spec import make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.run import Ending, Settlement, Start
+from cronq.timetext import iso
 from cronq.timetext import parse_instant as utc_s
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
@@ -643,6 +644,50 @@ def test_run_if_idle_queues_nothing_while_a_run_is_open_and_names_that(here: Pat
     assert second.complaint == f"cronq: {run.run_id} is open, so nothing was queued"
     assert slip.code == 2
     assert "leave out --in and --at" in slip.complaint
+
+
+def test_run_force_runs_a_tick_once_more_as_the_next_attempt(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"], every="1h", catchup="all", overlap="allow")
+    app.client.hset(app.keys.state("tidy"), "mark", int(app.now_s()) // 3600 * 3600 - 7200)
+    app.jobs.reschedule("tidy", int(app.now_s()) // 3600 * 3600 - 3600)
+    app.beat().pass_once()
+    newest, oldest = app.history("tidy")
+    open_one = cronq("run", "tidy", "--force")
+    for run in app.stop("tidy"):
+        assert run in (newest.run_id, oldest.run_id)
+
+    again = cronq("run", "tidy", "--force")
+    earlier = cronq("run", "tidy", "--force", "--tick", str(iso(oldest.tick)))
+    unknown = cronq("run", "tidy", "--force", "--tick", "2020-01-01T00:00")
+
+    assert (open_one.code, open_one.out) == (75, "")
+    assert f"{newest.run_id} is on its way" in open_one.complaint
+    assert (again.code, again.out) == (0, newest.run_id + "\n")
+    assert (earlier.code, earlier.out) == (0, oldest.run_id + "\n")
+    assert [(run.attempt, run.state, run.decided_by) for run in app.history("tidy")] == [(2, "queued", app.who)] * 2
+    assert unknown.code == 2
+    assert "has no tick 2020-01-01T00:00:00Z in its history" in unknown.complaint
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("--tick 2026-01-05T07:00", "--tick belongs to --force"),
+        ("--force --in 5m", "it takes --tick and --wait alone"),
+        ("--force --if-idle", "it takes --tick and --wait alone"),
+        ("--force -- -v", "it takes --tick and --wait alone"),
+        ("--force --tick soon", "'soon' is not a time"),
+        ("--force", "has had no tick yet that could run again; `cronq run tidy` runs it"),
+    ],
+)
+def test_run_force_takes_a_tick_as_it_was(here: Path, cronq: Cli, app: Cronq, words: str, hint: str) -> None:
+    app.add("tidy", command=["true"], every="1h")
+
+    answer = cronq("run", "tidy", *words.split())
+
+    assert answer.code == 2
+    assert hint in answer.complaint
+    assert app.history("tidy") == []
 
 
 def test_an_argument_takes_the_place_of_the_jobs_own_of_that_name(
