@@ -23,6 +23,7 @@ from cronq.app.diff import Days, differences
 from cronq.app.graph_verbs import GraphVerbs
 from cronq.app.keyed_verbs import KeyedVerbs
 from cronq.app.redis_words import redis_words
+from cronq.app.simulation_verbs import SimulationVerbs
 from cronq.app.why_facts import why
 from cronq.beat.beat import Beat
 from cronq.clock import SKEW_WARN_S, boot_s, rest
@@ -34,7 +35,7 @@ from cronq.definitions.crontab_export import write_crontab
 from cronq.definitions.crontab_import import CrontabReport, Source, zone_for
 from cronq.definitions.plan import Plan, make_plan
 from cronq.definitions.sync import SyncReport
-from cronq.errors import ConfigError, CronqError, DefinitionError
+from cronq.errors import ConfigError, DefinitionError
 from cronq.hosts.drain import Hold, busy_with
 from cronq.hosts.heartbeats import Heartbeat
 from cronq.hosts.installation import Installation
@@ -60,7 +61,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedVerbs):
+class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedVerbs, SimulationVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -296,16 +297,6 @@ class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedV
         while (run := self.read_run(run_id)).outcome is None:
             time.sleep(_POLL_RUN_S)
         return run
-
-    def read_jobs(self) -> tuple[list[StoredJob], list[CronqError]]:
-        """All stored jobs that can be read, by name; and what is wrong with the others, each naming its job."""
-        found = self.jobs.find(self.jobs.names())
-        problems = [
-            error if name in str(error) else DefinitionError(str(error), job=name)
-            for name, error in found.items()
-            if isinstance(error, CronqError)
-        ]
-        return [job for job in found.values() if isinstance(job, StoredJob)], problems
 
     def seems_lost(self) -> bool:
         """Return True if a run was not heard of for `lost_after`, or an id was popped from its queue and not begun."""

@@ -20,6 +20,7 @@ from cronq.db.keys import Keys
 from cronq.definitions.changes import Changes
 from cronq.definitions.crontab_import import CrontabJobs
 from cronq.definitions.sync import Definitions
+from cronq.errors import CronqError, DefinitionError
 from cronq.hosts.drain import Holds
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.hosts.outages import Outages
@@ -31,6 +32,7 @@ from cronq.jobs.catchup_line import CatchupLine
 from cronq.jobs.quarantine import Quarantine
 from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
+from cronq.jobs.stored import StoredJob
 from cronq.locks.lock import Lock
 from cronq.monitor.growth import Growth
 from cronq.runs.amendment import Amendments
@@ -77,6 +79,16 @@ class Parts:
     def jobs(self) -> JobStore:
         """The jobs in Redis."""
         return JobStore(self.client, self.keys, self.config.keep_events, max_args=self.config.max_args)
+
+    def read_jobs(self) -> tuple[list[StoredJob], list[CronqError]]:
+        """All stored jobs that can be read, by name; and what is wrong with the others, each naming its job."""
+        found = self.jobs.find(self.jobs.names())
+        problems = [
+            error if name in str(error) else DefinitionError(str(error), job=name)
+            for name, error in found.items()
+            if isinstance(error, CronqError)
+        ]
+        return [job for job in found.values() if isinstance(job, StoredJob)], problems
 
     @cached_property
     def calendars(self) -> CalendarStore:

@@ -8,8 +8,8 @@ from datetime import date
 from math import ceil
 from zoneinfo import ZoneInfo
 
-from cronq.app.app import Cronq
 from cronq.app.diff import part_of, passed_of
+from cronq.app.parts import Parts
 from cronq.app.simulation import Jobs, defined_jobs, with_calendars
 from cronq.errors import CronqError
 from cronq.hosts.outages import KEPT_S, NOTE_PASS_EVERY_S
@@ -29,7 +29,7 @@ _NEWEST_ROWS = 50
 
 
 def rehearse_day(
-    app: Cronq,
+    parts: Parts,
     modules: Sequence[str],
     day: date,
     tz: str = "UTC",
@@ -37,27 +37,22 @@ def rehearse_day(
     outages: Sequence[Outage] = (),
     duration_s: float = 0.0,
 ) -> tuple[Rehearsal, list[CronqError]]:
-    """What would have become of each tick of *day* in the zone *tz*, of the jobs that *modules* define, or without any
-    of those in Redis; and what is wrong with other definitions.
-
-    *outages* come on top of those of that day. Runs of a job of which none is known take *duration_s*. Of a day that is
-    not over, as much as has passed is rehearsed. Changes nothing. Raises ScheduleError.
-    """
-    now_s = app.now_s()
+    """See `SimulationVerbs.rehearse`; a few round trips a job, and more for many ticks."""
+    now_s = parts.now_s()
     period = part_of(day, passed_of(day, tz, now_s), ZoneInfo(tz))
     assert period.since_s is not None
     assert period.until_s is not None
     start_s, end_s = int(period.since_s), ceil(period.until_s)
-    jobs, gone = _jobs(app, modules)
+    jobs, gone = _jobs(parts, modules)
     everything = [*jobs.specs, *jobs.ancestors]
-    pasts = {name: _past(app.runs, name, period) for name in [*(spec.name for spec in everything), *gone]}
-    away = [(each.from_s, now_s if each.to_s is None else each.to_s) for each in app.outages()]
+    pasts = {name: _past(parts.runs, name, period) for name in [*(spec.name for spec in everything), *gone]}
+    away = [(each.from_s, now_s if each.to_s is None else each.to_s) for each in parts.outage_notes.read(now_s)]
     all_runs: Iterable[Run] = (run for past in pasts.values() for run in past.runs)
     scene = Scene(
         start_s - DAY_S, end_s, duration_s=duration_s,
         outages=[*outages, *without_beats(away, all_runs, NOTE_PASS_EVERY_S)],
     )  # fmt: skip
-    scene = with_calendars(app, everything, scene)
+    scene = with_calendars(parts, everything, scene)
     found = rehearse(jobs.specs, pasts, scene, start_s, ancestors=jobs.ancestors, gone=gone)
     if start_s < now_s - KEPT_S:
         words = f"outages of beats are kept for {format_duration(KEPT_S)}, so those of that day are not known"
@@ -65,15 +60,15 @@ def rehearse_day(
     return found, jobs.problems
 
 
-def _jobs(app: Cronq, modules: Sequence[str]) -> tuple[Jobs, list[str]]:
+def _jobs(parts: Parts, modules: Sequence[str]) -> tuple[Jobs, list[str]]:
     """The jobs to rehearse, and the names of stored ones that a sync would remove."""
-    stored, problems = app.read_jobs()
+    stored, problems = parts.read_jobs()
     if not modules:
         return Jobs([job.spec for job in stored], [], problems), []
-    jobs = defined_jobs(app, modules)
+    jobs = defined_jobs(parts, modules)
     by_name = {spec.name: spec for spec in jobs.specs}
     keyed = [following(of, job.spec) for job in stored if (of := by_name.get(job.spec.of or "")) is not None]
-    gone = app.definitions().farewell(modules, by_name).going
+    gone = parts.definitions().farewell(modules, by_name).going
     return jobs._replace(specs=[*jobs.specs, *keyed]), gone
 
 

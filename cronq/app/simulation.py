@@ -6,14 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from cronq.app.app import Cronq
+from cronq.app.parts import Parts
 from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import StoredJob
-from cronq.runs.scene import Outage as Outage
-from cronq.runs.scene import Scene as Scene
-from cronq.runs.simulate import Simulation as Simulation
-from cronq.runs.simulate import simulate
+from cronq.runs.scene import Scene
+from cronq.runs.simulate import Simulation, simulate
 
 
 class Jobs(NamedTuple):
@@ -24,10 +22,10 @@ class Jobs(NamedTuple):
     problems: list[CronqError]
 
 
-def defined_jobs(app: Cronq, modules: Sequence[str]) -> Jobs:
+def defined_jobs(parts: Parts, modules: Sequence[str]) -> Jobs:
     """The jobs that *modules* define, as a sync would store them. Redis is only asked for parents outside of them."""
-    app.load_jobs(modules)
-    definitions = app.definitions()
+    parts.registry.load(modules)
+    definitions = parts.definitions()
     known, problems = definitions.known(), definitions.problems()
     specs = {name: job.spec for name, job in known.items()}
     ancestors: dict[str, JobSpec] = {}
@@ -35,24 +33,24 @@ def defined_jobs(app: Cronq, modules: Sequence[str]) -> Jobs:
         judgement = definitions.judge()
         problems += judgement.problems
         specs = {name: specs[name] for name in judgement.accepted}
-        ancestors = _ancestors(app, specs)
+        ancestors = _ancestors(parts, specs)
     return Jobs(list(specs.values()), list(ancestors.values()), problems)
 
 
-def _ancestors(app: Cronq, specs: Mapping[str, JobSpec]) -> dict[str, JobSpec]:
+def _ancestors(parts: Parts, specs: Mapping[str, JobSpec]) -> dict[str, JobSpec]:
     """The stored jobs that *specs* wait for, and those that these wait for; a round trip a generation."""
     found: dict[str, JobSpec] = {}
     looked_for: set[str] = set()
     wanted = {parent for spec in specs.values() for parent in spec.parents}
     while todo := wanted - specs.keys() - looked_for:
         looked_for |= todo
-        stored = {name: job.spec for name, job in app.jobs.find(todo).items() if isinstance(job, StoredJob)}
+        stored = {name: job.spec for name, job in parts.jobs.find(todo).items() if isinstance(job, StoredJob)}
         found |= stored
         wanted = {parent for spec in stored.values() for parent in spec.parents}
     return found
 
 
-def simulate_jobs(app: Cronq, modules: Sequence[str], scene: Scene) -> tuple[Simulation, list[CronqError]]:
+def simulate_jobs(parts: Parts, modules: Sequence[str], scene: Scene) -> tuple[Simulation, list[CronqError]]:
     """Simulate the jobs that *modules* define, or without any those in Redis; and what is wrong with the others.
 
     Of a module's jobs Redis is only asked for what modules do not say: calendars, and parents outside of them. Stored
@@ -60,18 +58,18 @@ def simulate_jobs(app: Cronq, modules: Sequence[str], scene: Scene) -> tuple[Sim
     simulation takes.
     """
     if modules:
-        jobs = defined_jobs(app, modules)
+        jobs = defined_jobs(parts, modules)
     else:
-        stored, problems = app.read_jobs()
+        stored, problems = parts.read_jobs()
         jobs = Jobs([job.spec for job in stored], [], problems)
         pauses = {job.spec.name: [job.state.pause] for job in stored if job.state.pause is not None}
         scene = replace(scene, pauses=pauses, skips={job.spec.name: job.state.skips for job in stored})
-    scene = with_calendars(app, [*jobs.specs, *jobs.ancestors], scene)
+    scene = with_calendars(parts, [*jobs.specs, *jobs.ancestors], scene)
     return simulate(jobs.specs, scene, jobs.ancestors), jobs.problems
 
 
-def with_calendars(app: Cronq, specs: Iterable[JobSpec], scene: Scene) -> Scene:
+def with_calendars(parts: Parts, specs: Iterable[JobSpec], scene: Scene) -> Scene:
     """*scene* with the calendars of now, if a job looks at any."""
     if not any(spec.calendars for spec in specs):
         return scene
-    return replace(scene, calendars=app.calendars.read_sound())
+    return replace(scene, calendars=parts.calendars.read_sound())

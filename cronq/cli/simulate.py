@@ -17,8 +17,8 @@ from cronq.timetext import format_duration, parse_duration_s
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
-    from cronq.app.simulation import Outage, Simulation
-    from cronq.app.views import Rehearsal
+    from cronq.app.simulation_verbs import Outage
+    from cronq.app.views import Rehearsal, Simulation
 
 #: Of a plain simulation; a rehearsal takes what the ledger knows, else nothing.
 _DURATION = "1s"
@@ -76,7 +76,7 @@ def _check_words(given: dict[str, Any]) -> None:
 
 
 def _simulate(app: Cronq, modules: tuple[str, ...], given: dict[str, Any], json_: bool) -> bool:
-    from cronq.app.simulation import Scene, simulate_jobs
+    from cronq.app.simulation_verbs import Scene
 
     begin_s, end_s = _whole(given["start"], "--from"), _whole(given["end"], "--to")
     if end_s <= begin_s:
@@ -86,7 +86,7 @@ def _simulate(app: Cronq, modules: tuple[str, ...], given: dict[str, Any], json_
         begin_s, end_s, beats=given["beats"], skew_s=given["skew"], seed=given["seed"], duration_s=duration_s,
         outages=[_outage(words) for words in given["outages"]],
     )  # fmt: skip
-    simulation, problems = simulate_jobs(app, modules, scene)
+    simulation, problems = app.simulate(modules, scene)
     if json_:
         print_json_rows(simulation_rows(simulation))
     else:
@@ -103,7 +103,7 @@ def _whole(value: str, option: str) -> int:
 
 
 def _outage(words: str) -> Outage:
-    from cronq.app.simulation import Outage
+    from cronq.app.simulation_verbs import Outage
 
     first, slash, last = words.partition("/")
     if not slash:
@@ -133,12 +133,10 @@ def _say_summary(simulation: Simulation, skew: float) -> None:
 
 
 def _rehearse(app: Cronq, modules: tuple[str, ...], given: dict[str, Any], json_: bool) -> bool:
-    from cronq.app.rehearsal import rehearse_day
-
     tz = given["tz"]
     day = day_option(app, given["day"], tz, "--rehearse")
     outages = [_outage(words) for words in given["outages"]]
-    rehearsal, problems = rehearse_day(app, modules, day, tz, outages=outages, duration_s=given["duration"] or 0.0)
+    rehearsal, problems = app.rehearse(modules, day, tz=tz, outages=outages, duration_s=given["duration"] or 0.0)
     jobs = rehearsal.jobs()
     if json_:
         print_json_rows(rehearsal_rows(rehearsal))

@@ -32,7 +32,7 @@ from cronq.jobs.spec import make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.run import Ending, Settlement, Start
-from cronq.timetext import iso
+from cronq.timetext import iso, parse_duration_s
 from cronq.timetext import parse_instant as utc_s
 from tests.conftest import RedisServer
 from tests.faces.conftest import Answer, pass_at
@@ -1376,6 +1376,21 @@ def test_simulate_prints_a_line_for_each_tick_and_a_summary(here: Path, shell: C
     assert cronq("simulate", *span).out.splitlines() == [
         "2026-03-28T00:00:00Z  succeeded  tidy", "2026-03-28T12:00:00Z  succeeded  tidy",
     ]  # fmt: skip
+
+
+def test_the_same_seed_gives_the_same_output_and_another_only_other_beats(here: Path, cronq: Cli, app: Cronq) -> None:
+    app.add("often", command=["true"], every="7m", catchup="all")
+    words = ["--from", "2026-03-28", "--to", "2026-03-29", "--beats", "5", "--skew", "90s", "--json"]
+    words += ["--outage", "2026-03-28T02:00/2026-03-28T05:00", "--outage", "2026-03-28T04:00/2026-03-28T06:30"]
+
+    first, again, other = (cronq("simulate", *words, "--seed", seed) for seed in ("3", "3", "4"))
+
+    assert first == again
+    assert (first.out, first.err != other.err) == (other.out, True)
+    beats = re.findall(r"beat \d, its clock (\S+) (?:ahead|behind): decided (\d+) ticks?", first.err)
+    assert len(beats) == 5
+    assert sum(int(count) for _, count in beats) == len(json.loads(first.out)) == 206
+    assert all(parse_duration_s(off) <= 90 for off, _ in beats)
 
 
 def test_simulate_heeds_what_is_stored_of_a_job(here: Path, cronq: Cli, app: Cronq) -> None:

@@ -15,7 +15,6 @@ import pytest
 from redis import Redis
 
 from cronq.app.app import Cronq
-from cronq.app.rehearsal import rehearse_day
 from cronq.hosts.outages import Pass
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.rehearse import RehearsedTick
@@ -112,7 +111,7 @@ def recorded(app: Cronq, names: Sequence[str] = RULES) -> dict[tuple[str, int], 
 
 
 def rehearsed(app: Cronq, outages: Sequence[Outage] = ()) -> list[RehearsedTick]:
-    rehearsal, problems = rehearse_day(app, [], MONDAY, outages=outages)
+    rehearsal, problems = app.rehearse([], MONDAY, outages=outages)
     assert problems == []
     return rehearsal.ticks
 

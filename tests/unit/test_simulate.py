@@ -108,7 +108,14 @@ def mixed_jobs(count: int) -> dict[str, tuple[dict[str, Any], float]]:
 
 
 @pytest.mark.parametrize(
-    "days", [3, pytest.param(365, marks=pytest.mark.skipif(not LONG, reason="CRONQ_LONG_TESTS=1 runs it"))]
+    "days",
+    [
+        3,
+        pytest.param(
+            365,
+            marks=[pytest.mark.skipif(not LONG, reason="CRONQ_LONG_TESTS=1 runs it"), pytest.mark.timeout(3600)],
+        ),
+    ],
 )
 def test_a_year_of_200_jobs_takes_less_than_a_minute_and_is_what_the_rules_say(days: int) -> None:
     end = BEGIN + days * DAY
