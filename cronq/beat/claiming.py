@@ -232,7 +232,7 @@ class Claiming:
             elif answer.code == "broken":
                 self._deciding.mend(name, answer.detail, now_s, answer.key, answer.kind)
             elif answer.code == "apart":
-                self._deciding.take_apart(name, tick)
+                self._deciding.take_apart(name, int(answer.detail))
             elif answer.code == "early":
                 self._halted.note(name, answer.detail, answer.reason)
             elif answer.code == "future":

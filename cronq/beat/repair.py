@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 
 from cronq.beat.chores import say_once
+from cronq.clock import JUMP_S
 from cronq.db.faults import is_outage
 from cronq.db.keys import belongs_to_rq
 from cronq.definitions.changes import Changes
@@ -117,19 +118,22 @@ class Repair:
         """Make mark and agenda entry anew; *score* is what the agenda said before.
 
         The agenda moves with the mark, so a lost mark was just before the agenda entry. It is never set before the
-        newest tick of the ledger. Where neither is known, ticks count from now.
+        newest tick of the ledger. Where neither is known, ticks count from now. When the server's clock went back by so
+        little that beats go on, what was decided stays so; after a larger step a job would be silent for long by that.
         """
-        job = self.jobs.get(name)
+        job, decided = self.jobs.get(name), None
         mark = job.state.mark
         if job.spec.schedule is None:
             return True
+        if mark is not None and MARK_AHEAD_S < mark - now_s <= JUMP_S:
+            decided = self.quarantine.decided_between(name, int(now_s), mark)
         if mark is None or mark > now_s + MARK_AHEAD_S:
             recorded = self.quarantine.newest_recorded_tick(name)
             candidates = [recorded] if recorded is not None else []
             if score is not None and now_s - 30 * DAY_S < score <= now_s + MARK_AHEAD_S:
                 candidates.append(job.spec.tick_due(int(score)) - 1)
             mark = min(max(candidates), int(now_s)) if candidates else int(now_s)
-        self.quarantine.restore_mark(name, mark, job.spec.due_after(mark, job.state.ticks))
+        self.quarantine.restore_mark(name, mark, job.spec.due_after(mark, job.state.ticks), decided)
         return True
 
 

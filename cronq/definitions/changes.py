@@ -278,7 +278,7 @@ class Changes:
                 if answer.code == "broken":
                     raise CronqError(f"job {job.spec.name!r}: {answer.detail}; a beat moves it aside, then try again")
                 if answer.code == "apart":
-                    apart = claim.decision.tick
+                    apart = int(answer.detail)
                     break
                 if asked is not None and answer.code == "won" and answer.detail == "missed":
                     asked.append(claim.decision)

@@ -129,14 +129,30 @@ class Quarantine:
         found = self._client.zrange(self._keys.runs(name), -1, -1, withscores=True)
         return int(found[0][1]) if found else None
 
-    def restore_mark(self, name: str, mark: int, next_tick: int | None) -> None:
+    def decided_between(self, name: str, after: int, until: int) -> tuple[int, int] | None:
+        """The first and the last of the ticks from *after* to *until* that the ledger has; None: it has none."""
+        index = self._keys.runs(name)
+        with self._client.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(index, f"({after}", until, 0, 1, withscores=True)
+            pipe.zrevrangebyscore(index, until, f"({after}", 0, 1, withscores=True)
+            oldest, newest = pipe.execute()
+        if not oldest or not newest:
+            return None
+        first = moment(text(self._client.hget(self._keys.run(text(oldest[0][0])), "first") or b""))
+        return first or int(oldest[0][1]), int(newest[0][1])
+
+    def restore_mark(self, name: str, mark: int, next_tick: int | None, decided: tuple[int, int] | None = None) -> None:
         """Give a job whose mark was lost, unreadable or far ahead a mark and its place on the agenda.
 
         A mark that is set back fires no tick twice while the ledger has its row. Rows are trimmed and dedup keys end
-        within the hour, so *mark* is never to lie before the newest tick in the ledger: trimming leaves that one.
+        within the hour, so *mark* is never to lie before the newest tick in the ledger: trimming leaves that one. Ticks
+        from the first to the last *decided* one are not decided again, also those that share a row.
         """
+        fields = ["mark", str(mark)]
+        if decided is not None:
+            fields += ["decided_from", str(decided[0]), "decided_to", str(decided[1])]
         with self._client.pipeline() as pipe:
-            pipe.hset(self._keys.state(name), "mark", str(mark))
+            pipe.hset(self._keys.state(name), items=fields)
             if next_tick is not None:
                 pipe.zadd(self._keys.agenda, {name: next_tick})
             pipe.execute()

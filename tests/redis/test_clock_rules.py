@@ -171,6 +171,33 @@ def test_a_step_too_small_to_hold_for_fires_no_tick_twice_and_silences_no_job(st
     assert len(stage.queued) == 8
 
 
+@pytest.mark.parametrize("catchup", ["latest", "skip"])
+def test_a_step_too_small_to_hold_for_changes_nothing_of_ticks_that_did_not_run(
+    app: Cronq, store: Store, catchup: str
+) -> None:
+    """Though they share a row; and they are not counted once more."""
+    store("invoices", mark=T, overlap="allow", catchup=catchup, repeat=20)
+    stage = Stage(app)
+    stage.go_on(5)
+    stage.clock.boot += 10 * MINUTE + 30  # no beat is there
+    stage.server.now += 10 * MINUTE + 30
+    stage.go_on(5)
+    before, queued = stage.outcomes(), stage.queued
+    assert [before[minute] for minute in range(5, 11)] == [before[1]] * 5 + ["queued"]
+
+    stage.step(-280)
+    stage.go_on(5)
+    assert not stage.clock.holding
+    stage.server.now += 90  # the ticks of these 90 seconds are looked at together
+    stage.go_on(3 * MINUTE)
+
+    assert {minute: word for minute, word in stage.outcomes().items() if minute <= 10} == before
+    assert stage.queued == queued
+    stage.go_on(15 * MINUTE)
+    assert list(stage.outcomes()) == list(range(1, 21))
+    assert len(stage.queued) == len(queued) + 10
+
+
 def test_a_host_that_slept_catches_up_at_once(stage: Stage, clock_lines: list[str]) -> None:
     stage.clock.boot += 3 * HOUR
     stage.server.now += 3 * HOUR

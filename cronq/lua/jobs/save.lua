@@ -88,6 +88,7 @@ if held[1] and held[2] == job.spec and not job.mark then return 'same' end
 redis.call('HSET', KEYS[2], 'spec', job.spec, 'version', job.version)
 if job.mark then
     redis.call('HSET', KEYS[3], 'mark', job.mark)
+    redis.call('HDEL', KEYS[3], 'decided_from', 'decided_to')
     if not job.counts then redis.call('HDEL', KEYS[3], 'ticks') end
     if job.next then
         redis.call('ZADD', KEYS[5], job.next, job.name)

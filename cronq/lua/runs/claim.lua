@@ -26,8 +26,8 @@
 --         taken    claimed by somebody else; a mark that lagged behind was moved
 --         old      the mark is already past it          stale   the job was changed or paused since it was read
 --         gone     there is no such job (any more)      future  later than the server's time
---         moved    the mark is not where this range begins: decide anew
---         apart    a range whose newest tick has a row of its own: decide anew, with that tick apart
+--         moved    the mark is not where this range begins, or the count of ticks is another one: decide anew
+--         apart    a range has a tick that was decided before: decide anew, with that tick apart (the detail)
 --         held     an earlier tick of the job is broken, or its range was not claimed: this one waits for it
 --         early    the tick before has not succeeded, and they run in order: its run, and the state or outcome of that.
 --                  The agenda says when to try again
@@ -88,8 +88,8 @@ local function move_on(name, state, tick, instant, mark, next, count)
     end
 end
 
--- Returns the mark of the job as a number, and its runs that wait for parents; or nil and the answer to the item, when
--- it is not to be claimed.
+-- Returns the mark of the job as a number, and what its state says: mark, pause, runs that wait for parents, first and
+-- last tick that is not decided again; or nil and the answer to the item, when it is not to be claimed.
 local function find_mark(name, expected, outcome, range, instant, job, state)
     local version = try('HGET', job, 'version')
     if fails(version) then return nil, wrong(job, 'hash') end
@@ -104,7 +104,7 @@ local function find_mark(name, expected, outcome, range, instant, job, state)
         return nil, {'gone', ''}
     end
     if version ~= expected then return nil, {'stale', version} end
-    local known = try('HMGET', state, 'mark', 'pause', 'gated')
+    local known = try('HMGET', state, 'mark', 'pause', 'gated', 'decided_from', 'decided_to')
     if known.err then return nil, wrong(state, 'hash') end
     local mark = tonumber(known[1] or '')
     if not mark then return nil, {'broken', state .. ' has no mark', state, ''} end
@@ -115,7 +115,15 @@ local function find_mark(name, expected, outcome, range, instant, job, state)
     if known[2] and not outcome and covers(known[2], instant) then
         return nil, {'stale', 'paused by its failures'}
     end
-    return mark, known[3]
+    return mark, known
+end
+
+-- The server's clock went back, and the mark with it: the ticks from *first* to *last* were decided before
+-- (jobs/quarantine). Returns `within` for a tick or a range of them, or the tick at which a range is to be parted.
+local function decided_before(first, last, range, instant)
+    local oldest = range and tonumber(range[1]) or instant
+    if not first or not last or instant < first or oldest > last then return nil end
+    return oldest < first and first or instant > last and last or 'within'
 end
 
 -- Looks at the keys of what many items have in common. Returns the answer to all of them when one is broken.
@@ -160,8 +168,15 @@ local function claim(item, when, kind, holder)
     local tick, instant = when.tick, tonumber(when.tick)
     local job = job_prefix .. name
     local state = job .. ':state'
-    local mark, gated = find_mark(name, expected, outcome, range, instant, job, state)
-    if not mark then return gated end
+    local mark, known = find_mark(name, expected, outcome, range, instant, job, state)
+    if not mark then return known end
+    local gated, place = known[3], known[5] and decided_before(tonumber(known[4]), tonumber(known[5]), range, instant)
+    if place == 'within' then
+        move_on(name, state, tick, instant, mark, next)
+        return {count and 'moved' or 'taken', 'the ledger'}  -- it was counted when it was decided
+    elseif place then
+        return {'apart', format('%d', place)}
+    end
     local bad = kind_wrong(kind)
     if bad then return bad end
     if kind.in_order then
