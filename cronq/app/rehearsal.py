@@ -10,10 +10,11 @@ from zoneinfo import ZoneInfo
 
 from cronq.app.diff import part_of, passed_of
 from cronq.app.parts import Parts
-from cronq.app.simulation import Jobs, defined_jobs, with_calendars
+from cronq.app.simulation import Jobs, counted, defined_jobs, with_calendars
 from cronq.errors import CronqError
 from cronq.hosts.outages import KEPT_S, NOTE_PASS_EVERY_S
 from cronq.jobs.keyed import following
+from cronq.jobs.stored import StoredJob
 from cronq.runs.history import Wanted, newest_rows
 from cronq.runs.recorded import Past, without_beats
 from cronq.runs.rehearse import Rehearsal, rehearse
@@ -43,13 +44,14 @@ def rehearse_day(
     assert period.since_s is not None
     assert period.until_s is not None
     start_s, end_s = int(period.since_s), ceil(period.until_s)
-    jobs, gone = _jobs(parts, modules)
+    stored, problems = parts.read_jobs()
+    jobs, gone = _jobs(parts, modules, stored, problems)
     everything = [*jobs.specs, *jobs.ancestors]
     pasts = {name: _past(parts.runs, name, period) for name in [*(spec.name for spec in everything), *gone]}
     away = [(each.from_s, now_s if each.to_s is None else each.to_s) for each in parts.outage_notes.read(now_s)]
     all_runs: Iterable[Run] = (run for past in pasts.values() for run in past.runs)
     scene = Scene(
-        start_s - DAY_S, end_s, duration_s=duration_s,
+        start_s - DAY_S, end_s, duration_s=duration_s, counted=counted(stored),
         outages=[*outages, *without_beats(away, all_runs, NOTE_PASS_EVERY_S)],
     )  # fmt: skip
     scene = with_calendars(parts, everything, scene)
@@ -60,9 +62,10 @@ def rehearse_day(
     return found, jobs.problems
 
 
-def _jobs(parts: Parts, modules: Sequence[str]) -> tuple[Jobs, list[str]]:
+def _jobs(
+    parts: Parts, modules: Sequence[str], stored: list[StoredJob], problems: list[CronqError]
+) -> tuple[Jobs, list[str]]:
     """The jobs to rehearse, and the names of stored ones that a sync would remove."""
-    stored, problems = parts.read_jobs()
     if not modules:
         return Jobs([job.spec for job in stored], [], problems), []
     jobs = defined_jobs(parts, modules)

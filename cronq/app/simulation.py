@@ -10,7 +10,7 @@ from cronq.app.parts import Parts
 from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import StoredJob
-from cronq.runs.scene import Scene
+from cronq.runs.scene import Counted, Scene
 from cronq.runs.simulate import Simulation, simulate
 
 
@@ -63,9 +63,16 @@ def simulate_jobs(parts: Parts, modules: Sequence[str], scene: Scene) -> tuple[S
         stored, problems = parts.read_jobs()
         jobs = Jobs([job.spec for job in stored], [], problems)
         pauses = {job.spec.name: [job.state.pause] for job in stored if job.state.pause is not None}
-        scene = replace(scene, pauses=pauses, skips={job.spec.name: job.state.skips for job in stored})
+        skips = {job.spec.name: job.state.skips for job in stored}
+        scene = replace(scene, pauses=pauses, skips=skips, counted=counted(stored))
     scene = with_calendars(parts, [*jobs.specs, *jobs.ancestors], scene)
     return simulate(jobs.specs, scene, jobs.ancestors), jobs.problems
+
+
+def counted(jobs: Iterable[StoredJob]) -> dict[str, Counted]:
+    """How many ticks each of these jobs has had, of those that have only so many."""
+    limited = (job for job in jobs if job.spec.repeat is not None and job.state.mark is not None)
+    return {job.spec.name: Counted(job.state.mark or 0, job.state.ticks) for job in limited}
 
 
 def with_calendars(parts: Parts, specs: Iterable[JobSpec], scene: Scene) -> Scene:

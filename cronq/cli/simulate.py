@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import click
+from click.core import ParameterSource
 
 from cronq.app.views import rehearsal_rows, simulation_rows
 from cronq.cli.options import as_json, day_option, in_utc, instant_option, load_config, options_of_cronq
@@ -58,7 +59,7 @@ def simulate_command(ctx: click.Context, /, modules: tuple[str, ...], json_: boo
     """
     from cronq.app.app import Cronq
 
-    _check_words(given)
+    _check_words(ctx, given)
     app = Cronq(config=load_config(ctx, jobs=modules))
     if not modules or given["day"]:
         app.check_url()
@@ -66,13 +67,17 @@ def simulate_command(ctx: click.Context, /, modules: tuple[str, ...], json_: boo
     return DefinitionError.exit_code if problems else 0
 
 
-def _check_words(given: dict[str, Any]) -> None:
-    """Raise UsageError unless either a span or a day is given."""
+def _check_words(ctx: click.Context, given: dict[str, Any]) -> None:
+    """Raise UsageError unless either a span or a day is given, with the options that go with it."""
     span = given["start"] is not None, given["end"] is not None
     if given["day"] is None and not all(span):
         raise click.UsageError("give --from and --to, or --rehearse DAY")
     if given["day"] is not None and any(span):
         raise click.UsageError("--rehearse DAY says from when to when; leave --from and --to out")
+    for option in ("tz",) if given["day"] is None else ("beats", "skew", "seed"):
+        if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+            words = "only goes with --rehearse" if given["day"] is None else "does not go with --rehearse"
+            raise click.UsageError(f"--{option} {words}; leave it out")
 
 
 def _simulate(app: Cronq, modules: tuple[str, ...], given: dict[str, Any], json_: bool) -> bool:

@@ -27,6 +27,13 @@ class Work(NamedTuple):
     wait_s: float = 0.0  #: from its queue to its start
 
 
+class Counted(NamedTuple):
+    """How many ticks a job with `repeat` has had up to its mark (epoch seconds)."""
+
+    mark: int
+    ticks: int
+
+
 class RunByHand(NamedTuple):
     """A run without a tick; those that wait for its job look at it (epoch seconds)."""
 
@@ -55,6 +62,7 @@ class Scene:
     calendars: Calendars = NO_CALENDARS
     pauses: Mapping[str, Sequence[Pause]] = field(default_factory=dict)  #: by job; each covers ticks from `since` on
     skips: Mapping[str, Skips] = field(default_factory=dict)  #: by job
+    counted: Mapping[str, Counted] = field(default_factory=dict)  #: by job with `repeat`; others have had no tick
     explains: bool = False  #: each tick tells why it ended so, and when its run began and ended
 
 

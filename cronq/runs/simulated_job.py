@@ -57,8 +57,16 @@ class SimulatedJob:
         self.pauses = scene.pauses.get(spec.name, ())
         self.skips = scene.skips.get(spec.name, ())
         self.mark = max(scene.start_s, scene.since.get(spec.name, scene.start_s)) - 1
-        self.had = 0
+        self.had = self._had_by_then()
         self._outage = 0  #: the place of the first outage that is not over yet
+
+    def _had_by_then(self) -> int:
+        """How many ticks it has had up to the mark, of those that `repeat` allows."""
+        counted, schedule = self.scene.counted.get(self.spec.name), self.spec.schedule
+        if counted is None or schedule is None or self.spec.repeat is None:
+            return 0
+        since, before = schedule.count(counted.mark, self.mark), schedule.count(self.mark, counted.mark)
+        return max(0, counted.ticks + since - before)
 
     def go_through(self) -> SimulatedLedger:
         """Take each tick of the scene."""

@@ -133,6 +133,8 @@ def test_a_job_of_which_nothing_is_known_is_named(shell: Cli, here: Path, app: C
         ([], "give --from and --to, or --rehearse DAY"),
         (["--from", "2026-01-05"], "give --from and --to, or --rehearse DAY"),
         (["--rehearse", "2026-01-05", "--to", "2026-01-06"], "leave --from and --to out"),
+        (["--rehearse", "2026-01-05", "--beats", "2"], "--beats does not go with --rehearse; leave it out"),
+        (["--from", "2026-01-05", "--to", "2026-01-06", "--tz", "UTC"], "--tz only goes with --rehearse; leave it out"),
         (["--rehearse", "Monday"], "'Monday' is not a day; write 2026-11-21, today or yesterday"),
         (["--rehearse", "9998-01-05"], "has not begun yet in UTC"),
         (["--rehearse", "2026-01-05", "--tz", "Mars"], "'Mars' is not a time zone"),

@@ -18,7 +18,7 @@ from cronq.jobs.pause import Pause
 from cronq.jobs.skip import Skip
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.due import decide
-from cronq.runs.scene import Outage, Scene
+from cronq.runs.scene import Counted, Outage, Scene
 from cronq.runs.simulate import Simulation, simulate
 from cronq.timetext import parse_instant
 from tests.unit import cron_oracle
@@ -286,6 +286,18 @@ def test_calendars_repeat_and_jitter_are_heeded() -> None:
     assert outcomes(spec, end_s=BEGIN + 2 * DAY, calendars=calendars) == ["skipped"] * 2 + ["succeeded"] * 2
     assert len(told([spec_of("b", every="1h", repeat=5)])) == 5
     assert len(told([spec_of("c", every="1h", jitter="30m")])) == 24
+
+
+def test_of_a_job_with_repeat_only_the_ticks_are_left_that_it_has_not_had() -> None:
+    spec = spec_of("b", every="1h", repeat=5)
+
+    def left(mark: int, ticks: int) -> int:
+        return len(outcomes(spec, counted={"b": Counted(mark, ticks)}))
+
+    assert left(BEGIN - 3600, 2) == 3
+    assert left(BEGIN - 2 * 3600, 2) == 2, "it has one more before the simulation begins"
+    assert left(BEGIN + 3600, 4) == 3, "two of those that it has had are looked at again"
+    assert left(BEGIN - 9 * 3600, 0) == 0
 
 
 def test_a_long_outage_is_told_tick_by_tick() -> None:
