@@ -154,8 +154,8 @@ class Beat:
         self._pass_by(reading, claimed)
         let_through = 0
         if self.brake is not None:
-            has_line = reading.held or claimed.held
-            let_through = self.brake.let_through(reading.is_cut, now_s) if has_line else self.brake.nothing_held()
+            is_cut, has_line = reading.is_cut or claimed.is_cut, reading.held or claimed.held
+            let_through = self.brake.let_through(is_cut, now_s) if has_line else self.brake.nothing_held()
         return 0.0 if let_through else self._wait_s(reading, claimed), let_through > 0
 
     @property

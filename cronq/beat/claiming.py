@@ -136,6 +136,11 @@ class Claimed:
     newer: int  #: due jobs that a newer cronq stored: they are left to its beats
     held: int  #: late runs that were given a place in the catch-up line
 
+    @property
+    def is_cut(self) -> bool:
+        """Return True if more jobs were due than one pass decides about."""
+        return self.next_due_s == 0.0
+
 
 class Claiming:
     """Decides and claims what is due. Ticks that are won are counted in *status*."""

@@ -134,7 +134,7 @@ class Deciding:
         nexts: list[float] = []
         made = newer = 0
         for due in self.specs.by_priority(reading.due, specs):
-            if made >= _MOST_TICKS:
+            if made + self.holding.found >= _MOST_TICKS:
                 nexts.append(0.0)  # the rest follows at once, after the chores
                 break
             spec = specs.get(due.name)

@@ -15,12 +15,13 @@ class Holding:
     def __init__(self, line: CatchupLine, *, is_on: bool) -> None:
         self.line = line
         self.is_on = is_on
+        self.found = 0  #: how many runs are to be held
         self._held: dict[str, HeldJob] = {}
         self._decided: list[tuple[str, int]] = []  #: ticks (job, tick) that were held and are no longer pending
 
     def begin(self) -> None:
         """Forget what the last pass found."""
-        self._held, self._decided = {}, []
+        self.found, self._held, self._decided = 0, {}, []
 
     def to_claim(self, due: DueJob, spec: JobSpec, decisions: list[Decision], now_s: float) -> list[Decision]:
         """The first of the *decisions*, those that are to be claimed now; the others wait, their runs in the line."""
@@ -32,6 +33,7 @@ class Holding:
             self._decided.append((due.name, due.held))
         if count < len(decisions):
             ticks = [each.tick for each in decisions[count:] if each.outcome is None]
+            self.found += len(ticks)
             newest, next_s = ticks[-1], decisions[-1].next_tick
             if spec.schedule is not None and next_s is not None and next_s <= now_s:  # not all that is pending
                 until = due_until(spec, now_s)

@@ -20,8 +20,9 @@ from cronq.db.keys import Keys
 
 #: A score is a tick minus so many times the priority of its job: exact, as long as ticks are before the year 9999.
 _STEP = 2**40
-#: Runs let through in one call, and ticks handed over in one.
-_MOST_THROUGH, _MOST_TICKS = 1000, 5000
+#: In one call, each of which keeps Redis from answering others: runs let through, jobs and ticks to be held, and
+#: entries of the line that are read.
+_MOST_THROUGH, _MOST_JOBS, _MOST_TICKS, _MOST_READ = 250, 250, 1000, 5000
 #: So many seconds of the rate may pass at once, when none came for a while.
 _BURST_S = 5.0
 
@@ -119,9 +120,9 @@ class CatchupLine:
         found: dict[str, int] = {}
         while True:
             known = len(found)
-            part: list[Any] = self._client.zrange(self._keys.catchup, known, known + _MOST_TICKS - 1, withscores=True)
+            part: list[Any] = self._client.zrange(self._keys.catchup, known, known + _MOST_READ - 1, withscores=True)
             found |= {text(entry): _priority(score) for entry, score in part}
-            if len(part) < _MOST_TICKS or len(found) == known:
+            if len(part) < _MOST_READ or len(found) == known:
                 break
         entries = [(name, int(tick), found[entry]) for entry in found for name, tick in [_split(entry)] if tick]
         marks = self._marks({name for name, _, _ in entries})
@@ -132,8 +133,8 @@ class CatchupLine:
         """The marks of those of these jobs that exist."""
         marks: dict[str, int] = {}
         ordered = sorted(names)
-        for first in range(0, len(ordered), _MOST_TICKS):
-            part = ordered[first : first + _MOST_TICKS]
+        for first in range(0, len(ordered), _MOST_READ):
+            part = ordered[first : first + _MOST_READ]
             with self._client.pipeline(transaction=False) as pipe:
                 for name in part:
                     pipe.hget(self._keys.state(name), "mark")
@@ -186,7 +187,7 @@ def _parts(jobs: Iterable[HeldJob]) -> Iterator[list[HeldJob]]:
     for job in jobs:
         part.append(job)
         ticks += len(job.ticks)
-        if ticks >= _MOST_TICKS:
+        if ticks >= _MOST_TICKS or len(part) >= _MOST_JOBS:
             yield part
             part, ticks = [], 0
     if part:

@@ -124,7 +124,9 @@ def test_a_beat_without_a_rate_lets_all_through_that_another_one_holds(redis: Re
     app_with(redis, catchup_rate=0.01).beat().pass_once(T)
     assert len(queued(redis)) == 1
 
-    app_with(redis, catchup_rate=0.0).beat().pass_once(T)
+    beat = app_with(redis, catchup_rate=0.0).beat()
+    while beat.pass_once(T).wait_s == 0:
+        pass
 
     assert len(queued(redis)) == 300
 
@@ -400,3 +402,30 @@ def test_held_runs_of_a_job_that_was_removed_or_changed_take_no_place_of_others(
     assert [run_id[0] for run_id in queued(redis)] == ["a", "d"]
     assert redis.zcard("cronq:catchup") == 0
     assert (rows(app, "c")[0].tick, rows(app, "c")[0].outcome) == (T - 3 * HOUR + 2 * MINUTE, "missed")
+
+
+def test_beside_a_beat_that_holds_nothing_each_tick_has_one_outcome(redis: Redis, store: Store) -> None:
+    """One of the release before knows no line: its audit finds held jobs too late on the agenda, and it claims them."""
+    app = app_with(redis, catchup_rate=1.0)
+    for number in range(40):
+        options: dict[str, Any] = {"cron": f"{number} 6 * * *"}
+        if number % 2:
+            options = {"every": "10m", "cron": None, "catchup": "all"}
+        store(f"late{number:04}", mark=T - 2 * HOUR, overlap="allow", **options)
+    new, old = app.beat(), app.beat()
+    old.brake = None
+    old.claiming._holding.is_on = False
+
+    for second in range(0, 70, 5):
+        new.pass_once(T + second)
+        if second == 30:
+            for held in app.catchup().runs:
+                app.jobs.reschedule(held.job, held.tick)
+            old.pass_once(T + second)
+    for second in range(70, 200):
+        new.pass_once(T + second)
+
+    assert redis.zcard("cronq:catchup") == 0
+    runs = {name: rows(app, name) for name in app.job_names()}
+    check_that_each_tick_has_one_outcome(redis, runs)
+    assert {len(each) for name, each in runs.items() if int(name[-4:]) % 2} == {12}

@@ -29,7 +29,7 @@ if rate > 0 then
     most = math.min(most, math.floor(burst - (full - now) * rate + 0.000001))
 end
 local through, dropped = 0, 0
-while through < most and dropped < 1000 do
+while through < most and dropped < 250 do
     local head = call('ZRANGE', catchup, 0, 0)[1]
     if not head then break end
     local name, tick = string.match(head, '^(.*):(%d+)$')
