@@ -59,6 +59,7 @@ class Config:
     rq_scheduler_tz: str = ""  #: zone of rq-scheduler's cron strings; empty: this machine's
     allow: tuple[str, ...] = ()  #: modules whose functions workers run for RQ jobs that are not cronq's; `*`: any
     webhook_allow_private: bool = False  #: webhooks of RQ jobs may lead into private networks
+    revision: str = ""  #: which revision of the jobs' code this process runs, for `cronq why`
     no_commands: bool = False  #: workers refuse jobs that are commands: those are code that stands in Redis
     allow_eviction: bool = False  #: go on although Redis may evict keys, and so lose or double runs
     log_level: str = "info"

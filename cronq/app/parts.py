@@ -21,6 +21,7 @@ from cronq.definitions.changes import Changes
 from cronq.definitions.crontab_import import CrontabJobs
 from cronq.definitions.sync import Definitions
 from cronq.errors import CronqError, DefinitionError
+from cronq.hosts.deploys import Deploys
 from cronq.hosts.drain import Holds
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.hosts.outages import Outages
@@ -138,6 +139,11 @@ class Parts:
     def outage_notes(self) -> Outages:
         """When beats made passes, and when none did."""
         return Outages(self.client, self.keys)
+
+    @cached_property
+    def deploys(self) -> Deploys:
+        """Since when workers of each host run what code."""
+        return Deploys(self.client, self.keys)
 
     @cached_property
     def holds(self) -> Holds:

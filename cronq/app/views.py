@@ -364,7 +364,8 @@ def beat_row(beat: Heartbeat, now_s: float) -> dict[str, Any]:
 def worker_row(worker: Heartbeat, now_s: float, run_id: str | None) -> dict[str, Any]:
     """One row of `workers`; *run_id* is what the worker is busy with."""
     row = _process_row(worker, now_s, run_id if run_id is not None else worker.facts.get("held"))
-    return row | {"queues": worker.facts.get("queues", [])}
+    known = {name: worker.facts.get(name) or None for name in ("version", "revision")}
+    return row | {"queues": worker.facts.get("queues", [])} | known
 
 
 def _process_row(heartbeat: Heartbeat, now_s: float, doing: str | None) -> dict[str, Any]:

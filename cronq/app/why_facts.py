@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 
 from cronq.app.parts import Parts
 from cronq.errors import CronqError
+from cronq.hosts.deploys import deploy_at
 from cronq.jobs.change_notes import spec_at
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import JobState, StoredJob
 from cronq.outcomes import BAD
 from cronq.runs.cause import Parent
-from cronq.runs.facts import Answer, Facts, Gap, ParentFact
+from cronq.runs.facts import Answer, Facts, Gap, ParentFact, Redeploy
 from cronq.runs.history import Wanted, newest_rows
 from cronq.runs.run import Run
 from cronq.runs.store import Period
@@ -82,6 +83,7 @@ def _facts(parts: Parts, job: StoredJob, at_s: int | None, left_out: str | None 
         tick = late_tick(job, now_s)
         run = _run_about(parts, name, None) if tick is None else None
         tick = run.tick if run is not None else tick
+    last_good = _last_good(parts, job, run) if run is not None and run.outcome in BAD else None
     beats, _ = parts.heartbeats.read("beats")
     queue = run.queue if run is not None else job.spec.queue
     return Facts(
@@ -95,7 +97,8 @@ def _facts(parts: Parts, job: StoredJob, at_s: int | None, left_out: str | None 
         awaited=parts.runs.find(job.waits_for) if job.waits_for is not None else None,
         around=_around(parts, name, at_s) if job.spec.after and at_s is not None and run is None else (None, None),
         notes=notes,
-        last_good=_last_good(parts, job, run) if run is not None and run.outcome in BAD else None,
+        last_good=last_good,
+        redeploy=_redeploy(parts, job, last_good, run) if run is not None and last_good is not None else None,
         gaps=[Gap(each.from_s, each.to_s, each.why, each.words) for each in parts.outage_notes.read(now_s)],
         beats=sum(each.is_alive(now_s) for each in beats),
         is_served=_is_served(parts, queue, now_s),
@@ -129,6 +132,22 @@ def _last_good(parts: Parts, job: StoredJob, run: Run) -> Run | None:
         return None
     before = newest_rows(parts.runs, [name], Wanted(_MOST_BEFORE, period=Period(None, until_s - 1)))
     return next((each for each in before if each.outcome == "succeeded"), None)
+
+
+def _redeploy(parts: Parts, job: StoredJob, good: Run, run: Run) -> Redeploy | None:
+    """What was deployed between the run *good* and a later one; None when nothing was, or nobody knows."""
+    if good.started_at is None or run.started_at is None or not good.host or not run.host:
+        return None
+    deploys, module = parts.deploys.read(), (job.spec.function or "").partition(":")[0] or None
+    before = deploy_at(deploys, good.host, module, good.started_at)
+    now = deploy_at(deploys, run.host, module, run.started_at)
+    if before is None or now is None or not now.is_other_than(before):
+        return None
+    words = (("revision", before.revision, now.revision), ("code", before.code, now.code))
+    changes = [each for each in (*words, ("cronq", before.version, now.version)) if each[1] != each[2]]
+    if changes and changes[0][0] == "revision":  # that says it; the hash of the code is only for those who name none
+        changes = [each for each in changes if each[0] != "code"]
+    return Redeploy(now.at_s, now.host, tuple(changes))
 
 
 def _parents(parts: Parts, facts: Facts) -> list[ParentFact]:

@@ -39,6 +39,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     beats, workers            HASH    process id -> heartbeat (JSON)             hosts.heartbeats      permanent
     passes                    STRING  when a beat last made a completed pass     hosts.outages         permanent
     outages                   LIST    spans without a pass, newest first, why    hosts.outages         30 days
+    deploys                   LIST    what code workers run since when           hosts.deploys         permanent, capped
     rq-cron                   STRING  the beat that publishes RQ's cron record   interop.rq_cron       70 s
     fence:{lock}              HASH    last fencing token, last holder            locks.lock            30 d from its use
     lock:{prefix}:{lock}      STRING  python-redis-lock's own layout             locks.lock            the lock's ttl
@@ -306,6 +307,10 @@ class Keys:
     @property
     def outages(self) -> str:
         return f"{self.prefix}:outages"
+
+    @property
+    def deploys(self) -> str:
+        return f"{self.prefix}:deploys"
 
     @property
     def rq_cron(self) -> str:

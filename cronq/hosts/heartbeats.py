@@ -25,6 +25,7 @@ _MOST_BYTES = 1_000_000
 #: What processes say of themselves and others read, and what each is.
 _FACTS: dict[str, Any] = {
     "clock_offset_s": (int, float), "last_pass": (int, float), "won": int, "holding": bool, "queues": list, "held": str,
+    "version": str, "revision": str,
 }  # fmt: skip
 
 

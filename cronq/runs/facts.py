@@ -45,6 +45,15 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Redeploy:
+    """That a run was done by other code than the last one that succeeded."""
+
+    at_s: float  #: since when workers of that host run it
+    host: str
+    changes: tuple[tuple[str, str, str], ...]  #: what is another: `revision`, `code` or `cronq`; before, and now
+
+
+@dataclass(frozen=True)
 class ParentFact:
     """A parent of the job, as a run needs it and as it is now."""
 
@@ -85,6 +94,7 @@ class Facts:
     notes: Sequence[ChangeNote] = ()  #: on the last changes of the job, newest first
     removal: ChangeNote | None = None  #: of a job that is no more
     last_good: Run | None = None  #: of a run that did not succeed the one before it that did
+    redeploy: Redeploy | None = None  #: what was deployed between these two
     gaps: Sequence[Gap] = ()
     beats: int = 0  #: how many are alive
     is_served: bool = True  #: a worker is alive that serves the queue of the run

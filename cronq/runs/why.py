@@ -227,8 +227,8 @@ def _of_outcome(facts: Facts, run: Run) -> Told:
         "blocked": blocked,
     }  # fmt: skip
     cause, words, command = told.get(run.outcome or "", _of_newer)(facts, run)
-    if run.outcome in BAD and (since := since_last_good(facts, run)):
-        cause, words = "edited", f"{words}{since}"
+    if run.outcome in BAD and (since := since_last_good(facts, run)) is not None:
+        cause, words = since[0], f"{words}. {since[1][:1].upper()}{since[1][1:]}"
     elif run.tick is not None:
         words += by_schedule_of_then(facts, run.tick)
     if run.outcome in HALTING and facts.job.spec.backfill and run.tick and run.tick == facts.job.state.mark:

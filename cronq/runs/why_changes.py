@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cronq.jobs.change_notes import MOST_NOTES, ChangeNote, spec_at
 from cronq.jobs.spec import JobSpec
-from cronq.runs.facts import Facts, Told, when
+from cronq.runs.facts import Facts, Redeploy, Told, when
 from cronq.runs.run import Run
 
 _SHOW = "cronq show {name}"
@@ -73,21 +73,31 @@ def forgotten(facts: Facts, at_s: float) -> str:
     return f". What was changed before {oldest} is not known any more: the last {MOST_NOTES} changes are kept"
 
 
-def since_last_good(facts: Facts, run: Run) -> str:
-    """What was changed between the last run that succeeded and *run*, which did not; "" when nothing was."""
+def since_last_good(facts: Facts, run: Run) -> tuple[str, str] | None:
+    """What was changed between the last run that succeeded and *run*, which did not: a cause and words, or None."""
     good = facts.last_good
     begun_s = run.started_at or run.queued_at or run.tick
     if good is None or begun_s is None:
-        return ""
+        return None
     good_s = good.started_at or good.tick or 0.0
     between = [note for note in facts.notes if note.what == "job_changed" and good_s < note.at_s <= begun_s]
-    if not between:
-        return ""
-    newest = between[0]
-    options = f" ({', '.join(newest.options)})" if newest.options else ""
-    times = f"{len(between)} times, last" if len(between) > 1 else ""
-    words = f"changed {times} at {_by(newest)}{options}".replace("  ", " ")
-    return f". Its run of {when(good.tick or good.started_at)} succeeded; after that the job was {words}"
+    told = []
+    if facts.redeploy is not None:
+        told.append(_redeployed(facts.redeploy))
+    if between:
+        newest = between[0]
+        options = f" ({', '.join(newest.options)})" if newest.options else ""
+        times = f" {len(between)} times, last" if len(between) > 1 else ""
+        told.append(f"the job was changed{times} at {_by(newest)}{options}")
+    if not told:
+        return None
+    words = f"its run of {when(good.tick or good.started_at)} succeeded; after that {', and '.join(told)}"
+    return "deployed" if facts.redeploy is not None else "edited", words
+
+
+def _redeployed(redeploy: Redeploy) -> str:
+    changes = " and ".join(f"{what} {now} in place of {before}" for what, before, now in redeploy.changes)
+    return f"the workers of {redeploy.host} were started with {changes} at {when(redeploy.at_s)}"
 
 
 def removed(facts: Facts, note: ChangeNote) -> Told:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from redis import Redis
 
 from cronq.errors import KeyBroken
+from cronq.hosts.deploys import code_mark
 from cronq.hosts.heartbeats import Heart, Heartbeats
 from cronq.interop.in_progress import InProgress
 from cronq.interop.perform import RQJobWork
@@ -105,6 +106,7 @@ class Parts:
     prompt: Redis  #: a client that gives up within two seconds
     heart: Heart
     guardian: Guardian
+    code: str  #: a hash of the source of the job modules
 
 
 def make_parts(
@@ -123,6 +125,7 @@ def make_parts(
     """
     app.load_jobs()
     config = app.config
+    code = code_mark(config.jobs, os.getcwd())
     work = RQJobWork(records.connection, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
     work.load_modules()
     watch = InProgress(records.connection, app.keys, lost_after_s=config.lost_after)
@@ -145,4 +148,4 @@ def make_parts(
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(rq_jobs, dequeue, watchdog, outlet, prompt, heart, guardian)
+    return Parts(rq_jobs, dequeue, watchdog, outlet, prompt, heart, guardian, code)

@@ -31,9 +31,11 @@ from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
 from cronq.db.keys import rq_intermediate
 from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
+from cronq.hosts.deploys import Deploy, Deploys
 from cronq.runs.run import REMOVED, Ending, Run, Settlement
 from cronq.safetext import OneLine
 from cronq.timetext import format_duration
+from cronq.version import VERSION
 from cronq.worker.active_run import StopRequest
 from cronq.worker.parts import Application, Parts, make_parts
 from cronq.worker.settle import SNOOZED
@@ -110,9 +112,20 @@ class GuardedWorker(rq.Worker):
         try:
             self._outage.ride_out(self.meet_redis, self._stopping)
             self._outage.ride_out(lambda: self.bootstrap(logging_level, date_format, log_format), self._stopping)
+            self._note_deploy()
             return self._loop(burst, max_jobs, max_idle_time)
         finally:
             self._leave()
+
+    def _note_deploy(self) -> None:
+        """Note what code this worker runs; whatever keeps it from that keeps no run back."""
+        config = self.app.config
+        try:
+            deploys = Deploys(self.parts.prompt, self.app.keys)
+            now_s = self.app.clock.now_s()
+            deploys.note(Deploy(now_s, config.host, config.jobs, config.revision, self.parts.code, VERSION))
+        except (RedisError, OSError) as error:  # also when this user of Redis may not write there
+            log.debug("what code runs here is not noted: %s", error)
 
     def meet_redis(self) -> None:
         """Ask Redis for its time: the first command, which `work` repeats until it is answered."""
@@ -433,6 +446,8 @@ class GuardedWorker(rq.Worker):
             "queues": [queue.name for queue in self.queues],
             "clock_offset_s": None if offset is None else round(offset, 3),
             "held": None if self._parts is None else self._parts.dequeue.held,
+            "version": VERSION,
+            "revision": self.app.config.revision,
         }
 
     def register_birth(self) -> None:

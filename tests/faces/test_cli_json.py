@@ -250,7 +250,7 @@ def test_beats_and_workers(answer: Callable[..., Any], app: Cronq) -> None:
     (beat,), (worker,) = answer("beats"), answer("workers")
 
     assert set(beat) == PROCESS_KEYS
-    assert set(worker) == PROCESS_KEYS | {"queues"}
+    assert set(worker) == PROCESS_KEYS | {"queues", "version", "revision"}
     for row in (beat, worker):
         assert (row["host"], row["pid"], row["clock_offset_s"]) == ("h1", 7, 0.012)
         assert 0 <= row["heartbeat_age_s"] < 10

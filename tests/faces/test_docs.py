@@ -124,7 +124,7 @@ def test_every_flag_of_a_verb_stands_in_its_row(verb: str) -> None:
 @pytest.mark.parametrize(
     ("verb", "keys"),
     [("list", LIST_KEYS), ("show", SHOW_KEYS), ("history", HISTORY_KEYS), ("beats", PROCESS_KEYS),
-     ("workers", PROCESS_KEYS | {"queues"})],
+     ("workers", PROCESS_KEYS | {"queues", "version", "revision"})],
 )  # fmt: skip
 def test_the_keys_of_json_are_listed(verb: str, keys: set[str]) -> None:
     rows = dict(re.findall(r"^\| `([a-z -]+)` \| (.*) \|$", PAGES["json"], re.MULTILINE))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from cronq import Cronq
 from tests.faces.conftest import Answer
@@ -33,3 +36,30 @@ def test_a_word_that_is_no_time_and_a_job_that_is_none_are_told_in_a_line(cronq:
     assert (time.code, job.code) == (2, 2)
     assert "'yesterday' is not a date with a time" in time.complaint
     assert "did you mean 'invoices'?" in job.complaint
+
+
+def test_a_failure_after_a_deploy_names_it(
+    here: Path, shell: Callable[..., Answer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deploy(revision: str, body: str) -> None:
+        (here / "jobs.py").write_text(f"from cronq import job\n\n@job()\ndef pay():\n    {body}\n")
+        monkeypatch.setenv("CRONQ_REVISION", revision)
+        assert shell("run", "pay").code == 0
+        shell("worker", "--burst", "-m", "jobs")
+
+    (here / "jobs.py").write_text("from cronq import job\n\n@job()\ndef pay(): ...\n")
+    assert shell("sync", "jobs").code == 0
+    deploy("5d0e9b8", "pass")
+    deploy("7f3a2c1", "raise KeyError('vat')")
+
+    answer = json.loads(shell("why", "pay", "--json").out)
+
+    assert (answer["cause"], answer["outcome"]) == ("deployed", "failed")
+    assert "were started with revision 7f3a2c1 in place of 5d0e9b8 at " in answer["text"]
+
+    monkeypatch.delenv("CRONQ_REVISION")  # without a name of it the hashes of the code are told apart
+    deploy("", "pass")
+    deploy("", "raise KeyError('vat')")
+    answer = json.loads(shell("why", "pay", "--json").out)
+    assert answer["cause"] == "deployed"
+    assert "were started with code " in answer["text"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import cronq
 from cronq.cli import verb_among
 from cronq.cli.verbs import VERBS, cli
+from cronq.version import VERSION
 
 TYPED = """
 from typing import assert_type
@@ -63,6 +65,12 @@ def mypy(tmp_path: Path, text: str) -> list[str]:
 
 def test_importing_the_package_loads_no_other_module_of_it() -> None:
     assert {name for name in loaded_by("import cronq") if name.startswith("cronq")} == {"cronq"}
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    document = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+
+    assert cronq.__version__ == VERSION == document["project"]["version"]
 
 
 def test_the_decorator_brings_no_redis_and_no_rq() -> None:

@@ -13,7 +13,7 @@ from cronq.jobs.change_notes import ChangeNote
 from cronq.jobs.spec import make_spec
 from cronq.jobs.stored import JobState, StoredJob
 from cronq.runs.cause import Cause
-from cronq.runs.facts import Answer, Facts, Gap, ParentFact
+from cronq.runs.facts import Answer, Facts, Gap, ParentFact, Redeploy
 from cronq.runs.run import Run
 from cronq.runs.why import asked_tick, explain, late_tick
 
@@ -135,6 +135,18 @@ GOLDEN: dict[str, tuple[Facts, str]] = {
         facts(tick=None, at_s=T - HOUR // 2, job=a_job(cron="30 * * * *"), notes=[MOVED, MADE]),
         "invoices was not due at 2026-01-05T06:30:00Z: its schedule was 0 * * * * then, and became 30 * * * * at "
         "2026-01-05T07:01:00Z by ben@box. Next: cronq show invoices",
+    ),
+    "deployed": (
+        facts(
+            ended("failed", "KeyError: 'vat'"),
+            last_good=replace(RUN, tick=T - HOUR, started_at=T - HOUR + 1.0),
+            redeploy=Redeploy(T - 600.0, "web-1", (("revision", "5d0e9b8", "7f3a2c1"), ("cronq", "0.1.0", "0.2.0"))),
+        ),
+        f"{ID} failed: KeyError: 'vat'. Its run of 2026-01-05T06:00:00Z succeeded; after that the workers of web-1 "
+        "were "
+        "started with revision 7f3a2c1 in place of 5d0e9b8 and cronq 0.2.0 in place of 0.1.0 at "
+        "2026-01-05T06:50:00Z. "
+        "Next: cronq history invoices --json",
     ),
     "created_later": (
         facts(tick=T - 3 * HOUR, at_s=T - 3 * HOUR, notes=[MADE]),
@@ -500,6 +512,19 @@ def test_a_failure_after_an_edit_names_it_unless_a_run_succeeded_since() -> None
         "2026-01-05T06:59:00Z by ben@box (kwargs, timeout). Next: cronq history invoices --json"
     )
     assert later.cause == "failed"
+
+
+def test_a_deploy_and_an_edit_between_the_runs_are_both_told() -> None:
+    edit = ChangeNote(T - 60.0, "beat web-1.7", "job_changed", ("timeout",))
+    good = replace(RUN, tick=T - HOUR, started_at=T - HOUR + 1.0)
+    deploy = Redeploy(T - 90.0, "web-1", (("code", "0a", "0b"),))
+
+    answer = explain(facts(ended("failed", "x"), notes=[edit, MADE], last_good=good, redeploy=deploy))
+
+    assert answer.cause == "deployed"
+    assert (
+        "code 0b in place of 0a at 2026-01-05T06:58:30Z, and the job was changed at 2026-01-05T06:59:00Z" in answer.text
+    )
 
 
 def test_between_removal_and_return_there_was_no_job() -> None:
