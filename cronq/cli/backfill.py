@@ -114,7 +114,7 @@ def _print_plan(filling: Backfilling) -> None:
     if len(shown) < len(ticks):
         rows.insert(_SHOWN, ["…", f"{len(ticks) - len(shown):,} more", "", ""])
     if rows:
-        print_table(["TICK", "PLAN", "OUTCOME", "REASON"], rows, cut=["REASON"])
+        print_table(["TICK", "PLAN", "OUTCOME", "REASON"], rows, below=True)
     say(f"{counted(len(ticks), 'tick')} of {filling.spec.name}{_counts(filling)}; nothing was begun")
 
 

@@ -72,7 +72,7 @@ def config_command(ctx: click.Context, json_: bool) -> int:
     values = config_values(config) | {"host_id": config.host}
     variables = {name: "CRONQ_REDIS_URL" if name == "url" else f"CRONQ_{name.upper()}" for name in values}
     rows = [[name, _shown(name, value), config.origin(name), variables[name]] for name, value in values.items()]
-    print_table(["SETTING", "VALUE", "FROM", "VARIABLE"], rows)
+    print_table(["SETTING", "VALUE", "FROM", "VARIABLE"], rows, spare=["VARIABLE"])
     return 0
 
 

@@ -47,7 +47,7 @@ def diff_command(ctx: click.Context, before: str, after: str, tz: str, json_: bo
             ]
             for each in found
         ]
-        print_table(["JOB", "WHAT", "TICKS", "FIRST", "HOW"], lines, cut=["HOW"])
+        print_table(["JOB", "WHAT", "TICKS", "FIRST", "HOW"], lines, below=True)
     else:
         say("nothing is worse")
     return 1 if found else 0

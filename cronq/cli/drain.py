@@ -90,6 +90,7 @@ def _print(app: Cronq, holds: list[Hold], json_: bool) -> None:
         print_table(
             ["HELD", "SINCE", "BY", "NOTE"],
             [[hold.what, moment(hold.at, "UTC", now_s), hold.by, hold.note] for hold in holds],
+            below=True,
         )
     else:
         say("nothing is held")

@@ -67,7 +67,8 @@ def history_command(
         return 0
     now_s, zone = app.now_s(), "UTC" if name is None else _zone(app, name)
     head = ["TICK", "OUTCOME", "LATE", "TOOK", "HOST", "RUN", "REASON"]
-    print_table(head, [line for run in rows for line in _history_rows(run, zone, now_s, utc)])
+    lines = [line for run in rows for line in _history_rows(run, zone, now_s, utc)]
+    print_table(head, lines, spare=["LATE", "HOST"], below=True)
     return 0
 
 

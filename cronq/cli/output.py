@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import islice
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 _AT_ONCE = 1000
 #: Characters that a text keeps at least when it is cut to fit a terminal.
 _LEAST_CUT = 16
+#: What a text that stands below its row is indented by.
+_BELOW = " " * 4
 
 
 def say(words: object) -> None:
@@ -81,27 +84,39 @@ def print_json_rows(rows: Iterable[Any]) -> None:
 
 
 def print_table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, cut: Sequence[str] = (), spare: Sequence[str] = ()
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    cut: Sequence[str] = (),
+    spare: Sequence[str] = (),
+    below: bool = False,
 ) -> None:
     """Print plain columns, as wide as they need: a pipe must not lose anything. One row is one line.
 
-    On a terminal that is too narrow the columns *spare* are left out, the last one first, and the texts of the columns
-    *cut* end in `…`; should that not help, lines are as long as they are.
+    On a terminal that is too narrow the texts of the last column stand *below* their rows, the columns *spare* are left
+    out, the last one first, and the texts of the columns *cut* end in `…`; should that not help, lines are as long as
+    they are.
     """
     columns = [[name, *(printable(row[i]) for row in rows)] for i, name in enumerate(head)]
     most = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
+    texts: list[str] = []
     if most:  # a terminal, and one that says how wide it is
+        if below and _line_width(columns) > most:
+            texts = columns.pop()[1:]
         columns = _fitted(columns, most, cut, spare)
     widths = [_width(column) for column in columns]
-    for row in zip(*columns, strict=True):
+    for number, row in enumerate(zip(*columns, strict=True)):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if texts and number:
+            for line in textwrap.wrap(texts[number - 1], max(most - len(_BELOW), _LEAST_CUT)):
+                click.echo(_BELOW + line)
 
 
 def _fitted(columns: list[list[str]], most: int, cut: Sequence[str], spare: Sequence[str]) -> list[list[str]]:
     """The *columns*, each a name and its cells, made narrower until a row has at most *most* characters."""
     for left_out in range(len(spare) + 1):
         shown = [column for column in columns if column[0] not in spare[len(spare) - left_out :]]
-        over = sum(_width(column) + 2 for column in shown) - 2 - most
+        over = _line_width(shown) - most
         for column in sorted((column for column in shown if column[0] in cut), key=_width, reverse=True):
             width = max(_LEAST_CUT, _width(column) - max(0, over))
             if over > 0 and width < _width(column):
@@ -111,6 +126,10 @@ def _fitted(columns: list[list[str]], most: int, cut: Sequence[str], spare: Sequ
         if over <= 0:
             return shown
     return columns
+
+
+def _line_width(columns: Iterable[Sequence[str]]) -> int:
+    return sum(_width(column) + 2 for column in columns) - 2
 
 
 def _width(column: Sequence[str]) -> int:

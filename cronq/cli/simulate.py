@@ -159,7 +159,7 @@ def _rehearse(app: Cronq, modules: tuple[str, ...], given: dict[str, Any], json_
             for each in jobs
         ]
         head = ["JOB", "THAT DAY", "REHEARSED", "ODD", "FIRST", "HOW"]
-        print_table(head, lines, cut=["HOW", "THAT DAY", "REHEARSED"], spare=["THAT DAY"])
+        print_table(head, lines, cut=["THAT DAY", "REHEARSED"], below=True)
     say_problems(problems)
     _say_rehearsal(rehearsal)
     return bool(problems)

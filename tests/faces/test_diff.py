@@ -17,6 +17,7 @@ from cronq.runs.run import Ending, Settlement, Start
 from cronq.timetext import DAY_S
 from cronq.timetext import parse_instant as utc_s
 from tests.faces.conftest import Answer
+from tests.faces.test_calendar import on_terminal
 
 Cli = Callable[..., Answer]
 MONDAY = int(utc_s("2026-01-05T00:00"))
@@ -144,3 +145,13 @@ def test_a_day_that_is_none_is_a_slip(cronq: Cli, two_days: None, words: list[st
 
     assert (answer.code, "Traceback" in answer.err) == (code, False)
     assert problem in answer.err
+
+
+def test_on_a_narrow_terminal_the_reason_stands_below_its_row_and_nothing_is_cut(two_days: None, cronq: Cli) -> None:
+    shown = on_terminal("history", "backup", "--outcome", "missed", columns=60)
+
+    assert all(len(line) <= 60 for line in shown)
+    assert shown[0].split() == ["TICK", "OUTCOME", "TOOK", "RUN"]
+    assert shown[2:] == ["    no beat took it in time"]
+    (row,) = cronq("history", "backup", "--outcome", "missed").out.splitlines()[1:]
+    assert row.endswith("backup-20260106T050000Z  no beat took it in time"), "a pipe has it all in one line"
