@@ -38,7 +38,7 @@ def _with_parts(name: str, there: set[str]) -> str:
         there.add(found[1])
         return _with_parts(f"parts/{found[1]}", there)
 
-    return _PART.sub(part, (files("cronq") / "lua" / f"{name}.lua").read_text())
+    return _PART.sub(part, (files("cronq") / "lua" / f"{name}.lua").read_text(encoding="utf-8"))
 
 
 def names() -> list[str]:

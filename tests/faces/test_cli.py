@@ -397,6 +397,16 @@ def test_a_job_that_cannot_be_read_hides_no_other(
     assert words in shown.complaint
 
 
+def test_a_terminal_that_is_no_utf_8_is_answered_too(here: Path, app: Cronq) -> None:
+    app.add("zurich", command=["true"], every="1h", description="Z\u00fcrich \u2603")
+    plain = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+    for words in (["show", "zurich"], ["list"], ["graph"], ["why", "zurich"]):
+        call = [sys.executable, "-m", "cronq", *words]
+        done = subprocess.run(call, env=os.environ | plain, capture_output=True, timeout=60)
+        assert (done.returncode, b"error" in done.stderr) == (0, False), done.stderr
+
+
 def test_what_somebody_wrote_into_a_note_cannot_talk_to_the_terminal(here: Path, cronq: Cli, app: Cronq) -> None:
     app.add("tidy", command=["true"], every="1h")
     app.pause("tidy", note="red \x1b[31m alert\nsecond line")

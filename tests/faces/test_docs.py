@@ -395,8 +395,8 @@ def test_a_number_of_the_pages_is_that_of_the_code(page: str, words: str, packag
 
 # The log
 
-#: What `interop.rq_scheduler` says of an entry, made of the code of its script.
-MADE_OF_CODES = {"BUSY", "MOVED", "DEFERRED", "DROPPED"}
+#: What `interop.rq_scheduler` says of an entry, made of the code of its script, and a beat of ticks that do not run.
+MADE_OF_CODES = {"BUSY", "MOVED", "DEFERRED", "DROPPED", "SKIPPED", "PAUSED", "MISSED", "COALESCED"}
 LEVELS = {"info", "warning", "error", "exception", "log"}
 
 
