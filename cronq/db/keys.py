@@ -8,7 +8,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     job:{name}                HASH    spec (JSON), version, source, modules      jobs.store            permanent
     job:{name}:state          HASH    mark, pause, skips, streak, last outcomes  jobs.store            permanent
     job:{name}:template       HASH    an RQ job hash, copied by each claim       jobs.store            permanent
-    job:{name}:changes        LIST    its last changes (JSON), newest first      jobs.store            30 d from its end
+    job:{name}:changes        LIST    its last changes (JSON), newest first      jobs.store            with the job
     agenda                    ZSET    job name by its next tick                  jobs.store            permanent
     catchup                   ZSET    late runs that are held: job:tick          jobs.catchup_line     while any is
     catchup-rate              HASH    when that line may go on; the rate         jobs.catchup_line     a day after use
