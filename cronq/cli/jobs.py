@@ -70,7 +70,7 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
         return 0
     jobs.sort(key=lambda job: (job.next_tick is None, job.next_tick or 0))
     head = ["NEXT", "LEFT", "LAST", "OUTCOME", "STATUS", "NAME", "SCHEDULE", "DESCRIPTION"]
-    why_late = {name: f"held, about no. {run.place} in line" for name, run in held.items()}
+    why_late = {name: f"no. {run.place} in line, held by the catch-up rate" for name, run in held.items()}
     notes = {name: f"next: {shortened(words, _LONGEST_TOLD)}" for name, words in excluded.items()} | why_late
     rows = [_list_row(job, active[job.spec.name], now_s, utc, notes.get(job.spec.name)) for job in jobs]
     print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["LAST", "SCHEDULE", "DESCRIPTION"])

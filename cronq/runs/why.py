@@ -128,8 +128,10 @@ def _unrecorded(facts: Facts, tick: int) -> Told:
     since = format_duration(facts.now_s - tick)
     if facts.place is not None:
         held = f"the tick of {name} at {when(tick)} is {since} late, and held by the catch-up rate"
-        stuck = "; but no beat is alive to let it through" if facts.beats == 0 else ""
-        return "held", f"{held}: it is about number {facts.place} in line{stuck}", "cronq catchup"
+        words = f"{held}: it is about number {facts.place} in line"
+        if facts.beats == 0:
+            return "held", f"{words}, but no beat is alive to let it through", "cronq beat"
+        return "held", words, "cronq catchup"
     late = f"the tick of {name} at {when(tick)} has been due for {since} and no beat has taken it"
     gap = _gap_at(facts, facts.now_s)
     if facts.beats == 0:

@@ -79,7 +79,7 @@ def test_list_show_and_why_tell_of_a_held_run(app: Cronq, cronq: Cli, noon: int)
     assert row["held"].pop("due_in_s") > 400
     assert row["held"] == {"tick": iso(noon), "place": 5}
     assert row["next"] == iso(noon + HOUR)
-    assert "late; held, about no. 5 in line" in cronq("list").out
+    assert "late; no. 5 in line, held by the catch-up rate" in cronq("list").out
     shown = cronq("show", "low").out
     assert "held              the tick at " in shown
     assert ", about no. 5 in line: in about 8m" in shown
@@ -90,8 +90,8 @@ def test_list_show_and_why_tell_of_a_held_run(app: Cronq, cronq: Cli, noon: int)
     assert (why["cause"], why["tick"]) == ("held", iso(noon))
     assert why["text"].startswith(f"the tick of low at {iso(noon)} is ")
     assert why["text"].endswith(
-        "late, and held by the catch-up rate: it is about number 5 in line; but no beat is alive to let it through. "
-        "Next: cronq catchup"
+        "late, and held by the catch-up rate: it is about number 5 in line, but no beat is alive to let it through. "
+        "Next: cronq beat"
     )
     assert json.loads(cronq("why", "each", "--at", str(iso(noon - HOUR)), "--json").out)["cause"] == "held"
 
