@@ -429,3 +429,16 @@ def test_beside_a_beat_that_holds_nothing_each_tick_has_one_outcome(redis: Redis
     runs = {name: rows(app, name) for name in app.job_names()}
     check_that_each_tick_has_one_outcome(redis, runs)
     assert {len(each) for name, each in runs.items() if int(name[-4:]) % 2} == {12}
+
+
+def test_a_mark_with_a_fraction_is_held_like_any_other(redis: Redis, store: Store) -> None:
+    app = app_with(redis, catchup_rate=0.1)
+    for number in range(4):
+        store(f"j{number}", mark=T - DAY, cron=f"{number} 4 * * *")
+        redis.hset(f"cronq:job:j{number}:state", "mark", f"{T - DAY}.5")
+    beat = app.beat()
+
+    for second in range(60):
+        beat.pass_once(T + second)
+
+    assert len(queued(redis)) == 4

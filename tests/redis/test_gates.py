@@ -383,3 +383,36 @@ def test_a_damaged_list_of_waiting_runs_silences_no_job(scene: Scene, gated: str
     scene.look(T + MINUTE)
     scene.work("parent", T + MINUTE)
     assert scene.state("child", T + MINUTE) == "queued"
+
+
+def test_a_run_whose_job_is_being_removed_is_not_let_go(scene: Scene) -> None:
+    """Its runs are stopped piece by piece, and a parent may succeed in between."""
+    tick = T + MINUTE
+    scene.store("parent", mark=T)
+    scene.store("child", mark=T, cron="1 * * * *", depends_on="parent")
+    scene.look(tick)
+    child = run_id_of("child", tick)
+    for key in ("job:child", "job:child:state", "job:child:template"):
+        scene.client.delete(f"cronq:{key}")
+    scene.client.rename("cronq:job:child:active", "cronq:removed:child:active")
+
+    scene.work("parent", tick)
+    assert scene.queued() == []
+    assert scene.client.exists("cronq:job:child:active") == 0
+    scene.store("child", mark=T, cron="1 * * * *", depends_on="parent")  # it came back at once
+    scene.sweep.once()
+    assert scene.app.runs.get(child).state == "waiting"
+    assert scene.queued() == []
+
+
+def test_of_very_many_parents_a_reason_names_some(scene: Scene) -> None:
+    parents = [f"p{number:03}" for number in range(200)]
+    for name in parents:
+        scene.store(name, mark=T)
+    scene.store("child", mark=T, depends_on=parents)
+    scene.look(T + MINUTE)
+    reason = scene.run("child", T + MINUTE).reason or ""
+    assert reason.endswith("p019 of 2026-01-05T07:01:00Z and 180 others")
+    for name in parents:
+        scene.work(name, T + MINUTE)
+    assert scene.queued() == [run_id_of("child", T + MINUTE)]

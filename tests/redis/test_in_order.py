@@ -170,7 +170,8 @@ def test_a_tick_that_does_not_succeed_halts_the_later_ones_and_says_so(
     said = [record.getMessage() for record in caplog.records if "HALTED" in record.getMessage()]
     assert 1 <= len(said) <= 2  # each beat once
     assert f"job=etl: {run_of(WED)} {outcome}" in said[0]
-    assert redis.ttl(f"cronq:run:{run_of(WED)}") == -1  # it is waited for, however long that takes
+    # It is waited for, however long that takes: each look gives it that life anew.
+    assert redis.ttl(f"cronq:run:{run_of(WED)}") > 365 * DAY
 
 
 def _requeue(app: Cronq, worker: Worker) -> None:
@@ -538,3 +539,16 @@ def test_after_a_pause_a_tick_that_failed_before_halts_nothing(
     assert job.waits_for is None
     assert job.next_tick is not None
     assert job.next_tick > app.now_s()
+
+
+def test_the_row_of_a_tick_that_halted_a_job_does_not_outlive_the_job_for_ever(
+    app: Cronq, daily: Callable[..., JobSpec], beats: Beats, worker: Worker, redis: Redis
+) -> None:
+    daily()
+    worker.outcomes[run_of(MON)] = "failed"
+    beats.look(tick(MON))
+    worker.work()
+    beats.look(tick(TUE))
+    assert redis.ttl(f"cronq:run:{run_of(MON)}") > 365 * DAY
+    app.remove("etl")
+    assert [key for key in redis.scan_iter("cronq:*etl*") if redis.ttl(key) == -1] == []

@@ -30,7 +30,7 @@ for _, item in ipairs(batch.items) do
     local job = batch.prefix .. ':job:' .. name
     local known = try('HGET', job, 'version')
     local state = try('HMGET', job .. ':state', 'mark', 'held', 'through')
-    local is_same = known == version and not state.err and tonumber(state[1] or '') == mark
+    local is_same = known == version and not state.err and math.floor(tonumber(state[1] or '') or -1) == mark
     if is_same and ticks[1] > (tonumber(state[3] or '') or 0) then
         local last = ticks[#ticks]
         if not (stands(name, ticks[1], offset) and stands(name, last, offset)) then

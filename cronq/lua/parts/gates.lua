@@ -30,6 +30,8 @@ local function read_needs(json)
     return needs
 end
 
+local MOST_WORDS = 20  -- parents that are named in a reason
+
 -- What a run waits for, in words. *needs* are those of its row; *told* says more of a parent, if it is given.
 local function words_of_needs(needs, told)
     local words = {}
@@ -37,6 +39,10 @@ local function words_of_needs(needs, told)
         words[#words + 1] = parent .. need[2] .. (told and told(parent) or '')
     end
     table.sort(words)
+    if #words > MOST_WORDS then
+        local others = #words - MOST_WORDS
+        return 'its parents ' .. table.concat(words, ', ', 1, MOST_WORDS) .. ' and ' .. others .. ' others'
+    end
     return (#words > 1 and 'its parents ' or 'its parent ') .. table.concat(words, ', ')
 end
 

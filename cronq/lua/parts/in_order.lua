@@ -9,6 +9,8 @@ local HALTS = {failed = true, timed_out = true, stopped = true, lost = true, exp
 -- Seconds until the next look behind an open run, and behind one that has ended badly: a process that does not know
 -- of this may be who ends or mends it.
 local LOOK_AGAIN, LOOK_AGAIN_BROKEN = 10, 60
+-- Seconds that the row of a run lives at least while it halts its job: not for ever, for the job may be removed.
+local LIFE_OF_HALTING = 400 * 86400
 
 -- Returns the run of the tick *mark* of the job *key*, and its outcome, when it has ended without its work being done;
 -- else nil.
@@ -47,7 +49,8 @@ local function in_the_way(prefix, key, mark)
     if not id and redis.call('HGET', state, 'passed') ~= mark then
         id, word = halting(prefix, key, mark)
         seconds = LOOK_AGAIN_BROKEN
-        if id then redis.call('PERSIST', prefix .. ':run:' .. id) end  -- the job waits for it, however long
+        -- The job waits for it, however long: each look gives its row a life that outlasts any time without beats.
+        if id then redis.call('EXPIRE', prefix .. ':run:' .. id, LIFE_OF_HALTING) end
     end
     if not id then return nil end
     redis.call('HSET', state, 'awaits', mark .. ' ' .. id)

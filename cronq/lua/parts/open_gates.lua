@@ -13,7 +13,10 @@ local function let_go(from, id, row)
     local call, run, job = redis.call, from.prefix .. ':run:' .. id, from.prefix .. ':job:' .. row.job
     local active, behind, hash = job .. ':active', job .. ':behind', RQ .. 'job:' .. id
     local queue = row.queue or 'default'
-    if not tonumber(row.tick or '') then return false end
+    if not tonumber(row.tick or '') or call('EXISTS', job) == 0
+            or redis.pcall('HEXISTS', from.prefix .. ':removed:' .. row.job .. ':active', id) == 1 then
+        return false  -- damaged, or about to be stopped because its job was removed
+    end
     if wrong_type({active, 'hash', behind, 'zset', from.prefix .. ':behind', 'set', job .. ':runs', 'zset',
             hash, 'hash', RQ .. 'queue:' .. queue, 'list', RQ .. 'queues', 'set'}) then
         return false
