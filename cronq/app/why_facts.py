@@ -12,6 +12,7 @@ from cronq.hosts.deploys import deploy_at
 from cronq.jobs.change_notes import spec_at
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import JobState, StoredJob
+from cronq.locks.held import read_locks
 from cronq.outcomes import BAD
 from cronq.runs.cause import Parent
 from cronq.runs.facts import Answer, Facts, Gap, ParentFact, Redeploy
@@ -23,7 +24,7 @@ from cronq.runs.why_changes import tick_in
 from cronq.runs.why_parents import in_order_of_trouble
 from cronq.schedule.moment import parse_moment_s
 from cronq.schedule.zone import Zone, find_zone
-from cronq.timetext import DAY_S
+from cronq.timetext import DAY_S, iso
 
 #: So many parents are looked at, and so many runs for the last one that succeeded.
 _MOST_PARENTS, _MOST_BEFORE = 20, 50
@@ -94,6 +95,7 @@ def _facts(parts: Parts, job: StoredJob, at_s: int | None, left_out: str | None 
         left_out=left_out,
         run=run,
         other=_in_its_way(parts, run),
+        lock_holder=_lock_holder(parts, run),
         awaited=parts.runs.find(job.waits_for) if job.waits_for is not None else None,
         around=_around(parts, name, at_s) if job.spec.after and at_s is not None and run is None else (None, None),
         notes=notes,
@@ -208,9 +210,22 @@ def _left_out_s(at: str | datetime, zone: Zone) -> int | None:
 
 
 def _in_its_way(parts: Parts, run: Run | None) -> Run | None:
-    """The earlier run for which a tick was skipped."""
+    """The earlier run for which a tick was skipped, or for which a run waits."""
     cause = run.cause if run is not None else None
-    return parts.runs.find(cause.other) if cause is not None and cause.code == "overlap" and cause.other else None
+    names_one = cause is not None and cause.code in ("overlap", "waits_for_run")
+    return parts.runs.find(cause.other) if names_one and cause is not None and cause.other else None
+
+
+def _lock_holder(parts: Parts, run: Run | None) -> str | None:
+    """Who holds the lock that a run waits for, in words; None when it waits for none, or that is free by now."""
+    cause = run.cause if run is not None else None
+    if cause is None or cause.code != "waits_for_lock" or cause.other is None:
+        return None
+    for held in read_locks(parts.client, parts.keys, [cause.other]):
+        who = held.run_id or (f"pid {held.pid}" if held.pid is not None else "a program that is not cronq's")
+        where = f" on {held.host}" if held.host is not None else ""
+        return f"{who}{where}" + (f" since {iso(int(held.since))}" if held.since is not None else "")
+    return None
 
 
 def _place(parts: Parts, name: str, tick: int | None) -> int | None:

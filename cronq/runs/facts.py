@@ -87,8 +87,9 @@ class Facts:
     at_s: int | None = None  #: the moment that was asked for; None: the present
     left_out: str | None = None  #: that moment as it was written, when it is a local time that the clocks leave out
     run: Run | None = None  #: what the ledger has of the tick
-    other: Run | None = None  #: the earlier run that stood in its way, as it is now
+    other: Run | None = None  #: the earlier run that stands or stood in its way, as it is now
     awaited: Run | None = None  #: of a job whose ticks run in order the run for which its next tick waits
+    lock_holder: str | None = None  #: who holds the lock that it waits for, in words
     parents: Sequence[ParentFact] = ()  #: those that keep it waiting or blocked it; of a job with `after` all
     around: tuple[Run | None, Run | None] = (None, None)  #: of such a job the runs before and after the moment
     notes: Sequence[ChangeNote] = ()  #: on the last changes of the job, newest first

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import LATE_S
@@ -198,10 +199,21 @@ def _waiting(facts: Facts, run: Run) -> Told:
     if cause.code == "waits_for_parents":
         return waits_for_parents(facts, run)
     if cause.code == "waits_for_run":
-        return "waits_for_run", f"{run.run_id} {reason}", "cronq show {name}"
+        behind = _behind(facts)
+        return "waits_for_run", f"{run.run_id} {reason}{behind[0]}", behind[1] or "cronq show {name}"
     if cause.code == "waits_for_lock":
-        return "waits_for_lock", f"{run.run_id} waits for a worker to begin it: {reason}", "cronq show {name}"
+        held = f". The lock {cause.other} is held by {facts.lock_holder}" if facts.lock_holder is not None else ""
+        return "waits_for_lock", f"{run.run_id} waits for a worker to begin it: {reason}{held}", "cronq show {name}"
     return "waits", f"{run.run_id} waits for its time{': ' if reason else ''}{reason}", "cronq delayed"
+
+
+def _behind(facts: Facts) -> tuple[str, str]:
+    """What the run in the way is at, and the next command to type; "" for one that is over or not known."""
+    other = facts.other
+    if other is None or other.outcome is not None or other.run_id == (facts.run.run_id if facts.run else None):
+        return "", ""
+    _, words, command = _of_open(replace(facts, run=other, other=None), other)
+    return f". {words}", command
 
 
 def _running(facts: Facts, run: Run) -> Told:
@@ -268,11 +280,9 @@ def _lost(facts: Facts, run: Run) -> Told:
 def _skipped(facts: Facts, run: Run) -> Told:
     reason, cause = run.reason or "", _cause_of(run).code
     if cause == "overlap":
-        words, command = f"the tick at {when(run.tick)} was skipped, because {reason}", "cronq show {name}"
-        if facts.other is not None and facts.other.outcome is None:  # what that one waits for is the cause behind
-            _, behind, command = _of_open(facts, facts.other)
-            words = f"{words}. {behind}"
-        return "overlap", words, command
+        behind = _behind(facts)
+        words = f"the tick at {when(run.tick)} was skipped, because {reason}{behind[0]}"
+        return "overlap", words, behind[1] or "cronq show {name}"
     if cause == "skip":
         return "skip", f"the tick at {when(run.tick)} was {reason}", _NEXT
     if cause == "lock_busy":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -100,3 +101,31 @@ def test_a_job_edited_since_explains_the_ticks_it_had(app: Cronq, store: Store) 
 
     assert app.why("invoices", "2026-01-05T07:07Z").cause == "missed"
     assert app.why("invoices", "2026-01-05T06:07Z").cause == "not_due"
+
+
+def test_a_run_that_waits_for_its_lock_says_who_holds_it(app: Cronq, store: Store) -> None:
+    store("invoices", mark=int(app.now_s()), exclusive=True, lock="nights")
+    run_id = app.enqueue("invoices")
+    app.client.lmove("rq:queue:default", "rq:queue:default:intermediate")
+    with app.lock("nights"):
+        assert app.runs.park(app.runs.get(run_id), "nights", app.now_s())
+        held = app.why("invoices")
+    free = app.why("invoices")
+
+    assert (held.cause, held.other) == ("waits_for_lock", "nights")
+    assert f"The lock nights is held by pid {os.getpid()} on box since " in held.text
+    assert free.cause == "waits_for_lock"
+    assert "is held by" not in free.text
+
+
+def test_a_run_that_waits_behind_another_says_what_that_one_is_at(app: Cronq, store: Store) -> None:
+    store("invoices", mark=T, overlap="queue")
+    beat = app.beat()
+    beat.pass_once(now_s=T + MINUTE + 0.5)
+    beat.pass_once(now_s=T + 2 * MINUTE + 0.5)
+
+    answer = app.why("invoices", "2026-01-05T07:02:00Z")
+
+    assert (answer.cause, answer.other) == ("waits_for_run", "invoices-20260105T070100Z")
+    assert "invoices-20260105T070100Z is queued since" in answer.text
+    assert answer.next == "cronq worker default"

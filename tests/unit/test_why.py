@@ -572,3 +572,32 @@ def test_a_run_of_a_removed_job_is_explained_as_ever() -> None:
     assert answer.text == (
         f"{ID} failed: ValueError: no money. The job was removed at 2026-01-05T07:10:00Z. Next: cronq history invoices"
     )
+
+
+# What stands behind a run in the way
+
+
+def test_a_run_that_waits_behind_another_says_what_that_one_is_at() -> None:
+    waiting = open_run("waiting", reason="waits for the run invoices-1", cause=Cause("waits_for_run", "invoices-1"))
+    other = open_run("queued", run_id="invoices-1", queue="default")
+
+    answer = explain(facts(waiting, other=other, is_served=False))
+    over = explain(facts(waiting, other=replace(other, outcome="failed")))
+
+    assert (answer.cause, answer.other) == ("waits_for_run", "invoices-1")
+    assert answer.text == (
+        f"{ID} waits for the run invoices-1. invoices-1 is queued since 2026-01-05T07:00:00Z: no worker is alive that "
+        "serves the queue default. Next: cronq worker default"
+    )
+    assert over.text == f"{ID} waits for the run invoices-1. Next: cronq show invoices"
+
+
+def test_a_run_that_waits_for_its_lock_says_who_holds_it() -> None:
+    waiting = open_run("waiting", reason="its lock is busy", cause=Cause("waits_for_lock", "nights"))
+
+    answer = explain(facts(waiting, lock_holder="vacuum-1 on web-2 since 2026-01-05T06:00:00Z"))
+
+    assert answer.text == (
+        f"{ID} waits for a worker to begin it: its lock is busy. The lock nights is held by vacuum-1 on web-2 since "
+        "2026-01-05T06:00:00Z. Next: cronq show invoices"
+    )
