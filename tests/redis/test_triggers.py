@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from cronq.app.app import Cronq
 from cronq.db import scripts
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.run import Run, describe_run
+from cronq.runs.run import Ending, Run, Settlement, describe_run
 from cronq.timetext import tick_stamp
 from tests.redis.test_gates import MINUTE, Scene, T
 from tests.run_ids import run_id_of
@@ -281,3 +282,20 @@ def test_moments_are_written_as_python_writes_them(app: Cronq, epoch: int) -> No
     part = scripts.source("runs/trigger").split("local item")[0]
     found = app.client.eval(f"{part} return {{tick_stamp({epoch}), in_description({epoch})}}", 0)
     assert [each.decode() for each in found] == [tick_stamp(epoch), describe_run("", epoch, "")]
+
+
+def test_a_run_that_was_called_lost_and_then_succeeds_has_ended_once(scene: Triggers) -> None:
+    """Its guardian was cut off alone and is back: for those that count successes only this is the first one."""
+    scene.after("strict", "a")
+    scene.after("lenient", "a", on_parent_failure="run")
+    run_id = scene.app.enqueue("a")
+    scene.begin(run_id)
+    lost = Ending(Settlement("lost", "not heard of"), "beat b", scene.app.now_s())
+    assert scene.app.runs.settle(scene.app.runs.get(run_id), lost)
+    assert [len(scene.runs_of(name)) for name in ("strict", "lenient")] == [0, 1]
+
+    ending = Ending(Settlement("succeeded", "because"), "w", scene.app.now_s(), execution=f"e-{run_id}")
+    assert scene.app.runs.settle(replace(scene.app.runs.get(run_id), state="running"), ending)
+
+    assert scene.app.runs.get(run_id).outcome == "succeeded"
+    assert [len(scene.runs_of(name)) for name in ("strict", "lenient")] == [1, 1]

@@ -129,13 +129,14 @@ local function count_one(state, name)
 end
 
 -- Has the children of *parent* that it is the last to keep waiting started, for its run *id* has ended with *outcome*.
--- Those that cannot be are named in `untriggered`: a beat tries again.
-local function trigger_children(from, parent, id, outcome)
+-- Those that cannot be are named in `untriggered`: a beat tries again. *has_ended*: it was called lost before, which
+-- has counted as an end of it.
+local function trigger_children(from, parent, id, outcome, has_ended)
     local call, key = redis.call, from.prefix .. ':job:' .. parent
     local children = redis.pcall('HGETALL', key .. ':children')
     if children.err or #children == 0 or not fits(key .. ':state', 'hash') then return end
     if outcome == 'succeeded' then count_one(key .. ':state', 'successes') end
-    count_one(key .. ':state', 'endings')
+    if not has_ended then count_one(key .. ':state', 'endings') end
     from.stream, from.pushed = from.prefix .. ':events', {}
     for i = 1, #children, 2 do
         if string.find(children[i + 1], '"after"', 1, true) then

@@ -286,5 +286,5 @@ local keep = tonumber(try('HGET', job, 'keep') or '')
 if keep then try_all(trim, item.prefix .. ':run:', index, open, keep, item.run) end
 if not item.stock then settle_in_rq(was == 'queued') end
 pass_turn()
-if has_children then pcall(trigger_children, item, item.job, item.run, item.outcome) end
+if has_children then pcall(trigger_children, item, item.job, item.run, item.outcome, is_back) end
 return item.stock and 'settled' or settled()
