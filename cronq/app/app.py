@@ -362,6 +362,12 @@ class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedV
         """Let no worker take anything from *queue* from now on."""
         self.holds.hold(f"queue:{queue}", by=self.who, now_s=self.now_s(), note=note)
 
+    def queues(self) -> set[str]:
+        """The queues into which anything was ever put, and those that living workers serve."""
+        workers, now_s = self.workers()
+        served = {queue for each in workers if each.is_alive(now_s) for queue in each.facts.get("queues", ())}
+        return self.holds.queues() | served
+
     # Runs for later
 
     def enqueue_at(

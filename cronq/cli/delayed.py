@@ -42,7 +42,7 @@ def delayed_command(ctx: click.Context, json_: bool, utc: bool) -> int:
         ]
         for entry in found
     ]  # fmt: skip
-    print_table(["DUE", "LEFT", "KIND", "RUNS", "REPEATS", "QUEUE", "ID", "NOTE"], rows)
+    print_table(["DUE", "LEFT", "KIND", "RUNS", "REPEATS", "QUEUE", "ID", "NOTE"], rows, below=True)
     return 0
 
 

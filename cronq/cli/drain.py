@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -52,11 +53,23 @@ def drain_command(
     wait_s = _span(wait)
     whats = app.drain(*names, note=note)
     say(f"drained: {', '.join(whats)}; `cronq drain --end` ends it")
+    _warn_of_unknown_hosts(app, whats)
     if json_:
         _print(app, [hold for hold in app.held() if hold.what in whats], json_)
     if wait_s is None and not kill:
         return 0
     return _await_end(app, whats, wait_s or 0.0, kill=kill, tell=say if json_ else print_line)
+
+
+def _warn_of_unknown_hosts(app: Cronq, whats: list[str]) -> None:
+    """Say which of the drained hosts have no worker: the name may be a slip."""
+    workers, now_s = app.workers()
+    hosts = {each.host for each in workers if each.is_alive(now_s)}
+    for what in whats:
+        kind, _, name = what.partition(":")
+        if kind == "host" and name not in hosts:
+            close = difflib.get_close_matches(name, [*hosts, *(each.id for each in workers)], n=1)
+            say(f"no worker runs on the host {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
 
 
 def _await_end(app: Cronq, whats: list[str], wait_s: float, *, kill: bool, tell: Callable[[str], None]) -> int:

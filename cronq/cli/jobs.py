@@ -37,6 +37,8 @@ _TOLD_APART = frozenset({
 })  # fmt: skip
 #: Of a note or a description: one that is longer would pad every row of the table.
 _LONGEST_TOLD = 200
+#: So many paused queues and drains are named below a list.
+_MOST_HELD = 5
 
 
 def sound_jobs(app: Cronq) -> list[StoredJob]:
@@ -126,6 +128,15 @@ def _say_who_is_alive(app: Cronq, jobs: int) -> None:
         if not alive:
             counts[-1] = f"no {word} is alive: start one with `cronq {word}`"
     say(f"{counted(jobs, 'job')}; {'; '.join(counts)}")
+    held = app.held()
+    for hold in held[:_MOST_HELD]:
+        kind, _, name = hold.what.partition(":")
+        is_queue = kind == "queue"
+        what = f"the {kind} {name} is {'paused' if is_queue else 'drained'}" if name else "all workers are drained"
+        end = f"cronq resume --queue {name}" if is_queue else f"cronq drain --end {name}".rstrip()
+        say(f"{what}, {hold}; `{end}` ends it")
+    if len(held) > _MOST_HELD:
+        say(f"{len(held) - _MOST_HELD:,} more are paused or drained; see `cronq drain --list`")
 
 
 @click.command("show")

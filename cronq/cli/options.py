@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from cronq.cli.output import say
 from cronq.errors import ConfigError, UnknownJob
 from cronq.timetext import parse_duration_s, parse_instant, utc
 
@@ -90,6 +91,15 @@ def suggesting(app: Cronq, name: str) -> Iterator[None]:
         if not close:
             raise
         raise UnknownJob(f"there is no job {name!r}; did you mean {close[0]!r}? See `cronq list`") from error
+
+
+def warn_of_unknown_queue(app: Cronq, queue: str) -> None:
+    """Say so when *queue* may be a slip: a queue that nobody uses can be paused, but that stops nothing."""
+    known = app.queues()
+    if queue not in known:
+        close = difflib.get_close_matches(queue, known, n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        say(f"no worker serves the queue {queue!r}, and nothing was ever put there{meant}")
 
 
 def find_job(app: Cronq, name: str) -> StoredJob:

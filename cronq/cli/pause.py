@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.app.views import Pause
 
-from cronq.cli.options import open_app, options_of_cronq, suggesting, until_option
+from cronq.cli.options import open_app, options_of_cronq, suggesting, until_option, warn_of_unknown_queue
 from cronq.cli.output import left, moment, next_words, say
 
 
@@ -38,6 +38,7 @@ def pause_command(ctx: click.Context, name: str | None, queue: str | None, note:
             raise click.UsageError("--until is for jobs; a queue is paused until `cronq resume --queue`")
         app.pause_queue(queue, note=note)
         say(f"the queue {queue} is paused; `cronq resume --queue {queue}` ends it")
+        warn_of_unknown_queue(app, queue)
         return 0
     assert name is not None
     until_s = None if until is None else until_option(until, app.now_s(), "--until")

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cronq.cli.options import due_option, find_job, open_app, options_of_cronq, suggesting, tick_option
+from cronq.cli.options import (
+    due_option,
+    find_job,
+    open_app,
+    options_of_cronq,
+    suggesting,
+    tick_option,
+    warn_of_unknown_queue,
+)
 from cronq.cli.output import print_line, say
 from cronq.errors import BadValue
 from cronq.timetext import format_duration, parse_duration_s
@@ -176,5 +184,7 @@ def _stop_queue(app: Cronq, queue: str, older: str | None, note: str) -> int:
     for run_id in stopped:
         print_line(run_id)
     if not stopped:
-        say(f"no run in the queue {queue} has waited" + ("" if older is None else f" for {format_duration(older_s)}"))
+        what = "stands" if older is None else f"has stood for {format_duration(older_s)}"
+        say(f"no run {what} in the queue {queue}")
+        warn_of_unknown_queue(app, queue)
     return 0

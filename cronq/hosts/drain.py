@@ -79,6 +79,10 @@ class Holds:
             self.lift(*(hold.what for hold in wanted))
         return wanted
 
+    def queues(self) -> set[str]:
+        """The queues into which anything was ever put."""
+        return {queue_name(text(queue)) for queue in self.client.smembers(RQ_QUEUES)}
+
     def is_starting(self) -> bool:
         """Return True if some worker has popped an id and not begun it: a hold set now comes too late for that id."""
         queues = [text(queue) for queue in self.client.smembers(RQ_QUEUES)]

@@ -136,7 +136,7 @@ def check_workers(workers: Sequence[Heartbeat], now_s: float, least: int = 1) ->
     silent = [worker for worker in workers if not worker.is_alive(now_s)]
     performance = f"'workers'={len(alive)};;{least}:"
     if len(alive) < least:
-        return Finding(CRITICAL, f"{len(alive)} workers are alive, {least} needed; start `cronq worker`", performance)
+        return Finding(CRITICAL, f"{_alive(len(alive))}, {least} needed; start `cronq worker`", performance)
     if silent:
         last = max(silent, key=lambda worker: worker.seen_at)
         span = format_duration(now_s - last.seen_at)
@@ -144,7 +144,11 @@ def check_workers(workers: Sequence[Heartbeat], now_s: float, least: int = 1) ->
         more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
         problem = f"{where}{more} was not heard of for {span}: killed, or standing still; end it, its run is settled"
         return Finding(WARNING, problem, performance)
-    return Finding(OK, f"{len(alive)} workers are alive", performance)
+    return Finding(OK, _alive(len(alive)), performance)
+
+
+def _alive(workers: int) -> str:
+    return "1 worker is alive" if workers == 1 else f"{workers} workers are alive"
 
 
 def check_clock(client: Redis, beats: Sequence[Heartbeat], now_s: float) -> Finding:

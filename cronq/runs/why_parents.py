@@ -34,7 +34,7 @@ def waits_for_parents(facts: Facts, run: Run) -> Told:
     first = parents[0]
     words = f"{run.run_id} waits for its parent{'s' if len(parents) > 1 else ''} {_named(parents, _now)}"
     if first.behind is not None:
-        words = f"{words}. {first.behind.words}"
+        words = f"{words}. {_sentence(first.behind.words)}"
     words += _ends(facts, run)
     if not first.is_job:
         return "no_parent", words, "cronq graph {name}"
@@ -51,7 +51,7 @@ def blocked(facts: Facts, run: Run) -> Told:
     words = f"the tick at {when(run.tick)} did not run: when its next tick fell due, its {kind} "
     words += _named(parents, _then)
     if first.behind is not None:
-        words = f"{words}. {first.behind.words}"
+        words = f"{words}. {_sentence(first.behind.words)}"
     if not first.is_job:
         return "blocked", f"{words}. {first.name} is no job{_removed(first)}", "cronq graph {name}"
     return "blocked", words, _why(first)
@@ -76,7 +76,7 @@ def after_others(facts: Facts) -> Told:
     words = f"{which}. {has}" + _named(missing, lambda each: _not_come(each, verb))
     first = missing[0]
     if first.behind is not None:
-        words = f"{words}. {first.behind.words}"
+        words = f"{words}. {_sentence(first.behind.words)}"
     return ("after", words, _why(first)) if first.is_job else ("no_parent", words, "cronq graph {name}")
 
 
@@ -158,3 +158,8 @@ def _list(names: Sequence[str]) -> str:
     if more > 0:
         return f"{', '.join(few)} and {more:,} more"
     return " and ".join([", ".join(few[:-1]), few[-1]] if len(few) > 1 else few)
+
+
+def _sentence(words: str) -> str:
+    """*words* as they begin a sentence; an id stays as it is."""
+    return f"The {words[4:]}" if words.startswith("the ") else words

@@ -369,6 +369,39 @@ def test_a_person_at_a_terminal_is_told_which_process_is_missing(here: Path, app
     assert "no worker is alive" in done.stderr
 
 
+def test_a_person_at_a_terminal_is_told_what_is_paused_or_drained_and_how_that_ends(here: Path, app: Cronq) -> None:
+    app.add("tidy", command=["true"], every="1h")
+    app.pause_queue("nights", note="the printer burns")
+    app.drain()
+    ours, theirs = pty.openpty()
+
+    done = subprocess.run(
+        [sys.executable, "-m", "cronq", "list"], stdout=theirs, stderr=subprocess.PIPE, text=True, check=False
+    )
+
+    os.close(theirs)
+    os.close(ours)
+    queue, workers = done.stderr.splitlines()[-2:]
+    words = f"cronq: the queue nights is paused, held by {app.who}: the printer burns"
+    assert queue == f"{words}; `cronq resume --queue nights` ends it"
+    assert workers == f"cronq: all workers are drained, held by {app.who}; `cronq drain --end` ends it"
+
+
+def test_a_queue_or_a_host_that_nobody_has_may_be_a_slip_and_is_told(cronq: Cli, app: Cronq) -> None:
+    app.add("tidy", command=["true"], every="1h", queue="reports")
+    app.enqueue("tidy")
+    slip = "no worker serves the queue 'reprots', and nothing was ever put there; did you mean 'reports'?"
+
+    paused, stopped = cronq("pause", "--queue", "reprots"), cronq("stop", "--queue", "reprots")
+    drained = cronq("drain", "lapptop")
+
+    assert (paused.code, stopped.code, drained.code) == (0, 0, 0)
+    assert paused.err.splitlines()[1:] == [f"cronq: {slip}"]
+    assert stopped.err.splitlines() == ["cronq: no run stands in the queue reprots", f"cronq: {slip}"]
+    assert drained.err.splitlines()[1:] == ["cronq: no worker runs on the host 'lapptop'"]
+    assert len(cronq("pause", "--queue", "reports").err.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("planted", "words"),
     [

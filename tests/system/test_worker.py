@@ -435,7 +435,7 @@ def test_a_worker_that_stands_still_or_is_missing_is_found_by_a_check(
         worker = shop.worker()
         well = shop.run("check", "workers")
         assert (well.exit_code(), well.output) == (
-            0, "CRONQ OK - 1 workers are alive | 'workers'=1;;1:\n",
+            0, "CRONQ OK - 1 worker is alive | 'workers'=1;;1:\n",
         )  # fmt: skip
 
         worker.suspend()

@@ -22,7 +22,7 @@ def test_too_few_workers_are_critical() -> None:
     found = check_workers([worker("a", 1)], NOW, least=2)
 
     assert found.state == CRITICAL
-    assert found.text.startswith("1 workers are alive, 2 needed")
+    assert found.text.startswith("1 worker is alive, 2 needed")
 
 
 def test_a_worker_that_stands_still_is_told_by_name() -> None:
