@@ -9,12 +9,14 @@ from datetime import UTC, datetime
 from cronq.app.parts import Parts
 from cronq.errors import CronqError
 from cronq.hosts.deploys import deploy_at
+from cronq.jobs.calendar import NO_CALENDARS
 from cronq.jobs.change_notes import spec_at
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import JobState, StoredJob
 from cronq.locks.held import read_locks
 from cronq.outcomes import BAD
 from cronq.runs.cause import Parent
+from cronq.runs.due import excluded
 from cronq.runs.facts import Answer, Facts, Gap, ParentFact, Redeploy
 from cronq.runs.history import Wanted, newest_rows
 from cronq.runs.run import Run
@@ -95,6 +97,7 @@ def _facts(parts: Parts, job: StoredJob, at_s: int | None, left_out: str | None 
         left_out=left_out,
         run=run,
         other=_in_its_way(parts, run),
+        excluded=_excluded(parts, job, tick) if run is None and tick is not None and tick > now_s else None,
         lock_holder=_lock_holder(parts, run),
         awaited=parts.runs.find(job.waits_for) if job.waits_for is not None else None,
         around=_around(parts, name, at_s) if job.spec.after and at_s is not None and run is None else (None, None),
@@ -214,6 +217,13 @@ def _in_its_way(parts: Parts, run: Run | None) -> Run | None:
     cause = run.cause if run is not None else None
     names_one = cause is not None and cause.code in ("overlap", "waits_for_run")
     return parts.runs.find(cause.other) if names_one and cause is not None and cause.other else None
+
+
+def _excluded(parts: Parts, job: StoredJob, tick: int) -> str | None:
+    """Why a tick to come will not run, as its pause, its skips and its calendars are now."""
+    calendars = parts.calendars.read_sound() if job.spec.calendars else NO_CALENDARS
+    found = excluded(job.spec, tick, job.state.pause, calendars, job.state.skips)
+    return None if found is None else found.reason
 
 
 def _lock_holder(parts: Parts, run: Run | None) -> str | None:

@@ -89,6 +89,7 @@ class Facts:
     run: Run | None = None  #: what the ledger has of the tick
     other: Run | None = None  #: the earlier run that stands or stood in its way, as it is now
     awaited: Run | None = None  #: of a job whose ticks run in order the run for which its next tick waits
+    excluded: str | None = None  #: of a tick to come: why it will not run, as things stand
     lock_holder: str | None = None  #: who holds the lock that it waits for, in words
     parents: Sequence[ParentFact] = ()  #: those that keep it waiting or blocked it; of a job with `after` all
     around: tuple[Run | None, Run | None] = (None, None)  #: of such a job the runs before and after the moment

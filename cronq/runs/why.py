@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from cronq.jobs.change_notes import spec_at
 from cronq.jobs.in_order import HALTING
 from cronq.jobs.pause import LATE_S
 from cronq.jobs.stored import StoredJob
@@ -68,6 +69,8 @@ def _told(facts: Facts) -> Told:
             return removed(facts, removal)
         cause, words, _ = _of_run(facts, run)
         return cause, f"{words}. The job was removed at {when(removal.at_s)}", _HISTORY
+    if _is_kept_by_pause(facts):
+        return _paused_now(facts)
     if run is not None and not _is_past(facts, run):
         return _of_run(facts, run)
     if facts.tick is not None and run is None:
@@ -84,6 +87,26 @@ def _is_past(facts: Facts, run: Run) -> bool:
     return facts.at_s is None and run.outcome is not None and any(parent.has_come for parent in facts.parents)
 
 
+def _is_kept_by_pause(facts: Facts) -> bool:
+    """Return True if somebody asks about the present, and a pause keeps the job from having another run."""
+    pause, spec, run = facts.job.state.pause, facts.job.spec, facts.run
+    if facts.at_s is not None or pause is None or not pause.covers(int(facts.now_s)):
+        return False
+    if run is None:
+        return facts.tick is None and (spec.schedule is not None or bool(spec.after))
+    return run.outcome not in (None, "paused") and (spec.schedule is not None or bool(spec.after))
+
+
+def _paused_now(facts: Facts) -> Told:
+    name, pause, run = facts.job.spec.name, facts.job.state.pause, facts.run
+    assert pause is not None
+    until = f" until {when(pause.until)}" if pause.until is not None else ""
+    words = f"{name} is {pause.reason}{until}: its ticks are recorded, and do not run"
+    if run is not None:
+        words += f". Before that {run.run_id} was the last: {run.outcome}"
+    return "paused", words, "cronq resume {name}"
+
+
 _HISTORY, _NEXT = "cronq history {name}", "cronq next {name}"
 
 
@@ -92,6 +115,9 @@ _HISTORY, _NEXT = "cronq history {name}", "cronq next {name}"
 
 def _not_due(facts: Facts) -> Told:
     spec = facts.job.spec
+    if facts.at_s is not None and spec.schedule is not None:
+        then, _ = spec_at(spec, facts.notes, facts.at_s)
+        spec = then if then.schedule is not None else spec
     schedule = spec.schedule
     absent = not_there(facts)
     found = edited(facts) or (absent if schedule is None else None)
@@ -102,7 +128,9 @@ def _not_due(facts: Facts) -> Told:
     if schedule is None:
         return "no_schedule", f"{spec.name} has no schedule: it runs only when somebody asks for it", "cronq run {name}"
     if facts.at_s is None:
-        return "never", f"{spec.name} has had no tick yet; its first is at {when(facts.job.next_tick)}", _NEXT
+        none = facts.job.next_tick is None
+        first = f"none is to come by {schedule}" if none else f"its first is at {when(facts.job.next_tick)}"
+        return "never", f"{spec.name} has had no tick yet; {first}", _NEXT
     before, after = schedule.last_until(facts.at_s - 1), schedule.next_after(facts.at_s)
     around = f"its tick before was at {when(before)}, the one after is at {when(after)}"
     if facts.left_out is not None:
@@ -119,7 +147,8 @@ def _not_due(facts: Facts) -> Told:
 def _unrecorded(facts: Facts, tick: int) -> Told:
     name, mark = facts.job.spec.name, facts.job.state.mark
     if tick > facts.now_s:
-        return "not_yet", f"{name} is due at {when(tick)}, in {format_duration(tick - facts.now_s)}", _NEXT
+        kept = f", but will not run then: {facts.excluded}" if facts.excluded is not None else ""
+        return "not_yet", f"{name} is due at {when(tick)}, in {format_duration(tick - facts.now_s)}{kept}", _NEXT
     if mark is not None and tick <= mark:
         words = f"the ledger has no row of {name} for {when(tick)}: it is older than keep={facts.job.spec.keep} holds"
         unsure = ", or the job was made, changed or resumed after it" if not facts.notes else forgotten(facts, tick)

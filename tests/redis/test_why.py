@@ -129,3 +129,14 @@ def test_a_run_that_waits_behind_another_says_what_that_one_is_at(app: Cronq, st
     assert (answer.cause, answer.other) == ("waits_for_run", "invoices-20260105T070100Z")
     assert "invoices-20260105T070100Z is queued since" in answer.text
     assert answer.next == "cronq worker default"
+
+
+def test_a_tick_to_come_that_will_not_run_says_why(app: Cronq, store: Store) -> None:
+    now = int(app.now_s())
+    store("invoices", mark=now, cron="0 * * * *")
+    (tick,) = app.skip("invoices", note="a holiday")
+
+    answer = app.why("invoices", iso(tick))
+
+    assert answer.cause == "not_yet"
+    assert f"but will not run then: skipped by {app.who}: a holiday" in answer.text

@@ -16,6 +16,7 @@ import pytest
 
 from cronq.clock import boot_s
 from cronq.locks.held import read_locks
+from cronq.runs.cause import Cause
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation, is_alive
@@ -268,6 +269,7 @@ def test_a_scheduled_tick_is_skipped_while_the_lock_is_busy_and_says_whose_it_is
     assert second.reason is not None
     assert "the lock 'exclusive'" in second.reason
     assert first in second.reason
+    assert second.cause == Cause("lock_busy", "exclusive", run_id=first)
     assert second.started_at is None
     assert shop.row(first).state == "running"
     shop.app.stop(first)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cronq.jobs.change_notes import ChangeNote
+from cronq.jobs.pause import Pause
 from cronq.jobs.spec import make_spec
 from cronq.jobs.stored import JobState, StoredJob
 from cronq.runs.cause import Cause
@@ -586,7 +587,8 @@ def test_a_run_that_waits_behind_another_says_what_that_one_is_at() -> None:
 
     assert (answer.cause, answer.other) == ("waits_for_run", "invoices-1")
     assert answer.text == (
-        f"{ID} waits for the run invoices-1. invoices-1 is queued since 2026-01-05T07:00:00Z: no worker is alive that "
+        f"{ID} waits for the run invoices-1. invoices-1 is queued since 2026-01-05T07:00:00Z: no worker is alive "
+        "that "
         "serves the queue default. Next: cronq worker default"
     )
     assert over.text == f"{ID} waits for the run invoices-1. Next: cronq show invoices"
@@ -601,3 +603,50 @@ def test_a_run_that_waits_for_its_lock_says_who_holds_it() -> None:
         f"{ID} waits for a worker to begin it: its lock is busy. The lock nights is held by vacuum-1 on web-2 since "
         "2026-01-05T06:00:00Z. Next: cronq show invoices"
     )
+
+
+# The present
+
+
+PAUSE = Pause(since=T - 60.0, by="ann@box", note="moving house")
+
+
+def test_a_job_that_is_paused_says_so_though_its_last_run_was_before_that() -> None:
+    job = replace(a_job(), state=JobState(T - HOUR, PAUSE))
+    good = ended("succeeded", "it ran to its end")
+
+    answer = explain(facts(good, job=job))
+
+    assert (answer.cause, answer.outcome) == ("paused", "succeeded")
+    assert answer.text == (
+        "invoices is paused since 2026-01-05T06:59:00Z by ann@box: moving house: its ticks are recorded, and do "
+        "not run. "
+        f"Before that {ID} was the last: succeeded. Next: cronq resume invoices"
+    )
+    assert explain(facts(good, job=job, at_s=T)).cause == "succeeded"
+    assert explain(facts(tick=None, job=job)).cause == "paused"
+    assert explain(facts(open_run("running"), job=job)).cause == "running"
+    over = replace(job, state=JobState(T - HOUR, replace(PAUSE, until=T + 5.0)))
+    assert explain(facts(good, job=over)).cause == "succeeded"
+
+
+def test_a_tick_to_come_that_will_not_run_says_why() -> None:
+    answer = explain(facts(tick=T + HOUR, at_s=T + HOUR, excluded="Mon 2026-01-05 is in the calendar holidays"))
+
+    assert answer.cause == "not_yet"
+    assert "in 58m20s, but will not run then: Mon 2026-01-05 is in the calendar holidays. Next:" in answer.text
+
+
+def test_a_job_that_has_no_tick_to_come_says_so() -> None:
+    answer = explain(facts(tick=None, job=a_job(next_tick=None)))
+
+    assert answer.text == "invoices has had no tick yet; none is to come by 0 * * * *. Next: cronq next invoices"
+
+
+def test_the_ticks_around_a_moment_are_those_of_the_schedule_of_then() -> None:
+    answer = explain(facts(tick=None, at_s=T - 60, job=a_job(cron="30 * * * *"), notes=[MOVED, MADE]))
+
+    assert answer.text.startswith(
+        "invoices (0 * * * *, UTC) was not due at 2026-01-05T06:59:00Z: its tick before was at "
+    )
+    assert "2026-01-05T06:00:00Z, the one after is at 2026-01-05T07:00:00Z" in answer.text
