@@ -33,6 +33,8 @@ def waits_for_parents(facts: Facts, run: Run) -> Told:
         return "waits_for_parents", f"{run.run_id} {run.reason}", "cronq graph {name}"
     first = parents[0]
     words = f"{run.run_id} waits for its parent{'s' if len(parents) > 1 else ''} {_named(parents, _now)}"
+    if all(parent.state == "succeeded" and parent.tick is not None for parent in parents):
+        return "waits_for_parents", f"{words}: a beat lets it go within seconds", "cronq beats"
     if first.behind is not None:
         words = f"{words}. {_sentence(first.behind.words)}"
     words += _ends(facts, run)

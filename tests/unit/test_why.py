@@ -397,6 +397,15 @@ def test_a_run_that_waits_for_a_parent_which_is_at_work_says_what_that_does_and_
     assert answer.next == "cronq show export"
 
 
+def test_a_gate_that_nobody_has_opened_yet_is_left_to_the_beats() -> None:
+    parent = replace(FAILED_PARENT, run=replace(EXPORT_RUN, outcome="succeeded"))
+
+    assert explain(facts(GATED, parents=[parent])).text == (
+        f"{ID} waits for its parent export of 2026-01-05T06:00:00Z, which has succeeded: a beat lets it go within "
+        "seconds. Next: cronq beats"
+    )
+
+
 def test_many_parents_are_counted() -> None:
     parents = [FAILED_PARENT, *(ParentFact(f"p{number}", T) for number in range(9))]
 
