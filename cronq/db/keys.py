@@ -6,7 +6,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     key                       type    holds                                      owner                 life
     jobs                      SET     names of all jobs                          jobs.store            permanent
     job:{name}                HASH    spec (JSON), version, source, modules      jobs.store            permanent
-    job:{name}:state          HASH    mark, pause, skips, streak, last outcomes  jobs.store            permanent
+    job:{name}:state          HASH    mark, pause, skips, streak, last outcomes  jobs.store            with the job
     job:{name}:template       HASH    an RQ job hash, copied by each claim       jobs.store            permanent
     job:{name}:changes        LIST    its last changes (JSON), newest first      jobs.store            with the job
     agenda                    ZSET    job name by its next tick                  jobs.store            permanent

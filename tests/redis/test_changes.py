@@ -197,7 +197,7 @@ def test_a_job_that_is_not_paused_is_left_alone_by_resume(app: Cronq, store: Sto
 # Removing
 
 
-def test_a_removed_job_records_its_last_ticks_and_leaves_nothing_but_its_ledger(
+def test_a_removed_job_records_its_last_ticks_and_leaves_nothing_but_its_ledger_and_its_mark(
     app: Cronq, store: Store, at: At, redis: Redis
 ) -> None:
     store("invoices", mark=T)
@@ -210,7 +210,9 @@ def test_a_removed_job_records_its_last_ticks_and_leaves_nothing_but_its_ledger(
     assert row is not None
     assert row.reason == "the job was removed before a beat took it"
     left = {key.decode() for key in redis.scan_iter("cronq:job*")} | {n.decode() for n in redis.smembers("cronq:jobs")}
-    assert left == {app.keys.runs("invoices"), app.keys.changes("invoices")}
+    assert left == {app.keys.runs("invoices"), app.keys.changes("invoices"), app.keys.state("invoices")}
+    assert redis.hgetall(app.keys.state("invoices")) == {b"mark": b"%d" % (T + 180)}
+    assert 0 < redis.ttl(app.keys.state("invoices")) <= 86400
     assert 0 < redis.ttl(app.keys.changes("invoices")) <= 86400
     assert redis.zcard(app.keys.agenda) == 0
 

@@ -22,6 +22,8 @@ from cronq.runs.store import Started
 
 Store = Callable[..., JobSpec]
 QUEUE = "rq:queue:default"
+#: 2026-01-05 07:00:00 UTC.
+T = 1767596400
 POPPED = "rq:queue:default:intermediate"
 #: More than a step takes at once, and more than are stopped one by one.
 MANY = 700
@@ -96,7 +98,7 @@ def test_a_removed_job_stops_all_that_has_not_begun_and_looks_through_no_queue(
     assert outcomes(app, [*waiting, *queued]) == {"stopped"}
     assert {run.reason for run in app.runs.rows(queued)} == {"the job was removed"}
     left = {key.decode() for key in redis.scan_iter("*") if not key.startswith(b"cronq:run:")}
-    ledger = {"cronq:job:a:manual", "cronq:job:a:changes"}
+    ledger = {"cronq:job:a:manual", "cronq:job:a:changes", "cronq:job:a:state"}
     assert left <= {QUEUE, "rq:queues", "cronq:events", "cronq:epoch", "cronq:schema"} | ledger
 
 
@@ -298,3 +300,24 @@ def test_calls_that_are_sent_again_because_their_reply_was_lost_answer_as_the_fi
     run_id = app.enqueue("b")
     assert app.stop(run_id) == [run_id]
     assert app.stop(run_id) == []
+
+
+def test_a_job_that_comes_back_never_runs_again_what_it_had_before(app: Cronq, redis: Redis, store: Store) -> None:
+    """Two versions of a program side by side: one removes the job, one whose clock is behind stores it again."""
+    store("ticking", mark=T)
+    app.beat().pass_once(now_s=T + 600.5)
+    newest = app.jobs.mark_of("ticking")
+    app.remove("ticking")
+    removed_at = app.jobs.mark_of("ticking")
+    assert newest is not None
+    assert removed_at is not None
+    assert removed_at > newest, "its last ticks were decided"
+    assert 0 < redis.ttl(app.keys.state("ticking")) <= app.runs.row_ttl_s
+
+    store("ticking", mark=T + 300)
+
+    assert app.jobs.mark_of("ticking") == removed_at
+    assert redis.ttl(app.keys.state("ticking")) == -1
+    rows = len(app.history("ticking"))
+    app.beat().pass_once(now_s=T + 600.9)
+    assert len(app.history("ticking")) == rows, "no tick from before"

@@ -47,7 +47,12 @@ for open, removed in pairs({[KEYS[7]] = KEYS[12], [KEYS[10]] = KEYS[13]}) do
     end
 end
 set_parents(KEYS[2], ARGV[1], read_parents(KEYS[2]), {})
+local mark = redis.pcall('HGET', KEYS[3], 'mark')
 call('DEL', KEYS[2], KEYS[3], KEYS[4], KEYS[15])
+if type(mark) == 'string' then  -- it outlives the job, like the ledger
+    call('HSET', KEYS[3], 'mark', mark)
+    call('EXPIRE', KEYS[3], ARGV[2])
+end
 call('SREM', KEYS[1], ARGV[1])
 call('ZREM', KEYS[5], ARGV[1])
 for i = 7, 10 do call('EXPIRE', KEYS[i], ARGV[2]) end

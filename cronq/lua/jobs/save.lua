@@ -54,9 +54,12 @@ if job.instead then
 end
 -- While ticks are to be skipped, processes that know nothing of that leave the job alone.
 local state = redis.call('HMGET', KEYS[3], 'mark', 'skip_until')
+-- A job that comes back never runs again what it had before, whatever the clock of who stores it says.
+if job.mark and not held[1] then job.mark = math.max(tonumber(job.mark), tonumber(state[1] or '') or 0) end
 local mark = tonumber(job.mark or state[1] or '') or 0
 if (tonumber(state[2] or '') or 0) > mark then job.layout = math.max(job.layout, job.skips_layout) end
 redis.call('SADD', KEYS[1], job.name)
+redis.call('PERSIST', KEYS[3])
 for i = 7, 11 do redis.call('PERSIST', KEYS[i]) end  -- a job that comes back: its ledger was to die with the old one
 redis.call('HSET', KEYS[2], 'source', job.source, 'origin', job.origin, 'scheduled', job.scheduled,
     'layout', job.layout, 'keep', job.keep)
@@ -87,7 +90,7 @@ redis.call('HSET', KEYS[4], unpack(ARGV, 2))
 if held[1] and held[2] == job.spec and not job.mark then return 'same' end
 redis.call('HSET', KEYS[2], 'spec', job.spec, 'version', job.version)
 if job.mark then
-    redis.call('HSET', KEYS[3], 'mark', job.mark)
+    redis.call('HSET', KEYS[3], 'mark', string.format('%d', job.mark))
     redis.call('HDEL', KEYS[3], 'decided_from', 'decided_to')
     if not job.counts then redis.call('HDEL', KEYS[3], 'ticks') end
     if job.next then
