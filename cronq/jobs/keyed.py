@@ -16,7 +16,8 @@ from cronq.errors import DefinitionError
 from cronq.jobs.arguments import short
 from cronq.jobs.options import NAME
 from cronq.jobs.parents import EDGES
-from cronq.jobs.spec import JobSpec, check_sense, make_spec
+from cronq.jobs.sense import check_sense
+from cronq.jobs.spec import JobSpec, make_spec
 
 _BETWEEN = "--"
 #: What is never that of the job it is of.
@@ -58,7 +59,7 @@ def keyed_spec(job: JobSpec, key: str, options: Mapping[str, Any]) -> JobSpec:
     mine = make_spec(name, function=job.function, **{"tz": job.tz, **options})
     spec = _joined(job, mine, tuple(sorted(options)))
     try:
-        check_sense(spec)
+        check_sense(vars(spec))
     except DefinitionError as error:
         raise error.at(job=spec.name) from error.__cause__
     return spec

@@ -13,7 +13,6 @@ from typing import Any
 from cronq.db.decode import read_json
 from cronq.errors import BadValue, DefinitionError, ScheduleError, SpecTooNew
 from cronq.jobs.arguments import check_size, dump_args, short
-from cronq.jobs.in_order import check_backfill
 from cronq.jobs.options import (
     AUTO,
     AUTOMATIC,
@@ -37,14 +36,15 @@ from cronq.jobs.options import (
     duration,
     moment_s,
 )
-from cronq.jobs.parents import EDGES, check_parents, check_triggered
+from cronq.jobs.parents import EDGES, check_parents
+from cronq.jobs.sense import check_sense
 from cronq.jobs.unscheduled import check_unscheduled
 from cronq.schedule.bounds import bounded, once
 from cronq.schedule.jitter import delay_s
 from cronq.schedule.moment import is_date
 from cronq.schedule.schedule import Schedule, parse_schedule
 from cronq.schedule.zone import find_zone
-from cronq.timetext import END_OF_TIME_S, format_duration, iso
+from cronq.timetext import END_OF_TIME_S, iso
 
 #: Options that the design names and this version does not have, with the only value it can honour.
 NOT_BUILT: dict[str, object] = {
@@ -391,7 +391,7 @@ def _make_spec(name: str, options: dict[str, Any]) -> JobSpec:
     check_work(values)
     spec = JobSpec(name=name, **values)
     _check_ranges(spec)
-    check_sense(spec)
+    check_sense(vars(spec))
     if spec.schedule is None:
         check_unscheduled(vars(spec))
     return spec
@@ -452,48 +452,3 @@ def _check_ranges(spec: JobSpec) -> None:
         )
     if spec.schedule is None:
         find_zone(spec.tz)  # times of the job are shown in it
-
-
-def _check_backoff(spec: JobSpec) -> None:
-    """Refuse a longest delay that means nothing, or that is shorter than the first."""
-    given = format_duration(spec.max_retry_delay)
-    if spec.backoff == 1:
-        if spec.max_retry_delay != _DEFAULTS["max_retry_delay"]:
-            raise DefinitionError(f"{given} means nothing without backoff; add that", field="max_retry_delay")
-    elif spec.max_retry_delay < spec.retry_delay:
-        problem = f"{given} is shorter than retry_delay={format_duration(spec.retry_delay)}; raise it"
-        raise DefinitionError(problem, field="max_retry_delay")
-
-
-def check_sense(spec: JobSpec) -> None:
-    """Refuse options that contradict each other. Stored specs are not checked for this, so that old ones go on."""
-    check_triggered(vars(spec))
-    check_backfill(vars(spec))
-    if spec.lock is not None and not spec.exclusive:
-        raise DefinitionError(f"{spec.lock!r} is only taken with exclusive=True; add that", field="lock")
-    both = [name for name in spec.only if name in spec.except_]
-    if both:
-        raise DefinitionError(f"{both[0]!r} stands in only, too: no tick would run; choose one", field="except_")
-    if spec.at_most_once and spec.on_lost == "rerun":
-        problem = "True, and on_lost='rerun' would start a run twice; leave one of them out"
-        raise DefinitionError(problem, field="at_most_once")
-    if spec.at_most_once and spec.retries:
-        problem = "True, and retries would start a run more than once; leave one of them out"
-        raise DefinitionError(problem, field="at_most_once")
-    _check_backoff(spec)
-    if spec.warn_after is not None and spec.warn_after >= spec.timeout:
-        problem = f"{format_duration(spec.warn_after)} is not shorter than timeout={format_duration(spec.timeout)}"
-        raise DefinitionError(
-            f"{problem}, which would end the run first; lower it or raise timeout", field="warn_after"
-        )
-    if spec.ttl is not None and spec.jitter is not None and spec.ttl < spec.jitter:
-        problem = (
-            f"{format_duration(spec.ttl)} is shorter than jitter={format_duration(spec.jitter)}: a run could expire "
-        )
-        raise DefinitionError(f"{problem}before it is queued; raise ttl or lower jitter", field="ttl")
-    if spec.catchup == "all" and spec.keep < spec.max_catchup:
-        problem = (
-            f"{spec.keep} rows are fewer than max_catchup={spec.max_catchup}, and catchup='all' needs a row for each "
-            "tick it runs; raise keep or lower max_catchup"
-        )
-        raise DefinitionError(problem, field="keep")
