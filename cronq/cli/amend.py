@@ -27,7 +27,7 @@ def _for_each(names: Sequence[str], act: Callable[[str], None]) -> int:
 
 @click.command("mark-success")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--tick", metavar="TIME", help="Which tick (ISO 8601; UTC without an offset); else the newest.")
+@click.option("--tick", metavar="TIME", help="Which tick: 02:30, or ISO 8601; of the job's zone. Else the newest.")
 @options_of_cronq
 @click.pass_context
 def mark_success_command(ctx: click.Context, names: Sequence[str], tick: str | None) -> int:
@@ -37,11 +37,10 @@ def mark_success_command(ctx: click.Context, names: Sequence[str], tick: str | N
     history as an earlier attempt. The streak of failures ends.
     """
     app = open_app(ctx)
-    tick_s = tick_option(tick)
 
     def mark(name: str) -> None:
         with suggesting(app, name):
-            run = app.mark_success(name, tick_s)
+            run = app.mark_success(name, tick_option(app, name, tick))
         if run is None:
             say(f"that tick{f' of {name}' if len(names) > 1 else ''} has succeeded already")
         else:

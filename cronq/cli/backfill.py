@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cronq.app.views import backfill_document
-from cronq.cli.options import as_json, open_app, options_of_cronq, suggesting, times_are_utc
+from cronq.cli.options import as_json, dated, open_app, options_of_cronq, suggesting, times_are_utc
 from cronq.cli.output import counted, print_json, print_line, print_table, say
 from cronq.timetext import format_duration, iso
 
@@ -34,7 +34,7 @@ _OF_SEVERAL = {"before": "have succeeded", "once": "were begun, and may not be a
 @click.argument("name")
 @click.option("--from", "start", metavar="TIME", help="The first moment (ISO 8601; of the job's zone without offset).")
 @click.option("--to", "end", metavar="TIME", help="The end; ticks before it are run. Else now.")
-@click.option("--tick", metavar="TIME", help="This one tick, in place of a span.")
+@click.option("--tick", metavar="TIME", help="This one tick, in place of a span; 02:30 is the last one at that time.")
 @click.option("--parallel", metavar="N", default=1, show_default=True, help="So many runs may be open at once.")
 @click.option("--rate", metavar="R", type=float, help="Begin at most so many runs a second: 0.5 is one in 2 s.")
 @click.option("--force", is_flag=True, help="Run those again that have succeeded.")
@@ -54,6 +54,7 @@ def backfill_command(
     first run that does not succeed no other begins; exit 1. Ctrl-C leaves what is on its way alone.
     """
     app = open_app(ctx)
+    start, end, tick = (value if value is None else dated(app, name, value) for value in (start, end, tick))
     with suggesting(app, name):
         filling = _planned(app, name, start, end, tick, force)
     if dry_run:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.app.views import StoredJob
     from cronq.config import Config
+
+_TIME_OF_DAY = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2})?")
+
+_FRACTION = re.compile(r":[0-9]{2}[.,][0-9]")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -119,12 +124,42 @@ def instant_option(value: str | None, option: str) -> float | None:
         raise click.BadParameter(words, param_hint=option) from None
 
 
-def tick_option(value: str | None) -> int | None:
-    """The tick (epoch seconds) that --tick names. Raises BadParameter."""
-    tick_s = instant_option(value, "--tick")
-    if tick_s is not None and tick_s != int(tick_s):
+def tick_option(app: Cronq, name: str, value: str | None) -> int | None:
+    """The tick (epoch seconds) of the job *name* that --tick names. Raises BadParameter, UnknownJob."""
+    from cronq.schedule.moment import parse_moment_s
+    from cronq.schedule.zone import find_zone
+
+    if value is None:
+        return None
+    if _FRACTION.search(value) is not None:
         raise click.BadParameter(f"{value!r} has a fraction of a second, and no tick has", param_hint="--tick")
-    return None if tick_s is None else int(tick_s)
+    zone = find_zone(find_job(app, name).spec.tz)
+    written = dated(app, name, value)
+    try:
+        datetime.fromisoformat(written.strip())
+    except ValueError:
+        words = f"{value!r} is not a time; write 02:30 or 2026-11-21T02:30 (of the job's zone), or with an offset"
+        raise click.BadParameter(words, param_hint="--tick") from None
+    try:
+        return parse_moment_s(written, zone)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--tick") from None
+
+
+def dated(app: Cronq, name: str, value: str) -> str:
+    """A time of day as `history` shows it, `02:30`, with the date on which the zone of the job *name* had it last.
+
+    Anything else, and the times of a job that is none, stay as they are.
+    """
+    if _TIME_OF_DAY.fullmatch(value.strip()) is None:
+        return value
+    try:
+        zone, now_s = ZoneInfo(app.read_job(name).spec.tz), app.now_s()
+        there, time_of_day = datetime.fromtimestamp(now_s, zone), time.fromisoformat(value.strip())
+    except (UnknownJob, ValueError):
+        return value
+    day = there.date() if time_of_day <= there.time() else there.date() - timedelta(days=1)
+    return f"{day}T{time_of_day}"
 
 
 def due_option(app: Cronq, delay: str | None, instant: str | None) -> datetime | None:

@@ -48,7 +48,7 @@ class _WithWords(click.Command):
 @click.option("--at", "instant", metavar="TIME", help="Not now, but then (ISO 8601; UTC without an offset).")
 @click.option("--if-idle", is_flag=True, help="Do nothing when a run of the job is open.")
 @click.option("--force", is_flag=True, help="Run a tick once more: the newest in the history, or that of --tick.")
-@click.option("--tick", metavar="TIME", help="With --force: which tick (ISO 8601; UTC without an offset).")
+@click.option("--tick", metavar="TIME", help="With --force: which tick: 02:30, or ISO 8601; of the job's zone.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome and pass it on as the exit code.")
 @options_of_cronq
 @click.pass_context
@@ -80,7 +80,7 @@ def run_command(
             raise click.UsageError("--tick belongs to --force")
         if arguments or ctx.meta[__name__] or if_idle or due is not None:
             raise click.UsageError("--force runs a tick once more, as it was; it takes --tick and --wait alone")
-        run_id = app.run_again(name, tick_option(tick))
+        run_id = app.run_again(name, tick_option(app, name, tick))
     else:
         args, kwargs = _call_of(spec, arguments, ctx.meta[__name__])
         if if_idle and due is not None:

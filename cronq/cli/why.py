@@ -5,13 +5,13 @@ from __future__ import annotations
 import click
 
 from cronq.app.why_view import why_document
-from cronq.cli.options import as_json, in_utc, open_app, options_of_cronq, suggesting
+from cronq.cli.options import as_json, dated, in_utc, open_app, options_of_cronq, suggesting
 from cronq.cli.output import print_json, print_line
 
 
 @click.command("why")
 @click.argument("name")
-@click.option("--at", metavar="TIME", help="A tick (ISO 8601; of the job's zone without an offset). Else the newest.")
+@click.option("--at", metavar="TIME", help="A tick: 02:30, or ISO 8601; of the job's zone. Else the newest.")
 @as_json
 @in_utc
 @options_of_cronq
@@ -21,7 +21,7 @@ def why_command(ctx: click.Context, name: str, at: str | None, json_: bool, utc:
     app = open_app(ctx)
     with suggesting(app, name):
         try:
-            answer = app.why(name, at)
+            answer = app.why(name, at if at is None else dated(app, name, at))
         except ValueError as error:
             raise click.BadParameter(str(error), param_hint="--at") from None
     if json_:

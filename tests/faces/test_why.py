@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -63,3 +65,30 @@ def test_a_failure_after_a_deploy_names_it(
     answer = json.loads(shell("why", "pay", "--json").out)
     assert answer["cause"] == "deployed"
     assert "were started with code " in answer["text"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["why", "invoices", "--at", "00:00"],
+        ["mark-success", "invoices", "--tick", "00:00"],
+        ["run", "invoices", "--force", "--tick", "00:00:00"],
+        ["backfill", "invoices", "--tick", "00:00", "--dry-run"],
+    ],
+)
+def test_a_tick_may_be_named_as_the_history_shows_it(cronq: Cli, app: Cronq, words: list[str]) -> None:
+    app.add("invoices", command=["true"], cron="0 0 * * *", tz="Asia/Tokyo")
+    midnight = datetime.fromtimestamp(app.now_s(), ZoneInfo("Asia/Tokyo")).replace(hour=0, minute=0, second=0)
+    tick = f"{midnight.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+    said = cronq(*words)
+
+    assert tick in said.out + said.err, "the last midnight in Tokyo, whatever became of it"
+
+
+def test_a_time_of_day_that_is_none_is_told_as_it_was_written(cronq: Cli, app: Cronq) -> None:
+    app.add("invoices", command=["true"], cron="0 0 * * *", tz="Asia/Tokyo")
+
+    assert "'25:00' is not a date with a time" in cronq("why", "invoices", "--at", "25:00").complaint
+    assert "'25:00' is not a time; write 02:30 or " in cronq("mark-success", "invoices", "--tick", "25:00").complaint
+    assert "there is no job 'nope'" in cronq("mark-success", "nope", "--tick", "02:30").complaint
