@@ -83,6 +83,7 @@ class _Kind(NamedTuple):
     trigger: str
     spares: bool  #: such a tick, itself late, leaves caught-up ones of its job waiting, it does not block them
     in_order: bool  #: such a tick waits until the one before it has succeeded
+    blocks: bool  #: such a tick ends the waiting of earlier ones for their parents
 
 
 @lru_cache(maxsize=512)
@@ -91,9 +92,11 @@ def _tick(tick: int) -> _Tick:
 
 
 @lru_cache(maxsize=512)
-def _kind(queue: str, overlap: str, keep: int, trigger: str, catchup: str, in_order: bool, is_late: bool) -> _Kind:
+def _kind(
+    queue: str, overlap: str, keep: int, trigger: str, catchup: str, in_order: bool, is_late: bool, backfill: bool
+) -> _Kind:
     rule, spares = rule_of_tick(overlap, trigger, catchup), catchup == "all" and (trigger == "catchup" or is_late)
-    return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares, in_order)
+    return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares, in_order, not backfill)
 
 
 class _Batch:
@@ -114,7 +117,16 @@ class _Batch:
         spec, version, decision, needs = claim
         following = decision.next_tick if spec.catchup == "all" else None
         is_late = following is not None and following <= self._now_s
-        kind = _kind(spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order, is_late)
+        kind = _kind(
+            spec.queue,
+            spec.overlap,
+            spec.keep,
+            decision.trigger,
+            spec.catchup,
+            decision.in_order,
+            is_late,
+            spec.backfill,
+        )
         told = decision.outcome is not None or decision.trigger == "catchup"
         item: tuple[object, ...] = (
             spec.name,

@@ -524,6 +524,23 @@ def test_a_child_gets_the_ticks_of_its_parent_after_that_was_mended(
     assert {run.outcome for run in app.history("report", 10)} == {"succeeded"}
 
 
+def test_a_tick_that_waits_for_its_parent_goes_on_waiting_when_the_job_is_paused(
+    app: Cronq, store: Store, worker: Worker
+) -> None:
+    for name, more in (("etl", {}), ("report", {"depends_on": "etl"})):
+        store(name, mark=tick(MON) - 3600, cron="0 7 * * *", backfill=True, **more)
+    app.beat().pass_once(now_s=tick(MON) + 1)
+    changes = app.changes()
+    changes.now_s = lambda: tick(WED) + 10.0
+
+    changes.pause("report", by="ann")
+    assert [run.outcome or run.state for run in app.history("report")] == ["missed", "missed", "waiting"]
+    worker.work()
+    worker.work()
+
+    assert worker.done == [run_of(MON), run_id_of("report", tick(MON))]
+
+
 def test_after_a_pause_a_tick_that_failed_before_halts_nothing(
     app: Cronq, daily: Callable[..., JobSpec], beats: Beats, worker: Worker
 ) -> None:

@@ -7,7 +7,8 @@
 --         asked: true when a person decided what becomes of these ticks, and the events say who; else absent
 --         ticks: [{tick, in_id, in_description: how it stands there}…]
 --         kinds: [{queue, dedup_life: seconds, overlap, keep: rows (a number), trigger, spares: whether such a tick
---                  leaves caught-up ones that wait for a parent, in_order: whether it waits for the tick before}…]
+--                  leaves caught-up ones that wait for a parent, in_order: whether it waits for the tick before,
+--                  blocks: whether it ends the waiting of earlier ones for their parents}…]
 --         items: [[job, version, number of its tick, next tick or false, number of its kind,
 --                  outcome or false (then it is queued), reason or false,
 --                  and for a range [oldest tick, count, mark it begins after (a number), schedule as JSON], else false,
@@ -209,7 +210,7 @@ local function claim(item, when, kind, holder)
         reason = why or reason
     end
     if outcome then
-        if gated then block_earlier(batch, name, job, gated, instant, kind.spares) end
+        if gated and kind.blocks then block_earlier(batch, name, job, gated, instant, kind.spares) end
         record_outcome(batch, new, outcome, reason, range, cause or nil)
         move_on(name, state, tick, instant, mark, next, count)
         return {'won', outcome, reason}
@@ -227,7 +228,7 @@ local function claim(item, when, kind, holder)
         bad = shared_wrong(job .. ':behind', 'zset') or shared_wrong(prefix .. ':behind', 'set')
     end
     if bad then return bad end
-    if gated then block_earlier(batch, name, job, gated, instant, kind.spares) end
+    if gated and kind.blocks then block_earlier(batch, name, job, gated, instant, kind.spares) end
     local waits
     if is_closed then
         open_tick(batch, new, true, nil)
