@@ -117,6 +117,27 @@ def test_with_queue_a_tick_waits_behind_the_run_before_it_and_says_for_which(sce
     assert f"parked {second}" in scene.words()
 
 
+SECOND = {
+    "skip": ["queued", "skipped"], "allow": ["queued", "queued"], "queue": ["queued", "waiting"],
+    "latest": ["coalesced", "queued"], "replace": ["coalesced", "queued"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("other", SECOND)
+@pytest.mark.parametrize("rule", SECOND)
+def test_a_rule_means_the_same_whatever_that_of_the_job_is_which_was_claimed_before(
+    scene: Scene, rule: str, other: str
+) -> None:
+    scene.define(other)
+    scene.store("b", mark=T, overlap=rule)
+
+    scene.ticks(1, 2)
+
+    for name, each in (("a", other), ("b", rule)):
+        found = reversed(scene.app.history(name))
+        assert [run.outcome or run.state for run in found] == SECOND[each]
+
+
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "timed_out", "stopped", "lost"])
 def test_with_queue_whatever_ends_a_run_queues_the_next_alone(scene: Scene, outcome: str) -> None:
     scene.define("queue")

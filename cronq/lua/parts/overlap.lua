@@ -47,8 +47,8 @@ end
 -- Returns the run that *new* waits for, or nil; for a rule by which only the newest runs also the runs whose place it
 -- takes, and those before it that have begun.
 local function place_in_turn(from, new, open)
+    new.replaces = new.overlap == 'replace'  -- for each anew: claim uses one table for all
     if new.overlap == 'queue' then return last_open(from, new, open) end
-    new.replaces = new.overlap == 'replace'
     local overtaken, before = earlier_runs(from, new)
     return before[1] and before[1].id, overtaken, before
 end
