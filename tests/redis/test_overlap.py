@@ -264,7 +264,9 @@ def test_removing_a_job_stops_what_waits_and_a_new_one_of_that_name_begins_anew(
     runs = scene.ticks(1, 3)
     scene.begin()
 
-    scene.app.remove("a")
+    changes = scene.app.changes()
+    changes.now_s = lambda: T + 3.5 * MINUTE  # the ticks to come are not past
+    changes.remove("a", by="ann")
     assert [run.outcome for run in scene.app.runs.rows(runs[1:])] == ["stopped", "stopped"]
     scene.define("queue")
     later = scene.tick(4)
