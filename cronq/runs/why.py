@@ -281,6 +281,8 @@ def _of_outcome(facts: Facts, run: Run) -> Told:
 
 
 def _succeeded(facts: Facts, run: Run) -> Told:
+    if run.started_at is None:  # somebody said so
+        return "succeeded", f"{run.run_id} succeeded: {run.reason}", _HISTORY
     late = f", {format_duration(run.lateness_s)} after its tick" if run.lateness_s is not None else ""
     late = f", by a backfill of {when(run.queued_at)}" if run.trigger == "backfill" else late
     took = f" and took {format_duration(run.duration_s)}" if run.duration_s is not None else ""

@@ -753,12 +753,15 @@ def test_an_argument_takes_the_place_of_the_jobs_own_of_that_name(
 
 def test_a_tick_is_marked_and_a_job_is_reset_on_the_command_line(cronq: Cli, app: Cronq, ticked: list[str]) -> None:
     marked = cronq("mark-success", "hourly", "--tick", "2026-01-05T07:00Z")
+    told = cronq("why", "hourly", "--at", "2026-01-05T07:00Z").out
     again = cronq("mark-success", "hourly", "--tick", "2026-01-05T08:00+01:00")
     slip = cronq("mark-success", "hourly", "--tick", "2026-01-05T07:00:00.5Z")
     other = cronq("mark-success", "hourly", "--tick", "2026-01-05T07:30Z")
     resets = [cronq("reset", "hourly") for _ in range(2)]
 
     assert (marked.code, marked.out) == (0, ticked[-1] + "\n")
+    assert told.startswith(f"{ticked[-1]} succeeded: ")
+    assert (app.who in told, "no time" in told) == (True, False)
     assert (again.code, again.out, again.err) == (0, "", "cronq: that tick has succeeded already\n")
     assert (slip.code, other.code) == (2, 2)
     assert [each.code for each in resets] == [0, 0]
