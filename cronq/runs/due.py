@@ -432,5 +432,5 @@ def _caught_up(tick: int, after: int | None, age: float, held: int) -> Decision:
 
 def _late(tick: int, age: float, held: int) -> str:
     if tick <= held:
-        return f"held by the catch-up rate until it was {format_duration(age)} late"
+        return f"no beat took it in time; its turn at the catch-up rate came {format_duration(age)} late"
     return f"no beat took it in time; found {format_duration(age)} late"

@@ -104,7 +104,7 @@ def test_a_held_run_says_so_once_its_turn_has_come(redis: Redis, store: Store) -
 
     assert before == (["queued"], T - DAY)
     [run] = rows(app, "b")
-    assert run.reason == "caught up: held by the catch-up rate until it was 2h30m late"
+    assert run.reason == "caught up: no beat took it in time; its turn at the catch-up rate came 2h30m late"
     assert (run.queued_at, run.trigger) == (T + 10, "catchup")
 
 
@@ -158,7 +158,8 @@ def test_a_tick_on_time_is_claimed_at_once_and_takes_the_place_of_a_held_one(red
     assert (oldest.tick, oldest.outcome) == (T - 23 * HOUR, "coalesced")
     assert (held.tick, held.outcome) == (T - 2 * HOUR, "coalesced")
     assert held.reason == (
-        "held by the catch-up rate until it was 3h late; the newest, 2026-01-05T08:00:00Z, was taken in its place"
+        "no beat took it in time; its turn at the catch-up rate came 3h late; the newest, 2026-01-05T08:00:00Z, "
+        "was taken in its place"
     )
     assert (new.tick, new.outcome, new.queued_at) == (T + HOUR, None, T + HOUR)
     assert redis.zcard("cronq:catchup") == 0
