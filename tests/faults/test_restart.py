@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from cronq.app.views import why_document
+from cronq.app.why_view import why_document
 from cronq.timetext import iso
 from tests.conftest import RedisServer
 from tests.faults.test_leftovers import WAYS

@@ -108,6 +108,7 @@ def mixed_jobs(count: int) -> dict[str, tuple[dict[str, Any], float]]:
     return jobs
 
 
+@pytest.mark.timing
 @pytest.mark.parametrize(
     "days",
     [
