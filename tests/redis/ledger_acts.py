@@ -172,6 +172,27 @@ class Edit(OfJob):
 
 
 @dataclass(frozen=True)
+class AddAnew(OfJob):
+    """A job is removed, and after a while somebody adds another one of that name."""
+
+    rules: Rules | None = None
+    after_s: float = 0.0
+
+    def change(self, world: World, job: Job) -> None:
+        assert self.rules is not None
+        if any(job.name in other.parents for other in world.oracle.values()):
+            return  # refused
+        rules = replace(self.rules, overlap=job.rules.overlap)
+        rules = rules.in_order() if job.rules.backfill else replace(rules, backfill=False)
+        words = "the job was removed before a beat took it"
+        assert world.by_person(job, words, None, lambda app: app.remove(job.name))
+        world.oracle[job.name].remove(world.now)
+        world.go_on(min(self.after_s, world.left_s))
+        assert world.save(world.person(), job.name, rules) == "created"
+        world.oracle[job.name].add_anew(rules, world.now)
+
+
+@dataclass(frozen=True)
 class Describe(OfJob):
     """An edit that decides nothing: pending ticks are still caught up."""
 
@@ -282,4 +303,4 @@ def _clock(minute: int) -> str:
 
 
 #: Acts of people; nobody acts while the server's clock is behind what it has said before.
-OF_PEOPLE = (PauseJob, Resume, Edit, Describe, SkipNext, Undo, SetCalendar)
+OF_PEOPLE = (PauseJob, Resume, Edit, AddAnew, Describe, SkipNext, Undo, SetCalendar)

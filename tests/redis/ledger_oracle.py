@@ -463,6 +463,19 @@ class Job:
             self.had = 0
         self.rules = rules
 
+    def remove(self, now: float) -> None:
+        """Pending ticks are recorded before. What has not begun is stopped; what is at work goes on."""
+        for tick in (*self.queued, *self.waiting, *self.gated):
+            self.ledger[tick] = replace(self.ledger[tick], word="stopped", why="")
+        self.queued, self.waiting, self.gated = [], [], {}
+        self.promised = [*self.promised, *self.promised_now(now)]
+        self.since = self.reach = int(now)
+
+    def add_anew(self, rules: Rules, now: float) -> None:
+        """Nothing that somebody said of the one before holds for it."""
+        self.since = self.reach = int(now)
+        self.rules, self.had, self.pause, self.skips, self.held = rules, 0, None, {}, (0,)
+
     def promised_now(self, now: float) -> list[int]:
         """The ticks since the last change that must be in the ledger."""
         whole = self.ticks()

@@ -16,6 +16,7 @@ from cronq.errors import CronqError
 from cronq.schedule.schedule import parse_schedule
 from tests.redis.ledger_acts import (
     Act,
+    AddAnew,
     Alive,
     Begin,
     Chores,
@@ -253,6 +254,7 @@ class Maker:
             lambda: Resume(job, fault),
             lambda: Resume(job, fault),
             lambda: Edit(job, fault, self.rules()),
+            lambda: AddAnew(job, None, self.rules(), chance.choice([0.0, 0.75, 100.0, 2.0 * HOUR])),
             lambda: Describe(job, fault),
             lambda: SkipNext(job, fault, chance.randint(1, 6)),
             lambda: Undo(job, fault),
