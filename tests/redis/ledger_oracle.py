@@ -218,6 +218,7 @@ class Job:
     to_stop: set[int] = field(default_factory=set)
     reach: int = 0  #: all ticks up to here are recorded
     promised: list[int] = field(default_factory=list)  #: the ticks of schedules that it had before
+    look_again_s: float = 0.0  #: of a job with `backfill`: until then beats may not know that a run has failed
     passed: int = 0  #: a failed tick after which the next one runs all the same
     held: tuple[int, ...] = (0,)  #: up to here ticks were found in time and held; where a kill leaves it open, several
 

@@ -217,14 +217,26 @@ class Maker:
     def some_acts(self) -> list[Act]:
         """Time goes by, and something is done."""
         pick = self.chance.choice
+        if self.one_in(8):
+            return self.there_and_back()
         if self.one_in(3):
             time: list[Act] = [Alive(self.chance.randint(1, 8), pick([0.0, 0.25, 0.25, 59.75, 61.0]))]
         else:
             time = [self.wait(), *([self.a_pass()] if not self.one_in(3) else [])]
-        return [
-            *time,
-            pick([self.a_pass, self.of_people, self.of_people, self.of_people, self.of_workers, self.of_clocks])(),
+        people = [self.of_people, self.of_people, self.of_people]
+        return [*time, pick([self.a_pass, *people, self.of_workers, self.of_clocks])()]
+
+    def there_and_back(self) -> list[Act]:
+        """Something is done and undone again, and beats look or do not look in between and after."""
+        job, pick = self.chance.randrange(3), self.chance.choice
+        pairs: list[tuple[Act, Act]] = [
+            (SkipNext(job, None, self.chance.randint(1, 4)), Undo(job)),
+            (PauseJob(job, None, pick([None, None, 2.0 * HOUR])), Resume(job)),
+            (StepClock(-240.0), StepClock(240.0)),
         ]
+        there, back = pick(pairs)
+        between: list[list[Act]] = [[self.wait()], [self.wait(), self.plain_pass()], [Alive(2, 0.25)]]
+        return [self.wait(), there, *pick(between), back, *pick(between)]
 
     def wait(self) -> Act:
         long = [600.0] if self.where.is_quick else [600.0, HOUR + 0.5, 5.0 * HOUR, 26.0 * HOUR, 3.0 * DAY]

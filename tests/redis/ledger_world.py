@@ -264,7 +264,9 @@ class World:
                     left = [verdict for verdict in verdicts if verdict.tick > job.reach] if is_same else []
                     left = [] if job.waits else left
                     least = len(left)
-                    if self.rate:
+                    if job.rules.backfill and look.now < job.look_again_s:
+                        least = 0
+                    elif self.rate:
                         least = max(0, least_of(verdicts) - len(verdicts) + len(left))
                     answers += [
                         Answer(left, min(least, len(left)), unmet) for unmet in self.unmet(job, look, calendars)
@@ -350,6 +352,8 @@ class World:
         assert self.app.runs.settle(run, ending)
         if outcome == "succeeded":
             self.succeeds(job, tick)
+        else:
+            job.look_again_s = self.now + 10.0
 
     def succeeds(self, job: Job, tick: int) -> None:
         """A tick of *job* has succeeded: what waits for that is let go."""
