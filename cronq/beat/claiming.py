@@ -81,7 +81,8 @@ class Sending:
     def send(self, claims: Sequence[TickClaim]) -> None:
         """Have *claims* sent as soon as the batch before them was answered."""
         token = f"{self._token}-{claims[0].spec.name}-{claims[0].decision.tick}"
-        self._last = self._thread.submit(self._send_after, self._last, claims, token)
+        written = self._written(claims, token)  # while Redis works on the batch before
+        self._last = self._thread.submit(self._send_after, self._last, claims, token, written)
         self.unanswered.append(SentBatch(claims, token, self._last))
 
     def receive(self) -> tuple[Sequence[TickClaim], list[Answer]]:
@@ -92,20 +93,31 @@ class Sending:
         answers = self.unanswered[0].answers.result()
         return self.unanswered.popleft().claims, answers
 
-    def _send_after(self, last: Future[list[Answer]] | None, claims: Sequence[TickClaim], token: str) -> list[Answer]:
+    def _written(self, claims: Sequence[TickClaim], token: str) -> str | None:
+        """What is to be sent for *claims*; None when one of them cannot be written."""
+        try:
+            return self.claimer.written(claims, token, self._now_s)
+        except Exception:  # which one it is `_send` finds out
+            return None
+
+    def _send_after(
+        self, last: Future[list[Answer]] | None, claims: Sequence[TickClaim], token: str, written: str | None
+    ) -> list[Answer]:
         if last is not None:
             last.result()
-        return self._send(claims, token)
+        return self._send(claims, token, written)
 
-    def _send(self, claims: Sequence[TickClaim], token: str) -> list[Answer]:
+    def _send(self, claims: Sequence[TickClaim], token: str, written: str | None = None) -> list[Answer]:
         """One round trip; a batch that is refused as a whole is halved, so that one tick cannot hold up others."""
-        held = [claim.spec.name in self._damaged for claim in claims]
+        held = [claim.spec.name in self._damaged for claim in claims] if self._damaged else ()
         if any(held):
             free = [claim for claim, is_held in zip(claims, held, strict=True) if not is_held]
             answers = iter(self._send(free, token) if free else ())
             return [Answer("held", "") if is_held else next(answers) for is_held in held]
         try:
-            found = self.claimer.claim_due(claims, token, self._now_s)
+            if written is None:
+                written = self.claimer.written(claims, token, self._now_s)
+            found = self.claimer.claim_written(written, len(claims))
         except Exception as error:
             if is_outage(error):
                 raise

@@ -104,12 +104,13 @@ class _Batch:
 
     def __init__(self, claims: Iterable[TickClaim], now_s: float) -> None:
         self._now_s = now_s
-        self._ticks: dict[_Tick, int] = {}
-        self._kinds: dict[_Kind, int] = {}
+        self._ticks: dict[int, int] = {}
+        self._kinds: dict[tuple[str, str, int, str, str, bool, bool, bool], int] = {}  #: by what `_kind` takes
         self.items = [self._item(claim) for claim in claims]
 
     def tables(self) -> dict[str, list[dict[str, Any]]]:
-        return {"ticks": [row._asdict() for row in self._ticks], "kinds": [row._asdict() for row in self._kinds]}
+        ticks, kinds = map(_tick, self._ticks), (_kind(*facts) for facts in self._kinds)
+        return {"ticks": [row._asdict() for row in ticks], "kinds": [row._asdict() for row in kinds]}
 
     def _item(self, claim: TickClaim) -> tuple[object, ...]:
         """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs, a
@@ -117,21 +118,15 @@ class _Batch:
         spec, version, decision, needs = claim
         following = decision.next_tick if spec.catchup == "all" else None
         is_late = following is not None and following <= self._now_s
-        kind = _kind(
-            spec.queue,
-            spec.overlap,
-            spec.keep,
-            decision.trigger,
-            spec.catchup,
-            decision.in_order,
-            is_late,
+        kind = (
+            spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order, is_late,
             spec.backfill,
-        )
+        )  # fmt: skip
         told = decision.outcome is not None or decision.trigger == "catchup"
         item: tuple[object, ...] = (
             spec.name,
             version,
-            self._ticks.setdefault(_tick(decision.tick), len(self._ticks) + 1),
+            self._ticks.setdefault(decision.tick, len(self._ticks) + 1),
             str(decision.next_tick) if decision.next_tick is not None else False,
             self._kinds.setdefault(kind, len(self._kinds) + 1),
             decision.outcome or False,
@@ -182,6 +177,10 @@ class Claimer:
         The events say who did it when it *is_asked* for by a person. Sending the same *token* twice is safe: what the
         first call claimed answers `mine`.
         """
+        return self.claim_written(self.written(claims, token, now_s, is_asked=is_asked), len(claims))
+
+    def written(self, claims: Sequence[TickClaim], token: str, now_s: float, *, is_asked: bool = False) -> str:
+        """What `claim_due` sends for *claims*: written ahead, it costs no time between two round trips."""
         batch = _Batch(claims, now_s)
         document = {
             "prefix": self.keys.prefix,
@@ -195,10 +194,14 @@ class Claimer:
             **batch.tables(),
             "items": batch.items,
         }
+        return json.dumps(document, separators=(",", ":"))
+
+    def claim_written(self, written: str, count: int) -> list[Answer]:
+        """Send what was *written* for *count* claims; one answer each. As `claim_due` otherwise."""
         keys = [self.keys.agenda, self.keys.events, RQ_QUEUES]
-        reply = text(self._claim(keys=keys, args=[json.dumps(document, separators=(",", ":"))]))
+        reply = text(self._claim(keys=keys, args=[written]))
         if reply == "queued":
-            return [QUEUED] * len(claims)
+            return [QUEUED] * count
         answers = json.loads(reply)
         if isinstance(answers, dict):
             for run_id, reason in answers["blocked"]:

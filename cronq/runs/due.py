@@ -133,7 +133,9 @@ def decide(
         return _finished(spec, _in_order(spec, schedule, mark, pause, until, calendars, skips, apart), had)
     second = schedule.next_after(first)
     if second is None or second > until:  # the everyday case: exactly one
-        outcome = excluded(spec, first, pause, calendars, skips)
+        outcome = None
+        if pause is not None or skips or spec.only or spec.except_:
+            outcome = excluded(spec, first, pause, calendars, skips)
         one = _one(spec, first, second, now, held) if outcome is None else _of_none(first, outcome, second)
         return [one] if spec.jitter is None and spec.repeat is None else _finished(spec, [one], had)
     pending = _Pending(spec, schedule, mark, pause, now, until, calendars, skips, held=held)

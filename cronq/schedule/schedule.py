@@ -169,6 +169,10 @@ class IntervalSchedule(Schedule):
         return f"Every {_long(self.every_s)}, counted from {utc(self.anchor_s):%Y-%m-%d %H:%M{seconds}} UTC"
 
 
+#: Ticks that a schedule remembers.
+_MOST_FOUND = 4
+
+
 @dataclass(frozen=True, slots=True)
 class WallSchedule(Schedule):
     """A pattern of local times in a zone; steps over the stretches of constant offset by the dst rule."""
@@ -176,8 +180,20 @@ class WallSchedule(Schedule):
     pattern: Pattern = field(compare=False, repr=False)
     zone: Zone = field(compare=False, repr=False)
     rule: Rule = field(compare=False, repr=False)
+    #: What was found last: a beat asks each time for the tick after the one it has found, for all equal schedules.
+    _found: dict[int, int | None] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def next_after(self, after_s: int) -> int | None:
+        found = self._found
+        if after_s not in found:
+            following = self._next_after(after_s)
+            if len(found) >= _MOST_FOUND:
+                found.clear()
+            found[after_s] = following
+            return following
+        return found.get(after_s) or self._next_after(after_s)  # another thread may have cleared it in between
+
+    def _next_after(self, after_s: int) -> int | None:
         pattern, stretch_at = self.pattern, self.zone.stretch_at
         makes_up, repeats = self.rule
         at_s = max(after_s + 1, _FIRST_S)
