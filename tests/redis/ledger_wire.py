@@ -23,13 +23,13 @@ class Fault:
     """What happens at the *call*th call of an act, counted from 1."""
 
     call: int
-    kind: str  #: one of KINDS
-    acts: tuple[Act, ...] = ()  #: of `meanwhile`: what others do before the call is sent
+    kind: str  #: one of KINDS, or `meanwhile`: the call is late
+    acts: tuple[Act, ...] = ()  #: what others do before a late call is sent
 
 
 #: The process is killed before the call is sent, or before it reads the reply; the call or its reply is lost; the reply
-#: is lost and redis-py sends the call again; the call is late.
-KINDS = ("kill before", "kill after", "lost call", "lost reply", "sent twice", "meanwhile")
+#: is lost and redis-py sends the call again.
+KINDS = ("kill before", "kill after", "lost call", "lost reply", "sent twice")
 
 
 class Wire:
