@@ -139,6 +139,8 @@ class Changes:
             job = self._close(job, now, "the job was resumed only after it")
             following = job.spec.due_after(now, job.state.ticks)
             mark = max(now, job.state.mark or 0)
+            if job.spec.repeat is not None and job.state.ticks >= job.spec.repeat and job.state.mark is not None:
+                mark = job.state.mark  # its last tick stays its last, which children wait for
             self.jobs.set_pause(job, None, mark=mark, next_tick=following, note=ChangeNote(now_s, self.by))
             return True
 
