@@ -18,9 +18,14 @@ class Answering:
         self.broken = broken
         self.sent: list[list[str]] = []
 
-    def claim_due(self, claims: Sequence[TickClaim], token: str, now_s: float) -> list[Answer]:
-        self.sent.append([claim.spec.name for claim in claims])
-        return [Answer("broken", "damaged") if each.spec.name in self.broken else QUEUED for each in claims]
+    def written(self, claims: Sequence[TickClaim], token: str, now_s: float) -> str:
+        return ",".join(claim.spec.name for claim in claims)
+
+    def claim_written(self, written: str, count: int) -> list[Answer]:
+        names = written.split(",")
+        assert len(names) == count
+        self.sent.append(names)
+        return [Answer("broken", "damaged") if name in self.broken else QUEUED for name in names]
 
 
 def claims(*names: str) -> list[TickClaim]:
