@@ -80,12 +80,12 @@ def test_a_mistake_of_ours_about_one_job_stops_no_other(
         redis.hset("cronq:job:hostile", mapping={"spec": "{", "version": "zz"})
         monkeypatch.setattr(beat.repair, "repair", lambda *_: [][0])
     else:
-        claim_due = Claimer.claim_due
+        written = Claimer.written
 
-        def claim(claimer: Claimer, claims: Any, *rest: Any) -> Any:
-            return [][0] if any(each.spec.name == "hostile" for each in claims) else claim_due(claimer, claims, *rest)
+        def write(claimer: Claimer, claims: Any, *rest: Any) -> Any:
+            return [][0] if any(each.spec.name == "hostile" for each in claims) else written(claimer, claims, *rest)
 
-        monkeypatch.setattr(Claimer, "claim_due", claim)
+        monkeypatch.setattr(Claimer, "written", write)
 
     for _ in range(3):
         beat.pass_once()
