@@ -132,11 +132,11 @@ def _last_good(parts: Parts, job: StoredJob, run: Run) -> Run | None:
     name, newest = job.spec.name, job.state.success_tick
     if run.tick is not None and newest is not None and newest < run.tick:
         return parts.runs.run_at(name, newest)
-    until_s = run.tick if run.tick is not None else run.queued_at
+    until_s = run.tick - 1 if run.tick is not None else run.queued_at
     if until_s is None:
         return None
-    before = newest_rows(parts.runs, [name], Wanted(_MOST_BEFORE, period=Period(None, until_s - 1)))
-    return next((each for each in before if each.outcome == "succeeded"), None)
+    before = newest_rows(parts.runs, [name], Wanted(_MOST_BEFORE, period=Period(None, until_s)))
+    return next((each for each in before if each.outcome == "succeeded" and each.run_id != run.run_id), None)
 
 
 def _redeploy(parts: Parts, job: StoredJob, good: Run, run: Run) -> Redeploy | None:
