@@ -146,6 +146,7 @@ class WatchdogProcess:
         report["ended_by"] = reason if report["status"] == -signal.SIGKILL else None
         report["leftovers"] = self._kills
         report["survivors"] = sorted(self._given_up)
+        report["begun_boot_s"] = self._slate.begun_boot_s
         self._child = self._deadline = self._end = None
         if self._result is not None:
             self._slate.copy_to(self._result)
@@ -217,6 +218,7 @@ class WatchdogProcess:
         header = frame.header
         self._run, self._deadline, self._end = header["run"], header["deadline"], None
         answer: dict[str, Any] = {"run": self._run}
+        self._slate.note_begun(0.0)
         try:
             if len(frame.fds) != len(header["files"]):
                 raise OSError("too many open files")
@@ -249,6 +251,7 @@ class WatchdogProcess:
                     _redirect(name, number, files[name])
             while self._is_past_deadline():  # too late to begin: the watchdog is about to kill this process
                 signal.pause()
+            self._slate.note_begun(boot_s())
             code = self._work(frame.body, files["result"])
         except BaseException:
             traceback.print_exc()

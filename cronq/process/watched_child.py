@@ -34,6 +34,7 @@ class ChildExit:
     user_s: float
     system_s: float
     survivors: tuple[int, ...] = ()  #: pids that SIGKILL did not end within 2 s
+    begun_boot_s: float | None = None  #: boot clock when the child took up its work; None: it did not come to that
 
 
 class Conversation(Protocol):

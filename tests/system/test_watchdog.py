@@ -721,6 +721,45 @@ class TestTheChild:
         assert 100_000 < ending.max_rss_kib < 300_000 + inherited_kib
         assert 0.2 < ending.user_s + ending.system_s < 2.0
 
+    def test_when_it_took_up_its_work_is_told_by_its_own_clock(self, guard: Callable[..., Watchdog]) -> None:
+        def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
+            result.write(repr(boot_s()).encode())
+            return 0
+
+        watchdog = guard(child_main)
+        assert watchdog.pid is not None
+        for held_s in (0.0, 0.5):
+            os.kill(watchdog.pid, signal.SIGSTOP)
+            waker = threading.Timer(held_s, os.kill, (watchdog.pid, signal.SIGCONT))
+            asked = boot_s()
+            waker.start()
+            child = watchdog.spawn({})
+            ending = ended(child)
+            waker.join()
+
+            assert ending.begun_boot_s is not None
+            assert asked + held_s <= ending.begun_boot_s <= float(child.result.read()) <= ending.begun_boot_s + 0.2
+
+    @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)", "os.execvp('true', ['true'])"])
+    def test_when_it_took_up_its_work_is_told_however_it_ends(self, guard: Callable[..., Watchdog], end: str) -> None:
+        def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
+            os.closerange(0, 1024)
+            exec(order["end"])
+            return 0
+
+        watchdog = guard(child_main)
+        asked = boot_s()
+        ending = ended(watchdog.spawn({"end": end}))
+
+        assert ending.begun_boot_s is not None
+        assert asked < ending.begun_boot_s < boot_s()
+
+    def test_one_that_came_too_late_never_took_up_its_work(self, guard: Callable[..., Watchdog]) -> None:
+        watchdog = guard(sleep)
+        assert ended(watchdog.spawn({"seconds": 0})).begun_boot_s is not None
+
+        assert ended(watchdog.spawn({}, deadline_boot_s=boot_s() + 0.1)).begun_boot_s is None
+
     def test_a_large_order_arrives_and_a_large_result_comes_back(self, guard: Callable[..., Watchdog]) -> None:
         def child_main(order: Mapping[str, Any], result: BinaryIO) -> int:
             result.write(order["text"][::-1].encode())
