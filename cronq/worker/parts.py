@@ -21,6 +21,7 @@ from cronq.worker.child import dispatch
 from cronq.worker.dequeue import Dequeue
 from cronq.worker.guardian import Guardian
 from cronq.worker.run_rq_job import RQJobRuns, RQRecords, ServingWorker
+from cronq.worker.taken import TakenIds
 
 if TYPE_CHECKING:
     from cronq.clock import ServerClock
@@ -99,8 +100,8 @@ class Application(Protocol):
 class Parts:
     """The parts of one worker; they exist all or none."""
 
-    rq_jobs: RQJobRuns
     dequeue: Dequeue
+    taken_ids: TakenIds
     watchdog: Watchdog
     outlet: Outlet
     prompt: Redis  #: a client that gives up within two seconds
@@ -131,6 +132,10 @@ def make_parts(
     watch = InProgress(records.connection, app.keys, lost_after_s=config.lost_after)
     rq_jobs = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
     dequeue = Dequeue(records.connection, app.keys, host=config.host, worker=records.name)
+    taken_ids = TakenIds(
+        records.connection, app.runs, app.jobs, app.requeued, dequeue, rq_jobs,
+        by=f"worker {records.name}", now_s=app.now_s,
+    )  # fmt: skip
     outlet = Outlet()
     watchdog = Watchdog(dispatch(work), outlet)
     watchdog.start()
@@ -148,4 +153,4 @@ def make_parts(
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(rq_jobs, dequeue, watchdog, outlet, prompt, heart, guardian, code)
+    return Parts(dequeue, taken_ids, watchdog, outlet, prompt, heart, guardian, code)

@@ -13,14 +13,13 @@ import secrets
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import rq
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisError
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.job import Job
 from rq.logutils import ColorizingStreamHandler, setup_loghandlers
@@ -29,10 +28,9 @@ from rq.worker.base import DequeueStrategy, WorkerStatus
 from cronq.clock import boot_s, rest
 from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
-from cronq.db.keys import rq_intermediate
-from cronq.errors import CronqError, KeyBroken, RedisUnavailable, RunRefused, SpecTooNew, UnknownJob
+from cronq.errors import KeyBroken, RedisUnavailable
 from cronq.hosts.deploys import Deploy, Deploys
-from cronq.runs.run import REMOVED, Ending, Run, Settlement
+from cronq.runs.run import Run
 from cronq.safetext import OneLine
 from cronq.timetext import format_duration
 from cronq.version import VERSION
@@ -203,52 +201,9 @@ class GuardedWorker(rq.Worker):
 
     def _serve(self, queue: str, raw_id: Any) -> None:
         """Run one id, whatever it turns out to be."""
-        run_id = text(raw_id)
-        try:
-            run, is_in_rq = self.app.runs.find_taken(run_id)
-            if run is None:
-                run = self._readmitted(queue, run_id)
-        except ResponseError as error:
-            self.refuse(queue, raw_id, f"the row of {run_id} in the ledger cannot be read: {error}")
-            return
-        except RunRefused as refusal:
-            self.refuse(queue, raw_id, str(refusal))
-            return
-        if run is None:
-            self.parts.rq_jobs.serve(queue, raw_id)
-        elif not is_in_rq:
-            self._drop_deleted(queue, run)
-        elif (job := self._job_of(queue, raw_id, run)) is not None:
-            self._execute(replace(run, queue=queue), job)
-
-    def _drop_deleted(self, queue: str, run: Run) -> None:
-        """Drop a run whose RQ job somebody deleted."""
-        if run.state == "done":  # one of many that were stopped at once: none of them is looked for in its queue
-            self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
-            log.info("DROPPED %s: it was %s while it waited", run.run_id, run.outcome)
-        else:
-            self._drop(queue, run, REMOVED.reason)
-
-    def _job_of(self, queue: str, raw_id: Any, run: Run) -> StoredJob | None:
-        """The job of a run; None for one that this worker cannot execute: it is dropped, or left to a newer worker."""
-        try:
-            return self.app.jobs.get(run.job)
-        except UnknownJob:
-            self._drop(queue, run, "its job was removed")
-        except SpecTooNew as error:
-            log.warning("LEFT %s to a newer worker: %s", run.run_id, error)
-            self.parts.dequeue.leave_to_newer(queue, raw_id, run.job)
-        except CronqError as error:
-            self._drop(queue, run, str(error), outcome="failed")
-        return None
-
-    def _readmitted(self, queue: str, run_id: str) -> Run | None:
-        """The run that was requeued after its row had expired, None for an id that is not cronq's.
-
-        Raises RunRefused when its job was removed.
-        """
-        is_ours = self.app.requeued.readmit(run_id, queue, by=f"worker {self.name}", now_s=self.app.now_s())
-        return self.app.runs.find(run_id) if is_ours else None
+        opened = self.parts.taken_ids.open(queue, raw_id)
+        if opened is not None:
+            self._execute(*opened)
 
     def _execute(self, run: Run, job: StoredJob) -> None:
         present = self.begin_present()
@@ -312,34 +267,14 @@ class GuardedWorker(rq.Worker):
         elif outcome != SNOOZED:
             self.increment_failed_job_count(pipe)
 
-    def _drop(self, queue: str, run: Run, reason: str, outcome: str = "stopped") -> None:
-        """Settle a queued or waiting run that cannot be executed; reject the stray id of any other run."""
-        if run.state not in ("queued", "waiting"):
-            self.refuse(queue, run.run_id, f"{run.run_id} cannot run again: {reason}", is_stray=True)
-            return
-        dropped = Settlement(outcome, reason)
-        ending = Ending(dropped, f"worker {self.name}", self.app.now_s(), expect=run.state)
-        is_settled = self.app.runs.settle(run, ending)
-        self.connection.lrem(rq_intermediate(queue), 0, run.run_id)
-        if is_settled:
-            log.warning("FINISH %s %s %s", run.run_id, outcome, reason)
-        else:
-            log.warning("DROPPED %s: somebody else has settled it, or taken it", run.run_id)
-
     def _quarantine(self, broken: KeyBroken) -> None:
         """Quarantine a key of a lock, so that the next run can take it."""
         for key in self.app.quarantine.move(broken.key, broken.kind, self.app.now_s()):
             log.error("MEND moved %s aside for a week: it had a wrong type", key)
 
-    def refuse(self, queue: str, raw_id: Any, reason: str, *, is_stray: bool = False) -> None:
-        """Reject an id that this worker may not execute.
-
-        A queued RQ job goes to RQ's failed registry with the reason, where people look and may requeue it. *is_stray*:
-        the id is of a run whose outcome is known, and needs no note.
-        """
-        log.error("REFUSED %s", reason)
-        by, now_s = f"worker {self.name}", self.app.now_s()
-        self.app.runs.reject(raw_id, queue, reason, by=by, now_s=now_s, is_stray=is_stray)
+    def refuse(self, queue: str, raw_id: Any, reason: str) -> None:
+        """Reject an id that this worker may not execute, with the reason."""
+        self.parts.taken_ids.refuse(queue, raw_id, reason)
 
     def _set_connection(self, connection: Redis) -> Redis:
         """Leave time-outs as they are: RQ would raise them to 415 s, and no command of this worker blocks."""
