@@ -44,7 +44,9 @@ ENDED_WITH_RQ = ("rq:job:*", "rq:results:*", "cronq:dedup:*")
 MINUTE_S = 60
 HOST, PID = "web-1", 4242
 WORKER = f"{HOST}.{PID}.ab12"
-GOOD = Settlement("succeeded", "it ran to its end", exit_code=0, max_rss_kib=34_512, user_s=0.123, system_s=0.004)
+GOOD = Settlement(
+    "succeeded", "it ran to its end", exit_code=0, max_rss_kib=34_512, user_s=0.123, system_s=0.004, start_ms=12
+)
 
 
 class Ledger:

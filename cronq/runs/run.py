@@ -52,7 +52,8 @@ def _numbers(values: Mapping[str, str]) -> dict[str, str]:
 
     Eight words, `-` for none: pid; milliseconds from the tick to the queue, from there to the start, from there to the
     end; most memory in KiB; milliseconds of CPU time of the user, and of the system; the last part of the worker's
-    name, whose other parts are host and pid.
+    name, whose other parts are host and pid, and behind a `+` the milliseconds from the start to the first instruction.
+    These stand there because releases before ignore what has nine words: they show a longer name, and all else.
     """
     words = values.get("facts", "").split(" ")
     if len(words) != 8:
@@ -73,8 +74,9 @@ def _numbers(values: Mapping[str, str]) -> dict[str, str]:
         found |= {"max_rss_kib": str(rss), "exit_code": "0"}
     if pid != _NOTHING:
         found["pid"] = pid
+        ending, _, start_ms = ending.partition("+")
         if ending != _NOTHING:
-            found["worker"] = f"{values.get('host', '')}.{pid}.{ending}"
+            found |= {"worker": f"{values.get('host', '')}.{pid}.{ending}", "start_ms": start_ms}
     return found
 
 
@@ -149,6 +151,7 @@ class Run:
     max_rss_kib: int | None = None
     user_s: float | None = None  #: CPU time
     system_s: float | None = None
+    start_ms: int | None = None  #: from the start, as the ledger has it, to the first instruction of its child
     crashes: int = 0  #: attempts whose worker vanished
     max_crashes: int | None = None  #: None: a vanished worker ends it
     retried: int = 0  #: retries it has had, or has with the one that waits for its time
@@ -188,8 +191,11 @@ class Run:
 
     @property
     def start_delay_s(self) -> float | None:
-        """From the start, as the ledger has it, to the first instruction of the child: not kept by this version."""
-        return None
+        """From the start, as the ledger has it, to the first instruction of the child; None for one that never began.
+
+        None also while it is open, for its end writes it, and under a stock `rq worker`.
+        """
+        return None if self.start_ms is None else self.start_ms / 1000
 
     @property
     def duration_s(self) -> float | None:
@@ -207,6 +213,11 @@ def _words(words: str) -> str | None:
     return words or None
 
 
+def _span_ms(words: str) -> int | None:
+    found = whole(words)
+    return found if found is not None and found >= 0 else None
+
+
 def _count(words: str) -> int | None:
     return whole(words) or None
 
@@ -219,6 +230,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
         _words,
     ),
     **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
+    "start_ms": _span_ms,
     **dict.fromkeys(("attempt", "crashes", "retried", "count"), _count),
     **dict.fromkeys(
         ("queued_at", "started_at", "ended_at", "retry_at", "snoozed_since", "user_s", "system_s"), seconds
@@ -313,6 +325,7 @@ class Settlement:
     max_rss_kib: int | None = None
     user_s: float | None = None
     system_s: float | None = None
+    start_ms: int | None = None  #: from its start to the first instruction of its child; None: it had none
     signal: str | None = None
     crashes: int | None = None
     return_value: Any = None  #: the same for RQ, whole
@@ -327,7 +340,8 @@ class Settlement:
 
 #: What a row keeps of a settlement beside outcome and reason, each under its own name.
 _IN_ROW = (
-    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "signal", "crashes", "cause",
+    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "start_ms", "signal", "crashes",
+    "cause",
 )  # fmt: skip
 
 #: Somebody deleted a queued run's RQ job, or emptied its queue.

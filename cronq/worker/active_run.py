@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
 from cronq.process.watchdog import Child
 from cronq.runs.retry import Retry, next_retry, next_snooze
@@ -111,6 +112,7 @@ class ActiveRun:
     timing: Timing | None = None  #: None: nobody runs it again when it is lost, so the child need not end before
     lock: RunLock | None = None
     child: Child | None = None
+    started_boot: float = 0.0  #: the moment that its row has as its start
     begun_boot: float = 0.0  #: when its work began
     heard_boot: float = 0.0  #: when the last renewal that Redis answered was sent
     stopping: bool = False  #: the child was told to end; until then a stop request decides nothing
@@ -142,6 +144,12 @@ class ActiveRun:
     def timeout_boot_s(self) -> float:
         """When its work has run as long as its job allows."""
         return self.begun_boot + self.spec.timeout
+
+    def start_ms(self, begun_boot_s: float | None) -> int | None:
+        """How long after its start its child took up the work, at *begun_boot_s*; None when that tells nothing."""
+        if begun_boot_s is None or not self.started_boot <= begun_boot_s <= boot_s():  # the child's memory is the job's
+            return None
+        return round((begun_boot_s - self.started_boot) * 1000)
 
     def becomes_slow(self, now: float) -> bool:
         """Return True at the first look after its `warn_after` is over at *now*, boot clock."""

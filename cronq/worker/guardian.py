@@ -187,7 +187,7 @@ class Guardian:
     def _start(self, active: ActiveRun) -> bool:
         """Move the run to `running`. Return False if it may not start: then it is settled, rejected or dropped."""
         run = active.run
-        active.heard_boot = boot_s()
+        active.started_boot = active.heard_boot = boot_s()
         now = self.now_s()
         started = self._send_start_until_answered(active, now)
         if started.code == "broken":
@@ -250,8 +250,14 @@ class Guardian:
             return Settlement("lost", f"its guardian failed: {error}; its work was ended")
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", active.run.run_id, ended.leftovers)
-        at_deadline = active.why_at_deadline(boot_s())
-        return judge(ended, read_result(child.result), fence=active.fence, told=active.told, at_deadline=at_deadline)
+        return judge(
+            ended,
+            read_result(child.result),
+            fence=active.fence,
+            told=active.told,
+            at_deadline=active.why_at_deadline(boot_s()),
+            start_ms=active.start_ms(ended.begun_boot_s),
+        )
 
     def _spawn(self, active: ActiveRun, args_json: str) -> Child:
         run = active.run

@@ -17,12 +17,19 @@ _MOST_TRACEBACK = 20_000
 
 
 def judge(
-    ended: ChildExit, left: Mapping[str, Any], *, fence: int | None, told: tuple[str, str] | None, at_deadline: str
+    ended: ChildExit,
+    left: Mapping[str, Any],
+    *,
+    fence: int | None,
+    told: tuple[str, str] | None,
+    at_deadline: str,
+    start_ms: int | None = None,
 ) -> Settlement:
     """What became of a run whose child has *ended* and *left* a result file.
 
     *fence* is the token of its lock, *told* the outcome and reason for which the guardian told the child to end (None
-    when it did not), *at_deadline* the reason if the watchdog ended the child at its deadline.
+    when it did not), *at_deadline* the reason if the watchdog ended the child at its deadline, *start_ms* how long
+    after the start of the run it began.
     """
     common: dict[str, Any] = {
         "exit_code": ended.status if ended.status >= 0 else 128 - ended.status,
@@ -30,6 +37,7 @@ def judge(
         "max_rss_kib": ended.max_rss_kib,
         "user_s": round(ended.user_s, 3),
         "system_s": round(ended.system_s, 3),
+        "start_ms": start_ms,
         "signal": _signal_name(-ended.status) if ended.status < 0 else None,
     }
     if ended.ended_by == "deadline":

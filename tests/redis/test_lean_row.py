@@ -19,7 +19,9 @@ T = 1767596400
 RUN = "invoices-20260105T070000Z"
 WORKER = "web-1.example.com.4242.ab12"
 Store = Callable[..., JobSpec]
-GOOD = Settlement("succeeded", "it ran to its end", exit_code=0, max_rss_kib=34_512, user_s=0.123, system_s=0.004)
+GOOD = Settlement(
+    "succeeded", "it ran to its end", exit_code=0, max_rss_kib=34_512, user_s=0.123, system_s=0.004, start_ms=12
+)
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ def test_a_good_run_is_read_as_it_was_written(app: Cronq, running: Run) -> None:
 
     assert run == replace(
         running, state="done", outcome="succeeded", reason="it ran to its end", decided_by=f"worker {WORKER}",
-        ended_at=T + 63.5, exit_code=0, max_rss_kib=34_512, user_s=0.123, system_s=0.004,
+        ended_at=T + 63.5, exit_code=0, max_rss_kib=34_512, user_s=0.123, system_s=0.004, start_ms=12,
     )  # fmt: skip
     assert (run.queued_at, run.started_at, run.lateness_s, run.duration_s) == (T + 0.25, T + 1.125, 1.125, 62.375)
 
@@ -78,6 +80,26 @@ def test_the_row_of_a_skipped_tick_takes_at_most_300_bytes_and_tells_when(
     assert size(redis, row.run_id) <= 300
 
 
+def test_facts_have_the_eight_words_that_releases_before_can_read(app: Cronq, running: Run, redis: Redis) -> None:
+    settle(app)
+
+    *words, name = (redis.hget(f"cronq:run:{RUN}", "facts") or b"").split(b" ")
+    assert words == [b"4242", b"250", b"875", b"62375", b"34512", b"123", b"4"]
+    assert name.startswith(b"ab12+")
+
+
+def test_facts_of_a_release_before_are_read_and_restored(app: Cronq, running: Run, redis: Redis) -> None:
+    before = settle(app)
+    redis.hset(f"cronq:run:{RUN}", "facts", "4242 250 875 62375 34512 123 4 ab12")
+    redis.hset(f"rq:job:{RUN}", "status", "queued")
+
+    read = app.runs.get(RUN)
+    begin(app, now_s=T + 100, execution="f" * 32)
+
+    assert read == replace(before, start_ms=None)
+    assert app.runs.get(RUN).attempts[0].decided_by == before.decided_by
+
+
 def test_what_is_not_usual_is_kept(app: Cronq, running: Run, redis: Redis) -> None:
     settlement = replace(GOOD, result='{"sent":3}', fence=7, signal="SIGTERM")
     redis.hset(f"cronq:run:{RUN}", mapping={"trigger": "catchup", "queue": "nightly", "of_a_later_version": "x"})
@@ -99,7 +121,7 @@ def test_a_worker_may_have_any_name(app: Cronq, store: Store, worker: str) -> No
 
     run = settle(app, by=f"worker {worker}")
 
-    assert (run.worker or "", run.decided_by) == (worker, f"worker {worker}")
+    assert (run.worker or "", run.decided_by, run.start_ms) == (worker, f"worker {worker}", 12)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +151,7 @@ def test_a_good_run_that_is_put_back_tells_of_its_first_attempt(app: Cronq, runn
     )  # fmt: skip
     assert (first.started_at, first.ended_at, first.exit_code) == (before.started_at, before.ended_at, 0)
     assert (again.state, again.outcome, again.attempt, again.queued_at) == ("running", None, 2, before.queued_at)
-    assert again.max_rss_kib is None
+    assert (again.max_rss_kib, again.start_delay_s) == (None, None)
     assert (settled.attempt, settled.attempts, settled.duration_s) == (2, (first,), 1.0)
 
 
@@ -141,7 +163,8 @@ def test_a_run_that_may_be_started_once_is_known_to_have_been(app: Cronq, runnin
 
 
 @pytest.mark.parametrize(
-    "facts", ["", "1 2 3", "x 1 1 1 1 1 1 a", "1 x 1 1 - - - -", "1 - 1 1 1 1 1 -", "1 9e99 1 1 1 1 1 -"]
+    "facts",
+    ["", "1 2 3", "x 1 1 1 1 1 1 a", "1 x 1 1 - - - -", "1 - 1 1 1 1 1 -", "1 9e99 1 1 1 1 1 -", "1 1 1 1 - - - +"],
 )
 def test_facts_that_cannot_be_read_are_left_out(facts: str) -> None:
     run = Run.from_hash(RUN, {"job": "a", "tick": str(T), "state": "done", "outcome": "succeeded", "facts": facts})

@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+import signal
 import statistics
 import time
 import zlib
@@ -61,6 +62,10 @@ def _as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def tell(figures: str) -> None:
     print(figures)  # noqa: T201
+
+
+def comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def leave(process: CronqProcess) -> None:
@@ -161,6 +166,39 @@ def test_a_process_that_is_killed_is_a_failure_with_the_name_of_the_signal(shop:
     assert run.max_rss_kib > 5000
     assert run.user_s is not None
     assert run.system_s is not None
+
+
+def test_a_child_that_is_late_to_begin_is_told_apart_from_a_wait_in_the_queue(
+    shop: Installation, worker: CronqProcess
+) -> None:
+    (watchdog,) = (pid for pid in descendants(worker.pid) if comm(pid) == "cronq-watchdog")
+    os.kill(watchdog, signal.SIGSTOP)
+    try:
+        run_id = shop.enqueue("add", 3, 4)
+        shop.begins(run_id)
+        time.sleep(0.7)
+    finally:
+        os.kill(watchdog, signal.SIGCONT)
+    late = shop.settles(run_id)
+    prompt = shop.result("add", 3, 4)
+
+    for run in (late, prompt):
+        assert run.start_delay_s is not None
+        assert run.queue_wait_s is not None
+        assert run.duration_s is not None
+        assert run.queue_wait_s < 0.5
+        assert run.start_delay_s < run.duration_s
+    assert late.start_delay_s is not None
+    assert 0.7 <= late.start_delay_s < 5
+    assert prompt.start_delay_s is not None
+    assert prompt.start_delay_s < 0.5
+
+
+def test_how_late_a_failure_and_a_command_began_is_told_too(shop: Installation) -> None:
+    failed, command = shop.result("fail", "no paper"), shop.settles(shop.claim_tick("command"))
+
+    assert failed.start_delay_s is not None
+    assert command.start_delay_s is not None
 
 
 # Commands

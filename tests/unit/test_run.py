@@ -27,7 +27,7 @@ FIELDS = (
     "job", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "queue", "host", "pid", "worker",
     "fence", "queued_at", "started_at", "ended_at", "exit_code", "error", "args", "result",
     "attempts",
-    "signal", "max_rss_kib", "user_s", "system_s", "crashes", "max_crashes", "cause", "needs", "lock",
+    "signal", "max_rss_kib", "user_s", "system_s", "crashes", "max_crashes", "cause", "needs", "lock", "start_ms",
 )  # fmt: skip
 bounded = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -78,7 +78,7 @@ def row(**changes: str) -> dict[str, str]:
         "pid": "77", "worker": "w1", "fence": "5", "queued_at": f"{TICK}.2", "started_at": f"{TICK}.75",
         "ended_at": f"{TICK + 61}.5", "exit_code": "0", "max_rss_kib": "20480",
         "user_s": "0.25", "system_s": "0.01", "crashes": "1", "retried": "1", "retry_at": f"{TICK + 180}",
-        "snoozed_since": f"{TICK}", "args": "[[],{}]", "result": "null",
+        "snoozed_since": f"{TICK}", "start_ms": "4", "args": "[[],{}]", "result": "null",
     }  # fmt: skip
     return values | changes
 
@@ -115,7 +115,7 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "retry_at": "2026-11-21T07:03:00Z",
         "beat_delay_s": None,
         "queue_wait_s": 0.55,
-        "start_delay_s": None,
+        "start_delay_s": 0.004,
         "cause": None,
         "other": None,
     }
@@ -200,6 +200,14 @@ def test_lateness_is_told_by_what_it_was_made_of() -> None:
     assert (by_hand.beat_delay_s, by_hand.queue_wait_s) == (None, 1)
     missed = Run.from_hash("x", {"tick": str(TICK), "state": "done", "outcome": "missed", "ended_at": str(TICK + 90)})
     assert (missed.beat_delay_s, missed.queue_wait_s) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("stored", "shown"),
+    [("0", 0.0), ("7", 0.007), ("61234", 61.234), ("-1", None), ("", None), ("x", None), ("nan", None), ("9e99", None)],
+)
+def test_how_long_its_child_took_to_begin_is_told_if_it_can_be(stored: str, shown: float | None) -> None:
+    assert run_row(Run.from_hash("x-m0123abcd", row(start_ms=stored)))["start_delay_s"] == shown
 
 
 def test_a_run_by_hand_has_no_lateness() -> None:

@@ -13,7 +13,8 @@ local function restore_row(row)
         redis.call('HSET', row, 'pid', pid, 'queued_at', seconds(from), 'started_at', seconds(from + tonumber(waited)),
             'ended_at', seconds(from + tonumber(waited) + tonumber(worked)))
         if rss ~= '-' then redis.call('HSETNX', row, 'exit_code', '0') end
-        if ending ~= '-' then worker = (known[3] or '') .. '.' .. pid .. '.' .. ending end
+        ending = string.match(ending, '^[^+]+')
+        if ending and ending ~= '-' then worker = (known[3] or '') .. '.' .. pid .. '.' .. ending end
     end
     redis.call('HDEL', row, 'facts')
     if worker then redis.call('HSETNX', row, 'decided_by', 'worker ' .. worker) end
@@ -38,6 +39,7 @@ local function keep_attempt(row, attempt)
     local encodes, text = pcall(cjson.encode, list)  -- not so when somebody wrote infinity into it
     redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
     redis.call('HDEL', row, 'outcome', 'reason', 'cause', 'decided_by', 'ended_at', 'exit_code', 'error', 'result',
-        'fence', 'max_rss_kib', 'user_s', 'system_s', 'signal', 'crashes', 'retried', 'snoozed_since', 'slow')
+        'fence', 'max_rss_kib', 'user_s', 'system_s', 'start_ms', 'signal', 'crashes', 'retried', 'snoozed_since',
+        'slow')
     redis.call('PERSIST', row)  -- it may not end before its run does; settling gives it a life again
 end

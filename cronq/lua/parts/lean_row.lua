@@ -23,8 +23,12 @@ local function lean_row(row)
     end
     local function word(number) return number and string.format('%d', number) or '-' end
     local rss = string.match(row.max_rss_kib or '', '^%d+$') or '-'
+    local last = ending  -- beside the name: releases before ignore facts of nine words
+    if ending ~= '-' and string.match(row.start_ms or '', '^%d+$') then
+        last, row.start_ms = ending .. '+' .. row.start_ms, nil
+    end
     row.facts = table.concat({pid, word(queued - tick), word(started - queued), word(ended - started), rss,
-        word(ms(row.user_s)), word(ms(row.system_s)), ending}, ' ')
+        word(ms(row.user_s)), word(ms(row.system_s)), last}, ' ')
     if rss ~= '-' and row.exit_code == '0' then row.exit_code = nil end
     row.queued_at, row.started_at, row.ended_at, row.pid = nil, nil, nil, nil
     row.max_rss_kib, row.user_s, row.system_s = nil, nil, nil
