@@ -9,6 +9,7 @@ threads. W is a *subreaper*: a descendant that loses its parent (a daemon, a `se
     C ends           W kills what C left behind, then reports; nothing of a run outlives its report
     G dies           W hears it (a pidfd, and EOF on the socket), kills everything, ends
     W dies           C dies with it (parent-death signal), C's orphans fall to G, also a subreaper, which kills them
+                     (`cronq.process.household` tells them from G's other watchdogs)
     G stands still   W enforces the last deadline it was told, on a clock that counts suspended time
     W stands still   G waits 10 s for a death that it ordered, 0.05 s at a deadline; then W dies by its hand, as above
 
@@ -40,14 +41,13 @@ from typing import Any, NoReturn
 from cronq.clock import boot_s
 from cronq.errors import CronqError, WatchdogDied
 from cronq.process.channel import Channel
+from cronq.process.household import HOUSEHOLD
 from cronq.process.pipes import Capture, Sink
 from cronq.process.system import (
     HAS_PRCTL,
-    adopt_orphans,
     die_with_parent,
     drain,
     flush_standard_streams,
-    is_in_own_session,
     kill,
     open_standard_fds,
     own_children,
@@ -73,14 +73,13 @@ class Watchdog:
     *child_main(order, result_file)* runs in the child; what it returns is the exit code. An exception that
     escapes it is printed and makes that 1; SystemExit means what it always means. `os.exec*` inside it is fine.
     What children print goes to *sink*; without one they print where this process does.
-    `start`, `spawn`, `close` and `Child.wait` belong to one thread.
+    `start`, `spawn`, `close` and `Child.wait` belong to one thread; other watchdogs of this process may have others.
     """
 
     def __init__(self, child_main: ChildMain, sink: Sink | None = None) -> None:
         self._child_main = child_main
         self._sink = sink
         self._pid: int | None = None
-        self._has_ended = False
         self._channel: Channel | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._sending = threading.Lock()
@@ -98,14 +97,7 @@ class Watchdog:
     @property
     def alive(self) -> bool:
         """Whether W runs. When it does not: `start` again."""
-        if self._pid is None:
-            return False
-        if not self._has_ended:
-            try:
-                self._has_ended = os.waitpid(self._pid, os.WNOHANG)[0] != 0
-            except ChildProcessError:  # somebody else waited for it
-                self._has_ended = True
-        return not self._has_ended
+        return self._pid is not None and HOUSEHOLD.is_alive(self._pid)
 
     def start(self) -> None:
         """Fork W, unless it runs. Call it before this process has threads, and after user modules are imported.
@@ -121,11 +113,15 @@ class Watchdog:
             log.warning("THREADS %s run while the watchdog is forked: a lock that one holds stays locked in it", names)
         open_standard_fds()
         flush_standard_streams()  # else every child would print again what is still buffered here
-        adopt_orphans(True)
         self._wakers = socket.socketpair()
         for waker in self._wakers:
             waker.setblocking(False)
         ours, theirs = socket.socketpair()
+        self._pid = HOUSEHOLD.admit(lambda: self._fork(theirs))
+        theirs.close()
+        self._channel = Channel(ours)
+
+    def _fork(self, theirs: socket.socket) -> int:
         guardian = os.getpid()
         # A signal between the fork and W's own handlers would run this process's handlers in W.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -135,9 +131,7 @@ class Watchdog:
                 keep(theirs, self._child_main, guardian)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
-        self._channel = Channel(ours)
-        self._pid, self._has_ended = pid, False
+        return pid
 
     def spawn(
         self,
@@ -275,7 +269,7 @@ class Watchdog:
         if self._child is not None:
             self._kill_orphans(self._child)
             self._child._end_capture()
-        adopt_orphans(False)
+        HOUSEHOLD.bury(self._pid)
         for waker in self._wakers or ():
             waker.close()
         self._heard.clear()
@@ -293,23 +287,9 @@ class Watchdog:
             time.sleep(0.001)
 
     def _kill_orphans(self, child: Child) -> None:
-        """Kill what fell to this process when W died, generation by generation.
-
-        W began a session of its own and nobody can join a session from outside: a child of ours in our session
-        was never W's. Nor was one that was here before the child. That spares what this process itself started,
-        except a session that it began during the run.
-        """
+        """Kill what fell to this process when W died, generation by generation."""
         if not HAS_PRCTL and child.pid:
             kill(-child.pid, signal.SIGKILL)
-        give_up_at = boot_s() + SWEEP_S
-        while orphans := {pid for pid in own_children() - self._kin if not is_in_own_session(pid)}:
-            for pid in orphans:
-                kill(pid, signal.SIGKILL)
-                try:
-                    os.waitpid(pid, os.WNOHANG)
-                except ChildProcessError:
-                    pass
-            if boot_s() >= give_up_at:
-                self.name_survivors(orphans)
-                return
-            time.sleep(0.001)
+        left = HOUSEHOLD.kill_orphans(self._kin, boot_s() + SWEEP_S)
+        if left:
+            self.name_survivors(left)
