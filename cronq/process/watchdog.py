@@ -2,9 +2,10 @@
 
     guardian G ── watchdog W ── child C ── whatever C starts
 
-W is forked while G has one thread and does all further forking, so no child is ever forked from a process with
-threads. W is a *subreaper*: a descendant that loses its parent (a daemon, a `setsid`) becomes W's own child, so
-"kill my children until there are none" reaches all of them. Who dies, and what follows:
+W is forked while G has one thread, or by G's nursery (`cronq.process.nursery`), and does all further forking, so no
+child is ever forked from a process with threads. W is a *subreaper*: a descendant that loses its parent (a daemon, a
+`setsid`) becomes W's own child, so "kill my children until there are none" reaches all of them. Who dies, and what
+follows:
 
     C ends           W kills what C left behind, then reports; nothing of a run outlives its report
     G dies           W hears it (a pidfd, and EOF on the socket), kills everything, ends
@@ -42,6 +43,7 @@ from cronq.clock import boot_s
 from cronq.errors import CronqError, WatchdogDied
 from cronq.process.channel import Channel
 from cronq.process.household import HOUSEHOLD
+from cronq.process.nursery import Nursery
 from cronq.process.pipes import Capture, Sink
 from cronq.process.system import (
     HAS_PRCTL,
@@ -72,13 +74,15 @@ class Watchdog:
 
     *child_main(order, result_file)* runs in the child; what it returns is the exit code. An exception that
     escapes it is printed and makes that 1; SystemExit means what it always means. `os.exec*` inside it is fine.
-    What children print goes to *sink*; without one they print where this process does.
+    What children print goes to *sink*; without one they print where this process does. *nursery* forks the watchdog
+    itself once this process has threads; its *child_main* is to be the same.
     `start`, `spawn`, `close` and `Child.wait` belong to one thread; other watchdogs of this process may have others.
     """
 
-    def __init__(self, child_main: ChildMain, sink: Sink | None = None) -> None:
+    def __init__(self, child_main: ChildMain, sink: Sink | None = None, nursery: Nursery | None = None) -> None:
         self._child_main = child_main
         self._sink = sink
+        self._nursery = nursery
         self._pid: int | None = None
         self._channel: Channel | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
@@ -100,28 +104,29 @@ class Watchdog:
         return self._pid is not None and HOUSEHOLD.is_alive(self._pid)
 
     def start(self) -> None:
-        """Fork W, unless it runs. Call it before this process has threads, and after user modules are imported.
+        """Fork W, unless it runs. Call it before this process has threads, or give it a nursery.
 
-        With threads (W died during a run and is replaced) it goes on and says so in the log: a lock that
-        another thread held at that moment stays locked in every later child.
+        Else it goes on and says so in the log: a lock that another thread held at that moment stays locked in every
+        later child.
         """
         if self.alive:
             return
         self.close()
-        if threading.active_count() > 1:
-            names = ", ".join(thread.name for thread in threading.enumerate()[1:])
-            log.warning("THREADS %s run while the watchdog is forked: a lock that one holds stays locked in it", names)
         open_standard_fds()
-        flush_standard_streams()  # else every child would print again what is still buffered here
         self._wakers = socket.socketpair()
         for waker in self._wakers:
             waker.setblocking(False)
         ours, theirs = socket.socketpair()
-        self._pid = HOUSEHOLD.admit(lambda: self._fork(theirs))
+        pid = self._nursery.fork_watchdog(theirs) if self._nursery is not None else None
+        self._pid = HOUSEHOLD.admit(lambda: self._fork(theirs)) if pid is None else pid
         theirs.close()
         self._channel = Channel(ours)
 
     def _fork(self, theirs: socket.socket) -> int:
+        if threading.active_count() > 1:
+            names = ", ".join(thread.name for thread in threading.enumerate()[1:])
+            log.warning("THREADS %s run while the watchdog is forked: a lock that one holds stays locked in it", names)
+        flush_standard_streams()  # else every child would print again what is still buffered here
         guardian = os.getpid()
         # A signal between the fork and W's own handlers would run this process's handlers in W.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
