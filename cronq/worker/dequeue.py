@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,9 +14,8 @@ from cronq.db.decode import text
 from cronq.db.keys import Keys, queue_name, rq_intermediate, rq_queue
 from cronq.hosts.drain import Hold
 from cronq.jobs.spec import SPEC_LAYOUT
+from cronq.worker.waking import Waking
 
-#: A message wakes all idle workers of a queue: each waits a random time, up to this, before it looks for an id.
-_SCATTER_S = 0.008
 #: How long a job that a newer cronq has stored is left alone: after that it may be one for this version again.
 _LEAVE_ALONE_S = 5.0
 
@@ -35,8 +31,7 @@ class Dequeue:
         self.keys = keys
         self.host = host
         self.worker = worker
-        self.woken = threading.Event()  #: set when a script says that something was queued in one of the queues
-        self._names: frozenset[str] = frozenset()
+        self.waking = Waking(client)
         self._left_alone: dict[str, float] = {}  # job -> until when, on the boot clock
         self.held: str | None = None  #: why this worker was to take nothing at the last look, in words
         self._take: Any = scripts.load(client, "queue/take")
@@ -47,29 +42,12 @@ class Dequeue:
 
         What cronq's scripts queue wakes it at once; what others push is seen with the next call.
         """
-        self._names = frozenset(names)
         until = boot_s() + wait_s
-        self.woken.clear()  # before looking: a message that comes from now on is about something not yet seen
+        self.waking.begin(names)
         found = self._look(names)
-        while found is None and self.held is None and self.woken.wait(max(0.0, until - boot_s())):
-            # All idle workers of the queue were woken: they look one after the other, and those that come too late only
-            # count what is there, which costs Redis a tenth of trying to take it.
-            time.sleep(random.uniform(0, _SCATTER_S))
-            self.woken.clear()
-            if self._is_anything_queued(names):
-                found = self._look(names)
+        while found is None and self.held is None and self.waking.is_time(names, until):
+            found = self._look(names)
         return found
-
-    def hear(self, queue: str) -> None:
-        """Wake a `take` that waits, if it looks at *queue*: something was queued there."""
-        if queue in self._names:
-            self.woken.set()
-
-    def _is_anything_queued(self, names: Sequence[str]) -> bool:
-        with self.client.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.llen(rq_queue(name))
-            return any(pipe.execute(raise_on_error=False))  # an error, too, is for the look to meet
 
     def _look(self, names: Sequence[str]) -> tuple[str, Any] | None:
         now = boot_s()

@@ -344,7 +344,7 @@ class GuardedWorker(rq.Worker):
         super().subscribe()
         if self.pubsub is not None:
             self.pubsub.subscribe(
-                **{self.app.keys.wake: lambda message: self.parts.dequeue.hear(text(message["data"]))}
+                **{self.app.keys.wake: lambda message: self.parts.dequeue.waking.hear(text(message["data"]))}
             )
 
     def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
@@ -366,8 +366,10 @@ class GuardedWorker(rq.Worker):
         with self.parts.prompt.pipeline(transaction=False) as pipe:
             self.heartbeat(pipeline=pipe)
             pipe.hexists(self.key, "birth")
+            pipe.hlen(self.app.keys.workers)
             pipe.time()
-            *_, is_known, clock = pipe.execute()
+            *_, is_known, workers, clock = pipe.execute()
+        self.parts.dequeue.waking.count_rivals(workers)
         self.app.clock.observe(time_s(clock))
         if not is_known:  # the heartbeat made what is there: the rest was lost with Redis
             self.register_birth()

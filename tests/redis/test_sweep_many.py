@@ -16,6 +16,7 @@ from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
 from cronq.runs.timing import Timing
 from cronq.worker.dequeue import Dequeue
+from cronq.worker.waking import Waking
 from tests.system.processes import until
 
 T = 1_800_000_000.0
@@ -136,11 +137,19 @@ def waiting(app: Cronq, redis: Redis) -> Any:
     thread.start()
     until(lambda: scripts_run(redis) > calls, 10, "the first look")
     yield dequeue, took
-    dequeue.hear("idle")
+    dequeue.waking.hear("idle")
     redis.rpush("rq:queue:idle", "last")
-    dequeue.hear("idle")
+    dequeue.waking.hear("idle")
     thread.join(10)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long woken workers waited before they looked; here they do not."""
+    noted: list[float] = []
+    monkeypatch.setattr("cronq.worker.waking.sleep", noted.append)
+    return noted
 
 
 def scripts_run(redis: Redis) -> int:
@@ -153,18 +162,19 @@ def test_a_push_to_another_queue_makes_a_worker_ask_nothing(redis: Redis, waitin
     redis.config_resetstat()
 
     for _ in range(50):
-        dequeue.hear("busy")
+        dequeue.waking.hear("busy")
 
-    assert not dequeue.woken.is_set()
+    assert not dequeue.waking.woken.is_set()
     assert scripts_run(redis) == 0
     assert took == []
 
 
 def test_a_worker_that_comes_too_late_counts_what_is_there_and_waits_on(redis: Redis, waiting: Any) -> None:
     dequeue, took = waiting
+    dequeue.waking.count_rivals(2)
     redis.config_resetstat()
 
-    dequeue.hear("idle")
+    dequeue.waking.hear("idle")
     until(lambda: redis.info("commandstats").get("cmdstat_llen"), 10, "its look at the queue")
 
     assert scripts_run(redis) == 0
@@ -175,10 +185,60 @@ def test_a_worker_takes_what_it_hears_of(redis: Redis, waiting: Any) -> None:
     dequeue, took = waiting
 
     redis.rpush("rq:queue:idle", "a-1")
-    dequeue.hear("idle")
+    dequeue.waking.hear("idle")
 
     until(lambda: took, 10, "what was queued")
     assert took == [("idle", b"a-1")]
+
+
+def test_a_worker_without_rivals_looks_at_once_and_counts_nothing(redis: Redis, waiting: Any, pauses: Any) -> None:
+    dequeue, took = waiting
+    redis.config_resetstat()
+
+    redis.rpush("rq:queue:idle", "a-1")
+    dequeue.waking.hear("idle")
+
+    until(lambda: took, 10, "what was queued")
+    assert pauses == []
+    assert "cmdstat_llen" not in redis.info("commandstats")
+
+
+def test_a_worker_that_was_too_late_has_a_rival_that_it_did_not_know_of(
+    redis: Redis, waiting: Any, pauses: Any
+) -> None:
+    dequeue, took = waiting
+
+    calls = scripts_run(redis)
+    dequeue.waking.hear("idle")  # by then another one has taken it
+    until(lambda: scripts_run(redis) > calls, 10, "its look")
+    assert pauses == []
+    dequeue.waking.hear("idle")
+
+    until(lambda: redis.info("commandstats").get("cmdstat_llen"), 10, "its look at the queue")
+    assert len(pauses) == 1
+    assert took == []
+
+
+@pytest.mark.parametrize(
+    ("workers", "most_s"), [(0, None), (1, None), (2, 0.001), (5, 0.004), (33, 0.008), (900, 0.008)]
+)
+def test_the_more_workers_one_message_wakes_the_longer_they_scatter(
+    redis: Redis, pauses: list[float], workers: int, most_s: float | None
+) -> None:
+    waking = Waking(redis)
+    redis.rpush("rq:queue:idle", "a-1")
+    waking.count_rivals(workers)
+    for _ in range(200):
+        waking.begin(["idle"])
+        waking.hear("idle")
+        assert waking.is_time(["idle"], boot_s() + 5)
+
+    if most_s is None:
+        assert pauses == []
+    else:
+        assert len(pauses) == 200
+        assert max(pauses) <= most_s
+        assert max(pauses) - min(pauses) > 0.9 * most_s
 
 
 def test_a_worker_hears_only_of_its_own_queues(
