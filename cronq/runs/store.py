@@ -14,7 +14,7 @@ from rq.results import Result
 
 from cronq.db import scripts
 from cronq.db.decode import text, texts
-from cronq.db.keys import Keys, rq_execution, rq_job, rq_started
+from cronq.db.keys import Keys, rq_job
 from cronq.errors import UnknownRun
 from cronq.runs.ranges import tick_of
 from cronq.runs.rq_records import in_rq, result_fields
@@ -261,20 +261,16 @@ class RunStore:
         when the run counts as heard of; None: now, by the server's own clock. *slow* tells that it takes longer than
         `warn_after` of its job, which is noted once in an attempt.
         """
-        keys = [
-            self._keys.running,
-            self._keys.stop(run.run_id),
-            self._keys.run(run.run_id),
-            rq_started(run.queue),
-            rq_execution(run.run_id, execution),
-            rq_job(run.run_id),
-        ]
-        seen = "" if seen_s is None else repr(seen_s)
-        args = [run.run_id, repr(now_s), execution, lease_s, run.attempt, rq_stamp(now_s), seen]
-        if slow:
-            keys += [self._keys.events, self._keys.state(run.job)]
-            args += [run.job, self.keep_events]
-        return text(self._renew(keys=keys, args=args))
+        document = self._document(
+            run,
+            now_s,
+            attempt=run.attempt,
+            execution=execution,
+            lease=lease_s,
+            seen=None if seen_s is None else repr(seen_s),
+            slow=slow or None,
+        )
+        return text(self._renew(args=[document]))
 
     def settle(self, run: Run, ending: Ending) -> bool:
         """As `end`, for whom it is enough that it was done. Return False if it was not."""
@@ -363,7 +359,7 @@ class RunStore:
     def wake_waiter(self, lock: str) -> bool:
         """Put the run that has waited longest for *lock* back on its queue. Return True if there was one."""
         args = [self._keys.prefix, lock, self.keep_events]
-        return bool(self._wake_waiter(keys=self._keys_of_waiters(lock), args=args))
+        return bool(self._wake_waiter(args=args))
 
     def take_turns(self, cursor: str, count: int, now_s: float) -> tuple[str, list[str]]:
         """Queue runs that wait behind an earlier run of their job which is not open (any more).

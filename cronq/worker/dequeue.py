@@ -11,7 +11,7 @@ from redis import Redis
 from cronq.clock import boot_s
 from cronq.db import scripts
 from cronq.db.decode import text
-from cronq.db.keys import Keys, queue_name, rq_intermediate, rq_queue
+from cronq.db.keys import Keys, rq_intermediate, rq_queue
 from cronq.hosts.drain import Hold
 from cronq.jobs.spec import SPEC_LAYOUT
 from cronq.worker.waking import Waking
@@ -54,7 +54,7 @@ class Dequeue:
         self._left_alone = {job: until for job, until in self._left_alone.items() if until > now}
         left_alone = json.dumps(list(self._left_alone))
         args = [self.keys.prefix, self.host, self.worker, SPEC_LAYOUT, left_alone, *names]
-        found = self._take(keys=[rq_queue(name) for name in names], args=args)
+        found = self._take(args=args)
         self.held = None
         if found is None:
             return None
@@ -62,7 +62,7 @@ class Dequeue:
         if not queue:
             self.held = str(Hold.from_json(text(found[1]))) if found[1] else "suspended until `rq resume`"
             return None
-        return queue_name(queue), found[1]
+        return queue, found[1]
 
     def give_back(self, queue: str, raw_id: Any) -> None:
         """Put an id that was taken, and will not be served, back at the head of its queue."""

@@ -6,12 +6,6 @@
 --
 -- One step, because between reading the id and setting the ttl the key could expire and be taken: the
 -- renewal would then lengthen another's lease. It creates nothing, so it works when Redis is out of memory.
-local owner = redis.call('GET', KEYS[1])
-if not owner then
-  return 0
-elseif owner ~= ARGV[1] then
-  return -1
-end
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('EXPIRE', KEYS[2], ARGV[3])  -- of any type: a lock that is held for months is shown with its holder
-return 1
+--@ renew_lock
+
+return renew_lock(KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3])

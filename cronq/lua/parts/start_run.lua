@@ -1,0 +1,82 @@
+--@ event
+--@ keep_attempt
+--@ open_set
+--@ rq
+--@ types
+-- Part of start and settle_and_take. Begins the run that *item* tells of; runs/start explains both it and what is
+-- returned, as a table.
+local function start_run(item)
+    local call = redis.call
+    local run = item.prefix .. ':run:' .. item.run
+    local active = open_set(item.prefix, item.job, item.run)
+    local running = item.prefix .. ':running'
+    local hash = RQ .. 'job:' .. item.run
+    local popped = RQ .. 'queue:' .. item.queue .. ':intermediate'
+    local events = item.prefix .. ':events'
+    local wip = RQ .. 'wip:' .. item.queue
+    local execution = RQ .. 'execution:' .. item.run .. ':' .. item.execution
+    local executions = RQ .. 'executions:' .. item.run
+    local wrong = wrong_type({run, 'hash', active, 'hash', running, 'zset', hash, 'hash', popped, 'list',
+        events, 'stream', wip, 'zset', execution, 'hash', executions, 'zset'})
+    if wrong then return {'broken', wrong} end
+    local row = call('HMGET', run, 'state', 'attempt', 'job', 'execution', 'started_at', 'facts')
+    local status = call('HGET', hash, 'status')
+    if row[3] ~= item.job then
+        call('LREM', popped, 1, item.run)
+        return {'unknown', 0}
+    end
+    local attempt = tonumber(row[2] or '') or 1
+    local set = string.match(active, '[^:]+$')
+    if redis.pcall('HEXISTS', item.prefix .. ':removed:' .. item.job .. ':' .. set, item.run) == 1 then
+        return {'removed', attempt}
+    end
+    if item.once and (row[5] or row[6]) and row[1] ~= 'running' then return {'begun', attempt} end
+    if row[1] == 'done' then
+        if status ~= 'queued' and not item.stock then
+            call('LREM', popped, 1, item.run)
+            return {'settled', attempt}
+        end
+        keep_attempt(run, attempt)
+        attempt = attempt + 1
+    elseif row[1] == 'retrying' then
+        if status ~= 'queued' and not item.stock then
+            call('LREM', popped, 1, item.run)
+            return {'retrying', attempt}
+        end
+        redis.pcall('ZREM', item.prefix .. ':retries', item.run)
+        call('HDEL', run, 'retry_at')
+    elseif row[1] == 'running' then
+        if row[4] == item.execution then return {'started', attempt} end
+        call('LREM', popped, 1, item.run)
+        return {'running', attempt}
+    end
+    call('HSET', run, 'state', 'running', 'attempt', attempt, 'started_at', item.now, 'host', item.host,
+        'pid', item.pid, 'worker', item.worker, 'execution', item.execution)
+    if item.max_crashes then
+        call('HSET', run, 'max_crashes', item.max_crashes)
+    else
+        call('HDEL', run, 'max_crashes')
+    end
+    call('PERSIST', run)  -- its row may not end before it does; settling gives it a life again
+    call('DEL', item.prefix .. ':stop:' .. item.run)  -- a wish that an earlier attempt end is not for this one
+    call('HSET', active, item.run, 'running')
+    local seen = item.stock and (tonumber(item.now) + item.lease) or item.seen
+    if not seen then  -- by the server's own clock: see runs/heartbeat.lua
+        local time = call('TIME')
+        seen = time[1] .. '.' .. string.format('%06d', time[2])
+    end
+    call('ZADD', running, seen, item.run)
+    event(events, item.events, 'started', item.job, item.run)
+    if item.stock then return {'started', attempt} end
+    call('LREM', popped, 1, item.run)
+    call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
+        'worker_name', item.worker)
+    local ends = tonumber(item.now) + item.lease
+    call('HSET', execution, 'id', item.execution, 'created_at', item.now, 'last_heartbeat', item.now,
+        'worker_name', item.worker)
+    call('EXPIRE', execution, item.lease)
+    call('ZADD', executions, math.floor(ends) + 60, item.execution)
+    call('EXPIRE', executions, item.lease + 60)
+    call('ZADD', wip, math.floor(ends), item.run .. ':' .. item.execution)
+    return {'started', attempt}
+end
