@@ -39,7 +39,7 @@ from cronq.timetext import DAY_S
 log = logging.getLogger("cronq.lock")
 
 #: Who held a lock last is known for so long after its last use. Tokens grow all the same: they are server time.
-_FENCE_LIFE_S = 30 * DAY_S
+FENCE_LIFE_S = 30 * DAY_S
 
 #: No white space, quotes or glob signs: a name becomes part of keys, log lines and metric labels.
 _NAME = re.compile(r"[A-Za-z0-9_.:@/+=,%~#-]{1,512}")
@@ -237,7 +237,7 @@ class Lock(redis_lock.Lock):
         while True:
             sent_s = boot_s()
             try:
-                answer = self._take([self._name, self._fence], [self._id, timing.ttl_ms, *self._holder, _FENCE_LIFE_S])
+                answer = self._take([self._name, self._fence], [self._id, timing.ttl_ms, *self._holder, FENCE_LIFE_S])
             except RedisError as error:
                 if (broken := broken_key(error)) is not None:
                     raise broken from None
@@ -277,7 +277,7 @@ class Lock(redis_lock.Lock):
         own_id = self._id  # whatever the object acquires later, this hold is renewed under its own id
 
         def renew() -> int:
-            return int(self._extend([self._name, self._fence], [own_id, self._timing.ttl_ms, _FENCE_LIFE_S]))
+            return int(self._extend([self._name, self._fence], [own_id, self._timing.ttl_ms, FENCE_LIFE_S]))
 
         self._bound(self._timing.socket_s)
         self._unspent_in = None

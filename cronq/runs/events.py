@@ -16,30 +16,31 @@ class Event(StrEnum):
 
     # A run, before it ends
     #: it is queued: runs/claim, enqueue, enqueue_many, backfill, reopen, readmit, reconcile, check_delayed, retry,
-    #: settle, mark_success, trigger; interop/serve
+    #: settle, settle_and_take, mark_success, trigger; interop/serve
     QUEUED = "queued"
     #: it was made, and waits for its time: runs/delay
     DELAYED = "delayed"
     #: it waits for another time: runs/reschedule
     RESCHEDULED = "rescheduled"
-    #: a worker began it: runs/start
+    #: a worker began it: runs/start, settle_and_take
     STARTED = "started"
-    #: it takes longer than its job's `warn_after`: runs/heartbeat
+    #: it takes longer than its job's `warn_after`: runs/heartbeat, renew
     SLOW = "slow"
     #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim,
-    #: settle, mark_success, trigger
+    #: settle, settle_and_take, mark_success, trigger
     PARKED = "parked"
-    #: it is on its queue after it waited: runs/wake_waiter, settle, stop_queued, take_turns, mark_success, open_gates
+    #: it is on its queue after it waited: runs/wake_waiter, settle, settle_and_take, undo_start, give_back_lock,
+    #: stop_queued, take_turns, mark_success, open_gates
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"
-    #: its attempt failed, timed out or snoozed, and the next one waits for its time: runs/settle
+    #: its attempt failed, timed out or snoozed, and the next one waits for its time: runs/settle, settle_and_take
     RETRYING = "retrying"
     #: a worker took its id and rejected it; the stream `refused` has the reason: queue/reject
     REFUSED = "refused"
 
-    # The outcome of a run: runs/settle for one that was open, runs/claim for a tick that does not run,
-    # runs/stop_all and stop_queued
+    # The outcome of a run: runs/settle and settle_and_take for one that was open, runs/claim for a tick that does not
+    # run, runs/stop_all and stop_queued
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
@@ -57,7 +58,7 @@ class Event(StrEnum):
     JOB_CREATED = "job_created"
     #: its spec is another: jobs/save
     JOB_CHANGED = "job_changed"
-    #: its ticks do not run: jobs/pause, runs/settle
+    #: its ticks do not run: jobs/pause, runs/settle, settle_and_take
     JOB_PAUSED = "job_paused"
     #: its ticks run again: jobs/pause
     JOB_RESUMED = "job_resumed"

@@ -310,6 +310,8 @@ class Start:
     once: bool = False  #: the run may be started a single time
     max_crashes: int | None = None  #: how many vanished workers end it; None: the first one
     seen_s: float | None = None  #: when it counts as heard of; None: now, by the server's own clock
+    lock: str | None = None  #: the lock that it needs, and holds under its execution from then on
+    lock_ttl_ms: int = 0  #: how long it holds that unless it is renewed
 
 
 @dataclass(frozen=True)

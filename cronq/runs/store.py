@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ResponseError
 from rq.command import send_command
 from rq.results import Result
 
 from cronq.db import scripts
 from cronq.db.decode import text, texts
+from cronq.db.faults import broken_key
 from cronq.db.keys import Keys, rq_job
 from cronq.errors import UnknownRun
+from cronq.locks.lock import FENCE_LIFE_S
 from cronq.runs.ranges import tick_of
 from cronq.runs.rq_records import in_rq, result_fields
 from cronq.runs.run import Ending, Run, Start
@@ -68,6 +71,7 @@ class Started:
     code: str
     attempt: int
     detail: str = ""
+    fence: int | None = None  #: the fencing token of its lock; None without one
 
 
 class RunStore:
@@ -233,7 +237,10 @@ class RunStore:
     # The life of a run
 
     def start(self, run: Run, start: Start) -> Started:
-        """Move a queued run to running, if it may start; `lua/runs/start.lua` explains the codes of the answer."""
+        """Move a queued run to running, with its lock, if it may start.
+
+        `lua/runs/start.lua` explains the codes of the answer. Raises KeyBroken for a key of its lock.
+        """
         document = self._document(
             run,
             start.now_s,
@@ -246,10 +253,15 @@ class RunStore:
             once=start.once,
             max_crashes=start.max_crashes,
             seen=start.seen_s,
+            lock=start.lock,
+            lock_ttl_ms=start.lock_ttl_ms,
+            fence_life=FENCE_LIFE_S,
         )
-        code, detail = json.loads(text(self._start(args=[document])))
+        code, detail, *token = json.loads(text(self._start(args=[document])))
+        if code == "broken_lock" and (broken := broken_key(ResponseError(f"WRONGTYPE {detail}"))) is not None:
+            raise broken
         attempt = detail if isinstance(detail, int) else 0
-        return Started(code, attempt, detail if isinstance(detail, str) else "")
+        return Started(code, attempt, detail if isinstance(detail, str) else "", int(token[0]) if token else None)
 
     def renew(
         self, run: Run, *, execution: str, lease_s: int, now_s: float, seen_s: float | None = None, slow: bool = False
@@ -282,10 +294,15 @@ class RunStore:
         Return "" if it is not as *ending* expects, or somebody else has settled it. It may be called again after a lost
         reply: the second call then finds the run settled and returns "", or says once more that it is retrying.
         """
+        answer = text(self._settle(args=[json.dumps(self.document_of_end(run, ending))]))
+        return self.hear_end(run, answer)
+
+    def document_of_end(self, run: Run, ending: Ending) -> dict[str, object]:
+        """What `lua/runs/settle.lua` takes for the end of *run*."""
         settlement = ending.settlement
         record = in_rq(run.queue, ending)
         tells_rq = not ending.stock and record.status != "canceled"
-        document = self._document(
+        return self._facts(
             run,
             ending.now_s,
             expect=ending.expect,
@@ -305,7 +322,9 @@ class RunStore:
             results=result_fields(run, ending) if tells_rq else None,
             retry=_retry_fields(ending),
         )
-        answer = text(self._settle(args=[document]))
+
+    def hear_end(self, run: Run, answer: str) -> str:
+        """Do what follows from the *answer* of `lua/runs/settle.lua` about *run*. Return what `end` returns."""
         if answer == "depended":
             self._release(run)
         return {"settled": SETTLED, "depended": SETTLED, "retrying": RETRYING}.get(answer, "")
@@ -337,6 +356,9 @@ class RunStore:
 
     def _document(self, run: Run, now_s: float, **facts: object) -> str:
         """The JSON that a script takes for a step of *run*; facts that are None are left out."""
+        return json.dumps(self._facts(run, now_s, **facts))
+
+    def _facts(self, run: Run, now_s: float, **facts: object) -> dict[str, object]:
         document: dict[str, object] = {
             "prefix": self._keys.prefix,
             "run": run.run_id,
@@ -347,7 +369,7 @@ class RunStore:
             "events": self.keep_events,
         }
         document |= {name: fact for name, fact in facts.items() if fact is not None}
-        return json.dumps(document)
+        return document
 
     # Parking, rejecting, stopping
 

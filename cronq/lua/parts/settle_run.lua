@@ -11,7 +11,7 @@
 --@ trim
 --@ turn
 -- Part of settle and settle_and_take. Ends the attempt of a run that *item* tells of; runs/settle explains both it and
--- what is returned.
+-- what is returned; and true as second for a call that came before, and whose reply was lost.
 local function settle_run(item)
     local call = redis.call
     local run = item.prefix .. ':run:' .. item.run
@@ -137,9 +137,9 @@ local function settle_run(item)
     -- stop.
     if item.expect ~= 'running' and row.state == 'done' and row.ended_at == item.now and row.decided_by == item.by
             and row.outcome == item.outcome then
-        return settled()
+        return settled(), true
     end
-    if item.retry and item.execution and row.put_back == item.execution then return 'retrying' end
+    if item.retry and item.execution and row.put_back == item.execution then return 'retrying', true end
     if row.state ~= item.expect and not is_back and not is_forgotten then return 'stale' end
     local is_of_another = item.execution and row.execution and row.execution ~= item.execution
     if row.state == 'running' and is_of_another then return 'stale' end

@@ -1,10 +1,26 @@
 --@ event
 --@ keep_attempt
+--@ lock_keys
 --@ open_set
 --@ rq
+--@ take_lock
 --@ types
--- Part of start and settle_and_take. Begins the run that *item* tells of; runs/start explains both it and what is
--- returned, as a table.
+--@ undo_start
+-- Part of start. Begins the run that *item* tells of; runs/start explains both it and what is returned, as a table.
+
+-- Looks whether the run of *item* may have its lock. Returns nil, and what takes it and returns its fencing token, as
+-- text; else the answer of start.
+local function lock_for(item)
+    local lock, fence = lock_keys(item.prefix, item.lock)
+    local wrong, owner, last, whose, busy_with = look_at_lock(lock, fence)
+    if wrong then return {'broken_lock', wrong} end
+    if owner and owner ~= item.execution then return {'busy', owner == whose and busy_with or ''} end
+    local holder = {id = item.execution, host = item.host, pid = item.pid, run = item.run, life = item.fence_life}
+    return nil, function()
+        return string.format('%.0f', take_lock(lock, fence, item.lock_ttl_ms, holder, owner, last, whose))
+    end
+end
+
 local function start_run(item)
     local call = redis.call
     local run = item.prefix .. ':run:' .. item.run
@@ -31,11 +47,17 @@ local function start_run(item)
         return {'removed', attempt}
     end
     if item.once and (row[5] or row[6]) and row[1] ~= 'running' then return {'begun', attempt} end
-    if row[1] == 'done' then
+    local refused, take = nil, function() return nil end
+    if item.lock then refused, take = lock_for(item) end
+    if row[1] == 'running' and row[4] == item.execution then
+        if refused then undo_start(item) end  -- its lock has ended while the answer was under way
+        return refused or {'started', attempt, take()}
+    elseif row[1] == 'done' then
         if status ~= 'queued' and not item.stock then
             call('LREM', popped, 1, item.run)
             return {'settled', attempt}
         end
+        if refused then return refused end
         keep_attempt(run, attempt)
         attempt = attempt + 1
     elseif row[1] == 'retrying' then
@@ -43,13 +65,15 @@ local function start_run(item)
             call('LREM', popped, 1, item.run)
             return {'retrying', attempt}
         end
+        if refused then return refused end
         redis.pcall('ZREM', item.prefix .. ':retries', item.run)
         call('HDEL', run, 'retry_at')
     elseif row[1] == 'running' then
-        if row[4] == item.execution then return {'started', attempt} end
         call('LREM', popped, 1, item.run)
         return {'running', attempt}
     end
+    if refused then return refused end
+    local token = take()
     call('HSET', run, 'state', 'running', 'attempt', attempt, 'started_at', item.now, 'host', item.host,
         'pid', item.pid, 'worker', item.worker, 'execution', item.execution)
     if item.max_crashes then
@@ -67,7 +91,7 @@ local function start_run(item)
     end
     call('ZADD', running, seen, item.run)
     event(events, item.events, 'started', item.job, item.run)
-    if item.stock then return {'started', attempt} end
+    if item.stock then return {'started', attempt, token} end
     call('LREM', popped, 1, item.run)
     call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
         'worker_name', item.worker)
@@ -78,5 +102,5 @@ local function start_run(item)
     call('ZADD', executions, math.floor(ends) + 60, item.execution)
     call('EXPIRE', executions, item.lease + 60)
     call('ZADD', wip, math.floor(ends), item.run .. ':' .. item.execution)
-    return {'started', attempt}
+    return {'started', attempt, token}
 end

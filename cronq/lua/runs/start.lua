@@ -2,13 +2,15 @@
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, worker, host, pid, now, stamp, execution, lease, events, stock, once,
---               max_crashes, seen}
+--               max_crashes, seen, lock, lock_ttl_ms, fence_life}
 --       stamp: now as RQ writes times   execution: id of RQ's execution record   lease: its life in seconds
 --       stock: a stock RQ worker runs it: RQ's records are its own business, and nobody will renew the run, so
 --       it counts as heard of until now + lease
 --       once: it may be started a single time   max_crashes: so many vanished workers end it; absent: the first one
 --       seen: when it counts as heard of; absent: this moment by the server's own clock
--- Returns JSON [code, attempt]
+--       lock: name of the lock that it needs, which it holds under its execution from then on; or absent
+--       fence_life: so many seconds it stays known who had the lock
+-- Returns JSON [code, attempt, fencing token as text; absent without a lock]
 --       started    attempt is 1, or one more when a person requeued a settled run
 --       unknown    the ledger has no such run
 --       settled    it has an outcome already and nobody requeued it: a stray id
@@ -17,10 +19,14 @@
 --                  that is sent again after its reply was lost is told `started` once more
 --       begun      it may be started once, and was: nothing was written
 --       removed    its job was removed since it was queued, even if one of that name came back: nothing was written
+--       busy       somebody else has its lock: nothing was written (the run that has it, or "", in the second place)
 --       broken     a key it needs has a wrong type: nothing was written (detail in the second place)
+--       broken_lock   the same of a key of its lock
+-- A start that is sent again, and whose lock has become another's meanwhile, is undone: it answers `busy`.
 --
 -- One step, because the id leaves RQ's intermediate list and enters `running` here: in both it would be run
--- twice after a crash, in neither it would be lost.
+-- twice after a crash, in neither it would be lost. And because a lock that is taken before would outlive a worker that
+-- dies in between, while its run is still to be started.
 --@ start_run
 
 return cjson.encode(start_run(cjson.decode(ARGV[1])))

@@ -1,0 +1,330 @@
+"""What a process asks of Redis for its runs: one call ends some and gives others, another says that all are alive.
+
+An `Exchange` is for one process, whose workers offer themselves when they are idle. What is not plain, it hands on as
+`Taken`: an id that was popped, and nothing else of it was written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from cronq.clock import boot_s
+from cronq.db import scripts
+from cronq.db.decode import moment, seconds, text, texts, whole
+from cronq.db.keys import Keys
+from cronq.errors import CronqError
+from cronq.jobs.options import DEFAULTS
+from cronq.jobs.spec import SPEC_LAYOUT, JobSpec
+from cronq.jobs.stored import JobState, StoredJob
+from cronq.locks.lock import FENCE_LIFE_S
+from cronq.locks.renewal import LockTiming
+from cronq.runs.run import Ending, Run
+from cronq.runs.store import RunStore
+from cronq.timetext import rq_stamp
+
+#: What the JSON of a hold means, to people.
+ReadHold = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An idle worker that may be given a run."""
+
+    worker: str  #: its name at RQ
+    execution: str  #: random, of this offer alone: the run's execution, and the holder of its lock
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A run that is at work from now on, in the name of the worker that offered itself."""
+
+    run: Run
+    job: StoredJob  #: of its state only what a run is told of those before it
+    execution: str  #: that of the offer, or of an earlier one of this worker whose answer was lost
+    fence: int | None  #: the fencing token of its lock
+    lock: str | None  #: the lock that it holds under *execution*
+    sent_boot_s: float  #: boot clock before it was asked for: run and lock live on from here
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An id that was popped and is in RQ's intermediate list: its worker goes through the steps one by one."""
+
+    queue: str
+    raw_id: bytes
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run of this process ended."""
+
+    worker: str
+    run: Run
+    ending: Ending
+    execution: str
+    lock: str | None  #: the lock that it holds under *execution*
+    worked_s: float  #: how long its worker was busy with it
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """The answer of one call, in the order of what was sent."""
+
+    ends: list[str | Exception]  #: as `RunStore.end` answers; an error is that end's alone
+    starts: list[Begun | Taken | None]  #: None: nothing for this offer
+    held: str | None = None  #: why nothing is to be taken, in words; of several workers what the first of them has
+    helds: list[str | None] = field(default_factory=list)  #: the same of each offer
+    troubles: list[Exception | None] = field(default_factory=list)  #: what kept an offer from being served
+
+
+@dataclass(frozen=True)
+class Renewing:
+    """A run at work that is to be renewed with its lock. *slow*: it takes longer than its job's `warn_after`."""
+
+    run: Run
+    execution: str
+    lock: str | None = None
+    slow: bool = False
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """What became of it; *word* is as `RunStore.renew` answers, *lock* one of `locks.renewal`; None without a lock."""
+
+    word: str
+    lock: int | None
+
+
+class Exchange:
+    """Ends, takes, starts and renews the runs of one process, each in one round trip for all of them.
+
+    *read_hold* turns the JSON of a hold into words. Several threads may not call one Exchange at the same time.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        runs: RunStore,
+        *,
+        host: str,
+        pid: int,
+        no_commands: bool,
+        lock_ttl_s: float,
+        lease_s: int,
+        read_hold: ReadHold = lambda raw: "drained",
+    ) -> None:
+        self._runs = runs
+        self._read_hold = read_hold
+        self._settle_and_take: Any = scripts.load(client, "runs/settle_and_take")
+        self._renew: Any = scripts.load(client, "runs/renew")
+        self._undo_start: Any = scripts.load(client, "runs/undo_start")
+        self._give_back_lock: Any = scripts.load(client, "runs/give_back_lock")
+        self._common: dict[str, object] = {
+            "prefix": keys.prefix,
+            "lease": lease_s,
+            "events": runs.keep_events,
+            "lock_ttl_ms": LockTiming(lock_ttl_s).ttl_ms,
+            "fence_life": FENCE_LIFE_S,
+        }
+        self._of_taking: dict[str, object] = {
+            "host": host,
+            "pid": pid,
+            "row_ttl": runs.row_ttl_s,
+            "knows": SPEC_LAYOUT,
+            "max_crashes": DEFAULTS["max_crashes"],
+            "no_commands": no_commands,
+        }
+        self._here: dict[str, Any] = {"host": host, "pid": pid}
+        self._open_offers: dict[str, Offer] = {}  # worker -> its last one, until a run was begun for it
+        self._numbers: dict[str, int] = {}  # worker -> the number of that
+
+    def settle_and_take(
+        self, ends: Sequence[End], offers: Sequence[Offer], queues: Sequence[str], *, left_alone: Collection[str],
+        now_s: float,
+    ) -> Exchanged:  # fmt: skip
+        """Tell how runs ended, give their locks back, and take the next run for each offer, in one round trip.
+
+        *now_s* is server time, by which a ttl is judged and a start is dated. Jobs *left_alone* are left to other
+        workers. It may be called again with the same when the answer was lost: then nothing is ended or started twice.
+        Raises RedisError when there was no answer.
+        """
+        told, wrong = self._documents(ends)
+        offered = [self._number(offer) for offer in offers]
+        document = self._common | self._of_taking
+        document |= {
+            "now": repr(now_s), "stamp": rq_stamp(now_s), "left_alone": list(left_alone), "queues": list(queues),
+            "ends": [each for each in told if each is not None],
+            "offers": [
+                {"worker": offer.worker, "execution": offer.execution, "number": number} for offer, number in offered
+            ],
+        }  # fmt: skip
+        sent_boot_s = boot_s()
+        answered, started, held = self._settle_and_take(args=[json.dumps(document)])
+        answers = iter(answered)
+        heard: list[str | Exception] = [
+            error if error is not None else self._hear_end(end.run, next(answers))
+            for end, error in zip(ends, wrong, strict=True)
+        ]
+        starts: list[Begun | Taken | None] = []
+        troubles: list[Exception | None] = []
+        for (offer, _), start in zip(offered, started, strict=True):
+            try:
+                starts.append(self._hear_start(offer, start, sent_boot_s))
+                troubles.append(None)
+            except (RedisError, OSError) as error:
+                starts.append(None)
+                troubles.append(error)
+        helds = [self._hear_hold(raw) for raw in held]
+        return Exchanged(heard, starts, next((why for why in helds if why), None), helds, troubles)
+
+    def renew(self, renewings: Sequence[Renewing], now_s: float) -> list[Renewed | Exception]:
+        """Say that these runs are alive, and renew their locks, in one round trip; what is wrong with one is its own.
+
+        Raises RedisError when there was no answer.
+        """
+        document = self._common | {
+            "now": repr(now_s),
+            "stamp": rq_stamp(now_s),
+            "runs": [_renewal_of(each) for each in renewings],
+        }
+        return [_renewed(*answer) for answer in self._renew(args=[json.dumps(document)])]
+
+    def give_back(self, run: Run, execution: str, lock: str) -> None:
+        """Give back the lock of a run that did not come to an `End` of its own: it was rerun, or did not start."""
+        document = self._common | {"run": run.run_id, "execution": execution, "lock": lock}
+        self._give_back_lock(args=[json.dumps(document)])
+
+    # Ends
+
+    def _documents(self, ends: Sequence[End]) -> tuple[list[dict[str, object] | None], list[Exception | None]]:
+        """What the script is told of each end, and what keeps one from being told: it cannot be stored."""
+        told: list[dict[str, object] | None] = []
+        wrong: list[Exception | None] = []
+        for end in ends:
+            try:
+                document = self._runs.document_of_end(end.run, end.ending)
+                document |= {"worker": end.worker, "worked": end.worked_s, "execution": end.execution}
+                if end.lock is not None:
+                    document["lock"] = end.lock
+                json.dumps(document)
+                told.append(document)
+                wrong.append(None)
+            except Exception as error:  # of what a job has said, not of Redis
+                told.append(None)
+                wrong.append(error)
+        return told, wrong
+
+    def _hear_end(self, run: Run, answer: Any) -> str | Exception:
+        if isinstance(answer, list):
+            return ResponseError(text(answer[0]))
+        return self._runs.hear_end(run, text(answer))
+
+    # Starts
+
+    def _number(self, offer: Offer) -> tuple[Offer, int]:
+        """The open offer of that worker, if there is one, else *offer*; and its number.
+
+        An offer is open until a run was begun for it: a call whose answer was lost may have begun one, and may do so
+        late. The worker then finds it by its execution.
+        """
+        known = self._open_offers.get(offer.worker)
+        if known is None:
+            known = self._open_offers[offer.worker] = offer
+            self._numbers[offer.worker] = self._numbers.get(offer.worker, 0) + 1
+        return known, self._numbers[offer.worker]
+
+    def _hear_start(self, offer: Offer, answer: Any, sent_boot_s: float) -> Begun | Taken | None:
+        if answer is None:
+            return None
+        word, *rest = answer
+        if word == b"error" or word == "error":
+            raise ResponseError(text(rest[0]))
+        if text(word) == "taken":
+            return Taken(text(rest[0]), rest[1])
+        queue, raw_id, execution, attempt, started_at, token, lock, row, definition, state = rest
+        run_id, name = text(raw_id), None if lock is None else text(lock)
+        run = Run.from_hash(run_id, texts(_of_flat(row)))
+        run = replace(
+            run, state="running", started_at=seconds(text(started_at)), worker=offer.worker, attempt=int(attempt),
+            queue=text(queue), **self._here,
+        )  # fmt: skip
+        try:
+            job = _stored_job(run.job, definition, state)
+        except CronqError:
+            is_undone = self._undo(run, execution, name)  # if that fails, the next call meets the same run
+            self._open_offers.pop(offer.worker, None)
+            return Taken(run.queue, raw_id) if is_undone else None
+        self._open_offers.pop(offer.worker, None)
+        return Begun(run, job, text(execution), token, name, sent_boot_s)
+
+    def _undo(self, run: Run, execution: Any, lock: str | None) -> bool:
+        """Undo the start of a run whose spec cannot be read here: the steps one by one say what becomes of it."""
+        document = self._common | {
+            "run": run.run_id, "job": run.job, "queue": run.queue, "execution": text(execution), "worker": run.worker,
+        }  # fmt: skip
+        if lock is not None:
+            document["lock"] = lock
+        return bool(self._undo_start(args=[json.dumps(document)]))
+
+    def _hear_hold(self, raw: Any) -> str | None:
+        if raw is None:
+            return None
+        return self._read_hold(text(raw)) if raw else "suspended until `rq resume`"
+
+
+def _renewal_of(each: Renewing) -> dict[str, object]:
+    run = each.run
+    document: dict[str, object] = {
+        "run": run.run_id, "job": run.job, "queue": run.queue, "attempt": run.attempt, "execution": each.execution,
+    }  # fmt: skip
+    if each.lock is not None:
+        document["lock"] = each.lock
+    if each.slow:
+        document["slow"] = True
+    return document
+
+
+def _renewed(word: Any, why: Any, lock: Any, why_lock: Any) -> Renewed | Exception:
+    wrong = why or why_lock
+    if wrong:
+        return ResponseError(text(wrong))
+    return Renewed(text(word), lock)
+
+
+def _of_flat(flat: Sequence[Any]) -> dict[Any, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _stored_job(name: str, definition: Sequence[Any], state: Sequence[Any]) -> StoredJob:
+    """The job of a run from the fields that `lua/parts/plain_start.lua` names. Raises CronqError."""
+    spec, version, layout, source, origin, default_tz = (None if each is None else text(each) for each in definition)
+    mark, streak, last_run, last_outcome, last_tick, last_ended, success_tick, first_run = (
+        None if each is None else text(each) for each in state
+    )
+    found = JobSpec.from_json(spec or "", name=name, layout=whole(layout) or 1)
+    return StoredJob(
+        spec=found,
+        version=version or "",
+        source=source or "",
+        origin=origin or "",
+        state=JobState(
+            mark=moment(mark),
+            pause=None,
+            streak=whole(streak) or 0,
+            last_run=last_run,
+            last_outcome=last_outcome,
+            last_tick=moment(last_tick),
+            last_ended=seconds(last_ended),
+            success_tick=moment(success_tick),
+            first_run=seconds(first_run),
+        ),
+        next_tick=None,
+        tz_is_default=default_tz == found.tz,
+    )
