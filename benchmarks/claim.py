@@ -1,29 +1,29 @@
 """How many due jobs a second become queued jobs: cronq, its peers, and the floor under all of them.
 
-    python benchmarks/claim.py [--jobs N] [--json]
+    python benchmarks/claim.py [--jobs N] [--rounds N] [--one-core] [--json]
 
 README.md beside this file says what each figure means.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import json
-import signal
-import statistics
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
 import peers
+from machine import Machine
 from redis import Redis
-from server import describe_setup, redis_server
+from report import Comparison, Target, compared, pick, show, start_parser
+from rounds import Entrant, turns
+from server import redis_server
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
 
@@ -32,28 +32,20 @@ WARM_UP_JOBS = 100
 #: How often a round is repeated because a minute ended during it.
 ATTEMPTS = 4
 #: What cronq has to reach with distinct schedules, as a multiple of each.
-TARGETS = {"rq_cron": 7.0, "huey": 1.8, "floor": 0.35}
+TARGETS = {"rq_cron": Target(7.0), "huey": Target(1.8), "floor": Target(0.5)}
 PACKAGES = ("redis", "hiredis", "rq", "rq-scheduler", "celery", "celery-redbeat", "apscheduler", "huey")
 
 
 @dataclass
-class System:
+class System(Entrant):
     """One line of the table."""
 
-    name: str
     peer: peers.Peer
     #: Most jobs per round: slow systems get fewer, or a run would take many minutes.
     most_jobs: int
-    rates: dict[str, list[float]] = field(default_factory=dict)
-    #: Why it is not measured.
-    skipped: str = ""
 
     def jobs(self, asked: int) -> int:
         return min(asked, self.most_jobs)
-
-    def rate(self, schedules: str) -> float | None:
-        rates = self.rates.get(schedules)
-        return statistics.median(rates) if rates else None
 
 
 def all_systems() -> list[System]:
@@ -110,98 +102,87 @@ def _measure_once(url: str, system: System, schedules: str, jobs: int) -> float:
     return jobs / elapsed_s
 
 
-def try_measure(url: str, system: System, schedules: str, jobs: int) -> float | None:
-    """One round, or the reason in `system.skipped`: who cannot take part does not stop the others."""
-    if system.skipped:
-        return None
-    try:
-        return measure(url, system, schedules, jobs)
-    except (ImportError, NotImplementedError) as error:
-        system.skipped = f"skipped: {error}"
-    except Exception as error:
-        system.skipped = f"failed: {type(error).__name__}: {error}"
-    say(f"{system.name}: {system.skipped}")
-    return None
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def run(url: str, systems: Sequence[System], schedules: Sequence[str], jobs: int, rounds: int) -> None:
-    """All rounds. The systems take turns, so that a slow spell of the machine meets all of them."""
+    """All rounds, after one small one of each that does not count."""
     systems = [*systems[-2:], *systems[:-2]]  # huey, floor, cronq, rq_cron: the compared ones in a row
     for system in systems:
         for kind in schedules:
-            try_measure(url, system, kind, min(WARM_UP_JOBS, system.jobs(jobs)))
+            asked = min(WARM_UP_JOBS, system.jobs(jobs))
+            system.try_round("warm-up", lambda system=system, kind=kind, asked=asked: measure(url, system, kind, asked))
     for kind in schedules:
-        for number in range(1, rounds + 1):
-            say(f"{kind} schedules, round {number} of {rounds}")
-            for system in systems:
-                rate = try_measure(url, system, kind, system.jobs(jobs))
-                if rate is not None:
-                    system.rates.setdefault(kind, []).append(rate)
+        for system in turns(rounds, systems, f"{kind} schedules"):
+            asked = system.jobs(jobs)
+            system.try_round(kind, lambda system=system, kind=kind, asked=asked: measure(url, system, kind, asked))
 
 
-def print_table(systems: Sequence[System], kind: str, asked: int, rounds: int) -> None:
-    by_name = {system.name: system.rate(kind) for system in systems}
-    cronq, floor = by_name.get("cronq"), by_name.get("floor")
-    print(f"\n{kind} schedules: due jobs per second, median of {rounds} rounds, AOF off")
-    print(f"{'':14}{'jobs':>8}{'rate':>10}{'lowest':>10}{'highest':>10}{'of floor':>10}{'cronq is':>10}")
-    for system in systems:
-        rate = by_name[system.name]
-        if rate is None:
-            print(f"{system.name:14}{system.skipped}")
-            continue
-        rates = system.rates[kind]
-        line = f"{system.name:14}{system.jobs(asked):>8,}"
-        line += "".join(f"{figure:>10,.0f}" for figure in (rate, min(rates), max(rates)))
-        line += f"{rate / floor:>10.3f}" if floor else f"{'-':>10}"
-        line += f"{cronq / rate:>9.2f}x" if cronq else f"{'-':>10}"
-        if cronq and kind == "distinct" and system.name in TARGETS:
-            line += f"  (target {TARGETS[system.name]:g}x)"
-        print(line)
+def comparisons(systems: Sequence[System], schedules: Sequence[str], one_core: bool) -> list[Comparison]:
+    by_name = {system.name: system for system in systems}
+    lines = []
+    cronq = by_name.pop("cronq", None)
+    for kind in schedules if cronq else ():
+        for name, system in by_name.items():
+            found, rate, its = cronq.ratio_to(system, kind), cronq.median(kind), system.median(kind)
+            if found and rate and its:
+                target = TARGETS.get(name) if kind == "distinct" else None
+                what = f"due jobs queued, {kind}" + (", one core" if one_core else "")
+                lines.append(compared(what, "cronq", rate, "/s", name, its, found, target))
+    return lines
+
+
+def in_words(systems: Sequence[System], schedules: Sequence[str], asked: int) -> str:
+    lines = []
+    for kind in schedules:
+        lines.append(f"{kind} schedules, due jobs a second")
+        lines.append(f"{'':14}{'jobs':>8}{'median':>10}{'lowest':>10}{'highest':>10}")
+        for system in systems:
+            rates = system.figures.get(kind)
+            if not rates:
+                lines.append(f"{system.name:14}{system.skipped}")
+                continue
+            figures = (system.median(kind) or 0.0, min(rates), max(rates))
+            line = f"{system.name:14}{system.jobs(asked):>8,}"
+            lines.append(line + "".join(f"{figure:>10,.0f}" for figure in figures))
     if any(system.jobs(asked) < asked for system in systems):
-        print("Slow systems get fewer jobs per round; none of their rates depends on the number.")
+        lines.append("Slow systems get fewer jobs per round; none of their rates depends on the number.")
+    return "\n".join(lines)
 
 
-def parse_arguments(names: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Due jobs into queued jobs: cronq, its peers, the floor.")
-    parser.add_argument("--jobs", type=int, default=2_000, help="jobs due in the same second (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=ROUNDS, help="rounds, the median counts (%(default)s)")
-    parser.add_argument("--only", metavar="NAME,...", help=f"some of: {', '.join(names)}")
-    parser.add_argument("--json", action="store_true", help="only the rates with distinct schedules, as JSON")
-    arguments = parser.parse_args()
-    if arguments.jobs < 1 or arguments.rounds < 1:
-        parser.error("--jobs and --rounds start at 1")
-    if unknown := set((arguments.only or names[0]).split(",")) - set(names):
-        parser.error(f"--only: unknown {', '.join(sorted(unknown))}")
-    return arguments
-
-
-def _end(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + signum)
+def as_document(systems: Sequence[System], rounds: int) -> dict[str, Any]:
+    """The rates with distinct schedules by system, and the ratios of cronq's to theirs."""
+    rates = {system.name: system.median("distinct") for system in systems}
+    document: dict[str, Any] = {name: rate and round(rate, 1) for name, rate in rates.items()}
+    by_name = {system.name: system for system in systems}
+    found = {name: by_name["cronq"].ratio_to(each, "distinct") for name, each in by_name.items() if "cronq" in by_name}
+    document["ratios"] = {name: each.to_json() for name, each in found.items() if each is not None and name != "cronq"}
+    return document | {"rounds": rounds, "skipped": {each.name: each.skipped for each in systems if each.skipped}}
 
 
 def main() -> int:
     systems = all_systems()
-    arguments = parse_arguments([system.name for system in systems])
-    if arguments.only:
-        systems = [system for system in systems if system.name in arguments.only.split(",")]
+    names = [system.name for system in systems]
+    parser = start_parser("Due jobs into queued jobs: cronq, its peers, the floor.")
+    parser.add_argument("--jobs", type=int, default=2_000, help="jobs due in the same second (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="the median counts (%(default)s)")
+    parser.add_argument("--only", metavar="NAME,...", help=f"some of: {', '.join(names)}")
+    parser.add_argument("--one-core", action="store_true", help="the pass and Redis share one core")
+    arguments = parser.parse_args()
+    if arguments.jobs < 1 or arguments.rounds < 1:
+        parser.error("--jobs and --rounds start at 1")
+    wanted = pick(parser, arguments.only, names)
+    systems = [system for system in systems if system.name in wanted]
     schedules = ["distinct"] if arguments.json else list(SCHEDULES)
-    signal.signal(signal.SIGTERM, _end)
+    if arguments.one_core:
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # what it starts inherits it
     warnings.simplefilter("ignore")  # the peers' own, about themselves
+    machine = Machine(PACKAGES)
     with redis_server() as url:
-        if not arguments.json:
-            print(describe_setup(url, PACKAGES), flush=True)
         run(url, systems, schedules, arguments.jobs, arguments.rounds)
-    if arguments.json:
-        rates = {system.name: system.rate("distinct") for system in systems}
-        print(json.dumps({name: rate and round(rate, 1) for name, rate in rates.items()}))
-    else:
-        for kind in schedules:
-            print_table(systems, kind, arguments.jobs, arguments.rounds)
-    return 1 if any(system.skipped.startswith("failed") for system in systems) else 0
+    show(
+        as_document(systems, arguments.rounds) | {"one_core": arguments.one_core},
+        comparisons(systems, schedules, arguments.one_core), machine.facts(),
+        as_json=arguments.json, also=in_words(systems, schedules, arguments.jobs),
+    )  # fmt: skip
+    return 1 if any(system.has_failed for system in systems) else 0
 
 
 if __name__ == "__main__":

@@ -1,20 +1,21 @@
 """How many runs a second `.enqueue_many` queues, beside a loop of `.enqueue`.
 
-    python benchmarks/enqueue_many.py [--runs N]
+    python benchmarks/enqueue_many.py [--runs N] [--rounds N] [--json]
 
 README.md beside this file says what each figure means.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from machine import Machine
 from redis import Redis
+from report import Comparison, compared, show, start_parser
+from rounds import Entrant, turns
 from server import redis_server
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
@@ -24,7 +25,7 @@ from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import make_spec
 
-ROUNDS = 5
+PACKAGES = ("redis", "rq")
 
 
 def measure(runs: int, enqueue: Callable[[Cronq, list[dict[str, int]]], object], client: Redis) -> float:
@@ -41,24 +42,31 @@ def measure(runs: int, enqueue: Callable[[Cronq, list[dict[str, int]]], object],
     return runs / spent
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=2000)
-    runs = parser.parse_args().runs
+def main() -> int:
+    parser = start_parser("Runs of one job queued a second: .enqueue_many beside a loop of .enqueue.")
+    parser.add_argument("--runs", type=int, default=2000, help="of a round (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="the median counts (%(default)s)")
+    arguments = parser.parse_args()
+    if min(arguments.runs, arguments.rounds) < 1:
+        parser.error("--runs and --rounds start at 1")
     ways: dict[str, Callable[[Cronq, list[dict[str, int]]], object]] = {
         "enqueue": lambda app, calls: [app.enqueue("report", (), call) for call in calls],
         "enqueue_many": lambda app, calls: app.enqueue_many("report", calls),
     }
-    rates: dict[str, list[float]] = {way: [] for way in ways}
+    entrants = [Entrant(way) for way in ways]
+    machine = Machine(PACKAGES)
     with redis_server() as url, Redis.from_url(url) as client:
-        for _ in range(ROUNDS):
-            for way, enqueue in ways.items():
-                rates[way].append(measure(runs, enqueue, client))
-    for way, found in rates.items():
-        print(f"{way:<14} {statistics.median(found):>9,.0f} runs/s")
-    ratio = statistics.median(many / one for one, many in zip(*rates.values(), strict=True))
-    print(f"{ratio:.1f} times as many")
+        for each in turns(arguments.rounds, entrants, "runs of one job"):
+            each.try_round("runs", lambda each=each: measure(arguments.runs, ways[each.name], client))
+    one, many = entrants
+    found, rate, its = many.ratio_to(one, "runs"), many.median("runs"), one.median("runs")
+    lines: list[Comparison] = []
+    if found and rate and its:
+        lines.append(compared("runs of one job queued", many.name, rate, "/s", one.name, its, found))
+    document = {each.name: round(each.median("runs") or 0.0, 1) for each in entrants} | {"rounds": arguments.rounds}
+    show(document, lines, machine.facts(), as_json=arguments.json)
+    return 1 if any(each.has_failed for each in entrants) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

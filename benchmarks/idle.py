@@ -1,113 +1,157 @@
-"""What a beat costs while nothing is due: round trips a second, CPU and memory with 100,000 idle jobs.
+"""What beats and workers cost while nothing is due: round trips a second, a share of a core, memory.
 
-    python benchmarks/idle.py [--jobs N] [--seconds S] [--json]
+    python benchmarks/idle.py [--jobs N,…] [--seconds S] [--rounds N] [--only NAME,…] [--json]
 
-The beat is the real one, in this process, which does nothing else meanwhile. A round trip is one call of a
-connection's send, a pipeline being one.
+README.md beside this file says what each figure means.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import logging
-import resource
+import os
 import sys
-import threading
+import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-
-from redis import Redis
-from redis.connection import UnixDomainSocketConnection
+from counting_proxy import counting_proxy
+from machine import Machine
+from processes import memory_mb_of, processor_s_of
+from registered import ManyJobs, numbered, once_a_year
+from report import Comparison, Target, compared, pick, show, start_parser
+from rounds import Entrant, say, turns
+from scale import numbers
 from server import redis_server
+from systems import PACKAGES, System, all_systems, running
 
 from cronq.app.app import Cronq
 from cronq.config import Config
-from cronq.jobs.rq_template import fields_of
-from cronq.jobs.spec import make_spec
+from cronq.jobs.registry import Registry
 
-_AT_ONCE = 2000
-
-
-class CountingConnection(UnixDomainSocketConnection):
-    """Counts what is sent: one call is one round trip."""
-
-    sent = 0
-
-    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
-        CountingConnection.sent += 1
-        super().send_packed_command(command, check_health)
+FIGURES = {"round_trips_per_s": "/s", "core_percent": "% core", "memory_mb": "MB"}
+TARGETS = {
+    ("beat", "round_trips_per_s"): Target(most=2, of="figure"),
+    ("worker", "round_trips_per_s"): Target(most=1.2, of="figure"),
+}
+#: Workers of others that are held against ours.
+PEERS = ("rq", "celery_late", "dramatiq", "huey")
 
 
-def store_jobs(client: Redis, count: int) -> None:
-    """Store *count* jobs that are due once a year, as `save` would leave them."""
-    app = Cronq(config=Config(), client=client)
-    now = int(app.now_s())
-    template = fields_of(client, make_spec("x", function="a:b", cron="0 3 1 1 *"), "template", "x", "[[],{}]")
-    app.jobs.open_epoch()
-    for first in range(0, count, _AT_ONCE):
-        with client.pipeline(transaction=False) as pipe:
-            for number in range(first, min(first + _AT_ONCE, count)):
-                name = f"job-{number}"
-                spec = make_spec(name, function="a:b", cron=f"{number % 60} {number // 60 % 24} 1 1 *")
-                assert spec.schedule is not None
-                pipe.sadd(app.keys.jobs, name)
-                facts = {"spec": spec.to_json(), "version": "v", "scheduled": 1, "origin": "cli", "source": "here"}
-                pipe.hset(app.keys.job(name), mapping=facts)
-                pipe.hset(app.keys.state(name), "mark", now)
-                pipe.hset(app.keys.template(name), mapping=template)
-                pipe.zadd(app.keys.agenda, {name: spec.schedule.next_after(now) or 0})
-            pipe.execute()
+@dataclass
+class Idler(Entrant):
+    """A process, with all that it starts, on a server of its own with so many *jobs* stored."""
+
+    what: str  #: beat, worker, or the name of a peer
+    command: Sequence[str]
+    jobs: int = 0
+    peer: System | None = None
+    children: int = 1
+
+    def measure(self, settle_s: float, seconds: float) -> float:
+        """One round of so many *seconds*, *settle_s* after its start. Returns the round trips a second."""
+        with redis_server() as url, counting_proxy(url) as proxy, tempfile.TemporaryDirectory() as directory:
+            os.environ["BENCH_URL"] = url
+            if self.peer is not None:
+                self.peer.queue(url, "noop", 0)
+            if self.jobs:
+                store_idle_jobs(url, self.jobs)
+            with running(self.command, proxy.url, Path(directory), {"BENCH_STAMPS": "/dev/null"}) as process:
+                time.sleep(settle_s)
+                before = proxy.round_trips, processor_s_of(process), time.monotonic()
+                time.sleep(seconds)
+                after = proxy.round_trips, processor_s_of(process), time.monotonic()
+                if process.poll() is not None:
+                    raise RuntimeError(f"it ended with {process.returncode}")
+                memory_mb = memory_mb_of(process)
+        trips, processor_s, clock_s = (late - early for early, late in zip(before, after, strict=True))
+        self.figures.setdefault("core_percent", []).append(100 * processor_s / clock_s)
+        self.figures.setdefault("memory_mb", []).append(memory_mb)
+        return trips / clock_s
 
 
-def resident_mb() -> float:
-    """Memory of this process, now."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def store_idle_jobs(url: str, count: int) -> None:
+    """Store *count* jobs that are due once a year."""
+    app = Cronq(config=Config(url=url), registry=Registry())
+    # A year that begins while this runs would make them due.
+    ManyJobs(app).store(numbered(count), int(app.now_s()), crons=once_a_year(min(1000, count)))
+    app.client.close()
 
 
-def measure(url: str, seconds: float) -> dict[str, float]:
-    """Let a beat idle for *seconds* after a first few."""
-    app = Cronq(config=Config(url=url))
-    app.client.connection_pool.connection_class = CountingConnection
-    stop = threading.Event()
-    thread = threading.Thread(target=app.beat().run, args=(stop,))
-    thread.start()
-    time.sleep(3)
-    sent, cpu, begun = CountingConnection.sent, time.process_time(), time.perf_counter()
-    time.sleep(seconds)
-    span = time.perf_counter() - begun
-    result = {
-        "round_trips_per_s": (CountingConnection.sent - sent) / span,
-        "cpu_percent": 100 * (time.process_time() - cpu) / span,
-        "memory_mb": resident_mb(),
-    }
-    stop.set()
-    thread.join()
-    return result
+def idlers(sizes: Sequence[int]) -> list[Idler]:
+    """Beats and workers of ours with so many jobs, and workers of others."""
+    by_name = {system.name: system for system in all_systems()}
+    found = []
+    for jobs in sizes:
+        found.append(Idler(f"beat, {jobs:,} jobs", "beat", ["-m", "cronq", "beat"], jobs))
+        found.append(Idler(f"worker, {jobs:,} jobs", "worker", by_name["cronq"].command, jobs))
+    found.append(Idler("worker -n 4", "worker", by_name["cronq_4"].command, 1, children=4))
+    for name in PEERS:
+        system = by_name[name]
+        system.skip_unless_installed()
+        found.append(Idler(name, name, system.command, peer=system, skipped=system.skipped))
+    return found
+
+
+def base_of(idler: Idler, found: Sequence[Idler]) -> Idler | None:
+    """Whom it is held against: with many jobs the same with fewest; else the worker of cronq."""
+    if idler.peer is not None or idler.children > 1:
+        return None
+    first = next(each for each in found if each.what == idler.what)
+    return None if first is idler else first
+
+
+def comparisons(found: Sequence[Idler]) -> list[Comparison]:
+    lines = []
+    worker = next((each for each in found if each.what == "worker"), None)
+    for kind, unit in FIGURES.items():
+        words = "idle, " + kind.replace("_", " ").replace(" per s", "").replace(" percent", "").replace(" mb", "")
+        for each in found:
+            figure = each.median(kind)
+            if figure is None:
+                continue
+            own, its = (worker, each) if each.peer is not None else (each, base_of(each, found))
+            target = None if each.peer is not None or each.children > 1 else TARGETS.get((each.what, kind))
+            ratio = own.ratio_to(its, kind) if own is not None else None
+            own_figure, its_figure = own.median(kind) if own else None, its.median(kind) if its else None
+            if own is None or its is None or ratio is None or own_figure is None or its_figure is None:
+                lines.append(Comparison(words, each.name, figure, unit, target=target))
+            else:
+                lines.append(compared(words, own.name, own_figure, unit, its.name, its_figure, ratio, target))
+    return lines
+
+
+def as_document(found: Sequence[Idler], seconds: float) -> dict[str, Any]:
+    document: dict[str, Any] = {"seconds": seconds, "idle": {}, "skipped": {}}
+    for each in found:
+        figures = {kind: each.median(kind) for kind in FIGURES if each.median(kind) is not None}
+        if figures:
+            document["idle"][each.name] = {kind: round(figure or 0.0, 3) for kind, figure in figures.items()}
+        if each.skipped:
+            document["skipped"][each.name] = each.skipped
+    return document
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=100_000)
-    parser.add_argument("--seconds", type=float, default=30)
-    parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
-    logging.disable(logging.WARNING)
-    with redis_server() as url:
-        with Redis.from_url(url) as client:
-            store_jobs(client, options.jobs)
-        result = measure(url, options.seconds)
-    if options.json:
-        print(json.dumps({"jobs": options.jobs} | result))
-    else:
-        print(f"{options.jobs:,} idle jobs: " + ", ".join(f"{name} {value:.2f}" for name, value in result.items()))
-    return 0
+    parser = start_parser("What beats and workers cost while nothing is due.")
+    parser.add_argument("--jobs", type=numbers, default="1,1000,100_000", help="stored jobs (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=30, help="of each round (%(default)s)")
+    parser.add_argument("--settle", type=float, default=5, help="seconds for imports and first chores (%(default)s)")
+    parser.add_argument("--only", metavar="NAME,...", help=f"some of: beat, worker, {', '.join(PEERS)}")
+    parser.add_argument("--rounds", type=int, default=1, help="the median counts (%(default)s)")
+    arguments = parser.parse_args()
+    if not arguments.jobs or arguments.jobs[0] < 1 or arguments.seconds <= 0 or arguments.rounds < 1:
+        parser.error("--jobs, --seconds and --rounds are positive")
+    machine = Machine(PACKAGES)
+    wanted = pick(parser, arguments.only, ["beat", "worker", *PEERS])
+    found = [each for each in idlers(arguments.jobs) if each.what in wanted]
+    for each in turns(arguments.rounds, found, "idle"):
+        if not each.skipped:
+            say(each.name)
+        each.try_round("round_trips_per_s", lambda each=each: each.measure(arguments.settle, arguments.seconds))
+    show(as_document(found, arguments.seconds), comparisons(found), machine.facts(), as_json=arguments.json)
+    return 1 if any(each.has_failed for each in found) else 0
 
 
 if __name__ == "__main__":

@@ -7,16 +7,16 @@ README.md beside this file says what each figure means.
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from machine import Machine
 from redis import Redis
-from server import describe_setup, redis_server
+from report import Comparison, Target, show, start_parser
+from server import redis_server
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
 
@@ -41,7 +41,10 @@ KINDS = {
     "events": r"[^:]+:events",
 }
 ENDED_WITH_RQ = ("rq:job:*", "rq:results:*", "cronq:dedup:*")
+PACKAGES = ("redis", "rq")
 MINUTE_S = 60
+#: The budget of a settled run, and of the dedup key and the row's place in the index.
+LATER = Target(most=350, of="figure")
 HOST, PID = "web-1", 4242
 WORKER = f"{HOST}.{PID}.ab12"
 GOOD = Settlement(
@@ -174,39 +177,58 @@ def measure_growth(url: str, keep: int, rounds: Iterable[int]) -> dict[int, int]
     return found
 
 
-def print_report(found: dict[str, dict[str, dict[str, float]]], growth: dict[int, int], keep: int) -> None:
+def in_words(found: dict[str, dict[str, dict[str, float]]], growth: dict[int, int], keep: int) -> str:
     columns = [(runs, moment) for runs in found for moment in found[runs]]
-    print("\nbytes per run" + "".join(f"{f'{runs}, {moment}'.replace('_', ' '):>28}" for runs, moment in columns))
+    titles = (f"{runs}, {moment}".replace("_", " ") for runs, moment in columns)
+    lines = [f"{'bytes per run':16}" + "".join(f"{title:>28}" for title in titles)]
     for kind in (*KINDS, "all else", "sum", "used_memory"):
-        print(f"{kind:16}" + "".join(f"{found[runs][moment][kind]:>28,.0f}" for runs, moment in columns)[3:])
-    print(f"\none job with keep={keep}, when RQ has forgotten its runs:")
-    for times, size in growth.items():
-        print(f"{times * keep:>8,} runs{size:>14,} bytes")
+        lines.append(f"{kind:16}" + "".join(f"{found[runs][moment][kind]:>28,.0f}" for runs, moment in columns))
+    lines.append(f"\none job with keep={keep}, when RQ has forgotten its runs:")
+    lines += [f"{times * keep:>8,} runs{size:>14,} bytes" for times, size in growth.items()]
+    return "\n".join(lines)
+
+
+def comparisons(found: dict[str, dict[str, dict[str, float]]], growth: dict[int, int], keep: int) -> list[Comparison]:
+    lines = []
+    for runs, moments in found.items():
+        right_after, later = (moments[moment]["sum"] for moment in ("right_after", "when_rq_forgot"))
+        target = LATER if runs == "succeeded" else None
+        lines.append(Comparison(f"a run that {runs}", "right after", right_after, "bytes"))
+        ratio = later / right_after
+        lines.append(
+            Comparison(f"a run that {runs}", "when RQ forgot", later, "bytes", "right after", right_after, ratio,
+                       target=target)
+        )  # fmt: skip
+    first, last = min(growth), max(growth)
+    names = [f"after {times * keep:,} runs" for times in (last, first)]
+    lines.append(
+        Comparison(f"a job that keeps {keep} rows", names[0], growth[last], "bytes", names[1], growth[first],
+                   growth[last] / growth[first], target=Target(most=1.02))
+    )  # fmt: skip
+    return lines
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What a finished run leaves in Redis.")
+    parser = start_parser("What a finished run leaves in Redis.")
     parser.add_argument("--jobs", type=int, default=1, help="jobs that run in turn (%(default)s)")
     parser.add_argument("--runs", type=int, default=1000, help="runs in all (%(default)s)")
     parser.add_argument("--keep", type=int, default=100, help="rows to keep where growth is shown (%(default)s)")
-    parser.add_argument("--json", action="store_true", help="the figures as JSON")
     arguments = parser.parse_args()
     if min(arguments.jobs, arguments.runs) < 1 or arguments.keep < 10:
         parser.error("--jobs and --runs start at 1, --keep at 10")
     failure = Settlement("failed", "ValueError: no paper", exit_code=1, error=a_traceback(5000))
+    machine = Machine(PACKAGES)
     with redis_server() as url:
-        setup = describe_setup(url, ("redis", "rq"))
         found = {
             name: measure_runs(url, arguments.jobs, arguments.runs, settlement)
             for name, settlement in (("succeeded", GOOD), ("failed", failure))
         }
         growth = measure_growth(url, arguments.keep, (1, 2, 5, 10))
-    if arguments.json:
-        runs_and_bytes = {str(times * arguments.keep): size for times, size in growth.items()}
-        print(json.dumps({**found, "growth": runs_and_bytes, "keep": arguments.keep}))
-    else:
-        print(setup)
-        print_report(found, growth, arguments.keep)
+    runs_and_bytes = {str(times * arguments.keep): size for times, size in growth.items()}
+    show(
+        {**found, "growth": runs_and_bytes, "keep": arguments.keep}, comparisons(found, growth, arguments.keep),
+        machine.facts(), as_json=arguments.json, also=in_words(found, growth, arguments.keep),
+    )  # fmt: skip
     return 0
 
 

@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from redis import Redis
@@ -72,13 +71,24 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             time.sleep(0.01)
 
 
-def describe_setup(url: str, packages: Sequence[str]) -> str:
-    """The versions behind a table: Python, the server at *url*, and *packages*."""
-    with Redis.from_url(url) as client:
-        parts = [f"Python {sys.version.split()[0]}", f"redis-server {client.info('server')['redis_version']}"]
-    for package in packages:
-        try:
-            parts.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            parts.append(f"no {package}")
-    return ", ".join(parts)
+def server_version() -> str:
+    """The version of the redis-server that `redis_server` starts."""
+    told = subprocess.run([find_redis_server(), "--version"], capture_output=True, text=True, check=True).stdout
+    return next(word.removeprefix("v=") for word in told.split() if word.startswith("v="))
+
+
+def commands_executed(client: Redis) -> int:
+    """Commands that the server has executed, those of scripts included."""
+    return int(client.info("stats")["total_commands_processed"])
+
+
+def script_s(client: Redis) -> float:
+    """Seconds that the server has spent in scripts, all of their commands included."""
+    found = client.info("commandstats")
+    return sum(found[name]["usec"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in found) / 1e6
+
+
+def processor_s(client: Redis) -> float:
+    """Seconds of processor time that the server has used, for whatever."""
+    found = client.info("cpu")
+    return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])

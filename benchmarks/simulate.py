@@ -7,13 +7,14 @@ README.md beside this file says which jobs they are.
 
 from __future__ import annotations
 
-import argparse
-import json
 import random
 import resource
 import sys
 import time
 from pathlib import Path
+
+from machine import Machine
+from report import Comparison, Target, show, start_parser
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))  # cronq itself, when it is not installed
 
@@ -65,20 +66,23 @@ def measure(jobs: int, days: int) -> dict[str, float]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = start_parser("How long `cronq simulate` takes.")
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--days", type=int, default=365)
-    parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    machine = Machine(())
     result = measure(options.jobs, options.days)
-    if options.json:
-        print(json.dumps({"jobs": options.jobs, "days": options.days} | result))
-    else:
-        print(
-            f"{options.jobs} jobs, {options.days} days, {result['ticks']:,} ticks: {result['simulate_s']:.1f} s, "
-            f"{result['put_in_order_s']:.1f} s more to put them in order, {result['memory_mb']:.0f} MB"
-        )
-    return 0 if result["simulate_s"] + result["put_in_order_s"] < MOST_S else 1
+    what, took_s = f"{options.days} days of {options.jobs} jobs simulated", result["simulate_s"]
+    in_all_s = took_s + result["put_in_order_s"]
+    lines = [
+        Comparison(what, "all ticks put in order", in_all_s, "s", "their outcomes alone", took_s, in_all_s / took_s,
+                   target=Target(most=MOST_S, of="figure")),
+        Comparison(what, "a tick", 1e6 * took_s / result["ticks"], "us"),
+    ]  # fmt: skip
+    also = f"{result['ticks']:,} ticks, {result['memory_mb']:.0f} MB"
+    document = {"jobs": options.jobs, "days": options.days} | result
+    show(document, lines, machine.facts(), as_json=options.json, also=also)
+    return 0 if in_all_s < MOST_S else 1
 
 
 if __name__ == "__main__":
