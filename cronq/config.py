@@ -321,6 +321,11 @@ def process_zone_name() -> str:
     return iana_name(os.environ.get("TZ", "")) or machine_zone_name() or "UTC"
 
 
+def living_environment() -> Any:
+    """This process's environment itself, to see that it is as it was; nothing is read from it here."""
+    return os.environ
+
+
 def environment() -> dict[str, str]:
     """A copy of this process's environment, for a command job."""
     return dict(os.environ)

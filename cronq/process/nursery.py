@@ -25,6 +25,7 @@ from typing import NoReturn
 
 from cronq.process.channel import Channel
 from cronq.process.household import HOUSEHOLD
+from cronq.process.longlived import ChildMain
 from cronq.process.system import (
     HAS_PRCTL,
     flush_standard_streams,
@@ -36,7 +37,7 @@ from cronq.process.system import (
     readable,
     set_name,
 )
-from cronq.process.watchdog_process import ChildMain, keep
+from cronq.process.watchdog_process import keep
 
 log = logging.getLogger("cronq.worker")
 

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from cronq.clock import boot_s
+from cronq.process.system import readable
 
 STDOUT, STDERR = 1, 2
 
@@ -123,7 +124,7 @@ class Capture:
     """The pipes of one run, from the guardian's side; all methods belong to the thread that waits for its child."""
 
     def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+        self.sink = sink  #: of the run at work
         self._readers: dict[int, int] = {}
         self.writers: dict[str, int] = {}  #: for the child, until `begin`
         for name, stream in (("stdout", STDOUT), ("stderr", STDERR)):
@@ -134,12 +135,12 @@ class Capture:
     @property
     def sources(self) -> Collection[int]:
         """The descriptors to wait for; none while the sink has no room."""
-        return tuple(self._readers) if self._sink.has_room else ()
+        return tuple(self._readers) if self.sink.has_room else ()
 
     @property
     def is_held_up(self) -> bool:
         """Whether the job's output waits for the sink, which nothing announces."""
-        return bool(self._readers) and not self._sink.has_room
+        return bool(self._readers) and not self.sink.has_room
 
     def begin(self) -> None:
         """The child has its ends, or there is none: keep none of them."""
@@ -152,17 +153,26 @@ class Capture:
         for reader in [fd for fd in self._readers if fd in ready]:
             self._read(reader)
 
+    def catch_up(self) -> None:
+        """Pass on what a run has printed that is over; the pipes stay for the next run of its child."""
+        for reader in readable(list(self._readers), 0):
+            self._read_tail(reader)
+        self.sink.settle()
+
     def finish(self) -> None:
         """Pass on what is still in the pipes, without waiting for whoever may still hold their other ends."""
         self.begin()
         for reader in list(self._readers):
-            read = 0
-            while read < _MOST_TAIL and (count := self._read(reader)):
-                read += count
+            self._read_tail(reader)
             if reader in self._readers:
                 os.close(reader)
         self._readers = {}
-        self._sink.settle()
+        self.sink.settle()
+
+    def _read_tail(self, reader: int) -> None:
+        read = 0
+        while read < _MOST_TAIL and (count := self._read(reader)):
+            read += count
 
     def _read(self, reader: int) -> int:
         try:
@@ -170,7 +180,7 @@ class Capture:
         except BlockingIOError:  # empty, and somebody holds the other end
             return 0
         if data:
-            self._sink.put(self._readers[reader], data)
+            self.sink.put(self._readers[reader], data)
         else:
             os.close(reader)
             del self._readers[reader]

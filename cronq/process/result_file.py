@@ -35,6 +35,28 @@ class ResultFile(io.BytesIO):
         self._sent = len(data)
 
 
+class KeptResult(io.BytesIO):
+    """What one run of a long-lived child leaves, in *slate* from `flush` on, or in *fd* when that has no room for it.
+
+    Its guardian gets it with the child's answer; it is read from here only when the child ends without one.
+    """
+
+    def __init__(self, fd: int, known: os.stat_result, slate: Slate) -> None:
+        super().__init__()
+        self._fd, self._known, self._slate = fd, known, slate
+        self._owner = os.getpid()
+        self.is_in_file = False
+
+    def flush(self) -> None:
+        """Keep all that was written, whatever becomes of this process. A fork of it keeps nothing."""
+        if os.getpid() != self._owner:
+            return
+        data = self.getvalue()
+        if not self._slate.write(data):
+            self._slate.empty()
+            self.is_in_file = _write_to(self._fd, data, self._known, at_the_beginning=True)
+
+
 class Slate:
     """Memory that this process shares with its children: when the work began, and what it leaves without descriptors.
 
@@ -42,8 +64,8 @@ class Slate:
     """
 
     _length = 8
-    _moment = struct.Struct("=d")
-    _begun = _SLATE_BYTES - _moment.size  # at the end, where a result of the largest size does not come
+    _mark = struct.Struct("=dQ")
+    _begun = _SLATE_BYTES - _mark.size  # at the end, where a result of the largest size does not come
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SLATE_BYTES)
@@ -51,18 +73,30 @@ class Slate:
     @property
     def begun_boot_s(self) -> float | None:
         """When the work began, as `note_begun` was told; None before that."""
-        return self._moment.unpack_from(self._memory, self._begun)[0] or None
+        return self._mark.unpack_from(self._memory, self._begun)[0] or None
 
-    def note_begun(self, now_boot_s: float) -> None:
+    @property
+    def begun_run(self) -> int:
+        """Which run of a long-lived child that was; 0 before its first one."""
+        return int(self._mark.unpack_from(self._memory, self._begun)[1])
+
+    def note_begun(self, now_boot_s: float, run: int = 0) -> None:
         """In the child, as the last thing before the work begins; 0.0 in the watchdog, before there is a child."""
-        self._moment.pack_into(self._memory, self._begun, now_boot_s)
+        self._mark.pack_into(self._memory, self._begun, now_boot_s, run)
 
-    def write(self, data: bytes) -> None:
-        """In the child. The length comes last: who is killed in between has written nothing. Too much is left out."""
+    def empty(self) -> None:
+        """In a long-lived child, before the work of a run begins: what is here is that of the run before."""
+        self._memory[: self._length] = bytes(self._length)
+
+    def write(self, data: bytes) -> bool:
+        """In the child; False when it has no room for *data*. Who is killed half-way has written nothing."""
         end = self._length + len(data)
-        if end <= self._begun:
-            self._memory[self._length : end] = data
-            self._memory[: self._length] = len(data).to_bytes(self._length)
+        if end > self._begun:
+            return False
+        self.empty()  # what was there must not be taken for the beginning of what comes
+        self._memory[self._length : end] = data
+        self._memory[: self._length] = len(data).to_bytes(self._length)
+        return True
 
     def copy_to(self, fd: int) -> None:
         """In the watchdog, when the child is dead: move what is there, if anything, to the file *fd*."""
@@ -76,11 +110,14 @@ class Slate:
                 pass
 
 
-def _write_to(fd: int, data: bytes, known: os.stat_result) -> bool:
+def _write_to(fd: int, data: bytes, known: os.stat_result, *, at_the_beginning: bool = False) -> bool:
     """Write all of it, unless *fd* is closed or another file than the *known* one by now."""
     try:
         if not os.path.samestat(os.fstat(fd), known):
             return False
+        if at_the_beginning:
+            os.ftruncate(fd, 0)
+            os.lseek(fd, 0, os.SEEK_SET)
         view = memoryview(data)
         while view:
             view = view[os.write(fd, view) :]

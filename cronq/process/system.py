@@ -20,6 +20,7 @@ from cronq.clock import boot_s
 
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 HAS_PRCTL = _prctl is not None
+_PR_GET_PDEATHSIG = 2
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 4, 15, 36
 
 _CAP_KILL = 5
@@ -29,6 +30,15 @@ def _set(option: int, value: int | bytes) -> None:
     if _prctl is not None:
         argument = ctypes.c_char_p(value) if isinstance(value, bytes) else ctypes.c_ulong(value)
         _prctl(option, argument, ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0))
+
+
+def death_signal() -> int | None:
+    """What `die_with_parent` has set, if the kernel still knows it."""
+    if _prctl is None:
+        return None
+    answer = ctypes.c_int(0)
+    _prctl(_PR_GET_PDEATHSIG, ctypes.byref(answer))
+    return answer.value
 
 
 def adopt_orphans(wanted: bool) -> None:

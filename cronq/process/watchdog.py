@@ -18,6 +18,12 @@ W is in a session of its own, so a terminal's Ctrl-C or Ctrl-Z and a `kill -9` o
 leads a process group in that session, without a terminal. stdin is /dev/null. Sockets and pipes that G had when W
 was forked are /dev/null to W and C, later ones are unknown to them; files (a log handler's) stay open.
 
+C is forked for one order, or it is long-lived (`spawn(is_reusable=True)`) and gets order after order over a line of its
+own to G, past W. The table holds for it as well, also between two orders: it dies with W, and with G, whose end of the
+line closes. After each run G decides by what C says of itself whether it may do another; else W ends it with all it
+has left, before the end of that run is told (`cronq.process.kept_child`). One that is killed while it is idle is
+replaced at the next order.
+
 A command with `run_as` changes its user in C, so G and W stay root and can kill it (`cronq.worker.command`).
 
 Out of reach: what runs as another user while W is not root (sudo), what a daemon of the system starts on C's
@@ -43,6 +49,9 @@ from cronq.clock import boot_s
 from cronq.errors import CronqError, WatchdogDied
 from cronq.process.channel import Channel
 from cronq.process.household import HOUSEHOLD
+from cronq.process.kept_child import ChildLimits, KeptChild, KeptRun
+from cronq.process.line import SEND_S, Line
+from cronq.process.longlived import ChildMain
 from cronq.process.nursery import Nursery
 from cronq.process.pipes import Capture, Sink
 from cronq.process.system import (
@@ -56,7 +65,7 @@ from cronq.process.system import (
     readable,
     scratch_file,
 )
-from cronq.process.watchdog_process import SWEEP_S, ChildMain, keep
+from cronq.process.watchdog_process import SWEEP_S, keep
 from cronq.process.watched_child import Child, ChildExit
 
 __all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
@@ -65,6 +74,9 @@ log = logging.getLogger("cronq.worker")
 
 #: How long W may leave an order unanswered, or a death that was ordered unreported, before it counts as hung.
 _PATIENCE_S = 10.0
+#: Whether the system shows what a run may leave in a long-lived child, and to whom orphans fall.
+CAN_KEEP = HAS_PRCTL and os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+DEFAULT_LIMITS = ChildLimits()
 #: Pids in one line of the log.
 _MOST_NAMED = 20
 
@@ -79,16 +91,26 @@ class Watchdog:
     `start`, `spawn`, `close` and `Child.wait` belong to one thread; other watchdogs of this process may have others.
     """
 
-    def __init__(self, child_main: ChildMain, sink: Sink | None = None, nursery: Nursery | None = None) -> None:
+    def __init__(
+        self,
+        child_main: ChildMain,
+        sink: Sink | None = None,
+        nursery: Nursery | None = None,
+        *,
+        limits: ChildLimits = DEFAULT_LIMITS,
+    ) -> None:
         self._child_main = child_main
         self._sink = sink
         self._nursery = nursery
+        self._limits = limits
+        self._kept: KeptChild | None = None
         self._pid: int | None = None
         self._channel: Channel | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
         self._sending = threading.Lock()
         self._heard: deque[dict[str, Any]] = deque()
         self._runs = 0
+        self._run_sink: Sink | None = None
         self._child: Child | None = None
         self._kin: set[int] = set()
         self._survivors: set[int] = set()
@@ -146,12 +168,15 @@ class Watchdog:
         stdout: int | None = None,
         stderr: int | None = None,
         sink: Sink | None = None,
+        is_reusable: bool = False,
     ) -> Child:
         """Start a child on *order* (JSON); everything of it is dead by *deadline_boot_s* unless extended.
 
         For that, killing begins 0.2 s earlier.
         *sink* takes what it prints instead of the watchdog's own; *stdout* and *stderr* are file descriptors, which
-        stay the caller's and are read by nobody here. Raises WatchdogDied when W is gone
+        stay the caller's and are read by nobody here. With *is_reusable* the long-lived child does it, which is forked
+        when there is none and replaced when a run leaves it otherwise than it was; given descriptors, or where the
+        system does not show what a run leaves, it is a fork of its own all the same. Raises WatchdogDied when W is gone
         or does not answer: call `start`, then try again. CronqError when W could not fork.
         """
         if self._pid is None:
@@ -160,22 +185,18 @@ class Watchdog:
             raise RuntimeError("a watchdog guards one child at a time: wait for the other one first")
         body = json.dumps(order).encode()
         sink = sink or self._sink
+        self._runs += 1
+        if is_reusable and CAN_KEEP and stdout is None and stderr is None:
+            return self._begin_kept(KeptRun(self, self._runs, body, deadline_boot_s, _PATIENCE_S), sink)
+        self._end_kept()
         capture = Capture(sink) if sink is not None else None
         files = {"stdout": stdout, "stderr": stderr} if capture is None else capture.writers
         given = {name: fd for name, fd in files.items() if fd is not None}
-        self._runs += 1
         result = scratch_file()  # the child object closes it
         child = Child(self, self._runs, result, deadline_boot_s, capture, _PATIENCE_S)
-        header = {"verb": "spawn", "run": child._run, "deadline": deadline_boot_s, "files": ["result", *given]}
-        self._kin = own_children()
         self._child = child
         try:
-            self.say(header, body, [result.fileno(), *given.values()])
-            if capture is not None:
-                capture.begin()
-            word = self.listen(child, _PATIENCE_S, is_wakeable=False)
-            if word is None:
-                raise WatchdogDied(f"the watchdog (pid {self._pid}) left an order unanswered for {_PATIENCE_S:g} s")
+            word = self._have_forked(child, body, {"result": result.fileno()} | given, capture)
         except BaseException:  # a signal handler's too: whatever became of the order, nothing of it may run on
             self._bury()
             raise
@@ -185,6 +206,106 @@ class Watchdog:
             raise CronqError(f"the watchdog could not start a child: {word['error']}")
         child.pid = word["pid"]
         return child
+
+    def _have_forked(
+        self, child: Child, body: bytes, files: Mapping[str, int], capture: Capture | None
+    ) -> dict[str, Any]:
+        """W's answer to the order to fork *child* with these *files*. Raises WatchdogDied."""
+        self._kin = own_children()
+        header = {"verb": "spawn", "run": child._run, "deadline": child.deadline_boot_s, "files": list(files)}
+        self.say(header, body, list(files.values()))
+        if capture is not None:
+            capture.begin()
+        word = self.listen(child, _PATIENCE_S, is_wakeable=False)
+        if word is None:
+            raise WatchdogDied(f"the watchdog (pid {self._pid}) left an order unanswered for {_PATIENCE_S:g} s")
+        return word
+
+    # The long-lived child
+
+    def _begin_kept(self, run: KeptRun, sink: Sink | None) -> KeptRun:
+        kept = self._kept
+        if kept is not None and (sink is None) != (kept.capture is None):
+            self._end_kept()
+        self._run_sink, self._child = sink, run
+        try:
+            self.give(run)
+        except CronqError:
+            if self._pid is None:  # it is W that is gone
+                raise
+            self._child = None
+            raise
+        except BaseException:  # a signal handler's too: whatever became of the order, nothing of it may run on
+            self._bury()
+            raise
+        return run
+
+    def give(self, run: KeptRun) -> None:
+        """Have the order of *run* done by the child that is kept, or a new one. Raises WatchdogDied, CronqError."""
+        if self._kept is not None and not self._is_ready(self._kept, run):
+            self.drop(self._kept)
+        is_new = self._kept is None
+        kept = self._kept or self._fork_kept(run)
+        self._kept = kept
+        if kept.capture is not None and self._run_sink is not None:
+            kept.capture.sink = self._run_sink
+        run.enter(kept)
+        if run.deadline_boot_s is not None and not is_new:
+            run.extend(run.deadline_boot_s)
+        if not kept.give(run.number, run.deadline_boot_s, run.body):
+            self.say({"verb": "kill", "run": kept.number})  # unless it is dead: then its end is reported anyway
+
+    def _is_ready(self, kept: KeptChild, run: KeptRun) -> bool:
+        """Wait until W has forgotten the deadline of the run before; False when it had ended the child by then."""
+        run.enter(kept)
+        while kept.is_lifting:
+            word = self.listen(run, _PATIENCE_S, is_wakeable=False)
+            if word is None:
+                raise WatchdogDied(f"the watchdog (pid {self._pid}) left a word unanswered for {_PATIENCE_S:g} s")
+            if "exit" in word:
+                return False
+            kept.is_lifting = "lifted" not in word
+        return True
+
+    def _fork_kept(self, run: KeptRun) -> KeptChild:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            ours.settimeout(SEND_S)
+            capture = Capture(self._run_sink) if self._run_sink is not None else None
+            result = scratch_file()
+            self._runs += 1  # one count for all that W guards
+            kept = KeptChild(self._runs, Line(ours), result, capture, self._limits)
+            run.enter(kept)
+            writers = capture.writers if capture is not None else {}
+            try:
+                word = self._have_forked(
+                    run, b"", {"result": result.fileno(), "line": theirs.fileno()} | writers, capture
+                )
+            except BaseException:
+                kept.close()
+                raise
+        if "error" in word:
+            kept.close()
+            raise CronqError(f"the watchdog could not start a child: {word['error']}")
+        kept.pid = word["pid"]
+        return kept
+
+    def drop(self, kept: KeptChild) -> None:
+        """That child is gone, and W has said so."""
+        kept.close()
+        if self._kept is kept:
+            self._kept = None
+
+    def _end_kept(self) -> None:
+        """End the idle long-lived child: W guards one child at a time. Raises WatchdogDied."""
+        kept = self._kept
+        if kept is None:
+            return
+        self._child = idle = KeptRun(self, 0, b"", None, _PATIENCE_S)
+        idle.enter(kept)
+        idle.kill_all()
+        while idle.wait(1.0) is None:
+            pass
 
     def let_go(self) -> None:
         """The child has ended: `spawn` may begin another."""
@@ -229,7 +350,9 @@ class Watchdog:
             step_s, is_due = child._step_s(until), child._is_due()
             wakers = [self._wakers[0]] if is_wakeable else []
             ready = readable([self._channel, *wakers, *child._sources()], step_s)
-            child._read(ready)
+            said = child._read(ready)
+            if said is not None:
+                return said
             if self._channel in ready:
                 self._receive()
                 continue
@@ -271,9 +394,12 @@ class Watchdog:
             kill(self._pid, signal.SIGKILL)
             # W's children become ours in its last moment, which is after the socket has closed: wait for that.
             self._await_end(SWEEP_S)
+        if self._child is not None or self._kept is not None:
+            self._kill_orphans()
         if self._child is not None:
-            self._kill_orphans(self._child)
             self._child._end_capture()
+        if self._kept is not None:
+            self.drop(self._kept)
         HOUSEHOLD.bury(self._pid)
         for waker in self._wakers or ():
             waker.close()
@@ -291,9 +417,10 @@ class Watchdog:
         while self.alive and boot_s() < until:
             time.sleep(0.001)
 
-    def _kill_orphans(self, child: Child) -> None:
+    def _kill_orphans(self) -> None:
         """Kill what fell to this process when W died, generation by generation."""
-        if not HAS_PRCTL and child.pid:
+        child = self._child
+        if not HAS_PRCTL and child is not None and child.pid:
             kill(-child.pid, signal.SIGKILL)
         left = HOUSEHOLD.kill_orphans(self._kin, boot_s() + SWEEP_S)
         if left:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import gc
 import json
-import operator
 import os
 import resource  # noqa: F401 - os.wait4 loads it at its first call, when a deploy may have replaced the environment
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, NoReturn
 
 from cronq.clock import boot_s
 from cronq.process.channel import Channel, Frame
+from cronq.process.line import Line
+from cronq.process.longlived import LEAD_S, ChildMain, LongLivedChild, exit_code
 from cronq.process.result_file import ResultFile, Slate
 from cronq.process.system import (
     HAS_PRCTL,
@@ -37,12 +37,8 @@ from cronq.process.system import (
     set_name,
 )
 
-ChildMain = Callable[[Mapping[str, Any], BinaryIO], int]
-
 #: What SIGKILL has not ended by then (a hung disk, another user) is reported and given up.
 SWEEP_S = 2.0
-#: Killing starts this long before a deadline, so that everything is dead *by* the deadline.
-_LEAD_S = 0.2
 #: Longest poll while a deadline is set: poll time-outs stand still while the machine is suspended.
 _STEP_S = 0.25
 
@@ -74,6 +70,7 @@ class WatchdogProcess:
         self._given_up: set[int] = set()
         self._has_more_dead = False
         self._slate = Slate()
+        self._own_children = _open_list_of_children()  # for long-lived children to look at
         self._result: int | None = None
         # A death must end the poll, and none may be missed between two polls: the C-level handler writes a byte.
         self._deaths, self._deaths_in = socket.socketpair()
@@ -85,7 +82,7 @@ class WatchdogProcess:
     def kept_fds(self) -> set[int]:
         """The descriptors this process needs."""
         fds = {self._channel.fileno(), self._deaths.fileno(), self._deaths_in.fileno()}
-        return fds if self._guardian is None else fds | {self._guardian}
+        return fds | {fd for fd in (self._guardian, self._own_children) if fd is not None}
 
     def serve(self) -> None:
         """Obey until the guardian is gone.
@@ -96,7 +93,7 @@ class WatchdogProcess:
         while True:
             step_s = None
             if self._deadline is not None:
-                step_s = max(0.0, min(_STEP_S, self._deadline - _LEAD_S - boot_s()))
+                step_s = max(0.0, min(_STEP_S, self._deadline - LEAD_S - boot_s()))
             ready = readable(sources, step_s)
             if self._guardian is not None and self._guardian in ready:
                 return
@@ -117,6 +114,9 @@ class WatchdogProcess:
             pass  # a late word about an earlier child, such as its lock's last renewal
         elif header["verb"] == "extend":
             self._deadline = header["deadline"]
+        elif header["verb"] == "lift":
+            self._deadline = None
+            self._channel.send({"run": self._run, "lifted": True})
         elif header["verb"] == "signal":
             kill(-self._child, header["signum"])  # it is not reaped, so the number still is its group's
         elif header["verb"] == "kill":
@@ -133,7 +133,7 @@ class WatchdogProcess:
             self._finish("deadline")
 
     def _is_past_deadline(self) -> bool:
-        return self._deadline is not None and boot_s() >= self._deadline - _LEAD_S
+        return self._deadline is not None and boot_s() >= self._deadline - LEAD_S
 
     def _finish(self, reason: str | None) -> None:
         """Kill all there is, then report the child's end."""
@@ -146,7 +146,7 @@ class WatchdogProcess:
         report["ended_by"] = reason if report["status"] == -signal.SIGKILL else None
         report["leftovers"] = self._kills
         report["survivors"] = sorted(self._given_up)
-        report["begun_boot_s"] = self._slate.begun_boot_s
+        report["begun_boot_s"], report["begun_run"] = self._slate.begun_boot_s, self._slate.begun_run
         self._child = self._deadline = self._end = None
         if self._result is not None:
             self._slate.copy_to(self._result)
@@ -244,15 +244,19 @@ class WatchdogProcess:
             die_with_parent(self._pid)
             set_name("cronq-child")
             keep_private(False)  # its core dumps and debuggers are the user's affair
-            self._let_go()
+            is_kept = "line" in frame.header["files"]
+            self._let_go(but_list=is_kept)
             files = dict(zip(frame.header["files"], frame.fds, strict=True))
             for name, number in (("stdout", 1), ("stderr", 2)):
                 if name in files:
                     _redirect(name, number, files[name])
-            while self._is_past_deadline():  # too late to begin: the watchdog is about to kill this process
-                signal.pause()
-            self._slate.note_begun(boot_s())
-            code = self._work(frame.body, files["result"])
+            if is_kept:
+                code = self._live_long(files["line"], files["result"])
+            else:
+                while self._is_past_deadline():  # too late to begin: the watchdog is about to kill this process
+                    signal.pause()
+                self._slate.note_begun(boot_s())
+                code = self._work(frame.body, files["result"])
         except BaseException:
             traceback.print_exc()
         finally:
@@ -265,17 +269,16 @@ class WatchdogProcess:
         """The exit code of the work; Python itself has reseeded `random` after the fork."""
         left = ResultFile(result_fd, self._slate)
         try:
-            code = operator.index(self._child_main(json.loads(body), left))
-        except SystemExit as leaving:
-            if leaving.code is not None and not isinstance(leaving.code, int):
-                sys.stderr.write(f"{leaving.code}\n")  # as the interpreter does
-                return 1
-            code = leaving.code or 0
+            return exit_code(lambda: self._child_main(json.loads(body), left))
         finally:
             left.flush()
-        return code & 0xFF or int(code != 0)
 
-    def _let_go(self) -> None:
+    def _live_long(self, line_fd: int, result_fd: int) -> int:
+        assert self._own_children is not None, "the guardian looks first whether there is such a list"
+        line = Line(socket.socket(fileno=line_fd))
+        return LongLivedChild(line, result_fd, self._slate, self._own_children, self._child_main).serve()
+
+    def _let_go(self, *, but_list: bool) -> None:
         """Give up the watchdog's signals and files. Timers and alarms did not survive the fork anyway."""
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -284,8 +287,9 @@ class WatchdogProcess:
             signal.signal(signum, _do_nothing)
         for end in (self._channel, self._deaths, self._deaths_in):
             end.close()
-        if self._guardian is not None:
-            os.close(self._guardian)
+        for fd in (self._guardian, None if but_list else self._own_children):
+            if fd is not None:
+                os.close(fd)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -329,6 +333,13 @@ def _redirect(name: str, number: int, fd: int) -> None:
     if not is_there:
         raw = os.fdopen(number, "w", buffering=1, errors="backslashreplace", closefd=False)
         setattr(sys, name, raw)
+
+
+def _open_list_of_children() -> int | None:
+    try:
+        return os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # not Linux, or a kernel without that file
+        return None
 
 
 def _wake(waker: socket.socket) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, BinaryIO, Protocol
 
 from cronq.clock import boot_s
@@ -35,6 +35,15 @@ class ChildExit:
     system_s: float
     survivors: tuple[int, ...] = ()  #: pids that SIGKILL did not end within 2 s
     begun_boot_s: float | None = None  #: boot clock when the child took up its work; None: it did not come to that
+    #: Why a long-lived child was replaced after this run: kinds of dirt, or how the run ended, with commas between.
+    #: None when it stays, and for a fork of its own.
+    replaced: str | None = None
+
+
+def exit_of(report: Mapping[str, Any]) -> ChildExit:
+    """How a child ended, as its watchdog reports it."""
+    known = {field.name: report[field.name] for field in fields(ChildExit) if field.name in report}
+    return ChildExit(**known | {"survivors": tuple(report["survivors"])})
 
 
 class Conversation(Protocol):
@@ -80,6 +89,11 @@ class Child:
         self._patience_s = patience_s
         self._last_patience_s = _LAST_PATIENCE_S
 
+    @property
+    def deadline_boot_s(self) -> float | None:
+        """By when all of it is to be dead, as far as the watchdog was told."""
+        return self._deadline
+
     def signal(self, signum: int) -> None:
         """Send *signum* to the child's process group; nothing happens once it ended.
 
@@ -120,7 +134,7 @@ class Child:
         if self._exit is None:
             word = self._watchdog.listen(self, timeout_s, is_wakeable=True)
             if word is not None:
-                self._exit = ChildExit(**word["exit"] | {"survivors": tuple(word["exit"]["survivors"])})
+                self._exit = exit_of(word["exit"])
                 self.result.seek(0)  # the offset is shared with the child, which left it at the end
                 self._watchdog.let_go()
                 self._end_capture()
@@ -135,9 +149,14 @@ class Child:
         """What besides W is to be listened to: the child's output."""
         return self._capture.sources if self._capture is not None else ()
 
-    def _read(self, ready: Collection[object]) -> None:
+    def _read(self, ready: Collection[object]) -> dict[str, Any] | None:
+        """Read what is *ready* of it; what the child itself says, when it says something."""
         if self._capture is not None:
             self._capture.read(ready)
+        return None
+
+    def _is_held_up(self) -> bool:
+        return self._capture is not None and self._capture.is_held_up
 
     def _end_capture(self) -> None:
         if self._capture is not None:
@@ -157,7 +176,7 @@ class Child:
         deadline, now = self._deadline, boot_s()
         if deadline is not None and self.pid:
             until = min(until, deadline if now < deadline else now + _LAST_PATIENCE_S)
-        if self._capture is not None and self._capture.is_held_up:
+        if self._is_held_up():
             until = min(until, now + _HELD_UP_S)
         return max(0.0, min(1.0, until - now))
 
