@@ -9,6 +9,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from cronq.app.stats_view import figures
 from cronq.outcomes import BAD
 from cronq.timetext import iso
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from cronq.runs.run import Attempt
     from cronq.runs.run import Run as Run
     from cronq.runs.simulate import Simulation as Simulation
+    from cronq.runs.stats import RunStats as RunStats
     from cronq.schedule.schedule import Schedule
 
 
@@ -115,11 +117,12 @@ def job_document(
     children: Iterable[str] = (),
     changes: Iterable[ChangeNote] = (),
     held: HeldRun | None = None,
+    stats: RunStats | None = None,
 ) -> dict[str, Any]:
     """`show`: the row of `list`, the whole spec, and where the job came from.
 
     *runs* are those at work and the last, *children* the jobs that name it as a parent, *changes* the notes on its last
-    changes.
+    changes, *stats* the figures of its newest runs.
     """
     known = {run.run_id: run for run in runs}
     begun = [run.started_at for run in known.values() if run.state == "running" and run.started_at is not None]
@@ -136,13 +139,7 @@ def job_document(
         "first_run": iso(job.state.first_run),
         "ongoing_since": iso(min(begun, default=None)),
         "failures": job.state.failures,
-        "last_error": None if last is None or last.outcome not in BAD else {
-            "run_id": last.run_id,
-            "outcome": last.outcome,
-            "reason": last.reason,
-            "error": last.error,
-            "ended_at": iso(last.ended_at),
-        },
+        "last_error": None if last is None or last.outcome not in BAD else _last_error(last),
         "ticks": job.state.ticks if job.spec.repeat is not None else None,
         "active": dict(active),
         "skips": [
@@ -153,7 +150,18 @@ def job_document(
         ],
         "meaning": job.spec.schedule.describe() if job.spec.schedule is not None else None,
         "changes": [_change_row(note) for note in changes],
+        "stats": None if stats is None else figures(stats),
     }  # fmt: skip
+
+
+def _last_error(run: Run) -> dict[str, Any]:
+    return {
+        "run_id": run.run_id,
+        "outcome": run.outcome,
+        "reason": run.reason,
+        "error": run.error,
+        "ended_at": iso(run.ended_at),
+    }
 
 
 def _change_row(note: ChangeNote) -> dict[str, Any]:

@@ -13,7 +13,17 @@ import click
 from cronq.app.job_options import FACTORS
 from cronq.app.views import command_text, job_document, job_row, schedule_text, tick_row
 from cronq.cli.options import as_json, find_job, in_utc, open_app, options_of_cronq
-from cronq.cli.output import counted, left, moment, print_json, print_line, print_table, say, say_problems
+from cronq.cli.output import (
+    counted,
+    left,
+    moment,
+    print_json,
+    print_line,
+    print_table,
+    say,
+    say_problems,
+    spread_text,
+)
 from cronq.safetext import shortened
 from cronq.timetext import format_duration, parse_instant
 
@@ -24,6 +34,8 @@ if TYPE_CHECKING:
 
 _LONGEST_SHOWN = 72
 _WIDTH_OF_A_TIME = 20
+#: Rows whose figures `show` tells.
+_OF_SHOWN_STATS = 100
 #: Children that `show` names.
 _MOST_CHILDREN = 20
 _ALWAYS_SHOWN = ("queue", "catchup", "window", "overlap", "timeout")
@@ -154,7 +166,8 @@ def show_command(ctx: click.Context, name: str, json_: bool, utc: bool) -> int:
     excluded, runs = app.exclusions([job]).get(name), app.runs_behind(job, active)
     held = app.held_runs([job]).get(name)
     changes = app.changes_of(name)
-    document = job_document(job, active, now_s, excluded, runs, app.children_of(name), changes, held)
+    (stats,) = app.stats([name], _OF_SHOWN_STATS).jobs
+    document = job_document(job, active, now_s, excluded, runs, app.children_of(name), changes, held, stats)
     if json_:
         print_json(document)
         return 0
@@ -200,6 +213,8 @@ def _facts(job: StoredJob, document: dict[str, Any], now_s: float, utc: bool) ->
         ("last error", _error_text(document["last_error"])),
         ("failures", f"{document['failures']} in a row" if document["failures"] else None),
         ("previous success", when(state.success_tick)),
+        ("to first line", spread_text(document["stats"]["claim_to_first_line_s"])),
+        ("duration", spread_text(document["stats"]["duration_s"])),
         ("options", _options_text(spec)),
         ("owner", spec.owner),
         ("runbook", spec.runbook),

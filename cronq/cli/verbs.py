@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "graph": ("graph", "Which job waits for which."),
     "why": ("why", "Why a tick ended as it did, or has not run."),
     "diff": ("diff", "What went otherwise than on another day."),
+    "stats": ("stats", "How long runs take to begin and to end."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
     "catchup": ("catchup", "Late runs that are held after an outage."),
@@ -53,7 +54,7 @@ VERBS: dict[str, tuple[str, str]] = {
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
     "archive", "doctor", "exec", "group", "host-id", "init", "leases", "locks", "logs",
-    "metrics", "once", "query", "resource", "scan", "stats", "token", "top",
+    "metrics", "once", "query", "resource", "scan", "token", "top",
     "web",
 )  # fmt: skip
 

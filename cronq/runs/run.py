@@ -198,6 +198,12 @@ class Run:
         return None if self.start_ms is None else self.start_ms / 1000
 
     @property
+    def claim_to_first_line_s(self) -> float | None:
+        """From the queue to the first instruction of its child; None when one of these moments is not known."""
+        waited_s, delay_s = self.queue_wait_s, self.start_delay_s
+        return None if waited_s is None or delay_s is None else round(waited_s + delay_s, 3)
+
+    @property
     def duration_s(self) -> float | None:
         """From the start to the end of the work."""
         return _between(self.started_at, self.ended_at)

@@ -31,6 +31,7 @@ SHOW_KEYS = LIST_KEYS | {
     "skips",
     "first_run", "ongoing_since", "failures", "last_error",
     "changes",
+    "stats",
 }  # fmt: skip
 HISTORY_KEYS = {
     "job", "run_id", "tick", "state", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid",
