@@ -142,6 +142,9 @@ WORDS = {option.name: option.words for option in OPTIONS if option.words}
 AUTOMATIC = tuple(option.name for option in OPTIONS if option.may_be_auto)
 MOMENTS = tuple(option.name for option in OPTIONS if option.kind is Kind.MOMENT)
 DURATIONS = tuple(option.name for option in OPTIONS if option.kind is Kind.DURATION)
+#: A beat reads many thousands of specs: what it checks in each does not go through all options.
+SPANS_AND_MOMENTS = tuple(option for option in OPTIONS if option.kind in (Kind.DURATION, Kind.MOMENT))
+_NUMBERS = tuple(option for option in OPTIONS if option.kind in (Kind.NUMBER, Kind.FACTOR))
 
 
 def check_name(name: object) -> None:
@@ -210,12 +213,13 @@ def check_queue(values: dict[str, Any]) -> None:
 
 def check_numbers(values: dict[str, Any]) -> None:
     """Check the options that are numbers, each within its bounds; a factor then is a float."""
-    for option in OPTIONS:
-        if option.kind is Kind.FACTOR and option.name in values:
-            values[option.name] = _factor(option, values[option.name])
-        if option.kind is not Kind.NUMBER or option.name not in values:
+    for option in _NUMBERS:
+        if option.name not in values:
             continue
         value = values[option.name]
+        if option.kind is Kind.FACTOR:
+            values[option.name] = _factor(option, value)
+            continue
         if value is None and option.default is None:
             continue
         if type(value) is not int or not option.least <= value <= option.most:

@@ -21,7 +21,7 @@ from cronq.jobs.options import (
     DURATIONS,
     MOMENTS,
     NAME,
-    OPTIONS,
+    SPANS_AND_MOMENTS,
     WORDS,
     Kind,
     check_calendars,
@@ -437,7 +437,7 @@ def _refuse_none(values: dict[str, Any]) -> None:
 
 def _check_ranges(spec: JobSpec) -> None:
     """Check what would harm a beat or a worker that acts on it: durations, the lock's name, the schedule, the zone."""
-    for option in OPTIONS:
+    for option in SPANS_AND_MOMENTS:
         value = getattr(spec, option.name)
         if option.kind is Kind.DURATION and isinstance(value, int | float):
             check_span(option, value)

@@ -82,7 +82,8 @@ def expand(text: str, seed: str) -> str:
         raise _refusal(f"the expression is longer than {_LONGEST} characters")
     if text.strip().startswith("@"):
         return "0 " + _macro(text.strip())
-    values = text.upper().split()
+    upper = text.upper()
+    values = upper.split()
     if len(values) not in (5, 6):
         raise _refusal(
             f"{text!r} has {len(values)} field{'' if len(values) == 1 else 's'}; cron has 5 "
@@ -90,6 +91,8 @@ def expand(text: str, seed: str) -> str:
         )
     if len(values) == 5:
         values.insert(0, "0")
+    if "H" not in upper:  # as nearly always; and a beat expands those of all jobs
+        return " ".join(values)
     return " ".join(
         ",".join(_without_h(field, term, seed) for term in value.split(","))
         for field, value in zip(FIELDS, values, strict=True)
