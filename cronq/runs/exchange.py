@@ -7,8 +7,8 @@ An `Exchange` is for one process, whose workers offer themselves when they are i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
@@ -16,7 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from cronq.clock import boot_s
 from cronq.db import scripts
-from cronq.db.decode import moment, seconds, text, texts, whole
+from cronq.db.decode import moment, seconds, text, whole
 from cronq.db.keys import Keys
 from cronq.errors import CronqError
 from cronq.jobs.options import DEFAULTS
@@ -126,14 +126,14 @@ class Exchange:
         self._renew: Any = scripts.load(client, "runs/renew")
         self._undo_start: Any = scripts.load(client, "runs/undo_start")
         self._give_back_lock: Any = scripts.load(client, "runs/give_back_lock")
-        self._common: dict[str, object] = {
+        common: dict[str, object] = {
             "prefix": keys.prefix,
             "lease": lease_s,
             "events": runs.keep_events,
             "lock_ttl_ms": LockTiming(lock_ttl_s).ttl_ms,
             "fence_life": FENCE_LIFE_S,
         }
-        self._of_taking: dict[str, object] = {
+        of_taking: dict[str, object] = {
             "host": host,
             "pid": pid,
             "row_ttl": runs.row_ttl_s,
@@ -141,7 +141,10 @@ class Exchange:
             "max_crashes": DEFAULTS["max_crashes"],
             "no_commands": no_commands,
         }
-        self._here: dict[str, Any] = {"host": host, "pid": pid}
+        # JSON without its end, for it is the same in each call.
+        self._common = json.dumps(common)[:-1]
+        self._of_taking = json.dumps(common | of_taking)[:-1]
+        self._here = {"host": host, "pid": str(pid), "state": "running"}
         self._open_offers: dict[str, Offer] = {}  # worker -> its last one, until a run was begun for it
         self._numbers: dict[str, int] = {}  # worker -> the number of that
 
@@ -157,16 +160,15 @@ class Exchange:
         """
         told, wrong = self._documents(ends)
         offered = [self._number(offer) for offer in offers]
-        document = self._common | self._of_taking
-        document |= {
+        document = {
             "now": repr(now_s), "stamp": rq_stamp(now_s), "left_alone": list(left_alone), "queues": list(queues),
-            "ends": [each for each in told if each is not None],
             "offers": [
                 {"worker": offer.worker, "execution": offer.execution, "number": number} for offer, number in offered
             ],
         }  # fmt: skip
         sent_boot_s = boot_s()
-        answered, started, held = self._settle_and_take(args=[json.dumps(document)])
+        asked = f'{self._of_taking}, "ends": [{", ".join(told)}], {json.dumps(document)[1:]}'
+        answered, started, held = _read_answer(self._settle_and_take(args=[asked]))
         answers = iter(answered)
         heard: list[str | Exception] = [
             error if error is not None else self._hear_end(end.run, next(answers))
@@ -189,23 +191,39 @@ class Exchange:
 
         Raises RedisError when there was no answer.
         """
-        document = self._common | {
+        document = {
             "now": repr(now_s),
             "stamp": rq_stamp(now_s),
             "runs": [_renewal_of(each) for each in renewings],
         }
-        return [_renewed(*answer) for answer in self._renew(args=[json.dumps(document)])]
+        return [_renewed(*answer) for answer in self._renew(args=[self._told(document)])]
 
     def give_back(self, run: Run, execution: str, lock: str) -> None:
         """Give back the lock of a run that did not come to an `End` of its own: it was rerun, or did not start."""
-        document = self._common | {"run": run.run_id, "execution": execution, "lock": lock}
-        self._give_back_lock(args=[json.dumps(document)])
+        document = {"run": run.run_id, "execution": execution, "lock": lock}
+        self._give_back_lock(args=[self._told(document)])
+
+    def undo_start(self, run: Run, execution: str, lock: str | None) -> bool:
+        """Undo the start of a run whose work has not begun: its id is then only popped. Return False if it is no more.
+
+        So is one whose spec cannot be read here: the steps one by one say what becomes of it.
+        """
+        document = {
+            "run": run.run_id, "job": run.job, "queue": run.queue, "execution": execution, "worker": run.worker,
+        }  # fmt: skip
+        if lock is not None:
+            document["lock"] = lock
+        return bool(self._undo_start(args=[self._told(document)]))
+
+    def _told(self, document: Mapping[str, object]) -> str:
+        """The JSON that a script is told: what is the same in each call, and *document*."""
+        return f"{self._common}, {json.dumps(document)[1:]}"
 
     # Ends
 
-    def _documents(self, ends: Sequence[End]) -> tuple[list[dict[str, object] | None], list[Exception | None]]:
-        """What the script is told of each end, and what keeps one from being told: it cannot be stored."""
-        told: list[dict[str, object] | None] = []
+    def _documents(self, ends: Sequence[End]) -> tuple[list[str], list[Exception | None]]:
+        """What the script is told of the ends, as JSON, and what keeps one from being told: it cannot be stored."""
+        told: list[str] = []
         wrong: list[Exception | None] = []
         for end in ends:
             try:
@@ -213,18 +231,14 @@ class Exchange:
                 document |= {"worker": end.worker, "worked": end.worked_s, "execution": end.execution}
                 if end.lock is not None:
                     document["lock"] = end.lock
-                json.dumps(document)
-                told.append(document)
+                told.append(json.dumps(document, allow_nan=False))
                 wrong.append(None)
             except Exception as error:  # of what a job has said, not of Redis
-                told.append(None)
                 wrong.append(error)
         return told, wrong
 
     def _hear_end(self, run: Run, answer: Any) -> str | Exception:
-        if isinstance(answer, list):
-            return ResponseError(text(answer[0]))
-        return self._runs.hear_end(run, text(answer))
+        return ResponseError(answer[0]) if isinstance(answer, list) else self._runs.hear_end(run, answer)
 
     # Starts
 
@@ -241,42 +255,31 @@ class Exchange:
         return known, self._numbers[offer.worker]
 
     def _hear_start(self, offer: Offer, answer: Any, sent_boot_s: float) -> Begun | Taken | None:
-        if answer is None:
+        if not answer:
             return None
         word, *rest = answer
-        if word == b"error" or word == "error":
-            raise ResponseError(text(rest[0]))
-        if text(word) == "taken":
-            return Taken(text(rest[0]), rest[1])
-        queue, raw_id, execution, attempt, started_at, token, lock, row, definition, state = rest
-        run_id, name = text(raw_id), None if lock is None else text(lock)
-        run = Run.from_hash(run_id, texts(_of_flat(row)))
-        run = replace(
-            run, state="running", started_at=seconds(text(started_at)), worker=offer.worker, attempt=int(attempt),
-            queue=text(queue), **self._here,
-        )  # fmt: skip
+        if word == "error":
+            raise ResponseError(rest[0])
+        if word == "taken":
+            return Taken(rest[0], _as_sent(rest[1]))
+        queue, run_id, execution, attempt, started_at, token, lock, row, definition, state = rest
+        values = dict(zip(row[::2], row[1::2], strict=True))
+        values |= self._here
+        values |= {"started_at": started_at, "worker": offer.worker, "attempt": str(attempt), "queue": queue}
+        run = Run.from_hash(run_id, values)
         try:
             job = _stored_job(run.job, definition, state)
         except CronqError:
-            is_undone = self._undo(run, execution, name)  # if that fails, the next call meets the same run
+            is_undone = self.undo_start(run, execution, lock or None)  # if that fails, the next call meets the same run
             self._open_offers.pop(offer.worker, None)
-            return Taken(run.queue, raw_id) if is_undone else None
+            return Taken(queue, _as_sent(run_id)) if is_undone else None
         self._open_offers.pop(offer.worker, None)
-        return Begun(run, job, text(execution), token, name, sent_boot_s)
-
-    def _undo(self, run: Run, execution: Any, lock: str | None) -> bool:
-        """Undo the start of a run whose spec cannot be read here: the steps one by one say what becomes of it."""
-        document = self._common | {
-            "run": run.run_id, "job": run.job, "queue": run.queue, "execution": text(execution), "worker": run.worker,
-        }  # fmt: skip
-        if lock is not None:
-            document["lock"] = lock
-        return bool(self._undo_start(args=[json.dumps(document)]))
+        return Begun(run, job, execution, int(token) if token else None, lock or None, sent_boot_s)
 
     def _hear_hold(self, raw: Any) -> str | None:
-        if raw is None:
+        if raw is False:
             return None
-        return self._read_hold(text(raw)) if raw else "suspended until `rq resume`"
+        return self._read_hold(raw) if raw else "suspended until `rq resume`"
 
 
 def _renewal_of(each: Renewing) -> dict[str, object]:
@@ -298,15 +301,34 @@ def _renewed(word: Any, why: Any, lock: Any, why_lock: Any) -> Renewed | Excepti
     return Renewed(text(word), lock)
 
 
-def _of_flat(flat: Sequence[Any]) -> dict[Any, Any]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+def _read_answer(raw: Any) -> Any:
+    """The JSON that `lua/runs/settle_and_take.lua` answers, which may hold bytes that are no text."""
+    if isinstance(raw, str):
+        return json.loads(raw)
+    try:
+        return json.loads(raw.decode())
+    except UnicodeDecodeError:
+        ends, starts, held = json.loads(raw.decode("utf-8", "surrogateescape"))
+        return ends, [_shown(start, but_for=2) if start else start for start in starts], _shown(held)
+
+
+def _as_sent(words: str) -> bytes:
+    """An id as it stands in its queue."""
+    return words.encode("utf-8", "surrogateescape")
+
+
+def _shown(value: Any, but_for: int | None = None) -> Any:
+    """*value* with all bytes that are no text replaced; of a list the item *but_for*, an id, stays as it is."""
+    if isinstance(value, list):
+        return [each if place == but_for else _shown(each) for place, each in enumerate(value)]
+    return text(_as_sent(value)) if isinstance(value, str) else value
 
 
 def _stored_job(name: str, definition: Sequence[Any], state: Sequence[Any]) -> StoredJob:
     """The job of a run from the fields that `lua/parts/plain_start.lua` names. Raises CronqError."""
-    spec, version, layout, source, origin, default_tz = (None if each is None else text(each) for each in definition)
+    spec, version, layout, source, origin, default_tz = (each or None for each in definition)
     mark, streak, last_run, last_outcome, last_tick, last_ended, success_tick, first_run = (
-        None if each is None else text(each) for each in state
+        each or None for each in state
     )
     found = JobSpec.from_json(spec or "", name=name, layout=whole(layout) or 1)
     return StoredJob(

@@ -318,7 +318,7 @@ class RunStore:
             status=record.status,
             registry=record.registry,
             life=record.life_s,
-            stock=ending.stock,
+            stock=ending.stock or None,
             results=result_fields(run, ending) if tells_rq else None,
             retry=_retry_fields(ending),
         )

@@ -491,7 +491,7 @@ def test_a_call_that_comes_late_starts_nothing(process: Process, store: Store) -
 
     answer = ask(args=sent[0])
 
-    assert answer[1] == [None]
+    assert json.loads(answer)[1] == [False]
     assert process.redis.llen(QUEUE) == 1
     assert isinstance(process.call().starts[0], Begun)
 

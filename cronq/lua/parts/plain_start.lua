@@ -1,8 +1,8 @@
 --@ event
 --@ lock_keys
+--@ rarely
 --@ rq
 --@ take_lock
---@ undo_start
 -- Part of settle_and_take: which of the ids that were popped may be started at once, and their start.
 --
 -- What is *plain* is queued, of a job that this process knows to read, fresh enough and free to go. Whatever is not
@@ -75,52 +75,53 @@ local function why_plain(item, id, found)
     return spec, hash, item.prefix .. ':job:' .. row.job .. set
 end
 
--- Looks at the lock of a run: returns nil when it may not have it, else what takes it and returns its fencing token.
+-- Looks at the lock of a run: returns nil when it may not have it, else what takes it and returns its fencing token,
+-- as text.
 local function lock_of(item, offer, id, name)
     local lock, fence = lock_keys(item.prefix, name)
     local wrong, owner, last, whose = look_at_lock(lock, fence)
     if wrong or (owner and owner ~= offer.execution) then return nil end
     local holder = {id = offer.execution, host = item.host, pid = item.pid, run = id, life = item.fence_life}
-    return function() return take_lock(lock, fence, item.lock_ttl_ms, holder, owner, last, whose) end
+    return function()
+        return string.format('%.0f', take_lock(lock, fence, item.lock_ttl_ms, holder, owner, last, whose))
+    end
 end
 
--- Writes what may meet a key of a wrong type: the run is listed as one at work. Returns true if all of it was written;
--- else none of it is there (any more).
+local function fails(...)
+    local reply = redis.pcall(...)
+    return type(reply) == 'table' and reply.err ~= nil
+end
+
+-- Lists the run as one at work, in keys that may be of a wrong type: no other write of a start can fail. Returns true;
+-- or false when one of them is: then none of it is there (any more).
 local function list_as_running(item, offer, queue, id, job, active)
-    local execution, ends = offer.execution, math.floor(tonumber(item.now)) + item.lease
+    local execution, ends, entry = offer.execution, math.floor(tonumber(item.now)) + item.lease, nil
     local record, executions = RQ .. 'execution:' .. id .. ':' .. execution, RQ .. 'executions:' .. id
-    local wip, running = RQ .. 'wip:' .. queue, item.prefix .. ':running'
-    local steps = {
-        {'HSET', active, id, 'running'},
-        {'ZADD', running, item.seen, id},
-        {'ZADD', wip, ends, id .. ':' .. execution},
-        {'HSET', record, 'id', execution, 'created_at', item.now, 'last_heartbeat', item.now, 'worker_name',
-            offer.worker},
-        {'ZADD', executions, ends + 60, execution},
-    }
-    local undo = {
-        {'HSET', active, id, 'queued'}, {'ZREM', running, id}, {'ZREM', wip, id .. ':' .. execution}, {'DEL', record},
-        {'ZREM', executions, execution},
-    }
-    local done, trouble = 0, nil
-    for i, step in ipairs(steps) do
-        local reply = redis.pcall(unpack(step))
-        if type(reply) == 'table' and reply.err then
-            trouble = reply.err
-            break
-        end
-        if i == 1 and reply == 1 then undo[1] = {'HDEL', active, id} end
-        done = i
-    end
-    if not trouble then
-        trouble = not pcall(event, item.prefix .. ':events', item.events, 'started', job, id)
-    end
-    if not trouble then
+    local wip, running, failed = RQ .. 'wip:' .. queue, item.prefix .. ':running', 0
+    entry = id .. ':' .. execution
+    if fails('HSET', active, id, 'running') then
+        return false
+    elseif fails('ZADD', running, item.seen, id) then
+        failed = 1
+    elseif fails('ZADD', wip, ends, entry) then
+        failed = 2
+    elseif fails('HSET', record, 'id', execution, 'created_at', item.now, 'last_heartbeat', item.now, 'worker_name',
+            offer.worker) then
+        failed = 3
+    elseif fails('ZADD', executions, ends + 60, execution) then
+        failed = 4
+    elseif not pcall(event, item.prefix .. ':events', item.events, 'started', job, id) then
+        failed = 5
+    else
         redis.call('EXPIRE', record, item.lease)
         redis.call('EXPIRE', executions, item.lease + 60)
         return true
     end
-    for i = done, 1, -1 do redis.pcall(unpack(undo[i])) end
+    redis.call('HSET', active, id, 'queued')
+    if failed > 1 then redis.call('ZREM', running, id) end
+    if failed > 2 then redis.call('ZREM', wip, entry) end
+    if failed > 3 then redis.call('DEL', record) end
+    if failed > 4 then redis.call('ZREM', executions, execution) end
     return false
 end
 
@@ -168,7 +169,7 @@ local function started_before(item, offer, id)
     local take = state and not state.err and (not spec.lock or lock_of(item, offer, id, spec.lock))
     if not take then
         local step = {prefix = item.prefix, run = id, job = row.job or '', queue = queue, execution = offer.execution}
-        return undo_start(step) and {'taken', queue, id} or nil
+        return rare().undo_start(step) and {'taken', queue, id} or nil
     end
     redis.pcall('ZADD', item.prefix .. ':running', item.seen, id)
     return {'begun', queue, id, offer.execution, tonumber(row.attempt or '') or 1, row.started_at or item.now,

@@ -6,7 +6,8 @@
 --
 -- One step, because between reading whose lock it is and freeing it the key could expire and be taken.
 --@ give_back_lock
+--@ wake_waiter
 
 local item = cjson.decode(ARGV[1])
-give_back_lock(item, item.lock)
+give_back_lock(item, item.lock, wake_waiter)
 return nil

@@ -12,14 +12,14 @@
 --       ends: worked: seconds   lock: name of the lock that the run holds under its execution, or absent
 --         What they have in common (prefix, events, row_ttl) they need not repeat.
 --       offers: number: a later offer of a worker has a higher one, the same offer sent again the same
--- Returns {[end…], [start…], [held…]}, in the order of ends and of offers
---       end     a word of runs/settle, or {error in words}: nothing else of this call is harmed by it
---       start   {begun, queue, id, execution, attempt, started_at, fencing token | nil, lock | nil, row, job, state}:
+-- Returns JSON [[end…], [start…], [held…]], in the order of ends and of offers; what is nil there is false
+--       end     a word of runs/settle, or [error in words]: nothing else of this call is harmed by it
+--       start   [begun, queue, id, execution, attempt, started_at, fencing token | nil, lock | nil, row, job, state]:
 --                 it is at work for that worker, with its lock. row: its fields as they were before, flat; job and
 --                 state: those that parts/plain_start names
---             | {taken, queue, id}: it is in RQ's intermediate list and nothing else of it was written: whatever
+--             | [taken, queue, id]: it is in RQ's intermediate list and nothing else of it was written: whatever
 --                 runs/start is to be asked of it, or queue/reject
---             | {error, in words}   | nil: nothing is queued
+--             | [error, in words]   | nil: nothing is queued
 --       held    nil | why this worker is to take nothing, as queue/take says it
 --
 -- An offer that was answered already, and whose reply was lost, is known by the execution in the row of the run that
@@ -57,7 +57,9 @@ for i, each in ipairs(item.ends) do
     has_ended[each.run] = true
     local word, more = protected(settle_run, each)
     ends[i] = word or {more}
-    if each.lock then protected(give_back_lock, each, each.lock) end  -- its child is dead, whatever the ledger says
+    if each.lock then  -- its child is dead, whatever the ledger says
+        protected(give_back_lock, each, each.lock, function(...) return rare().wake_waiter(...) end)
+    end
     local record = record_of(each.worker)
     if record.key then
         if word and word ~= 'stale' and word ~= 'unknown' and more ~= true then
@@ -112,4 +114,4 @@ for i, offer in ipairs(item.offers) do
     held[i] = held[i] or false
 end
 for worker, record in pairs(records) do protected(write_record, record, offered[worker]) end
-return {ends, starts, held}
+return cjson.encode({ends, starts, held})

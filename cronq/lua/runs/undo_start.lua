@@ -8,11 +8,12 @@
 -- One step, because a run that is both running and queued would be run twice, and one that is neither is lost.
 --@ give_back_lock
 --@ undo_start
+--@ wake_waiter
 --@ worker_record
 
 local item = cjson.decode(ARGV[1])
 if not undo_start(item) then return 0 end
-if item.lock then give_back_lock(item, item.lock) end
+if item.lock then give_back_lock(item, item.lock, wake_waiter) end
 local record = read_record(item.worker)
 if record.current == item.run then
     set_current(record, nil)
