@@ -9,12 +9,10 @@
 local STATE_OF_JOB = {'streak', 'success_tick', 'success_given', 'awaits', 'slow', 'first_run'}
 local EXECUTED = {succeeded = 1, failed = 1, timed_out = 1, stopped = 1, lost = 1}
 
--- Takes a run out of those that are open. One that is not in its set may be in the other: the release before knew one
--- set alone.
+-- Takes a run out of those that are open. The release before knew one set alone, and may have one by hand there, too.
 local function leave_open(item, job, tick)
-    local first, second = ':active', ':given'
-    if not tick then first, second = second, first end
-    if try('HDEL', job .. first, item.run) ~= 1 then try('HDEL', job .. second, item.run) end
+    if not tick then try('HDEL', job .. ':given', item.run) end
+    if try('HDEL', job .. ':active', item.run) ~= 1 and tick then try('HDEL', job .. ':given', item.run) end
 end
 
 -- Takes a run that waits out of those behind an earlier run of the job. The one after it waits for what it waited for.
