@@ -59,8 +59,8 @@ def code_mark(modules: Iterable[str], folder: str) -> str:
     tops = tuple({module.partition(".")[0] for module in modules})
     files = set()
     for name, module in list(sys.modules.items()):
-        path = getattr(module, "__file__", None)
-        if not isinstance(path, str) or not path.endswith(".py") or any(part in path for part in _FOREIGN):
+        path = _source_of(module)
+        if path is None or not path.endswith(".py") or any(part in path for part in _FOREIGN):
             continue
         is_own = name.partition(".")[0] in tops or (bool(tops) and path.startswith(f"{folder}{os.sep}"))
         if is_own and name.partition(".")[0] != "cronq":
@@ -75,6 +75,15 @@ def code_mark(modules: Iterable[str], folder: str) -> str:
         found.update(f"{name}\0{len(source)}\0".encode())
         found.update(source)
     return found.hexdigest()[:8] if files else ""
+
+
+def _source_of(module: object) -> str | None:
+    """The file that *module* came from. It is not asked itself: a lazy one would be imported by that."""
+    try:
+        path = object.__getattribute__(module, "__dict__").get("__file__")
+    except AttributeError:  # not every entry of `sys.modules` is a module
+        return None
+    return path if isinstance(path, str) else None
 
 
 class Deploys:

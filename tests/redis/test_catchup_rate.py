@@ -13,6 +13,7 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.config import Config
+from cronq.jobs.catchup_line import CatchupLine, CatchupRate
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec
 from cronq.runs.run import Run
@@ -356,6 +357,28 @@ def test_a_line_that_was_lost_is_made_again(redis: Redis, store: Store) -> None:
 
     assert redis.zrange("cronq:catchup", 0, -1) == line
     assert len(queued(redis)) == 1
+
+
+def test_places_that_are_for_nothing_are_gone_through_some_hundred_in_a_call(redis: Redis, store: Store) -> None:
+    """Their jobs were let through for a later tick already, or decided by hand: neither counts for the rate."""
+    app = app_with(redis, catchup_rate=2.0)
+    line, rate = CatchupLine(redis, app.keys), CatchupRate(2.0)
+    store("through", mark=T - 2000 * MINUTE, cron="* * * * *")
+    redis.hset("cronq:job:through:state", "through", T)
+    store("decided", mark=T, cron="* * * * *")
+    store("last", mark=T - DAY, cron="0 4 * * *")
+    places = {f"through:{T - number * MINUTE}": T - number * MINUTE for number in range(1999)}
+    places |= {f"decided:{T - number * MINUTE}": T - number * MINUTE for number in range(1000)}
+    redis.zadd("cronq:catchup", places | {f"last:{T - 3 * HOUR}": T + 1})
+
+    answers = []
+    while not answers or answers[-1].left:
+        answers.append(line.let_through(rate, float(T)))
+
+    assert [each.left for each in answers] == [2500, 2000, 1500, 1000, 500, 0]
+    assert [each.runs for each in answers] == [0, 0, 0, 0, 0, 1]
+    assert [each.next_in_s for each in answers[:-1]] == [0.0] * 5  # so the beat goes on at once
+    assert redis.zscore("cronq:agenda", "last") == T - 3 * HOUR
 
 
 def test_an_audit_leaves_what_is_held_where_it_is(redis: Redis, store: Store, said: list[str]) -> None:

@@ -6,7 +6,8 @@
 --         call   5 epoch seconds to use as now, or "" for the server's own time
 -- Returns {how many were let through, how many are left, the seconds until the next may follow}
 --
--- What stands in the line although its tick was decided meanwhile, or its job is gone, is taken out for nothing.
+-- What stands in the line although its tick was decided meanwhile, or its job is gone, is taken out for nothing. A call
+-- looks at 500 places at most, for Redis answers nobody meanwhile; the next one goes on there.
 --
 -- One step, because ten beats share the rate, and a run that is neither in the line nor on the agenda would wait for
 -- the next tick of its job.
@@ -28,8 +29,9 @@ if rate > 0 then
     if is_too_late then full = now + burst / rate end
     most = math.min(most, math.floor(burst - (full - now) * rate + 0.000001))
 end
-local through, dropped = 0, 0
-while through < most and dropped < 250 do
+local through, looked = 0, 0
+while through < most and looked < 500 do
+    looked = looked + 1
     local head = call('ZRANGE', catchup, 0, 0)[1]
     if not head then break end
     local name, tick = string.match(head, '^(.*):(%d+)$')
@@ -43,8 +45,6 @@ while through < most and dropped < 250 do
         end
         local score = call('ZSCORE', agenda, name)
         if not score or tonumber(score) > instant then call('ZADD', agenda, tick, name) end
-    else
-        dropped = dropped + 1
     end
 end
 local left, wait = call('ZCARD', catchup), 0
