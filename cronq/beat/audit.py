@@ -7,6 +7,7 @@ import logging
 from cronq.beat.repair import Repair
 from cronq.clock import boot_s
 from cronq.errors import CronqError, SpecTooNew
+from cronq.jobs.parents import starts_after
 from cronq.jobs.quarantine import MARK_AHEAD_S, Quarantine
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import AuditedJob
@@ -83,6 +84,8 @@ class Audit:
         except CronqError as error:
             self.repair.repair(job.name, str(error), now_s)
             return None
+        if spec.after and not starts_after(job.trigger, spec.after):
+            self.repair.repair(job.name, "what its parents start it by is damaged", now_s)
         if schedule is None:
             return None
         if job.mark is None or job.mark > now_s + MARK_AHEAD_S:

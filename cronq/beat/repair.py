@@ -123,6 +123,8 @@ class Repair:
         """
         job, decided = self.jobs.get(name), None
         mark = job.state.mark
+        if job.spec.after:
+            self.quarantine.look_at_trigger(name)
         if job.spec.schedule is None:
             return True
         if mark is not None and MARK_AHEAD_S < mark - now_s <= JUMP_S:

@@ -82,6 +82,7 @@ class Sweep:
         self._gates = Gates(client, keys, by=by, row_ttl_s=runs.row_ttl_s, keep_events=runs.keep_events)
         self._lock_cursor = self._turn_cursor = self._gate_cursor = self._trigger_cursor = "0"
         self._stock_at = 0  #: how far the runs of stock workers were looked through
+        self._unstarted: set[str] = set()  #: jobs of which the log says that they cannot be started
         self._damage = Damage("sweep")
 
     def once(self, now_s: float | None = None) -> bool:
@@ -99,6 +100,8 @@ class Sweep:
         has_more = found.has_waiters and self._wake_waiters()
         has_more = (found.has_turns and self._take_turns(now_s)) or has_more
         has_more = (found.has_gates and self._open_gates(now_s)) or has_more
+        if not found.has_untriggered:
+            self._unstarted.clear()
         has_more = (found.has_untriggered and self._trigger(now_s)) or has_more
         self.queues = found.queues
         self.popped.look(found.popped, found.queues, boot, now_s)
@@ -308,7 +311,10 @@ class Sweep:
         until = boot_s() + _BUSY_S
         with self._damage.passed_over():
             while True:
-                self._trigger_cursor = self._gates.trigger(self._trigger_cursor, _JOBS_A_STEP, now_s)
+                self._trigger_cursor, broken = self._gates.trigger(self._trigger_cursor, _JOBS_A_STEP, now_s)
+                for name in set(broken) - self._unstarted:
+                    log.error("BROKEN job=%s its parents have ended, and it cannot be started by what is stored", name)
+                self._unstarted.update(broken)
                 if self._trigger_cursor == "0":
                     return False
                 if boot_s() >= until:

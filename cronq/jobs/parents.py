@@ -6,10 +6,11 @@ in place of a schedule.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cronq.errors import DefinitionError
+from cronq.db.decode import read_json
+from cronq.errors import BadValue, DefinitionError
 from cronq.jobs.arguments import short
 from cronq.jobs.options import DEFAULTS, check_name
 
@@ -72,3 +73,17 @@ def check_triggered(values: Mapping[str, Any]) -> None:
         if values[key] is not None:
             problem = f"{', '.join(after)}; it takes the place of a schedule, and {key}={short(values[key])} is one"
             raise DefinitionError(f"{problem}: leave one out, or write depends_on for a gate", field="after")
+
+
+def starts_after(trigger: str, after: Sequence[str]) -> bool:
+    """Return True if *trigger*, which is stored for the script that starts a job, names the jobs that it runs *after*.
+
+    A newer release may keep more in it.
+    """
+    try:
+        found = read_json(trigger)
+    except BadValue:
+        return False
+    if not isinstance(found, dict) or found.get("after") != list(after):
+        return False
+    return all(isinstance(found.get(key), kind) for key, kind in (("queue", str), ("overlap", str), ("keep", int)))

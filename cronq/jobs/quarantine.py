@@ -42,8 +42,8 @@ class Quarantine:
         keys = [self._keys.jobs, self._keys.agenda, self._keys.catchup]
         reply = json.loads(text(self._audit(keys=keys, args=args)))
         seen = [
-            AuditedJob(name, what, moment(mark), number(score), spec, whole(ticks) or 0, moment(held))
-            for name, what, mark, score, spec, ticks, held in reply.get("seen", [])
+            AuditedJob(name, what, moment(mark), number(score), spec, whole(ticks) or 0, moment(held), trigger)
+            for name, what, mark, score, spec, ticks, held, trigger in reply.get("seen", [])
         ]
         return (str(reply["jobs"]), str(reply["agenda"])), seen
 
@@ -140,6 +140,10 @@ class Quarantine:
             return None
         first = moment(text(self._client.hget(self._keys.run(text(oldest[0][0])), "first") or b""))
         return first or int(oldest[0][1]), int(newest[0][1])
+
+    def look_at_trigger(self, name: str) -> None:
+        """Have a beat start a job that runs after others, if its parents have ended while it was damaged."""
+        self._client.sadd(self._keys.untriggered, name)
 
     def restore_mark(self, name: str, mark: int, next_tick: int | None, decided: tuple[int, int] | None = None) -> None:
         """Give a job whose mark was lost, unreadable or far ahead a mark and its place on the agenda.

@@ -147,6 +147,7 @@ class AuditedJob:
     spec: str
     ticks: int = 0  #: how many were decided, of a job with `repeat`
     held: int | None = None  #: the newest tick that the catch-up rate holds; None when the line has none of it
+    trigger: str = ""  #: what starts it, of a job with `after`
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,14 @@ class Gates:
         reply = json.loads(text(self._open(keys=[self._keys.gated_by], args=[self._document(cursor, count, now_s)])))
         return reply["cursor"], reply.get("woken", [])
 
-    def trigger(self, cursor: str, count: int, now_s: float) -> str:
+    def trigger(self, cursor: str, count: int, now_s: float) -> tuple[str, list[str]]:
         """Start jobs whose parents have all ended since their last start, and that could not be started by that.
 
-        Looks at about *count* of them from *cursor* on, "0" at first. Returns the next cursor, "0" at the end.
+        Looks at about *count* of them from *cursor* on, "0" at first. Returns the next cursor, "0" at the end, and the
+        jobs that still cannot be.
         """
-        return text(self._trigger(keys=[self._keys.untriggered], args=[self._document(cursor, count, now_s)]))
+        following, broken = self._trigger(keys=[self._keys.untriggered], args=[self._document(cursor, count, now_s)])
+        return text(following), [text(name) for name in broken]
 
     def _document(self, cursor: str, count: int, now_s: float) -> str:
         moment = {"now": repr(now_s), "stamp": rq_stamp(now_s)}

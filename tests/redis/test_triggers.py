@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -242,6 +243,75 @@ def test_a_state_of_a_wrong_type_is_moved_aside_and_the_job_goes_on(scene: Trigg
     scene.do("a")  # what the parents did is counted from when the state was mended
     assert len(scene.runs_of("child")) == 1
     assert scene.client.exists("cronq:untriggered") == 0
+
+
+def spoil(scene: Triggers, key: str) -> None:
+    """Put something of another type there."""
+    scene.client.delete(key)
+    scene.client.set(key, "damaged")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(partial(spoil, key=f"cronq:job:child:{kind}") for kind in ("active", "runs", "behind", "template")),
+        partial(spoil, key="cronq:job:a:children"),
+        lambda scene: scene.client.hset("cronq:job:child", "trigger", "{"),
+        lambda scene: scene.client.hset("cronq:job:child", "trigger", '{"after": 5}'),
+        lambda scene: scene.client.hset("cronq:job:child", "trigger", '{"after": ["a"], "queue": "default"}'),
+        lambda scene: scene.client.hdel("cronq:job:child:template", "data"),
+    ],
+    ids=["active", "runs", "behind", "template", "children", "junk", "no list", "half", "template's data"],
+)
+def test_a_damaged_key_silences_no_job_that_runs_after_others(
+    scene: Triggers, caplog: pytest.LogCaptureFixture, damage: Callable[[Triggers], None]
+) -> None:
+    scene.after("child", "a")
+    damage(scene)
+    scene.do("a")
+    assert scene.runs_of("child") == []
+
+    assert scene.beat.audit is not None
+    scene.beat.audit.work(scene.app.now_s())
+    scene.beat.audit.work(scene.app.now_s())
+    scene.sweep.once()
+
+    assert [run.state for run in scene.runs_of("child")] == ["queued"]
+    assert scene.client.exists("cronq:untriggered") == 0
+    assert [line for line in caplog.messages if line.startswith("BROKEN job=")]
+
+
+def test_a_trigger_that_was_lost_is_made_again(scene: Triggers) -> None:
+    scene.after("child", "a")
+    scene.client.hdel("cronq:job:child", "trigger")
+    assert scene.beat.audit is not None
+    scene.beat.audit.work(scene.app.now_s())
+
+    scene.do("a")
+
+    assert len(scene.runs_of("child")) == 1
+
+
+def test_a_sound_job_is_not_called_broken(scene: Triggers, caplog: pytest.LogCaptureFixture) -> None:
+    scene.after("child", "a", "b", queue="nightly", overlap="queue", keep=50)
+    scene.do("a")
+    assert scene.beat.audit is not None
+    scene.beat.audit.work(scene.app.now_s())
+    scene.sweep.once()
+
+    assert [line for line in caplog.messages if "child" in line] == []
+    assert scene.runs_of("child") == []
+
+
+def test_that_a_job_cannot_be_started_is_said_once(scene: Triggers, caplog: pytest.LogCaptureFixture) -> None:
+    scene.after("child", "a")
+    spoil(scene, "cronq:job:child:active")
+    scene.do("a")
+    for _ in range(3):
+        scene.sweep.once()
+
+    (line,) = [line for line in caplog.messages if line.startswith("BROKEN")]
+    assert "job=child" in line
 
 
 @pytest.mark.parametrize("mark", ["1e17", "1e300", "inf", "nan", "-inf", "-1", "x"])

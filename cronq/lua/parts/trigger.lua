@@ -58,9 +58,14 @@ local function pause_words(pause)
     return 'paused' .. (since and ' since ' .. iso(math.floor(since)) or '') .. holder
 end
 
--- Returns true if *card* has what a tick is made with.
-local function is_whole(card)
-    return type(card.queue) == 'string' and type(card.overlap) == 'string' and type(card.keep) == 'number'
+-- What the job with the hash *key* needs to be started; nil when it runs after nobody, false when that is damaged.
+local function read_card(key)
+    local held = redis.pcall('HGET', key, 'trigger')
+    if not held then return nil end
+    local card = object_of(held)
+    local is_whole = type(card.after) == 'table' and card.after[1] and type(card.queue) == 'string'
+        and type(card.overlap) == 'string' and type(card.keep) == 'number'
+    return is_whole and card or false
 end
 
 -- The earliest tick that a start now may have, behind *mark*; a mark that is lost or beyond sense does not count.
@@ -73,7 +78,7 @@ end
 -- wrong type: then nothing is written.
 local function start_child(from, child, card, mark, pause, counts, reason)
     local call, key = redis.call, from.prefix .. ':job:' .. child
-    local tick = is_whole(card) and free_tick(from.prefix, child, first_tick(from.now, mark))
+    local tick = free_tick(from.prefix, child, first_tick(from.now, mark))
     if not tick then return false end
     local id = child .. '-' .. tick_stamp(tick)
     local new = {job = child, id = id, tick = string.format('%d', tick), description = child .. in_description(tick),
@@ -108,9 +113,8 @@ end
 -- in the end, or nil. Returns false when it should be started and cannot be.
 local function trigger(from, child, last)
     local key = from.prefix .. ':job:' .. child
-    local card = redis.pcall('HGET', key, 'trigger')
-    card = object_of(card)
-    if type(card.after) ~= 'table' or not card.after[1] then return true end
+    local card = read_card(key)
+    if not card then return card == nil end
     local known = redis.pcall('HMGET', key .. ':state', 'mark', 'pause', 'seen')
     if known.err then return false end
     local counts = all_further(from.prefix, card, object_of(known[3]))
@@ -129,12 +133,13 @@ local function count_one(state, name)
 end
 
 -- Has the children of *parent* that it is the last to keep waiting started, for its run *id* has ended with *outcome*.
--- Those that cannot be are named in `untriggered`: a beat tries again. *has_ended*: it was called lost before, which
--- has counted as an end of it.
+-- Those that cannot be are named in `untriggered`: a beat tries again. Where the hash of its children has another type,
+-- it counts all the same, and the audit names them there. *has_ended*: it was called lost before, which has counted as
+-- an end of it.
 local function trigger_children(from, parent, id, outcome, has_ended)
     local call, key = redis.call, from.prefix .. ':job:' .. parent
     local children = redis.pcall('HGETALL', key .. ':children')
-    if children.err or #children == 0 or not fits(key .. ':state', 'hash') then return end
+    if #children == 0 and not children.err or not fits(key .. ':state', 'hash') then return end
     if outcome == 'succeeded' then count_one(key .. ':state', 'successes') end
     if not has_ended then count_one(key .. ':state', 'endings') end
     from.stream, from.pushed = from.prefix .. ':events', {}
