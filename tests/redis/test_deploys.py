@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -99,3 +101,35 @@ def test_the_mark_of_the_code_follows_the_source_and_nothing_else(
     assert mark(tmp_path / "nowhere") == elsewhere  # it lies neither in the package nor below the folder
     assert code_mark([], str(tmp_path)) == ""
     assert code_mark(["nothing_like_it"], str(tmp_path / "nowhere")) == ""
+
+
+def test_the_mark_of_the_code_runs_none_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of a module that computes its attributes, of one that is imported at first use, or of a package beside."""
+    ran = f"open({str(tmp_path / 'ran')!r}, 'a').write(__name__)\n"
+    (tmp_path / "coded").mkdir()
+    (tmp_path / "coded" / "__init__.py").write_text("")
+    (tmp_path / "coded" / "asked.py").write_text(f"def __getattr__(name):\n    {ran}    raise AttributeError(name)\n")
+    (tmp_path / "coded" / "lazy.py").write_text(ran)
+    (tmp_path / "coded_beside").mkdir()
+    (tmp_path / "coded_beside" / "__init__.py").write_text(ran)
+    (tmp_path / "coded_beside" / "jobs.py").write_text(ran)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("coded", "coded.asked", "coded.lazy"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.import_module("coded.asked")
+    del sys.modules["coded.asked"].__file__
+    spec = importlib.util.find_spec("coded.lazy")
+    assert spec is not None
+    assert spec.loader is not None
+    spec.loader = importlib.util.LazyLoader(spec.loader)
+    lazy = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "coded.lazy", lazy)
+    spec.loader.exec_module(lazy)
+    monkeypatch.setitem(sys.modules, "coded.odd", None)  # type: ignore[arg-type]
+
+    assert len(code_mark(["coded.asked", "coded.lazy", "coded_beside.jobs"], str(tmp_path))) == 8
+
+    assert not (tmp_path / "ran").exists()
+    assert "coded_beside" not in sys.modules
+    for name in ("coded", "coded.asked"):
+        del sys.modules[name]
