@@ -55,9 +55,11 @@ class ServerClock:
     Beats act on it and never on their host's wall clock, so that hosts at -1 h and +1 h agree. When the
     server's own clock steps by more than `JUMP_S`, `holding` is true until readings have agreed for
     `HOLD_S`: a step forwards would fire a burst and move marks into the future, where they silence jobs.
+    Any thread may read or observe it.
     """
 
     def __init__(self) -> None:
+        self._observing = threading.Lock()
         self._base: tuple[float, float] | None = None  # (server, boot) that now_s counts from
         self._doubt: tuple[float, float] | None = None  # the first reading after a jump
         self._agreeing = 0
@@ -65,6 +67,10 @@ class ServerClock:
 
     def observe(self, server_s: float, boot: float | None = None, wall: float | None = None) -> str | None:
         """Take in one reading of the server's clock. Returns a line for the log when it jumped, or is steady again."""
+        with self._observing:
+            return self._observe(server_s, boot, wall)
+
+    def _observe(self, server_s: float, boot: float | None, wall: float | None) -> str | None:
         boot = boot_s() if boot is None else boot
         self.offset_s = (wall_s() if wall is None else wall) - server_s
         if self._base is None:

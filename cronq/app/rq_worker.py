@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from cronq.app.app import Cronq
+from cronq.worker.process_parts import ProcessParts
 from cronq.worker.rq_options import check_options, check_serializer
 from cronq.worker.worker import GuardedWorker
 
@@ -20,14 +21,20 @@ class Worker(GuardedWorker):
     """
 
     def __init__(
-        self, queues: Any, name: str | None = None, *args: Any, app: Cronq | None = None, **options: Any
+        self,
+        queues: Any,
+        name: str | None = None,
+        *args: Any,
+        app: Cronq | None = None,
+        shared: ProcessParts | None = None,
+        **options: Any,
     ) -> None:
         self._started_by_rq = app is None and options.get("prepare_for_work", True)
         if self._started_by_rq:
             app = Cronq.from_env(client=options.get("connection"))
         if app is not None:  # else it is made by somebody who looks at a worker's record
             check_options(options)
-        super().__init__(queues, name, *args, app=app, **options)
+        super().__init__(queues, name, *args, app=app, shared=shared, **options)
         if app is not None:
             check_serializer(self.serializer)
 

@@ -1,4 +1,4 @@
-"""`worker`: executes runs, one process or a pool of them."""
+"""`worker`: executes runs, one or several at a time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from cronq.cli.output import say_problems
 @click.option(
     "--no-commands", is_flag=True, default=None, help="Refuse jobs that are commands; else CRONQ_NO_COMMANDS."
 )
-@click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="So many workers (1).")
+@click.option("-n", "count", default=1, type=click.IntRange(1, 256), metavar="N", help="So many runs at a time (1).")
 @click.option("--burst", is_flag=True, help="End when the queues are empty.")
 @click.option("--allow-eviction", is_flag=True, default=None, help="Go on although Redis may evict keys.")
 @within_dev
@@ -39,8 +39,8 @@ def worker_command(
 ) -> int:  # fmt: skip
     """Execute runs from QUEUEs (default: `default`), the first one first.
 
-    SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, one
-    process keeps N workers: it starts anew those that die, passes signals on and ends when all have ended. SIGHUP lets
+    SIGTERM lets the present run end within CRONQ_SHUTDOWN_GRACE; then, or at a second one, it is ended. With -n, this
+    process has N workers with a child each: it replaces what dies of them, and ends when all have ended. SIGHUP lets
     present runs end, however long they take, and makes it begin anew, with the modules as they are then.
     """
     from cronq.app.workers import Workers

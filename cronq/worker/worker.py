@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import rq
 from redis import Redis
 from redis.exceptions import RedisError
+from rq.command import parse_payload
 from rq.defaults import DEFAULT_LOGGING_DATE_FORMAT, DEFAULT_LOGGING_FORMAT
 from rq.job import Job
 from rq.logutils import ColorizingStreamHandler, setup_loghandlers
@@ -35,7 +36,9 @@ from cronq.safetext import OneLine
 from cronq.timetext import format_duration
 from cronq.version import VERSION
 from cronq.worker.active_run import StopRequest
-from cronq.worker.parts import Application, Parts, make_parts
+from cronq.worker.application import Application
+from cronq.worker.parts import Parts, make_parts
+from cronq.worker.process_parts import ProcessParts, make_process_parts
 from cronq.worker.settle import SNOOZED
 
 if TYPE_CHECKING:
@@ -51,18 +54,29 @@ _IDLE_WAIT_S = 1.0
 _LAST_WORDS_S = 5.0
 #: Pause before RQ's commands are listened to again when that broke.
 _LISTEN_AGAIN_S = 2.0
+_SETTING_UP_LOGS = threading.Lock()
 
 
 class GuardedWorker(rq.Worker):
-    """RQ's worker with a guardian for its runs; *app* is None only where RQ makes one to look at a worker's record."""
+    """RQ's worker with a guardian for its runs; *app* is None only where RQ makes one to look at a worker's record.
+
+    A process may have several, each in a thread of its own, which are given what is *shared*; their signals are the
+    main thread's affair.
+    """
 
     def __init__(
-        self, queues: Any, name: str | None = None, *args: Any, app: Application | None = None, **options: Any
+        self,
+        queues: Any,
+        name: str | None = None,
+        *args: Any,
+        app: Application | None = None,
+        shared: ProcessParts | None = None,
+        **options: Any,
     ) -> None:
         self._app = app
+        self._shared = shared
         if name is None and app is not None:
-            # RQ refuses a name whose last bearer died without a word; in a container each has the same pid.
-            name = f"{app.config.host}.{os.getpid()}.{secrets.token_hex(2)}"
+            name = worker_name(app.config.host)
         options["maintenance_interval"] = 10**9  # reading and tidying registries is the sweep's
         super().__init__(queues, name, *args, **options)
         self._stopping = threading.Event()
@@ -91,18 +105,14 @@ class GuardedWorker(rq.Worker):
         `with_scheduler` is not needed: beats serve what is scheduled.
         """
         self._dequeue_strategy = dequeue_strategy
-        if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
-            setup_loghandlers(logging_level or "INFO", date_format, log_format, name="cronq")
-        setup_loghandlers(logging_level, date_format, log_format)  # as `bootstrap` will
-        for handler in logging.getLogger("cronq").handlers + logging.getLogger("rq.worker").handlers:
-            if isinstance(handler, ColorizingStreamHandler):  # RQ's: it logs descriptions as they are
-                handler.setFormatter(OneLine(log_format, date_format))
+        _set_up_logs(logging_level, date_format, log_format)
         self._install_signal_handlers()
+        shared = self._shared or make_process_parts(self.app, self.connection, self.tell_handlers)
         self._parts = make_parts(
             self,
             self,
             self.app,
-            tell_handlers=self.tell_handlers,
+            shared,
             facts=self._facts,
             on_look=self.beat_heart,
             on_broken=self._quarantine,
@@ -119,9 +129,9 @@ class GuardedWorker(rq.Worker):
         """Note what code this worker runs; whatever keeps it from that keeps no run back."""
         config = self.app.config
         try:
-            deploys = Deploys(self.parts.prompt, self.app.keys)
+            deploys = Deploys(self.parts.shared.prompt, self.app.keys)
             now_s = self.app.clock.now_s()
-            deploys.note(Deploy(now_s, config.host, config.jobs, config.revision, self.parts.code, VERSION))
+            deploys.note(Deploy(now_s, config.host, config.jobs, config.revision, self.parts.shared.code, VERSION))
         except (RedisError, OSError) as error:  # also when this user of Redis may not write there
             log.debug("what code runs here is not noted: %s", error)
 
@@ -335,7 +345,10 @@ class GuardedWorker(rq.Worker):
     def handle_payload(self, message: Any) -> None:
         """Obey an RQ command; junk on the channel is logged, and the worker goes on listening."""
         try:
-            super().handle_payload(message)
+            if parse_payload(message)["command"] == "shutdown":  # RQ tells the whole process, which may have others
+                self.request_stop(signal.SIGINT, None)
+            else:
+                super().handle_payload(message)
         except Exception as error:
             log.warning("ignored a message on the command channel: %s", error)
 
@@ -363,7 +376,7 @@ class GuardedWorker(rq.Worker):
         if self._last_heartbeat is not None and now - self._last_heartbeat < every_s:
             return
         self._last_heartbeat = now
-        with self.parts.prompt.pipeline(transaction=False) as pipe:
+        with self.parts.shared.prompt.pipeline(transaction=False) as pipe:
             self.heartbeat(pipeline=pipe)
             pipe.hexists(self.key, "birth")
             pipe.hlen(self.app.keys.workers)
@@ -402,12 +415,34 @@ class GuardedWorker(rq.Worker):
 
     def _leave(self) -> None:
         self.parts.watchdog.close()
-        self.parts.outlet.settle(_LAST_WORDS_S)
+        if self._shared is None:
+            self.parts.shared.close()
+        self.parts.shared.outlet.settle(_LAST_WORDS_S)
         for farewell in (self.teardown, self.parts.heart.leave):
             try:
                 farewell()
             except Exception as error:  # redis-py ends a subscription whose connection broke with an AttributeError
                 log.warning("left without saying good-bye to Redis: %s", error)
+
+
+def _set_up_logs(level: str | None, date_format: str, log_format: str) -> None:
+    """Give the loggers of cronq and RQ a handler where they have none, each only once however many workers begin."""
+    with _SETTING_UP_LOGS:
+        if not logging.getLogger("cronq").hasHandlers():  # RQ's command line: it thinks of its own log only
+            setup_loghandlers(level or "INFO", date_format, log_format, name="cronq")
+        for name in ("rq.worker", "rq.job"):  # as `bootstrap` will
+            setup_loghandlers(level, date_format, log_format, name=name)
+        for handler in logging.getLogger("cronq").handlers + logging.getLogger("rq.worker").handlers:
+            if isinstance(handler, ColorizingStreamHandler):  # RQ's: it logs descriptions as they are
+                handler.setFormatter(OneLine(log_format, date_format))
+
+
+def worker_name(host: str) -> str:
+    """A name for a worker of this process on *host*.
+
+    RQ refuses one whose last bearer died without a word; and in a container each process has the same pid.
+    """
+    return f"{host}.{os.getpid()}.{secrets.token_hex(2)}"
 
 
 def queue_names(queues: Sequence[str]) -> list[str]:

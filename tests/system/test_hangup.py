@@ -112,25 +112,25 @@ def test_a_worker_that_is_told_to_end_meanwhile_does_not_begin_anew(place: Proce
     assert len(worker.lines("START-UP")) == 1
 
 
-def test_a_pool_begins_anew_when_all_of_its_runs_have_ended(place: Processes, app: Cronq) -> None:
+def test_two_workers_begin_anew_when_all_of_their_runs_have_ended(place: Processes, app: Cronq) -> None:
     assert place.run("sync", "jobs").exit_code() == 0
-    pool = place.start("worker", "-m", "jobs", "-n", "2")
-    pool.wait_for_line("START-UP worker", count=2)
+    process = place.start("worker", "-m", "jobs", "-n", "2")
+    process.wait_for_line("START-UP worker", count=2)
     runs = [app.enqueue("first") for _ in range(2)]
     for run_id in runs:
-        pool.wait_for_line(f"START {run_id}")
+        process.wait_for_line(f"START {run_id}")
     edition(place, "second")
 
-    pool.hang_up()
-    pool.wait_for_line("LEAVING after the present run", count=2)
+    process.hang_up()
+    process.wait_for_line("LEAVING after the present run", count=2)
     (place.directory / "go").touch()
 
-    pool.wait_for_line("START-UP worker", count=4)
+    process.wait_for_line("START-UP worker", count=4)
     assert [app.read_run(run_id).outcome for run_id in runs] == ["succeeded"] * 2
     assert place.run("sync", "jobs").exit_code() == 0
     again = app.enqueue("second")
     assert until(lambda: app.read_run(again).outcome) == "succeeded"
-    ends_well(pool)
+    ends_well(process)
 
 
 @pytest.mark.parametrize("words", [("beat", "jobs"), ("worker", "-m", "jobs"), ("worker", "-n", "2", "-m", "jobs")])

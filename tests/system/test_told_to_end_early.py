@@ -69,8 +69,8 @@ def test_a_worker(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-m", "jobs")
 
 
-@pytest.mark.parametrize("moment", ["import cronq.cli.worker", *MOMENTS, "import cronq.process.pool", "os.fork"])
-def test_a_pool(tmp_path: Path, redis_url: str, moment: str) -> None:
+@pytest.mark.parametrize("moment", ["import cronq.cli.worker", *MOMENTS, "import cronq.process.nursery", "os.fork"])
+def test_two_workers(tmp_path: Path, redis_url: str, moment: str) -> None:
     ends_in_order(tmp_path, redis_url, moment, "worker", "-n", "2", "-m", "jobs")
 
 

@@ -1,0 +1,63 @@
+"""What the workers of one process share, made while it has one thread: its modules, its nursery, its output."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from redis import Redis
+
+from cronq.hosts.deploys import code_mark
+from cronq.interop.perform import RQJobWork
+from cronq.process.nursery import Nursery
+from cronq.process.pipes import Outlet
+from cronq.process.watchdog import Watchdog
+from cronq.worker.child import dispatch
+
+if TYPE_CHECKING:
+    from rq.job import Job
+
+    from cronq.worker.application import Application
+
+
+@dataclass(frozen=True)
+class ProcessParts:
+    """The parts that all workers of one process work with; each method may be called by any thread."""
+
+    work: Callable[..., int]  #: what children do with an order
+    nursery: Nursery
+    outlet: Outlet
+    prompt: Redis  #: a client that gives up within two seconds
+    code: str  #: a hash of the source of the job modules
+
+    def start_watchdog(self) -> Watchdog:
+        """A watchdog for one worker."""
+        watchdog = Watchdog(self.work, self.outlet, self.nursery)
+        watchdog.start()
+        return watchdog
+
+    def close(self) -> None:
+        """End what has been started. The watchdogs are their workers' affair."""
+        self.nursery.close()
+
+
+def make_process_parts(
+    app: Application,
+    client: Redis,
+    tell_handlers: Callable[[Job, BaseException], None] = lambda job, error: None,
+) -> ProcessParts:
+    """Import the job modules, fork the nursery, and make the rest; nothing is sent to Redis.
+
+    *client* is for what children of RQ jobs send, *tell_handlers* is called in them when such a job fails.
+    """
+    app.load_jobs()
+    config = app.config
+    code = code_mark(config.jobs, os.getcwd())
+    rq_jobs = RQJobWork(client, config.allow, tell_handlers, allow_private=config.webhook_allow_private)
+    rq_jobs.load_modules()
+    work = dispatch(rq_jobs)
+    nursery = Nursery(work)
+    nursery.start()
+    return ProcessParts(work, nursery, Outlet(), app.prompt_client(), code)
