@@ -25,6 +25,17 @@ def wall_s() -> float:
     return time.time()
 
 
+class Stop(threading.Event):
+    """An event that a signal handler may set, also one that interrupts another in doing so.
+
+    The lock inside of an ordinary event would then be waited for by the thread that holds it, for ever.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cond = threading.Condition(threading.RLock())
+
+
 #: The longest that `rest` takes to notice that its event was set.
 NOTICE_S = 0.2
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 from cronq.app.app import Cronq
 from cronq.app.rq_worker import Worker
-from cronq.clock import boot_s
+from cronq.clock import Stop, boot_s
 from cronq.timetext import format_duration
 from cronq.worker.process_parts import ProcessParts, make_process_parts
 from cronq.worker.worker import queue_names, worker_name
@@ -53,7 +53,7 @@ class Workers:
     """
 
     def __init__(self, app: Cronq, queues: Sequence[str] = (), *, count: int = 1, burst: bool = False) -> None:
-        self.stop = threading.Event()
+        self.stop = Stop()
         self._app = app
         self._queues = queue_names(queues)
         self._burst = burst

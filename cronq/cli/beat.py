@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from cronq.cli.hangup import Hangup
 from cronq.cli.log_lines import start_logging
 from cronq.cli.options import open_app, options_of_cronq, within_dev
 from cronq.cli.output import say, say_problems
+from cronq.clock import Stop
 
 if TYPE_CHECKING:
     from cronq.app.app import Cronq
@@ -43,7 +43,7 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
     app = open_app(ctx, jobs=modules, allow_eviction=allow_eviction)
     start_logging(ctx, app.config)
     log = logging.getLogger("cronq.beat")
-    stop = threading.Event()
+    stop = Stop()
     told: set[int] = set()
 
     def leave(number: int, _: FrameType | None) -> None:
@@ -58,7 +58,7 @@ def beat_command(ctx: click.Context, modules: tuple[str, ...], allow_eviction: b
     return hangup.end(0, told, log)
 
 
-def _serve(app: Cronq, stop: threading.Event, log: logging.Logger, *, within_dev: bool) -> None:
+def _serve(app: Cronq, stop: Stop, log: logging.Logger, *, within_dev: bool) -> None:
     """Be a beat until *stop* is set."""
     from redis.exceptions import RedisError
 

@@ -22,7 +22,7 @@ import click
 from cronq.app.processes import die_with_parent
 from cronq.cli.options import call_state, load_config, open_app, options_of_cronq
 from cronq.cli.output import left, moment, print_table, say, say_problems
-from cronq.clock import boot_s, rest
+from cronq.clock import Stop, boot_s, rest
 from cronq.config import PRIVATE_URL_FILE, environment
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Dev:
 
     def __init__(self, ctx: click.Context, config: Config) -> None:
         self.screen = _Screen()
-        self.stop = threading.Event()
+        self.stop = Stop()
         self.private: PrivateRedis | None = None
         self._debug = bool(call_state(ctx).get("debug"))
         self._processes: list[_Process] = []

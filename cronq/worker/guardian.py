@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
@@ -15,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import RedisError, ResponseError
 
-from cronq.clock import boot_s, rest
+from cronq.clock import Stop, boot_s, rest
 from cronq.db.faults import Backoff, broken_key, may_pass, refuses_all
 from cronq.errors import CronqError, KeyBroken, LockLost
 from cronq.jobs.spec import JobSpec
@@ -71,7 +70,7 @@ class Guardian:
         self.on_look = on_look
         self.on_broken = on_broken
         self.no_commands = no_commands
-        self.giving_up = threading.Event()  #: set when the process must leave although a result is unwritten
+        self.giving_up = Stop()  #: set when the process must leave although a result is unwritten
         self.settler = Settler(runs, now_s, self.giving_up)
 
     def execute(

@@ -26,7 +26,7 @@ from rq.job import Job
 from rq.logutils import ColorizingStreamHandler, setup_loghandlers
 from rq.worker.base import DequeueStrategy, WorkerStatus
 
-from cronq.clock import boot_s, rest
+from cronq.clock import Stop, boot_s, rest
 from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
 from cronq.errors import KeyBroken, RedisUnavailable
@@ -79,7 +79,7 @@ class GuardedWorker(rq.Worker):
             name = worker_name(app.config.host)
         options["maintenance_interval"] = 10**9  # reading and tidying registries is the sweep's
         super().__init__(queues, name, *args, **options)
-        self._stopping = threading.Event()
+        self._stopping = Stop()
         self._leave_at: float | None = None
         self.told: set[int] = set()  #: the signals that told it to leave
         self._present: StopRequest | None = None

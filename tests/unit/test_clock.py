@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cronq.clock import HOLD_S, JUMP_S, ServerClock, boot_s, rest
+from cronq.clock import HOLD_S, JUMP_S, ServerClock, Stop, boot_s, rest
 from cronq.timetext import format_duration, iso, parse_duration_s, parse_instant, rq_stamp, tick_stamp, utc
 
 MOMENT = 1795244400  # 2026-11-21T07:00:00Z
@@ -295,3 +295,20 @@ def test_the_difference_to_this_host_is_known_after_each_reading() -> None:
     behind = clock.offset_s
 
     assert (before, ahead, behind) == (None, 3600, -2.5)
+
+
+def test_a_stop_can_be_set_while_its_own_thread_is_about_to_set_it() -> None:
+    """As by a signal that comes while the handler of an earlier one is at work."""
+    stop = Stop()
+
+    def set_while_setting() -> None:
+        with stop._cond:
+            stop.set()
+
+    thread = threading.Thread(target=set_while_setting, daemon=True)
+    thread.start()
+    thread.join(5)
+
+    assert not thread.is_alive()
+    assert stop.is_set()
+    assert stop.wait(0)
