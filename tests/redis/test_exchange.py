@@ -91,10 +91,10 @@ def contents(redis: Redis) -> dict[str, Any]:
         b"stream": lambda key: [fields for _, fields in redis.xrange(key)],
     }
     found = {key.decode(): (read[redis.type(key)](key), redis.ttl(key)) for key in redis.scan_iter()}
-    found["rq:worker:" + W] = (
-        {name: value for name, value in redis.hgetall(f"rq:worker:{W}").items() if name != b"cronq_offer"},
-        -1,
-    )
+    record = f"rq:worker:{W}"
+    if redis.type(record) in (b"hash", b"none"):  # `cronq_offer` is ours
+        fields = redis.hgetall(record)
+        found[record] = ({name: value for name, value in fields.items() if name != b"cronq_offer"}, -1)
     return found
 
 
