@@ -1,4 +1,4 @@
-"""What a due job costs as jobs, ledger rows and beats grow: processor time of the beat, and of Redis in its scripts.
+"""What a due job costs as jobs, ledger rows and beats grow: processor time of the beat and of Redis.
 
     python benchmarks/scale.py [--jobs N,…] [--rows N,…] [--beats N,…] [--rounds N] [--json]
 
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from machine import Machine
-from processes import processor_s_of
+from processes import main_thread_s, processor_s_of
 from redis import Redis
 from registered import ManyJobs, numbered, once_a_year
 from report import Comparison, Target, compared, show, start_parser
 from rounds import Entrant, turns
-from server import redis_server, script_s
+from server import redis_server, server_pid
 from systems import running
 
 from cronq.app.app import Cronq
@@ -35,7 +35,8 @@ from cronq.runs.run import Ending, Settlement, Start, record_life_s
 
 PACKAGES = ("redis", "rq")
 DUE = 100  #: jobs that are due in one pass
-PASSES = 10  #: of a round
+LEAST_ROWS = 10 * DUE  #: no job keeps fewer than 10
+PASSES = 16  #: of a round
 MINUTE_S = 60
 FLAT = Target(0.8, 1.2)
 KINDS = {"again": "jobs whose specs the beat knows", "first": "jobs that were stored since"}
@@ -56,6 +57,7 @@ class World(Entrant):
         self.names = numbered(DUE, "due")
         self.tick = int(self.app.now_s()) // MINUTE_S * MINUTE_S - 500 * MINUTE_S
         self.beat: Beat = self.app.beat()
+        self.server = server_pid(self.app.client)
 
     def fill(self) -> None:
         """Store the jobs and their rows."""
@@ -67,10 +69,13 @@ class World(Entrant):
         self.pass_once()
 
     def _store_due(self) -> None:
-        self.many.store(self.names, self.tick, crons=["* * * * *"], overlap="allow", keep=max(1000, self.rows // DUE))
+        self.many.store(self.names, self.tick, crons=["* * * * *"], overlap="allow", keep=self.rows // DUE or 1000)
 
     def _fill_rows(self) -> None:
-        """Give the due jobs all the rows, each like one run that was claimed, started and settled."""
+        """Give the due jobs as many rows as they keep, each like one run that was claimed, started and settled.
+
+        So each new row takes the place of an old one, however many there are.
+        """
         self.pass_once()
         for name in self.names:
             like = self.app.runs.run_at(name, self.tick)
@@ -91,35 +96,34 @@ class World(Entrant):
         assert self.app.runs.settle(self.app.runs.get(run_id), ending), run_id
 
     def pass_once(self) -> tuple[float, float, float]:
-        """Have one minute's ticks claimed. Returns seconds: of the beat's processor, of scripts, and by the clock."""
+        """Have one minute's ticks claimed. Returns seconds: of the beat's processor, of Redis's, and by the clock."""
         self.tick += MINUTE_S
-        client = self.app.client
-        scripts, beat, clock = script_s(client), time.process_time(), time.perf_counter()
+        redis, beat, clock = main_thread_s(self.server), time.process_time(), time.perf_counter()
         won = 0
         while True:
             result = self.beat.pass_once(now_s=self.tick + 0.5)
             won += result.codes.get("won", 0)
             if result.wait_s != 0.0:
                 break
-        spent = time.process_time() - beat, script_s(client) - scripts, time.perf_counter() - clock
+        clock, beat = time.perf_counter() - clock, time.process_time() - beat
+        spent = beat, main_thread_s(self.server) - redis, clock
         assert won == DUE, f"{won} ticks claimed, not {DUE}"
-        with client.pipeline(transaction=False) as pipe:
+        with self.app.client.pipeline(transaction=False) as pipe:
             pipe.delete("rq:queue:default", *(self.app.keys.active(name) for name in self.names))
             pipe.execute()
         return spent
 
     def measure(self, kind: str) -> float:
-        """Microseconds a due job, median of a round's passes."""
-        found: list[tuple[float, ...]] = []
+        """Microseconds a due job, mean of a round's passes: some drop the rows of several."""
+        sums = [0.0, 0.0, 0.0]
         for _ in range(PASSES):
             if kind == "first":
                 self._store_due()
-            beat, scripts, clock = self.pass_once()
-            found.append((beat + scripts, beat, scripts, clock))
-        middle = sorted(found)[len(found) // 2]
-        for part, seconds in zip(("beat", "scripts", "clock"), middle[1:], strict=True):
-            self.parts.setdefault(kind, {}).setdefault(part, []).append(seconds / DUE * 1e6)
-        return middle[0] / DUE * 1e6
+            sums = [each + spent for each, spent in zip(sums, self.pass_once(), strict=True)]
+        beat, redis, clock = (each / PASSES / DUE * 1e6 for each in sums)
+        for part, figure in (("beat", beat), ("redis", redis), ("clock", clock)):
+            self.parts.setdefault(kind, {}).setdefault(part, []).append(figure)
+        return beat + redis
 
 
 def worlds(stack: ExitStack, sizes: Sequence[tuple[int, int]]) -> list[World]:
@@ -155,7 +159,7 @@ class Beats(Entrant):
     passed_on: list[float] = field(default_factory=list)
 
     def measure(self) -> float:
-        """Microseconds a due job: of all beats together and of the scripts."""
+        """Microseconds a due job: of all beats together and of Redis."""
         with redis_server() as url, tempfile.TemporaryDirectory() as directory, ExitStack() as stack:
             app = Cronq(config=Config(url=url), registry=Registry())
             now = int(app.now_s())
@@ -167,16 +171,17 @@ class Beats(Entrant):
                 for _ in range(self.count)
             ]
             client: Redis = app.client
+            server = server_pid(client)
             while len(app.beats()[0]) < self.count or client.llen("rq:queue:default") < self.due:
                 time.sleep(0.1)
             time.sleep(1.0)
             time.sleep(1.5 - time.time() % 1)  # between two ticks
-            before = client.llen("rq:queue:default"), script_s(client), sum(map(processor_s_of, processes))
+            before = client.llen("rq:queue:default"), main_thread_s(server), sum(map(processor_s_of, processes))
             time.sleep(self.seconds)
-            after = client.llen("rq:queue:default"), script_s(client), sum(map(processor_s_of, processes))
-        queued, scripts, beats = (late - early for early, late in zip(before, after, strict=True))
+            after = client.llen("rq:queue:default"), main_thread_s(server), sum(map(processor_s_of, processes))
+        queued, redis, beats = (late - early for early, late in zip(before, after, strict=True))
         self.passed_on.append(queued / (self.due * self.seconds))
-        return (scripts + beats) / queued * 1e6
+        return (redis + beats) / queued * 1e6
 
 
 # -- report ------------------------------------------------------------------------------------------
@@ -222,8 +227,10 @@ def main() -> int:
     parser.add_argument("--due", type=int, default=500, help="jobs due each second for the beats (%(default)s)")
     parser.add_argument("--seconds", type=int, default=8, help="of a round with beats (%(default)s)")
     arguments = parser.parse_args()
-    if min((DUE, *arguments.jobs, *arguments.rows)) < DUE or min(arguments.rounds, arguments.due) < 1:
-        parser.error(f"--jobs and --rows start at {DUE}, --rounds and --due at 1")
+    if min((DUE, *arguments.jobs)) < DUE or min((LEAST_ROWS, *arguments.rows)) < LEAST_ROWS:
+        parser.error(f"--jobs start at {DUE}, --rows at {LEAST_ROWS}")
+    if min(arguments.rounds, arguments.due) < 1:
+        parser.error("--rounds and --due start at 1")
     logging.disable(logging.WARNING)
     machine = Machine(PACKAGES)
     document: dict[str, Any] = {"due": DUE, "rounds": arguments.rounds}

@@ -82,13 +82,6 @@ def commands_executed(client: Redis) -> int:
     return int(client.info("stats")["total_commands_processed"])
 
 
-def script_s(client: Redis) -> float:
-    """Seconds that the server has spent in scripts, all of their commands included."""
-    found = client.info("commandstats")
-    return sum(found[name]["usec"] for name in ("cmdstat_evalsha", "cmdstat_eval") if name in found) / 1e6
-
-
-def processor_s(client: Redis) -> float:
-    """Seconds of processor time that the server has used, for whatever."""
-    found = client.info("cpu")
-    return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+def server_pid(client: Redis) -> int:
+    """The server's process, whose first thread executes all commands."""
+    return int(client.info("server")["process_id"])

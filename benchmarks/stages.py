@@ -20,10 +20,11 @@ from typing import Any, BinaryIO, TypeVar
 
 from machine import Machine
 from memory import GOOD, MINUTE_S, Ledger
+from processes import main_thread_s
 from redis import Redis
 from report import Comparison, show, start_parser
 from rounds import say
-from server import commands_executed, redis_server, script_s
+from server import commands_executed, redis_server, server_pid
 
 from cronq.clock import boot_s
 from cronq.jobs.rq_template import fields_of
@@ -39,13 +40,13 @@ Found = TypeVar("Found")
 
 @dataclass
 class Stage:
-    """What one step costs: microseconds of the caller's processor, by the clock and in scripts; commands in Redis."""
+    """What one step costs: microseconds of the caller's processor, by the clock and of Redis; commands there."""
 
     name: str
     calls: int = 0
     processor_us: float = 0.0
     clock_us: float = 0.0
-    scripts_us: float = 0.0
+    redis_us: float = 0.0
     commands: float = 0.0
 
     def to_json(self) -> dict[str, float]:
@@ -61,20 +62,23 @@ class Profile:
 
     def __init__(self, client: Redis | None = None) -> None:
         self.client = client
+        self.server = server_pid(client) if client else 0
         self.stages: dict[str, Stage] = {}
 
     def time(self, name: str, step: Callable[[], Found], calls: int = 1) -> Found:
         """Do *step*, which counts as so many calls."""
         stage = self.stages.setdefault(name, Stage(name))
         client = self.client
-        scripts, commands = (script_s(client), commands_executed(client)) if client else (0.0, 0)
+        commands = commands_executed(client) if client else 0
+        redis = main_thread_s(self.server) if self.server else 0.0
         processor, clock = time.process_time(), time.perf_counter()
         found = step()
-        stage.clock_us += 1e6 * (time.perf_counter() - clock)
-        stage.processor_us += 1e6 * (time.process_time() - processor)
+        processor, clock = time.process_time() - processor, time.perf_counter() - clock
+        stage.clock_us += 1e6 * clock
+        stage.processor_us += 1e6 * processor
         if client:
-            stage.commands += commands_executed(client) - commands - 2  # the two that ask
-            stage.scripts_us += 1e6 * (script_s(client) - scripts)
+            stage.redis_us += 1e6 * (main_thread_s(self.server) - redis)
+            stage.commands += commands_executed(client) - commands - 1  # the one that asks
         stage.calls += calls
         return found
 
@@ -218,9 +222,9 @@ def middle(rounds: list[dict[str, Stage]]) -> dict[str, dict[str, float]]:
 
 
 def in_words(stages: Mapping[str, Mapping[str, float]]) -> str:
-    lines = [f"{'microseconds':36}{'own':>10}{'scripts':>10}{'clock':>10}{'commands':>10}"]
+    lines = [f"{'microseconds':36}{'own':>10}{'redis':>10}{'clock':>10}{'commands':>10}"]
     for name, figures in stages.items():
-        values = (figures[part] for part in ("processor_us", "scripts_us", "clock_us", "commands"))
+        values = (figures[part] for part in ("processor_us", "redis_us", "clock_us", "commands"))
         lines.append(f"{name:36}" + "".join(f"{value:>10.1f}" if value else f"{'-':>10}" for value in values))
     return "\n".join(lines)
 

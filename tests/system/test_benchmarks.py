@@ -19,7 +19,7 @@ COMMANDS = {
     "worker": "worker.py --jobs 5 --rounds 1 --only cronq,rq",
     "punctuality": "punctuality.py --jobs 5 --served 2 --children 2 --seconds 2 --beats 2",
     "idle": "idle.py --jobs 1,50 --seconds 0.3 --settle 1 --only beat,huey",
-    "scale": "scale.py --jobs 100,300 --rows 100,300 --beats 1 --rounds 1 --due 3 --seconds 1",
+    "scale": "scale.py --jobs 100,300 --rows 1000,2000 --beats 1 --rounds 1 --due 3 --seconds 1",
     "memory": "memory.py --runs 5 --keep 10",
     "simulate": "simulate.py --days 1 --jobs 8",
     "stages": "stages.py --runs 10 --rounds 1",
@@ -106,7 +106,7 @@ def test_scale_says_what_a_due_job_costs_and_whether_that_is_flat(documents: dic
     found = documents["scale"]
 
     assert found["jobs"]["again"].keys() == found["jobs"]["first"].keys() == {"100", "300"}
-    assert found["rows"]["again"]["300"].keys() == {"us", "beat", "scripts", "clock"}
+    assert found["rows"]["again"]["2000"].keys() == {"us", "beat", "redis", "clock"}
     assert found["beats"]["1"]["us"] > 0
     assert found["is_flat"] in (True, False)
 
