@@ -52,7 +52,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     broken:{key}:{time}       any     a key of a wrong type, moved aside         jobs.quarantine       7 days
 
 `rq:*` belongs to RQ and is written by RQ's code or by the scripts in `lua/`, under a contract test; but for
-`rq:cronq:prefix`, which `hosts.installation` owns.
+`rq:cronq:prefix`, which `hosts.installation` owns, and two fields of ours: `cronq_put_back` in the hash of an RQ job,
+and `cronq_offer` in that of a worker, the number of its newest offer that was answered (`runs.exchange`).
 """
 
 from __future__ import annotations

@@ -137,7 +137,8 @@ def test_a_renewal_goes_as_far_as_it_can_and_the_other_is_renewed(stage: Callabl
 @pytest.mark.parametrize(
     "field",
     [{"attempt": "nan"}, {"attempt": "1e400"}, {"tick": "nan"}, {"job": "b:state"}, {"job": "\xff"},
-     {"state": "queued "}, {"queue": "x" * 10_000}, {"started_at": "nan"}, {"attempts": "[" * 100_000}],
+     {"attempt": "9" * 20}, {"state": "queued "}, {"queue": "x" * 10_000}, {"started_at": "nan"},
+     {"attempts": "[" * 100_000}],
     ids=lambda field: next(iter(field)),
 )  # fmt: skip
 def test_a_planted_field_of_a_row_harms_no_other_run(
@@ -190,4 +191,5 @@ def test_planted_figures_of_a_worker_are_begun_anew(stage: Callable[[], Process]
     assert process.call(process.end(begun), offers=0).ends == ["settled"]
 
     assert process.record()[b"total_working_time"] == b"0.5"
+    assert process.record()[b"successful_job_count"] == b"1"
     assert b"current_job" not in process.record()

@@ -63,7 +63,9 @@ end
 local function why_plain(item, id, found)
     local row, job = found.row, found.job
     if not row or not job or row.state ~= 'queued' or not job[1] or item.left_alone[row.job] then return nil end
-    if not string.match(row.attempt or '1', '^%d+$') or (tonumber(job[3] or '1') or 1) > item.knows then return nil end
+    local attempt = row.attempt or '1'
+    if #attempt > 6 or not string.match(attempt, '^%d+$') then return nil end
+    if (tonumber(job[3] or '1') or 1) > item.knows then return nil end
     local spec = read_spec(job[1], row.job, item.max_crashes)
     if not spec or (spec.is_command and item.no_commands) or not is_fresh(item, row, spec.ttl) then return nil end
     if spec.once and (row.started_at or row.facts) then return nil end

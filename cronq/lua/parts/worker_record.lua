@@ -12,13 +12,20 @@ local function read_record(worker)
         newest = tonumber(known[5] or '') or 0, fields = {}, was = known[1] or nil}
 end
 
+-- The figure in a text; 0 for what RQ could not read either.
+local function figure(text)
+    local found = tonumber(text or '')
+    return found and found >= 0 and found < 2 ^ 53 and found or 0
+end
+
+-- Counts the end of the run of *item*, and how long the worker was busy with it.
 local function count_end(record, item, is_good)
     local fields = record.fields
-    fields.total_working_time = string.format('%.17g', (tonumber(record.worked or '') or 0) + item.worked)
+    fields.total_working_time = string.format('%.17g', figure(record.worked) + item.worked)
     local name = is_good and 'succeeded' or 'failed'
     if not is_good and item.retry and item.retry.snooze then return end  -- no failure, and no end
     fields[is_good and 'successful_job_count' or 'failed_job_count'] =
-        string.format('%.0f', (tonumber(record[name] or '') or 0) + 1)
+        string.format('%.0f', figure(record[name]) + 1)
 end
 
 -- The run that the worker has from now on; nil: none.

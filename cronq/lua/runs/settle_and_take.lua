@@ -84,10 +84,11 @@ local function is_for_newer(id)
     local layout = found.job and found.job[3]
     return left_alone[found.row.job] or type(layout) == 'string' and (tonumber(layout) or 1) > item.knows
 end
-local function take(offer)
+-- A worker whose record cannot be read would not find what it was given: its runs go step by step.
+local function take(offer, record)
     local queue, id, trouble = pop_next(item.queues, by_queue, is_for_newer)
     if not queue then return trouble and {'error', trouble} or false end
-    return protected(start_plain, item, offer, queue, id, looked[id]) or {'taken', queue, id}
+    return record.key and protected(start_plain, item, offer, queue, id, looked[id]) or {'taken', queue, id}
 end
 local function serve(i, offer)
     local record = record_of(offer.worker)
@@ -98,7 +99,7 @@ local function serve(i, offer)
     if not start then
         held[i] = why or by_worker[offer.worker]
         if held[i] then return false end
-        start = take(offer)
+        start = take(offer, record)
     end
     local is_begun = start and start[1] == 'begun'
     if record.key and (is_begun or start and record.current == start[3]) then
