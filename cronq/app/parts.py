@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
 from functools import cached_property
-from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -22,7 +20,7 @@ from cronq.definitions.crontab_import import CrontabJobs
 from cronq.definitions.sync import Definitions
 from cronq.errors import CronqError, DefinitionError
 from cronq.hosts.deploys import Deploys
-from cronq.hosts.drain import Holds
+from cronq.hosts.drain import Hold, Holds
 from cronq.hosts.heartbeats import Heartbeats
 from cronq.hosts.outages import Outages
 from cronq.interop.requeued import Requeued
@@ -35,6 +33,7 @@ from cronq.jobs.registry import REGISTRY, Registry
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import StoredJob
 from cronq.locks.lock import Lock
+from cronq.locks.renewal import LockTiming
 from cronq.monitor.growth import Growth
 from cronq.runs.amendment import Amendments
 from cronq.runs.backfill import PastRuns
@@ -42,8 +41,11 @@ from cronq.runs.bulk_give import BulkGive
 from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer
 from cronq.runs.delayed import Delayed
+from cronq.runs.exchange import Exchange
 from cronq.runs.retrying import Retrying
 from cronq.runs.store import RunStore
+from cronq.worker.desk import Desk
+from cronq.worker.guardian import RQ_LEASE_S
 
 log = logging.getLogger("cronq.beat")
 
@@ -242,22 +244,26 @@ class Parts:
             holder={"host": self.config.host, "pid": os.getpid(), "run_id": None},
         )
 
-    def run_lock(
-        self,
-        name: str,
-        holder: dict[str, Any],
-        on_lost: Callable[[str], None],
-        on_renewed: Callable[[float], None],
-    ) -> Lock:
-        """The lock of a run, for its guardian."""
-        return Lock(
-            self.client,
-            name,
-            ttl_s=self.config.lock_ttl,
-            keys=self.keys,
-            holder=holder,
-            on_lost=on_lost,
-            on_renewed=on_renewed,
+    @cached_property
+    def desk(self) -> Desk:
+        """Where all workers of this process tell how their runs ended and get the next."""
+        renew_within_s = LockTiming(self.config.lock_ttl).socket_s
+        exchange, renewals = self._exchange(_GUARDIAN_TIMEOUT_S), self._exchange(renew_within_s)
+        return Desk(exchange, renewals, self.clock.now_s)  # without asking Redis: nobody may hang while a run goes on
+
+    def _exchange(self, timeout_s: float) -> Exchange:
+        """The script calls of workers, over connections of their own that answer in bytes: ids may be anything."""
+        client = bytes_client(own_client(self.client, timeout_s))
+        return Exchange(
+            client,
+            self.keys,
+            self.runs_through(client),
+            host=self.config.host,
+            pid=os.getpid(),
+            no_commands=self.config.no_commands,
+            lock_ttl_s=self.config.lock_ttl,
+            lease_s=RQ_LEASE_S,
+            read_hold=lambda raw: str(Hold.from_json(raw)),
         )
 
     def delayed(self, by: str | None = None) -> Delayed:

@@ -69,6 +69,16 @@ def may_pass(error: Exception) -> bool:
     return isinstance(error, _PASSING) and not isinstance(error, _LASTING)
 
 
+def did_not_arrive(error: Exception) -> bool:
+    """Return True if Redis surely has done nothing: there was no connection, or it still loads its data."""
+    if isinstance(error, redis_errors.BusyLoadingError):
+        return True
+    words = str(error)
+    return isinstance(error, redis_errors.ConnectionError | redis_errors.TimeoutError) and (
+        words.startswith("Timeout connecting") or re.match(r"Error -?\d+ connecting to ", words) is not None
+    )
+
+
 def is_read_only(error: Exception) -> bool:
     """Return True if the server is a replica and takes no writes."""
     return isinstance(error, redis_errors.ReadOnlyError) or refusal_code(error) == "READONLY"

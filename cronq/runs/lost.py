@@ -22,14 +22,20 @@ def settle_or_rerun(runs: RunStore, run: Run, ending: Ending, max_crashes: int |
     checks what *ending* expects, so a run that several miss is lost once.
     """
     if max_crashes is not None:
-        code, _, detail = runs.rerun(run, ending, max_crashes).partition(" ")
-        if code in ("queued", "again"):
-            return RERUN
-        if code == "stale":
-            return None
-        ending = _not_rerun(ending, code, detail, max_crashes)
+        found = rerun_or_ending(runs, run, ending, max_crashes)
+        if not isinstance(found, Ending):
+            return found
+        ending = found
     answer = runs.end(run, ending)
     return RETRYING if answer == RETRYING else ending.settlement.outcome if answer else None
+
+
+def rerun_or_ending(runs: RunStore, run: Run, ending: Ending, max_crashes: int) -> str | Ending | None:
+    """Rerun a lost run if that may be. Return RERUN; None if another was first; or the end that it has instead."""
+    code, _, detail = runs.rerun(run, ending, max_crashes).partition(" ")
+    if code in ("queued", "again"):
+        return RERUN
+    return None if code == "stale" else _not_rerun(ending, code, detail, max_crashes)
 
 
 def _not_rerun(ending: Ending, code: str, detail: str, max_crashes: int) -> Ending:

@@ -1,20 +1,23 @@
-"""The run that a guardian executes: its lock, child and deadlines, and how others ask the guardian to end it."""
+"""The run that a guardian executes: its child and deadlines, and how others ask the guardian to end it."""
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
+from cronq.jobs.stored import JobState
 from cronq.process.watchdog import Child
 from cronq.runs.retry import Retry, next_retry, next_snooze
 from cronq.runs.run import Ending, Run, Settlement, record_life_s
 from cronq.runs.timing import MARGIN_S, Timing
 from cronq.timetext import format_duration
+from cronq.worker.run_lock import RunLock
+
+log = logging.getLogger("cronq.worker")
 
 #: Most time from TERM to KILL when the worker is leaving.
 _LEAVE_GRACE_S = 5.0
@@ -25,7 +28,8 @@ _KILL_EVERY_S = 1.0
 class StopRequest:
     """How any thread asks the guardian to end the run at work; the first who asks decides the outcome."""
 
-    def __init__(self) -> None:
+    def __init__(self, run_id: str | None = None) -> None:
+        self.run_id = run_id  #: None: it is an RQ job that is not cronq's
         self._lock = threading.RLock()  # a signal handler may ask while its own thread is asking
         self.outcome: str | None = None
         self.reason = ""
@@ -83,22 +87,6 @@ class Termination:
             self.kill_at = now + _KILL_EVERY_S
 
 
-class RunLock(Protocol):
-    """What a guardian asks of the lock of its run, a `cronq.locks.lock.Lock`."""
-
-    def acquire(self, blocking: bool = True, timeout: float | None = None) -> bool: ...
-    def release(self) -> None: ...
-    def holding_run(self) -> str | None: ...
-    @property
-    def token(self) -> int: ...
-    @property
-    def deadline_boot_s(self) -> float: ...
-
-
-#: Makes the lock of a run from its name, facts on the holder, and what to call on loss and on renewal.
-LockFactory = Callable[[str, dict[str, Any], Callable[[str], None], Callable[[float], None]], RunLock]
-
-
 @dataclass
 class ActiveRun:
     """One run, from when its guardian took it to its settlement."""
@@ -108,13 +96,14 @@ class ActiveRun:
     stop: StopRequest
     worker: str
     execution: str
-    past: Mapping[str, Any]  #: what the run is told of those before it
+    state: JobState | None  #: of its job when it was started: what the run is told of those before it
     timing: Timing | None = None  #: None: nobody runs it again when it is lost, so the child need not end before
     lock: RunLock | None = None
     child: Child | None = None
     started_boot: float = 0.0  #: the moment that its row has as its start
     begun_boot: float = 0.0  #: when its work began
-    heard_boot: float = 0.0  #: when the last renewal that Redis answered was sent
+    heard_boot: float = 0.0  #: when the last renewal that Redis answered was sent, or what began it
+    look_boot: float = 0.0  #: when it is to be renewed next
     stopping: bool = False  #: the child was told to end; until then a stop request decides nothing
     is_slow: bool = False  #: it takes longer than its `warn_after`, and the log says so
     is_told_slow: bool = False  #: and so does the event stream
@@ -123,7 +112,7 @@ class ActiveRun:
     @property
     def fence(self) -> int | None:
         """The fencing token of its lock, None without one."""
-        return self.lock.token if self.lock is not None else None
+        return self.lock.fence if self.lock is not None else None
 
     @property
     def deadline_boot_s(self) -> float | None:
@@ -170,8 +159,28 @@ class ActiveRun:
         stop = self.stop
         return (stop.outcome, stop.reason) if self.stopping and stop.outcome is not None else None
 
+    @property
+    def end_boot_s(self) -> float:
+        """When it is to be told to end, for whatever is over first."""
+        ends = [self.timeout_boot_s]
+        if self.stop.leave_at is not None:
+            ends.append(self.stop.leave_at)
+        if self.lock is not None:
+            ends.append(self.lock.doubt_boot_s)
+        return min(ends)
+
+    def hear_of_lock(self, answer: int | None, sent_boot: float) -> None:
+        """Note what was answered to the renewal of its lock, sent at *sent_boot*; None: nothing."""
+        if answer is None or self.lock is None:
+            return
+        why = self.lock.hear(answer, sent_boot)
+        if why is not None:
+            self.lose_lock(why)
+        else:
+            self.extend()
+
     def note_heard(self, sent_boot: float) -> None:
-        """Redis has answered a renewal of the run that was sent at *sent_boot*."""
+        """Redis has heard of the run at *sent_boot* or later."""
         self.heard_boot = sent_boot
         if self.timing is not None:
             self.extend()
@@ -181,9 +190,20 @@ class ActiveRun:
         if self.child is not None:
             self.child.extend(self.deadline_boot_s)
 
+    def lose_lock(self, why: str) -> None:
+        """Ask for the end of the run because its lock is, or may be, another's."""
+        if self.lock is None or self.lock.is_lost:
+            return
+        self.lock.is_lost = True
+        log.warning("LOST lock %r of %s: %s", self.lock.name, self.run.run_id, why)
+        self.stop.ask("lost", f"its lock {self.lock.name!r} was lost: {why}", f"guardian {self.worker}")
+
     def ask_what_is_due(self, now: float) -> None:
-        """Ask for the end of the run if its timeout, its worker's stay or its time without Redis is over at *now*."""
-        stop, alone = self.stop, self.alone_boot_s
+        """Ask for the end of the run if something is over at *now*.
+
+        Its timeout, its worker's stay, its time without Redis, or the time for which its lock is surely its own.
+        """
+        stop, alone, lock = self.stop, self.alone_boot_s, self.lock
         if stop.outcome is not None:
             return
         if now >= self.timeout_boot_s:
@@ -193,6 +213,8 @@ class ActiveRun:
             stop.leave("its worker was told to leave, and the time it had for that was over")
         elif alone is not None and now >= alone:
             stop.ask("lost", self._why_alone(), f"guardian {self.worker}")
+        elif lock is not None and now >= lock.doubt_boot_s:
+            self.lose_lock(lock.why_in_doubt(now))
 
     def grace_s(self, now: float) -> float:
         """Seconds from TERM to KILL: the job's grace, less if the worker leaves or others may have the lock before."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from redis import Redis
 
@@ -14,8 +13,8 @@ if TYPE_CHECKING:
     from cronq.interop.requeued import Requeued
     from cronq.jobs.quarantine import Quarantine
     from cronq.jobs.store import JobStore
-    from cronq.locks.lock import Lock
     from cronq.runs.store import RunStore
+    from cronq.worker.desk import Desk
 
 
 class Application(Protocol):
@@ -69,12 +68,7 @@ class Application(Protocol):
         """The ledger through the connections of *client*."""
         ...
 
-    def run_lock(
-        self,
-        name: str,
-        holder: dict[str, Any],
-        on_lost: Callable[[str], None],
-        on_renewed: Callable[[float], None],
-    ) -> Lock:
-        """The lock *name* for a run."""
+    @property
+    def desk(self) -> Desk:
+        """Where all workers of this process tell how their runs ended and get the next."""
         ...

@@ -1,46 +1,63 @@
-"""How a worker takes ids from its queues: one by one, in order of priority, each safe in RQ's intermediate list."""
+"""How a worker takes its next run, and tells how the last one ended: with one call, whatever the number of queues.
+
+Each look is one round trip and none blocks in Redis, where an id could be served to a worker that is cut off. An id
+that is popped is safe in RQ's intermediate list; one popped by BLPOP dies with its worker.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from cronq.clock import boot_s
 from cronq.db import scripts
-from cronq.db.decode import text
-from cronq.db.keys import Keys, rq_intermediate, rq_queue
-from cronq.hosts.drain import Hold
-from cronq.jobs.spec import SPEC_LAYOUT
+from cronq.db.faults import did_not_arrive
+from cronq.db.keys import rq_intermediate, rq_queue
+from cronq.runs.exchange import Begun, Offer, Taken
+from cronq.worker.desk import Desk
+from cronq.worker.settle import Settler
 from cronq.worker.waking import Waking
 
-#: How long a job that a newer cronq has stored is left alone: after that it may be one for this version again.
-_LEAVE_ALONE_S = 5.0
+log = logging.getLogger("cronq.worker")
 
 
 class Dequeue:
-    """Moves ids into RQ's intermediate lists, however many queues there are: one popped by BLPOP dies with its worker.
+    """Hands the ends that *settler* keeps in at *desk* for the worker *name*, and takes what it is to do next.
 
-    Each look is one round trip and none blocks in Redis, where an id could be served to a worker that is cut off.
+    An offer that was sent and not answered stays the same: whatever Redis made of it is heard with the next call.
+    *is_leaving* says whether the worker is to take no more.
     """
 
-    def __init__(self, client: Redis, keys: Keys, *, host: str, worker: str) -> None:
+    def __init__(
+        self, client: Redis, desk: Desk, settler: Settler, name: str, is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self.client = client
-        self.keys = keys
-        self.host = host
-        self.worker = worker
+        self.desk = desk
+        self.settler = settler
+        self.name = name
+        self.is_leaving = is_leaving
         self.waking = Waking(client)
-        self._left_alone: dict[str, float] = {}  # job -> until when, on the boot clock
         self.held: str | None = None  #: why this worker was to take nothing at the last look, in words
-        self._take: Any = scripts.load(client, "queue/take")
+        self._offer: Offer | None = None  #: sent, and not answered
+        self._unwanted: Begun | None = None  #: started when this worker was already to leave
+        self._offered_boot_s: float | None = None  #: when it was sent first, if it was not answered then
         self._give_back: Any = scripts.load(client, "queue/give_back")
 
-    def take(self, names: Sequence[str], wait_s: float) -> tuple[str, Any] | None:
-        """Take the next id of the queues *names*: (queue, raw id); None when none comes within *wait_s*.
+    @property
+    def owes(self) -> bool:
+        """Whether Redis is to hear of the end of a run, or of one that is not wanted, or did not answer an offer."""
+        return bool(self.settler.unsettled) or self._offer is not None or self._unwanted is not None
 
-        What cronq's scripts queue wakes it at once; what others push is seen with the next call.
+    def take(self, names: Sequence[str], wait_s: float) -> Begun | Taken | None:
+        """Take the next run or id of the queues *names*; None when there comes none within *wait_s*.
+
+        What cronq's scripts queue wakes it at once; what others push is seen with the next call. Raises RedisError.
         """
         until = boot_s() + wait_s
         self.waking.begin(names)
@@ -49,26 +66,73 @@ class Dequeue:
             found = self._look(names)
         return found
 
-    def _look(self, names: Sequence[str]) -> tuple[str, Any] | None:
-        now = boot_s()
-        self._left_alone = {job: until for job, until in self._left_alone.items() if until > now}
-        left_alone = json.dumps(list(self._left_alone))
-        args = [self.keys.prefix, self.host, self.worker, SPEC_LAYOUT, left_alone, *names]
-        found = self._take(args=args)
-        self.held = None
-        if found is None:
-            return None
-        queue = text(found[0])
-        if not queue:
-            self.held = str(Hold.from_json(text(found[1]))) if found[1] else "suspended until `rq resume`"
-            return None
-        return queue, found[1]
+    def finish(self) -> Begun | Taken | None:
+        """Hand in what is unwritten and take nothing; return what an earlier offer has taken. Raises RedisError."""
+        if self._unwanted is not None:
+            self._put_back(self._unwanted)
+        return self._hand_in(()) if self.owes else None
 
-    def give_back(self, queue: str, raw_id: Any) -> None:
-        """Put an id that was taken, and will not be served, back at the head of its queue."""
-        self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id, "LPUSH"])
+    def abandon(self) -> None:
+        """Give up what Redis does not answer to."""
+        self.settler.abandon()
+        if self._offer is not None:
+            log.warning("ABANDONED an offer: if Redis has started a run by it, that run is lost or rerun soon")
+            self._offer = None
+        if self._unwanted is not None:
+            log.warning("ABANDONED %s, which had been started: it is lost or rerun soon", self._unwanted.run.run_id)
+            self._unwanted = None
+
+    def _look(self, names: Sequence[str]) -> Begun | Taken | None:
+        if self.is_leaving():
+            return self.finish()
+        if self._offer is None:
+            self._offer, self._offered_boot_s = Offer(self.name, secrets.token_hex(16)), None
+        return self._hand_in(names)
+
+    def _hand_in(self, names: Sequence[str]) -> Begun | Taken | None:
+        sent_boot = boot_s()
+        try:
+            receipt = self.desk.settle_and_take(self.settler.ends(), self._offer, names)
+        except (RedisError, OSError) as error:
+            self._hear_nothing(error, sent_boot)
+            raise
+        self._offer = None
+        self.held = receipt.held
+        self.settler.hear(receipt.ends)
+        if receipt.trouble is not None:
+            raise receipt.trouble
+        found = receipt.start
+        if isinstance(found, Begun) and self._offered_boot_s is not None:
+            # It may have begun with the first sending, and its lock may be as old.
+            found = replace(found, sent_boot_s=self._offered_boot_s)
+        return found
+
+    def _hear_nothing(self, error: Exception, sent_boot: float) -> None:
+        self.settler.hear_nothing(error)
+        if self._offered_boot_s is None:
+            if did_not_arrive(error):
+                self._offer = None
+            else:
+                self._offered_boot_s = sent_boot
+
+    def give_back(self, found: Begun | Taken) -> None:
+        """Put what was taken, and will not be served, back at the head of its queue. Raises RedisError.
+
+        A run that has been started is owed until that is done.
+        """
+        if isinstance(found, Begun):
+            self._unwanted = found
+            self._put_back(found)
+        else:
+            self._give_back(keys=[rq_intermediate(found.queue), rq_queue(found.queue)], args=[found.raw_id, "LPUSH"])
+
+    def _put_back(self, begun: Begun) -> None:
+        taken = self.desk.undo_start(begun)
+        self._unwanted = None
+        if taken is not None:
+            self.give_back(taken)
 
     def leave_to_newer(self, queue: str, raw_id: Any, job: str) -> None:
         """Put an id back at the tail of its queue for a newer worker, and take none of *job* for some seconds."""
-        self._left_alone[job] = boot_s() + _LEAVE_ALONE_S
+        self.desk.leave_alone(job)
         self._give_back(keys=[rq_intermediate(queue), rq_queue(queue)], args=[raw_id, "RPUSH"])

@@ -1,6 +1,9 @@
-"""The guardian of a run: it holds the run's lock, watches the child that does the work, and settles the run once.
+"""The guardian of a run: it holds the run's lock, and watches the child that does the work.
 
-`Guardian.execute` is the chain of steps; each may end the run: check, take the lock, start, work, settle, release.
+A run comes to it in one of two ways. Nearly always Redis has started it in the very call that took it (`carry_on`).
+What needs a closer look was only taken (`execute`): check, start with the lock, or skip, park, refuse. Then both go the
+same way: spawn a child, watch it, judge its end, hand that to the settler. With the next call Redis takes the end and
+the lock, and gives the next run.
 """
 
 from __future__ import annotations
@@ -10,31 +13,38 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
-from cronq.clock import Stop, boot_s, rest
+from cronq.clock import boot_s, rest
 from cronq.db.faults import Backoff, broken_key, may_pass, refuses_all
-from cronq.errors import CronqError, KeyBroken, LockLost
+from cronq.errors import CronqError, KeyBroken
 from cronq.jobs.spec import JobSpec
+from cronq.jobs.stored import JobState
+from cronq.locks.renewal import LockTiming
 from cronq.process.watchdog import Child, ChildExit, Watchdog, WatchdogDied
 from cronq.run_context import CurrentRun
 from cronq.runs.cause import write_cause
+from cronq.runs.exchange import Begun, Renewed, Renewing
 from cronq.runs.overlap import may_wait, read_wish
 from cronq.runs.run import Run, Settlement, Start
 from cronq.runs.store import RunStore, Started
 from cronq.runs.timing import Timing
 from cronq.timetext import format_duration
-from cronq.worker.active_run import ActiveRun, LockFactory, RunLock, StopRequest, Termination
+from cronq.worker.active_run import ActiveRun, StopRequest, Termination
 from cronq.worker.child import order_for, read_result
+from cronq.worker.desk import Desk
 from cronq.worker.outcome import judge
+from cronq.worker.run_lock import RunLock
 from cronq.worker.settle import Settler
+
+Answer = TypeVar("Answer")
 
 log = logging.getLogger("cronq.worker")
 
 #: Life of RQ's own records of a running job, which each renewal makes anew.
-_RQ_LEASE_S = 90
+RQ_LEASE_S = 90
 #: Retry delay for the start script, which recognises its own execution id; doubled each time.
 _START_AGAIN_S = 0.1
 
@@ -42,36 +52,39 @@ _START_AGAIN_S = 0.1
 class Guardian:
     """Executes runs one at a time, each in a child of *watchdog*; *now_s* returns server time without asking Redis.
 
-    *on_look* is called about every second of a run; it must be quick, and may raise RedisError. *on_broken* is called
-    with a key of a lock that has a wrong type, to quarantine it.
+    *settler* takes over how they ended; at *desk* they are renewed. *on_look* is called about every second of a run; it
+    must be quick, and may raise RedisError. *on_broken* is called with a key of a lock that has a wrong type, to
+    quarantine it.
     """
 
     def __init__(
         self,
         runs: RunStore,
         watchdog: Watchdog,
-        make_lock: LockFactory,
+        desk: Desk,
+        settler: Settler,
         now_s: Callable[[], float],
         *,
         host: str,
         pid: int,
         timing: Timing,
+        lock_ttl_s: float,
         on_look: Callable[[], None] = lambda: None,
         on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
     ) -> None:
         self.runs = runs
         self.watchdog = watchdog
-        self.make_lock = make_lock
+        self.desk = desk
+        self.settler = settler
         self.now_s = now_s
         self.host = host
         self.pid = pid
         self.timing = timing
+        self.lock_timing = LockTiming(lock_ttl_s)
         self.on_look = on_look
         self.on_broken = on_broken
         self.no_commands = no_commands
-        self.giving_up = Stop()  #: set when the process must leave although a result is unwritten
-        self.settler = Settler(runs, now_s, self.giving_up)
 
     def execute(
         self,
@@ -81,23 +94,41 @@ class Guardian:
         *,
         worker: str,
         args_json: str,
-        past: Mapping[str, Any] | None = None,
-    ) -> str | None:
-        """Take one queued run through all steps. Return its outcome, or RERUN; None when it did not start here.
+        state: JobState | None = None,
+    ) -> None:
+        """Take a run that was queued through all steps up to its end; it may not even start.
 
-        The run may be ended through *stop* from any thread. *worker* is the name of the worker, *past* the fields of
-        `CurrentRun` that tell of the runs before this one.
+        The run may be ended through *stop* from any thread. *worker* is the worker's name, *state* that of the job.
         """
-        timing = self.timing if spec.on_lost == "rerun" else None
-        active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), past or {}, timing)
-        if not (self._is_fresh(active) and self._may_run_here(active) and self._may_begin(active)):
-            return None
+        active = ActiveRun(run, spec, stop, worker, secrets.token_hex(16), state, self._timing_of(spec))
+        if (
+            self._is_fresh(active)
+            and self._may_run_here(active)
+            and self._may_begin(active)
+            and self._start(active)
+        ):  # fmt: skip
+            self._carry_out(active, args_json)
+
+    def carry_on(self, begun: Begun, stop: StopRequest, *, worker: str) -> None:
+        """Take a run that Redis has started for this worker through the other steps."""
+        run, spec = begun.run, begun.job.spec
+        active = ActiveRun(run, spec, stop, worker, begun.execution, begun.job.state, self._timing_of(spec))
+        active.started_boot = active.heard_boot = begun.sent_boot_s
+        if begun.lock is not None:
+            active.lock = RunLock(begun.lock, self.lock_timing, begun.sent_boot_s, begun.fence)
+        self._say_started(active)
+        self._carry_out(active, run.args or spec.args_json)
+
+    def _timing_of(self, spec: JobSpec) -> Timing | None:
+        return self.timing if spec.on_lost == "rerun" else None
+
+    def _carry_out(self, active: ActiveRun, args_json: str) -> None:
         try:
-            if self._take_lock(active) and self._start(active):
-                return self.settler.write(active, self._work(active, args_json))
-            return None
-        finally:
-            self._release(active)
+            settlement = self._work(active, args_json)
+        except Exception as error:  # a mistake of ours: what has started must have an end
+            log.exception("the guardian of %s failed", active.run.run_id)
+            settlement = Settlement("lost", f"its guardian failed: {error}")
+        self.settler.add(active, settlement)
 
     # Before the work
 
@@ -141,92 +172,103 @@ class Guardian:
         log.error("REFUSED %s: %s", active.run.run_id, reason)
         return False
 
-    def _take_lock(self, active: ActiveRun) -> bool:
-        """Take the lock that its job asks for. While it is busy a tick is skipped at its first attempt; others wait."""
-        name = active.spec.lock_name
-        if name is None:
-            return True
-        lock = self._lock_for(active, name)
-        try:
-            if lock.acquire(blocking=False):
-                active.lock = lock
-                return True
-            self._skip_or_park(active, name, lock)
-        except (KeyBroken, ResponseError) as error:
-            broken = error if isinstance(error, KeyBroken) else broken_key(error)
-            if broken is None:
-                raise
-            # Left as it is, this run would come round for ever, and with it each later run of its job.
-            self.on_broken(broken)
-            self.settler.write_unstarted(active, Settlement("failed", str(broken)))
-        return False
-
-    def _lock_for(self, active: ActiveRun, name: str) -> RunLock:
-        holder = {"host": self.host, "pid": self.pid, "run_id": active.run.run_id}
-
-        def on_lost(reason: str) -> None:
-            active.stop.ask("lost", f"its lock {name!r} was lost: {reason}", f"guardian {active.worker}")
-
-        return self.make_lock(name, holder, on_lost, lambda deadline: active.extend())
-
-    def _skip_or_park(self, active: ActiveRun, name: str, lock: RunLock) -> None:
+    def _start(self, active: ActiveRun) -> bool:
+        """Move the run to `running`, with its lock. Return False if it may not start: then it has been dealt with."""
         run = active.run
+        active.started_boot = active.heard_boot = boot_s()
+        now = self.now_s()
+        try:
+            started = self._ask_until_answered(active, lambda: self._send_start(active, now))
+        except KeyBroken as broken:
+            self._fail_for_lock(active, broken)
+            return False
+        if started.code != "started":
+            self._refuse_to_start(active, started)
+            return False
+        name = active.spec.lock_name
+        if name is not None:
+            active.lock = RunLock(name, self.lock_timing, active.heard_boot, started.fence)
+        if run.state == "done":  # a person who requeues it begins anew
+            run = replace(run, retried=0, snoozed_since=None)
+        active.run = replace(run, state="running", started_at=now, worker=active.worker, attempt=started.attempt)
+        self._say_started(active)
+        return True
+
+    def _say_started(self, active: ActiveRun) -> None:
+        if log.isEnabledFor(logging.INFO):
+            run = active.run
+            attempt = f" attempt={run.attempt}" if run.attempt > 1 else ""
+            log.info("START %s job=%s host=%s pid=%d%s", run.run_id, run.job, self.host, self.pid, attempt)
+
+    def _refuse_to_start(self, active: ActiveRun, started: Started) -> None:
+        """Settle, park, reject or drop a run that may not start; `lua/runs/start.lua` explains the codes."""
+        code, run_id = started.code, active.run.run_id
+        if code == "busy":
+            self._skip_or_park(active, started.detail or None)
+        elif code == "broken":
+            reason = f"{started.detail}; see what has written there"
+            self.settler.write_unstarted(active, Settlement("failed", reason))
+        elif code == "removed":
+            self.settler.write_unstarted(active, Settlement("stopped", "its job was removed"))
+        elif code == "begun":
+            self._refuse_to_begin_again(active)
+        else:
+            log.warning("DROPPED %s %s %s: a stray id in its queue", run_id, code, started.detail)
+
+    def _fail_for_lock(self, active: ActiveRun, broken: KeyBroken) -> None:
+        """Settle a run whose lock has a key of a wrong type, and quarantine that.
+
+        Left as it is, the run would come round for ever, and with it each later run of its job.
+        """
+        self.on_broken(broken)
+        self.settler.write_unstarted(active, Settlement("failed", str(broken)))
+
+    def _skip_or_park(self, active: ActiveRun, other: str | None) -> None:
+        """Skip a tick at its first attempt whose lock is busy, held by the run *other* if by one; let others wait."""
+        run, name = active.run, active.spec.lock_name
+        assert name is not None
         # A run that a person requeued counts as started by hand, whatever triggered it first; one whose worker vanished
         # has begun before. Neither is skipped, nor is a run of a job whose ticks wait for each other.
         is_first = run.state == "queued" and run.attempt == 1
         may_skip = not (may_wait(active.spec.overlap) or active.spec.backfill)
         if run.trigger == "schedule" and run.tick is not None and is_first and may_skip:
-            other = lock.holding_run()
             reason = f"the lock {name!r} was held by {other or 'somebody else'}"
             cause = write_cause("lock_busy", other, name)
             self.settler.write_unstarted(active, Settlement("skipped", reason, cause=cause))
-        elif self.runs.park(run, name, self.now_s()):
-            log.info("WAITING %s for the lock %r", run.run_id, name)
+            return
+        try:
+            if self.runs.park(run, name, self.now_s()):
+                log.info("WAITING %s for the lock %r", run.run_id, name)
+        except ResponseError as error:
+            broken = broken_key(error)
+            if broken is None:
+                raise
+            self._fail_for_lock(active, broken)
 
-    def _start(self, active: ActiveRun) -> bool:
-        """Move the run to `running`. Return False if it may not start: then it is settled, rejected or dropped."""
-        run = active.run
-        active.started_boot = active.heard_boot = boot_s()
-        now = self.now_s()
-        started = self._send_start_until_answered(active, now)
-        if started.code == "broken":
-            self.settler.write_unstarted(active, Settlement("failed", f"{started.detail}; see what has written there"))
-            return False
-        if started.code == "removed":
-            self.settler.write_unstarted(active, Settlement("stopped", "its job was removed"))
-            return False
-        if started.code == "begun":
-            return self._refuse_to_begin_again(active)
-        if started.code != "started":
-            log.warning("DROPPED %s %s %s: a stray id in its queue", run.run_id, started.code, started.detail)
-            return False
-        if run.state == "done":  # a person who requeues it begins anew
-            run = replace(run, retried=0, snoozed_since=None)
-        active.run = replace(run, state="running", started_at=now, worker=active.worker, attempt=started.attempt)
-        attempt = f" attempt={started.attempt}" if started.attempt > 1 else ""
-        log.info("START %s job=%s host=%s pid=%d%s", run.run_id, run.job, self.host, self.pid, attempt)
-        return True
-
-    def _send_start_until_answered(self, active: ActiveRun, now: float) -> Started:
+    def _ask_until_answered(self, active: ActiveRun, ask: Callable[[], Answer]) -> Answer:
+        """Ask Redis again while it does not answer, for as long as nobody else may take the run."""
         backoff = Backoff(_START_AGAIN_S, inf)
         while True:
             try:
-                return self._send_start(active, now)
+                return ask()
             except (RedisError, OSError) as error:
                 is_late = boot_s() - active.heard_boot >= self.timing.start_for_s
-                if is_late or not may_pass(error) or rest(backoff.next_s(), self.giving_up):
+                if is_late or not may_pass(error) or rest(backoff.next_s(), self.settler.giving_up):
                     raise
 
     def _send_start(self, active: ActiveRun, now: float) -> Started:
+        name = active.spec.lock_name
         start = Start(
             active.worker,
             self.host,
             self.pid,
             active.execution,
-            _RQ_LEASE_S,
+            RQ_LEASE_S,
             now,
             once=active.spec.at_most_once,
             max_crashes=active.max_crashes,
+            lock=name,
+            lock_ttl_ms=self.lock_timing.ttl_ms,
         )
         return self.runs.start(active.run, start)
 
@@ -235,9 +277,17 @@ class Guardian:
     def _work(self, active: ActiveRun, args_json: str) -> Settlement:
         """Have a child do the work, and return what became of it, whatever happens to child and watchdog."""
         active.begun_boot = boot_s()
+        active.look_boot = active.heard_boot + self._renew_s(active)
         try:
+            if active.begun_boot >= active.look_boot:  # so late that run or lock may be another's by now
+                self._look(active)
+                active.ask_what_is_due(boot_s())
+            if active.stop.outcome is not None:
+                return Settlement(active.stop.outcome, active.stop.reason)
             child = self._spawn(active, args_json)
-        except (WatchdogDied, CronqError, OSError) as error:
+        except Exception as error:
+            if not isinstance(error, WatchdogDied | CronqError | OSError):
+                log.exception("the guardian of %s failed before its work began", active.run.run_id)
             return Settlement("lost", f"its child could not be started: {error}")
         try:
             ended = self._watch(active, child)
@@ -268,13 +318,19 @@ class Guardian:
             host=self.host,
             fence=active.fence,
             previous_tick=active.spec.tick_before(run.tick),
-            **active.past,
+            **self._past_of(active),
         )
         child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s)
         active.child = active.stop.child = child
-        if active.lock is not None:  # a renewal may have fallen between reading the deadline and here
-            active.extend()
         return child
+
+    def _past_of(self, active: ActiveRun) -> dict[str, Any]:
+        """What a run is told of those before it; one of an earlier tick of no success that was later."""
+        run, state = active.run, active.state
+        if state is None:
+            return {}
+        success = self._ask_until_answered(active, lambda: self.runs.success_before(run, state.success_tick))
+        return state.past | {"previous_success": success}
 
     def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
@@ -286,13 +342,10 @@ class Guardian:
     def _watch(self, active: ActiveRun, child: Child) -> ChildExit:
         """Wait for the child and renew its run meanwhile; TERM at its timeout or when asked, KILL after the grace."""
         stop = active.stop
-        next_look = active.begun_boot + self.timing.renew_s
         termination = Termination(child)
         while True:
-            now = boot_s()
-            ends = (active.timeout_boot_s, stop.leave_at) if stop.outcome is None else (termination.kill_at,)
-            until = min(t for t in (next_look, *ends) if t is not None)
-            ended = child.wait(max(0.0, until - now))
+            until = min(active.look_boot, active.end_boot_s if termination.kill_at is None else termination.kill_at)
+            ended = child.wait(max(0.0, until - boot_s()))
             if ended is not None:
                 return ended
             now = boot_s()
@@ -302,32 +355,43 @@ class Guardian:
                 active.stopping = True
                 termination.begin(now, active.grace_s(now))
             termination.go_on(now)
-            if now >= next_look:
-                next_look = now + self.timing.renew_s
+            if now >= active.look_boot:
                 self._look(active)
 
+    def _renew_s(self, active: ActiveRun) -> float:
+        """How often the run is renewed."""
+        return self.timing.renew_s if active.lock is None else min(self.timing.renew_s, self.lock_timing.renew_s)
+
     def _look(self, active: ActiveRun) -> None:
-        """Renew the run, and hear whether it is to stop. Without Redis the child goes on until `alone_boot_s`."""
+        """Renew run and lock, and hear whether it is to stop. Without Redis the child goes on until it may not."""
         sent_boot = boot_s()
         if active.becomes_slow(sent_boot):
             span = format_duration(active.spec.warn_after or 0)
             log.warning("SLOW %s: it has been running for more than %s, its warn_after", active.run.run_id, span)
+        lock = active.lock
+        lock_name = None if lock is None else lock.name
+        slow = active.is_slow and not active.is_told_slow
+        active.look_boot = sent_boot + self._renew_s(active)
         try:
-            word = self.runs.renew(
-                active.run,
-                execution=active.execution,
-                lease_s=_RQ_LEASE_S,
-                now_s=self.now_s(),
-                slow=active.is_slow and not active.is_told_slow,
-            )
-            active.is_told_slow = active.is_slow and word != "forgotten"
-            if word == "forgotten" and self._send_start(active, self.now_s()).code != "started":
-                word = "settled"  # somebody else was faster
-            active.note_heard(sent_boot)
+            renewed = self.desk.renew(Renewing(active.run, active.execution, lock_name, slow))
+            self._hear(active, renewed, sent_boot)
             self.on_look()
         except (RedisError, OSError) as error:
             self._note_unheard(active, sent_boot, error)
-            return
+            if lock is not None and lock.sent_boot_s < sent_boot:
+                lock.trouble = error
+                active.look_boot = sent_boot + self.lock_timing.retry_s
+
+    def _hear(self, active: ActiveRun, renewed: Renewed, sent_boot: float) -> None:
+        """Act on the answer to a renewal. Raises RedisError: that of the run was refused, whatever of its lock."""
+        active.hear_of_lock(renewed.lock, sent_boot)
+        word = renewed.word
+        if isinstance(word, Exception):
+            raise word
+        active.is_told_slow = active.is_slow and word != "forgotten"
+        if word == "forgotten" and self._send_start(active, self.now_s()).code != "started":
+            word = "settled"  # somebody else was faster
+        active.note_heard(sent_boot)
         if active.unheard:
             log.warning("HEARD %s: Redis answers again", active.run.run_id)
             active.unheard = ""
@@ -346,21 +410,6 @@ class Guardian:
         if active.unheard != how:
             log.warning("UNHEARD %s: Redis %s (%s); its work goes on", active.run.run_id, how, error)
         active.unheard = how
-
-    # After the work
-
-    def _release(self, active: ActiveRun) -> None:
-        """Release the lock, if it holds one, and wake the run that has waited longest for it."""
-        lock, name = active.lock, active.spec.lock_name
-        if lock is None or name is None:
-            return
-        try:
-            lock.release()
-            self.runs.wake_waiter(name)
-        except LockLost:
-            log.debug("the lock %r was lost before its release", name)
-        except (RedisError, OSError, CronqError) as error:
-            log.warning("UNRELEASED lock %r: %s; it ends by itself", name, error)
 
 
 def _without_watchdog(active: ActiveRun, error: WatchdogDied) -> Settlement:

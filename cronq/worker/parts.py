@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cronq.clock import Stop
 from cronq.errors import KeyBroken
 from cronq.hosts.heartbeats import Heart, Heartbeats
 from cronq.interop.in_progress import InProgress
@@ -17,6 +18,7 @@ from cronq.worker.dequeue import Dequeue
 from cronq.worker.guardian import Guardian
 from cronq.worker.process_parts import ProcessParts
 from cronq.worker.run_rq_job import RQJobRuns, RQRecords, ServingWorker
+from cronq.worker.settle import Settler
 from cronq.worker.taken import TakenIds
 
 
@@ -28,6 +30,7 @@ class Parts:
     taken_ids: TakenIds
     watchdog: Watchdog
     heart: Heart
+    settler: Settler
     guardian: Guardian
     shared: ProcessParts
 
@@ -41,31 +44,39 @@ def make_parts(
     facts: Callable[[], Mapping[str, Any]],
     on_look: Callable[[], None],
     on_broken: Callable[[KeyBroken], None],
+    is_leaving: Callable[[], bool],
 ) -> Parts:
     """Have a watchdog forked, and make the rest; nothing is sent to Redis.
 
     *serving* and *records* are the same worker: as the run of an RQ job sees it, and RQ's own half of it.
     """
     config = app.config
-    watch = InProgress(records.connection, app.keys, lost_after_s=config.lost_after)
-    rq_jobs = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
-    dequeue = Dequeue(records.connection, app.keys, host=config.host, worker=records.name)
-    taken_ids = TakenIds(
-        records.connection, app.runs, app.jobs, app.requeued, dequeue, rq_jobs,
-        by=f"worker {records.name}", now_s=app.now_s,
-    )  # fmt: skip
+    runs = app.runs_through(shared.prompt)
+    settler = Settler(runs, app.clock.now_s, Stop())
+    dequeue = Dequeue(records.connection, shared.desk, settler, records.name, is_leaving)
+    taken_ids = _taken_ids(serving, records, app, dequeue)
     watchdog = shared.start_watchdog()
     heart = Heart(Heartbeats(shared.prompt, app.keys), "workers", records.name, config.host, facts)
     guardian = Guardian(
-        app.runs_through(shared.prompt),
+        runs,
         watchdog,
-        app.run_lock,
+        shared.desk,
+        settler,
         app.clock.now_s,  # without asking Redis: a guardian must not hang while it watches
         host=config.host,
         pid=os.getpid(),
         timing=Timing(config.lost_after),
+        lock_ttl_s=config.lock_ttl,
         on_look=on_look,
         on_broken=on_broken,
         no_commands=config.no_commands,
     )
-    return Parts(dequeue, taken_ids, watchdog, heart, guardian, shared)
+    return Parts(dequeue, taken_ids, watchdog, heart, settler, guardian, shared)
+
+
+def _taken_ids(serving: ServingWorker, records: RQRecords, app: Application, dequeue: Dequeue) -> TakenIds:
+    client, config = records.connection, app.config
+    watch = InProgress(client, app.keys, lost_after_s=config.lost_after)
+    rq_jobs = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
+    by = f"worker {records.name}"
+    return TakenIds(client, app.runs, app.jobs, app.requeued, dequeue, rq_jobs, by=by, now_s=app.now_s)

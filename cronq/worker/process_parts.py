@@ -15,6 +15,7 @@ from cronq.process.nursery import Nursery
 from cronq.process.pipes import Outlet
 from cronq.process.watchdog import Watchdog
 from cronq.worker.child import dispatch
+from cronq.worker.desk import Desk
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -29,6 +30,7 @@ class ProcessParts:
     work: Callable[..., int]  #: what children do with an order
     nursery: Nursery
     outlet: Outlet
+    desk: Desk
     prompt: Redis  #: a client that gives up within two seconds
     code: str  #: a hash of the source of the job modules
 
@@ -60,4 +62,4 @@ def make_process_parts(
     work = dispatch(rq_jobs)
     nursery = Nursery(work)
     nursery.start()
-    return ProcessParts(work, nursery, Outlet(), app.prompt_client(), code)
+    return ProcessParts(work, nursery, Outlet(), app.desk, app.prompt_client(), code)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Sequence
 from time import sleep
 
 from redis import Redis
 
-from cronq.clock import boot_s
+from cronq.clock import Stop, boot_s
 from cronq.db.keys import rq_queue
 
 #: Workers that one message wakes look within so much time for each rival, and within so much in all.
@@ -30,7 +29,7 @@ class Waking:
         self._names: frozenset[str] = frozenset()
         self._rivals = 0
         self._was_prompt = False  #: the last look came at once
-        self.woken = threading.Event()  #: set when a script says that something was queued in one of the queues
+        self.woken = Stop()  #: set when something was queued in one of the queues, or this worker is to leave
 
     def hear(self, queue: str) -> None:
         """Wake the thread that waits, if it looks at *queue*: something was queued there."""

@@ -13,7 +13,6 @@ import secrets
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +30,7 @@ from cronq.db.decode import text, time_s
 from cronq.db.faults import Backoff, Outage
 from cronq.errors import KeyBroken, RedisUnavailable
 from cronq.hosts.deploys import Deploy, Deploys
+from cronq.runs.exchange import Begun, Taken
 from cronq.runs.run import Run
 from cronq.safetext import OneLine
 from cronq.timetext import format_duration
@@ -39,7 +39,6 @@ from cronq.worker.active_run import StopRequest
 from cronq.worker.application import Application
 from cronq.worker.parts import Parts, make_parts
 from cronq.worker.process_parts import ProcessParts, make_process_parts
-from cronq.worker.settle import SNOOZED
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -116,6 +115,7 @@ class GuardedWorker(rq.Worker):
             facts=self._facts,
             on_look=self.beat_heart,
             on_broken=self._quarantine,
+            is_leaving=self._stopping.is_set,
         )
         try:
             self._outage.ride_out(self.meet_redis, self._stopping)
@@ -154,36 +154,46 @@ class GuardedWorker(rq.Worker):
         return self._parts
 
     def _loop(self, burst: bool, max_jobs: int | None, max_idle_time: int | None) -> bool:
+        dequeue, giving_up = self.parts.dequeue, self.parts.settler.giving_up
         done = 0
         idle_since = boot_s()
         backoff = Backoff()
-        while not self._stopping.is_set():
+        is_done = False  # it takes no more, but may owe Redis the end of a run
+        while not is_done or dequeue.owes:
+            is_done = is_done or self._stopping.is_set()
             try:
                 self.beat_heart()
-                taken = self._take(0.0 if burst else _IDLE_WAIT_S)
-                self._note_whether_held(burst)
+                found = dequeue.finish() if is_done else self._take(0.0 if burst else _IDLE_WAIT_S)
                 self._outage.over()
-                if taken is not None and self._stopping.is_set():  # it came while the signal did
-                    self.parts.dequeue.give_back(*taken)
-                    break
-                if taken is not None:
-                    self._serve(*taken)
-                    done += 1
+                if found is not None:
+                    done += self._serve(found)
                     idle_since = boot_s()
-                backoff.reset()
+                elif not is_done:
+                    self._note_whether_held(burst)
+                if not (is_done and dequeue.owes and found is None):
+                    backoff.reset()
+                elif self._gives_up() or rest(backoff.next_s(), giving_up):
+                    continue
             except (RedisError, OSError, RedisUnavailable) as error:
                 self._outage.noticed(error)
-                rest(backoff.next_s(), self._stopping)
+                if not self._gives_up():
+                    rest(backoff.next_s(), giving_up if is_done else self._stopping)
                 continue
             except Exception:  # one bad run must not take the worker along
                 log.exception("a run could not be served; going on")
-                rest(backoff.first_s, self._stopping)
+                rest(backoff.first_s, giving_up if is_done else self._stopping)
                 continue
-            if (taken is None and burst) or (max_jobs is not None and done >= max_jobs):
-                break
+            is_done = is_done or (found is None and burst) or (max_jobs is not None and done >= max_jobs)
             if max_idle_time is not None and boot_s() - idle_since >= max_idle_time:
-                break
+                is_done = True
         return bool(done)
+
+    def _gives_up(self) -> bool:
+        """Give up what Redis does not take, if it is too late for that. Return True if so."""
+        is_too_late = self.parts.settler.is_too_late()
+        if is_too_late:
+            self.parts.dequeue.abandon()
+        return is_too_late
 
     def _note_whether_held(self, burst: bool) -> None:
         """Show RQ's tools when `rq suspend` or a drain keeps this worker from taking; a burst does not wait for it."""
@@ -202,60 +212,75 @@ class GuardedWorker(rq.Worker):
 
     # Taking
 
-    def _take(self, wait_s: float) -> tuple[str, Any] | None:
-        """Take an id: (queue, raw id), None when there is none. Queues change places as RQ's dequeue strategy says."""
-        taken = self.parts.dequeue.take([queue.name for queue in self._ordered_queues], wait_s)
-        if taken is not None and len(self.queues) > 1:
-            self.reorder_queues(next(queue for queue in self.queues if queue.name == taken[0]))
-        return taken
+    def _take(self, wait_s: float) -> Begun | Taken | None:
+        """Take a run, or an id; None when there is none. Queues change places as RQ's dequeue strategy says."""
+        found = self.parts.dequeue.take([queue.name for queue in self._ordered_queues], wait_s)
+        if found is not None and len(self.queues) > 1:
+            name = found.run.queue if isinstance(found, Begun) else found.queue
+            for queue in [each for each in self.queues if each.name == name]:
+                self.reorder_queues(queue)
+        return found
 
-    def _serve(self, queue: str, raw_id: Any) -> None:
-        """Run one id, whatever it turns out to be."""
-        opened = self.parts.taken_ids.open(queue, raw_id)
-        if opened is not None:
-            self._execute(*opened)
+    def _serve(self, found: Begun | Taken) -> int:
+        """Do what is to be done with a run or an id. Return 1, 0 for an id that is not served any more."""
+        if self.get_state() == WorkerStatus.SUSPENDED:
+            log.warning("RESUMED")
+            self._state = WorkerStatus.IDLE
+        if self._stopping.is_set():  # it came while the signal did
+            self.parts.dequeue.give_back(found)
+            return 0
+        if isinstance(found, Begun):
+            self._carry_on(found)
+        else:
+            opened = self.parts.taken_ids.open(found.queue, found.raw_id)
+            if opened is not None:
+                self._execute(*opened)
+        return 1
 
-    def _execute(self, run: Run, job: StoredJob) -> None:
-        present = self.begin_present()
-        begun = boot_s()
-        outcome = None
+    def _carry_on(self, begun: Begun) -> None:
+        """Have a run executed that has been started for this worker."""
+        run_id = begun.run.run_id
+        present = self.begin_present(run_id)
         try:
-            with self.connection.pipeline() as pipe:
-                self.set_state(WorkerStatus.BUSY, pipeline=pipe)
-                self.set_current_job_id(run.run_id, pipeline=pipe)
-                pipe.execute()
-            outcome = self.parts.guardian.execute(
-                run,
-                job.spec,
-                present,
-                worker=self.name,
-                args_json=run.args or job.spec.args_json,
-                past=self._past_of(run, job),
-            )
+            if (
+                self._stopped_job_id == run_id
+            ):  # RQ's command came while Redis knew of the start, and this worker did not
+                self.kill_horse()
+            self.parts.guardian.carry_on(begun, present, worker=self.name)
         finally:
             self.end_present()
-            with self.connection.pipeline() as pipe:
-                self.set_current_job_id(None, pipeline=pipe)
-                self.set_state(WorkerStatus.IDLE, pipeline=pipe)
-                if outcome is not None:
-                    self._count(outcome, boot_s() - begun, pipe)
-                pipe.execute()
 
-    def _past_of(self, run: Run, job: StoredJob) -> dict[str, Any]:
-        """What a run is told of those before it; one of an earlier tick of no success that was later."""
-        state = job.state
-        return state.past | {"previous_success": self.app.runs.success_before(run, state.success_tick)}
+    def _execute(self, run: Run, job: StoredJob) -> None:
+        """Have a run executed that was only taken."""
+        present = self.begin_present(run.run_id)
+        try:
+            args_json = run.args or job.spec.args_json
+            self.parts.guardian.execute(run, job.spec, present, worker=self.name, args_json=args_json, state=job.state)
+        finally:
+            self.end_present()
 
-    def begin_present(self) -> StopRequest:
-        """A run begins: the stop request through which signals and RQ's commands can end it."""
-        self._present = present = StopRequest()
-        if self._leave_at is not None:  # the signal came since the id was taken
+    def begin_present(self, run_id: str | None = None) -> StopRequest:
+        """A run begins: the stop request through which signals and RQ's commands can end it. None: of an RQ job."""
+        present = StopRequest(run_id)
+        self._present = present
+        if run_id is not None:
+            self._state = WorkerStatus.BUSY  # as the script that starts the run writes it
+        if self._leave_at is not None:  # the signal came since it was taken
             present.leave_by(self._leave_at)
+            self._say_leaving()
         return present
 
     def end_present(self) -> None:
-        """That run is over."""
-        self._present = None
+        """That run is over; the script that settles it writes the same for RQ's tools."""
+        if self._present is not None and self._present.run_id is not None:
+            self._state = WorkerStatus.IDLE
+        self._present = self._stopped_job_id = None
+
+    def get_current_job_id(self, pipeline: Pipeline | None = None) -> str | None:
+        """The id of the run or RQ job at work; only of a record, and of an RQ job, Redis is asked."""
+        present = self._present
+        known = None if present is None else present.run_id
+        return known if known is not None else super().get_current_job_id(pipeline)
 
     def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
@@ -263,19 +288,12 @@ class GuardedWorker(rq.Worker):
 
     def rest_unless_giving_up(self, seconds: float) -> bool:
         """Wait; True at once when this worker was told a second time to leave."""
-        return rest(seconds, self.parts.guardian.giving_up)
+        return rest(seconds, self.parts.settler.giving_up)
 
     def tell_handlers(self, job: Job, error: BaseException) -> None:
         """Call RQ's exception handlers, in the child of an RQ job that is not cronq's."""
         if self._exc_handlers:
             self.handle_exception(job, type(error), error, error.__traceback__)
-
-    def _count(self, outcome: str, seconds: float, pipe: Pipeline) -> None:
-        self.increment_total_working_time(timedelta(seconds=seconds), pipe)
-        if outcome == "succeeded":
-            self.increment_successful_job_count(pipe)
-        elif outcome != SNOOZED:
-            self.increment_failed_job_count(pipe)
 
     def _quarantine(self, broken: KeyBroken) -> None:
         """Quarantine a key of a lock, so that the next run can take it."""
@@ -303,16 +321,24 @@ class GuardedWorker(rq.Worker):
             self._end_present()
             return
         self._stopping.set()
-        grace_s = self.app.config.shutdown_grace
-        self._leave_at = boot_s() + grace_s
+        self._leave_at = boot_s() + self.app.config.shutdown_grace
+        if self._parts is not None:
+            self._parts.settler.leave_at = self._leave_at
+            self._parts.dequeue.waking.woken.set()
         if self._present is not None:
             self._present.leave_by(self._leave_at)
-            span = format_duration(grace_s)
-            log.warning("LEAVING after the present run, in %s at the latest; a second signal ends it at once", span)
+        if self._present is not None or (self._parts is not None and self._parts.dequeue.owes):
+            self._say_leaving()
+
+    def _say_leaving(self) -> None:
+        span = format_duration(self.app.config.shutdown_grace)
+        log.warning("LEAVING after the present run, in %s at the latest; a second signal ends it at once", span)
 
     def finish(self) -> None:
         """Take no more work, and let the present run end, however long it takes."""
         self._stopping.set()
+        if self._parts is not None:
+            self._parts.dequeue.waking.woken.set()
         if self._present is not None and self._leave_at is None:
             log.warning("LEAVING after the present run, however long it takes")
 
@@ -323,11 +349,11 @@ class GuardedWorker(rq.Worker):
     @property
     def is_orderly(self) -> bool:
         """Return True if Redis knows how every run of this worker ended."""
-        return self._parts is None or self._parts.guardian.settler.abandoned == 0
+        return self._parts is None or self._parts.settler.abandoned == 0
 
     def _end_present(self) -> None:
         if self._parts is not None:
-            self._parts.guardian.giving_up.set()
+            self._parts.settler.giving_up.set()
         if self._present is not None:
             self._present.leave_now(f"worker {self.name}")
 
@@ -387,6 +413,8 @@ class GuardedWorker(rq.Worker):
         if not is_known:  # the heartbeat made what is there: the rest was lost with Redis
             self.register_birth()
             self.set_state(WorkerStatus.IDLE if self._present is None else WorkerStatus.BUSY)
+            if self._present is not None and self._present.run_id is not None:
+                self.set_current_job_id(self._present.run_id)
         self.parts.heart.beat(self.app.clock.now_s())
 
     def _facts(self) -> dict[str, Any]:

@@ -34,6 +34,8 @@ def sha_of(script: str) -> bytes:
 
 #: The scripts by what a call of theirs contains.
 _SCRIPTS = {sha_of(name): name for name in scripts.names()}
+#: One call of it is a look for work, or tells of an end and is a look for work.
+EXCHANGE = "runs/settle_and_take"
 #: What a connection says before anything else: to fail it is to refuse the connection.
 _HANDSHAKE = {"hello", "auth", "client", "select", "ping"}
 _AT_SCRIPT = ("evalsha", "eval")
@@ -151,7 +153,8 @@ def _name_of(command: list[bytes]) -> str:
     verb = command[0].decode().lower()
     if verb in _AT_SCRIPT:
         sha = command[1] if verb == "evalsha" else hashlib.sha1(command[1]).hexdigest().encode()
-        return f"{verb} {_SCRIPTS.get(sha, 'of redis_lock')}"
+        name = f"{verb} {_SCRIPTS.get(sha, 'of redis_lock')}"
+        return name if not name.endswith(EXCHANGE) or b'"ends": []' in command[-1] else f"{name} of an end"
     if verb == "script":
         return "script load"
     kind = b":".join(command[1].split(b":")[:2]).decode() if len(command) > 1 else ""

@@ -18,7 +18,7 @@ import pytest
 
 from cronq.runs.run import Run
 from tests.conftest import RedisServer
-from tests.faults.calls import load_scripts, sha_of
+from tests.faults.calls import EXCHANGE, load_scripts, sha_of
 from tests.faults.proxy import ANSWER, REQUEST, FaultProxy
 from tests.faults.witness import Life, read_lives
 from tests.system.processes import CronqProcess, until
@@ -27,12 +27,15 @@ from tests.system.worker_processes import Installation
 LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
 LOST_AFTER_S = 3.0
 BEAT, WORKER = "beat", "worker"
-#: The scripts that decide what follows, by who calls them; each is met before it is carried out and after.
+#: What the calls hold that decide what follows, by who makes them; each is met before it is carried out and after. One
+#: and the same call of a worker tells of an outcome and begins the next run.
 STEPS = [
-    (who, script, where)
-    for who, script in ((BEAT, "runs/claim"), (BEAT, "runs/retry"), (WORKER, "runs/start"), (WORKER, "runs/settle"))
+    (who, needle, where)
+    for who, needle in (
+        (BEAT, sha_of("runs/claim")), (BEAT, sha_of("runs/retry")), (WORKER, sha_of(EXCHANGE)), (WORKER, b'"outcome"'),
+    )
     for where in (REQUEST, ANSWER)
-]
+]  # fmt: skip
 ROUNDS = 120 if LONG else len(STEPS)
 JOBS = ("source", "gated", "joint", "flaky")
 
@@ -51,10 +54,10 @@ class Crew:
             return self.made.beat(CRONQ_REDIS_URL=proxy.url)
         return self.made.ready(self.made.start("worker", CRONQ_REDIS_URL=proxy.url))
 
-    def kill_at(self, number: int, script: str, where: str) -> None:
+    def kill_at(self, number: int, needle: bytes, where: str) -> None:
         """Kill one of them when it is at this step."""
-        hold = self.proxies[number].hold(sha_of(script), where)
-        assert hold.reached.wait(60), f"no {self.kind} came to {script}:\n{self.made.logs}"
+        hold = self.proxies[number].hold(needle, where)
+        assert hold.reached.wait(60), f"no {self.kind} came to {needle!r}:\n{self.made.logs}"
         self.members[number].kill9()
         hold.discard()
         self.members[number] = self._start(self.proxies[number])
@@ -80,8 +83,8 @@ def test_what_follows_from_a_run_follows_once_whoever_is_killed_at_any_step(made
     steps = STEPS if not LONG else chance.choices(STEPS, k=ROUNDS)
     with ExitStack() as stack:
         crews = {kind: Crew(made, kind, stack) for kind in (BEAT, WORKER)}
-        for who, script, where in steps:
-            crews[who].kill_at(chance.randrange(2), script, where)
+        for who, needle, where in steps:
+            crews[who].kill_at(chance.randrange(2), needle, where)
         for name in JOBS:
             made.app.pause(name)
         until(lambda: not open_runs(made), 120, lambda: f"open: {open_runs(made)}\n{made.logs}")

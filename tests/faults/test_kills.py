@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RedisServer
-from tests.faults.calls import load_scripts, sha_of
+from tests.faults.calls import EXCHANGE, load_scripts, sha_of
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import ANSWER, IN_ANSWER, REQUEST, FaultProxy, Hold
 from tests.faults.rounds_jobs import HAS_RERUN, PRIORITIES, ROUNDS, RULES, child_name, job_name, queues
@@ -32,11 +32,13 @@ LOST_AFTER_S = 3.0
 #: What a lost run may take to be settled; and what is left to a busy machine.
 WITHIN_S, MARGIN_S = LOST_AFTER_S + 5.0, 10.0
 
-#: The steps of a run, with what the ledger says of it there.
+#: The steps of a run, with what the ledger says of it there. Most runs are started in the step that takes them, the odd
+#: ones of these rounds in one of their own.
 STATES = {
-    "popped": "queued", "before the start": "queued", "started": "running", "at work": "running",
-    "before the outcome": "running", "settled": "done",
+    "offered": "queued", "taken and started": "running", "popped": "queued", "before the start": "queued",
+    "started": "running", "at work": "running", "before the outcome": "running", "settled": "done",
 }  # fmt: skip
+ODD = ("popped", "before the start", "started")
 ANY_MOMENT = "any moment"
 #: Who dies. A step has a guardian and its watchdog always, a child only at work.
 GUARDIAN, WATCHDOG, CHILD = "guardian", "watchdog", "child"
@@ -84,7 +86,7 @@ class Round:
         lost = "lost" if self.on_lost == "fail" else "succeeded"
         if self.step == ANY_MOMENT:
             return ("succeeded", lost, *(["failed"] if self.victims == (CHILD,) else []))
-        if self.step in ("popped", "before the start", "settled"):  # it has not begun, or is over
+        if self.step in ("offered", "popped", "before the start", "settled"):  # it has not begun, or is over
             return ("succeeded",)
         if self.victims == (CHILD,):
             return ("failed",)  # ended by a signal: the body's own end, and no worker vanished
@@ -129,7 +131,8 @@ class Arena:
     def _die(self, each: Round, worker: CronqProcess, proxy: FaultProxy) -> None:
         hold = prepare(each.step, proxy)
         priority = each.chance.choice(PRIORITIES)
-        each.run_id = self.made.enqueue(job_name(each.number, each.on_lost, priority), each.body_s)
+        enqueue = self.made.enqueue_odd if each.step in ODD else self.made.enqueue
+        each.run_id = enqueue(job_name(each.number, each.on_lost, priority), each.body_s)
         meet(self, each, hold)
         each.state = self.made.row(each.run_id).state
         if each.victims == (STILL,):
@@ -189,11 +192,14 @@ class Arena:
 def prepare(step: str, proxy: FaultProxy) -> Hold | None:
     """Have the worker kept at *step*, where a request or an answer marks it."""
     needles = {
-        "popped": (b"-m", IN_ANSWER),  # only an answer to a pop holds the id of a run that was asked for
+        "offered": (sha_of(EXCHANGE), REQUEST),
+        # Only an answer to an offer holds the id of a run that was asked for.
+        "taken and started": (b"-m", IN_ANSWER),
+        "popped": (b"-m", IN_ANSWER),
         "before the start": (sha_of("runs/start"), REQUEST),
         "started": (sha_of("runs/start"), ANSWER),
-        "before the outcome": (sha_of("runs/settle"), REQUEST),
-        "settled": (sha_of("runs/settle"), ANSWER),
+        "before the outcome": (b'"outcome"', REQUEST),
+        "settled": (b'"outcome"', ANSWER),
     }
     return proxy.hold(*needles[step]) if step in needles else None
 

@@ -19,7 +19,7 @@ from redis import Redis
 from cronq.beat.sweep import Sweep
 from cronq.runs.timing import Timing
 from tests.conftest import RedisServer
-from tests.faults.calls import Calls, load_scripts
+from tests.faults.calls import EXCHANGE, Calls, load_scripts
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
 from tests.faults.rounds_jobs import child_name, exclusive_name, queues
@@ -34,6 +34,8 @@ RUNNING, COMING = 8, 4
 MOST_WAYS, MOST_STARTS = 2, 4
 #: A body that is at work when its guardian renews its run, and one that is not.
 LONG_BODY_S, SHORT_BODY_S = 1.3, 0.05
+#: What only runs need that are not started in the step that takes them.
+OF_ODD_RUNS = ("hgetall cronq:run", "hgetall cronq:job", "evalsha runs/start")
 #: A worker says that it lives every 5 s and looks for that every second: each of its calls is made in this time.
 ROUND_S, PATIENCE_S = 6.2, 30.0
 
@@ -77,8 +79,9 @@ class Post:
     def is_ready(self) -> None:
         self.made.ready(self.worker)
 
-    def run(self, seconds: float) -> str:
-        run_id = self.made.enqueue(self.job, seconds)
+    def run(self, seconds: float, *, is_odd: bool = False) -> str:
+        """One run to its end; an odd one is not started in the step that takes it."""
+        run_id = (self.made.enqueue_odd if is_odd else self.made.enqueue)(self.job, seconds)
         self.runs.append(run_id)
         self.made.settles(run_id, 60)
         return run_id
@@ -88,15 +91,20 @@ class Post:
         self.calls.begin()
         begun = now_s()
         self.run(LONG_BODY_S)
+        self.run(SHORT_BODY_S, is_odd=True)
         until(lambda: now_s() - begun > ROUND_S, what="a heartbeat")
         return [call for call in self.calls.begin() if call.endswith(("#1", "#2"))]
 
     def survive(self, call: str, way: str) -> list[str]:
         """One run in which *call* fails; what was wrong, in words. (`wrongs` looks at all of them at the end.)"""
+        self.calls.begin()
+        until(
+            lambda: f"evalsha {EXCHANGE} #1" in self.calls.seen, what="a look by which nothing of the last case is open"
+        )
         failed = self.calls.fail(call, way)
-        is_of_work = "runs/heartbeat" in call or "locks/renew" in call
+        is_of_work = "runs/renew" in call
         begun = now_s()
-        run_id = self.run(LONG_BODY_S if is_of_work else SHORT_BODY_S)
+        run_id = self.run(LONG_BODY_S if is_of_work else SHORT_BODY_S, is_odd=call.startswith(OF_ODD_RUNS))
         while not failed.wait(0.1) and now_s() - begun < PATIENCE_S:  # a heartbeat
             if call.startswith("llen"):  # made by a worker that was woken, not by one that looked just then
                 self.run(SHORT_BODY_S)
@@ -114,11 +122,11 @@ class Post:
         self.calls.begin()
         self.start()
         self.is_ready()
-        until(lambda: "evalsha queue/take #1" in self.calls.seen, what="a first look for work")
+        until(lambda: f"evalsha {EXCHANGE} #1" in self.calls.seen, what="a first look for work")
         come = self.calls.begin()
         self.worker.terminate()
         assert self.worker.exit_code() == 0, self.worker.log
-        come = come[: come.index("evalsha queue/take #1")]
+        come = come[: come.index(f"evalsha {EXCHANGE} #1")]
         return list(dict.fromkeys([*come, *self.calls.begin()]))
 
     def come_and_go(self, call: str, way: str) -> list[str]:
@@ -178,7 +186,7 @@ def posts(made: Installation) -> Iterator[list[Post]]:
     with ExitStack() as stack:
         found = []
         for number in range(RUNNING + COMING + 1):
-            calls = Calls(made.client, mark="evalsha queue/take")
+            calls = Calls(made.client, mark=f"evalsha {EXCHANGE}")
             proxy = stack.enter_context(FaultProxy(made.redis_url, judge=calls.judge))
             found.append(Post(made, number, proxy, calls))
         yield found

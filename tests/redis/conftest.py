@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,11 +13,39 @@ from cronq.app.app import Cronq
 from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec, make_spec
+from cronq.runs.exchange import Begun, Taken
+from cronq.runs.timing import Timing
+from cronq.worker.dequeue import Dequeue
+from cronq.worker.guardian import Guardian
+from cronq.worker.settle import Settler
 
 
 def work(*args: Any, **kwargs: Any) -> Any:
     """What the jobs of these tests do."""
     return [list(args), kwargs]
+
+
+def dequeue_of(app: Cronq, worker: str = "box.1") -> Dequeue:
+    """What takes runs for the worker of that name."""
+    app.exact_now_s()  # a worker has read the server's clock before it takes anything
+    return Dequeue(app.client, app.desk, Settler(app.runs, app.now_s, threading.Event()), worker)
+
+
+def guardian_of(app: Cronq, **options: Any) -> Guardian:
+    """A guardian that has no watchdog: what it executes is not to come so far."""
+    nobody: Any = None
+    runs = app.runs_through(app.prompt_client())
+    now_s = options.pop("now_s", app.now_s)
+    settler = Settler(runs, now_s, threading.Event())
+    options = {"host": "box", "pid": 1, "timing": Timing(30.0), "lock_ttl_s": 30.0} | options
+    return Guardian(runs, nobody, app.desk, settler, now_s, **options)
+
+
+def id_of(found: Begun | Taken | None) -> bytes | None:
+    """The id of what was taken."""
+    if found is None:
+        return None
+    return found.run.run_id.encode() if isinstance(found, Begun) else found.raw_id
 
 
 @pytest.fixture

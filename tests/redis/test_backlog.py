@@ -10,8 +10,10 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.runs.run import Ending, Settlement, Start
+from cronq.runs.exchange import Begun, Renewing
+from cronq.runs.run import Ending, Settlement
 from cronq.worker.dequeue import Dequeue
+from tests.redis.conftest import dequeue_of
 
 Store = Callable[..., JobSpec]
 QUEUE = "rq:queue:default"
@@ -47,17 +49,13 @@ def multiply(app: Cronq, name: str, run_id: str, count: int, due: str = "", firs
 
 def work_off(app: Cronq, dequeue: Dequeue, count: int, now_s: float) -> None:
     """Take, start, renew and settle so many runs, as a worker does."""
-    for number in range(count):
-        taken = dequeue.take(["default"], 0.0)
-        assert taken is not None
-        run = app.runs.get(taken[1].decode())
-        started = app.runs.start(
-            run, Start(worker="w", host="box", pid=1, execution=f"e{number}", lease_s=90, now_s=now_s, seen_s=now_s)
-        )
-        assert started.code == "started"
-        app.runs.renew(run, execution=f"e{number}", lease_s=90, now_s=now_s)
+    for _ in range(count):
+        begun = dequeue.take(["default"], 0.0)
+        assert isinstance(begun, Begun)
+        run, execution = begun.run, begun.execution
+        app.desk.renew(Renewing(run, execution))
         done = Settlement("succeeded", "it ran to its end")
-        assert app.runs.settle(run, Ending(done, by="worker w", now_s=now_s, execution=f"e{number}"))
+        assert app.runs.settle(run, Ending(done, by="worker w", now_s=now_s, execution=execution))
 
 
 def slow_commands(redis: Redis) -> dict[str, list[int]]:
@@ -88,7 +86,7 @@ def test_beside_a_long_backlog_nothing_keeps_redis_busy(app: Cronq, store: Store
     multiply(app, "other", app.enqueue("other"), 3000)
     beat = app.beat()
     beat.epoch, _ = app.jobs.open_epoch()
-    dequeue = Dequeue(redis, app.keys, host="box", worker="w")
+    dequeue = dequeue_of(app)
     redis.config_set("slowlog-max-len", 100_000)
     redis.config_set("slowlog-log-slower-than", 0)
     redis.slowlog_reset()

@@ -5,7 +5,7 @@ What three days without a beat cost a job of every minute is held in `test_range
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -14,12 +14,10 @@ from redis import Redis
 
 from cronq.app.app import Cronq
 from cronq.jobs.spec import JobSpec
-from cronq.process.watchdog import Child
 from cronq.runs.run import Ending, Run, Settlement
-from cronq.runs.timing import Timing
 from cronq.timetext import parse_duration_s
 from cronq.worker.active_run import StopRequest
-from cronq.worker.guardian import Guardian
+from tests.redis.conftest import guardian_of
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400
@@ -157,23 +155,11 @@ def test_a_job_of_every_day(
     assert queued(redis) == [f"report-2026010{5 + day}T070000Z" for day, word in enumerate(expected) if word == "runs"]
 
 
-class Taken(Exception):
-    """A worker has begun a run."""
-
-
-class IdleGuardian(Guardian):
-    """Does all but the work."""
-
-    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
-        raise Taken
-
-
-def worker_takes(app: Cronq, run: Run, spec: JobSpec, now_s: float) -> None:
-    """What a worker does with a queued run before the work. Raises Taken, if it begins that."""
-    nobody: Any = None
-    places: dict[str, Any] = {"host": "box", "pid": 1, "timing": Timing(30.0)}
-    guardian = IdleGuardian(app.runs, nobody, app.run_lock, lambda: now_s, **places)
+def worker_takes(app: Cronq, run: Run, spec: JobSpec, now_s: float) -> bool:
+    """What a worker does with a queued run before the work. Return True if it begins that."""
+    guardian = guardian_of(app, now_s=lambda: now_s)
     guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
+    return bool(guardian.settler.unsettled)
 
 
 @pytest.mark.parametrize(("back", "catchup", "h7", "h8", "h9"), rows_of(HOURLY))
@@ -187,9 +173,7 @@ def test_a_job_of_every_hour_that_is_stale_after_five_minutes(
     beats_are_back(app, now)
     begun = []
     for run_id in queued(redis):
-        try:
-            worker_takes(app, app.runs.get(run_id), spec, now)
-        except Taken:
+        if worker_takes(app, app.runs.get(run_id), spec, now):
             begun.append(run_id)
 
     assert_told([("queued" if word == "running" else word, reason) for word, reason in told(app, T)], [h7, h8, h9])

@@ -20,7 +20,6 @@ from cronq.runs.due import Decision
 from cronq.runs.exchange import Begun, End, Exchange, Exchanged, Offer, Renewed, Renewing, Taken
 from cronq.runs.retry import Retry
 from cronq.runs.run import Ending, Run, Settlement, Start
-from cronq.worker.dequeue import Dequeue
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -195,7 +194,7 @@ def with_fence(ending: Ending, fence: int | None, is_retried: bool) -> Ending:
 
 def step_by_step(process: Process, spec: JobSpec, outcome: str, is_retried: bool) -> list[dict[str, Any]]:
     app = process.app
-    assert Dequeue(app.client, app.keys, host="box", worker=W).take(["default"], 0.0) is not None
+    assert app.client.lmove(QUEUE, POPPED, "LEFT", "RIGHT") is not None
     worker = Worker(["default"], name=W, connection=app.client)
     worker.set_state("busy")
     run = next(run for run in app.history("a"))

@@ -20,10 +20,11 @@ from cronq.errors import CronqError
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
+from cronq.runs.exchange import Taken
 from cronq.runs.retry import Retry
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.timetext import utc
-from cronq.worker.dequeue import Dequeue
+from tests.redis.conftest import dequeue_of
 from tests.run_ids import run_id_of
 
 Store = Callable[..., JobSpec]
@@ -156,9 +157,6 @@ class Stage:
         spec = make_spec("child", command=["true"], after=["a", "b"])
         return self.app.jobs.save(spec, source="here:1", origin="test", expected="", mark=T)
 
-    def dequeue(self) -> Dequeue:
-        return Dequeue(self.redis, self.app.keys, host="box", worker="w")
-
     def unpop(self) -> bool:
         popped = Popped(self.redis, self.app.keys, self.app.runs, by="beat", missed_s=1.0)
         return popped.unpop(QUEUE, RUN.encode(), T + 60.0)
@@ -204,8 +202,8 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "overtake": (lambda s: s.due_by("latest"), lambda s: s.claim(2)),
     "replace": (Stage.to_be_replaced, lambda s: s.claim(2)),
     "take turns": (Stage.behind, lambda s: s.app.runs.take_turns("0", 10, T + 4.0)[1]),
-    "take": (Stage.queued, lambda s: s.dequeue().take(["default"], 0.0) is not None),
-    "give back": (Stage.popped, lambda s: s.dequeue().give_back("default", RUN) is None),
+    "take": (Stage.queued, lambda s: dequeue_of(s.app).take(["default"], 0.0) is not None),
+    "give back": (Stage.popped, lambda s: dequeue_of(s.app).give_back(Taken("default", RUN.encode())) is None),
     "unpop": (Stage.popped, Stage.unpop),
     "retry": (Stage.retrying, Stage.queue_retry),
     "reschedule": (Stage.delayed, lambda s: s.reschedule() is None),
@@ -216,6 +214,8 @@ DECIDED = {
     ("take turns", f"cronq:run:{run_id_of('a', T + 120)}"),
     ("park again", f"rq:job:{RUN}"),
     ("retry", f"cronq:run:{RUN}"),
+    ("take", "rq:queue:default"),  # the worker is idle, and its record says so
+    ("take", "rq:queue:default:intermediate"),
 }
 
 

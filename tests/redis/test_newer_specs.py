@@ -17,9 +17,9 @@ from cronq.errors import SpecTooNew
 from cronq.jobs.registry import Definition
 from cronq.jobs.spec import SINCE, SPEC_LAYOUT, JobSpec, make_spec
 from cronq.jobs.stored import StoredJob
+from cronq.runs.exchange import Taken
 from cronq.runs.history import Wanted, newest_rows
-from cronq.worker.dequeue import Dequeue
-from tests.redis.conftest import work
+from tests.redis.conftest import dequeue_of, id_of, work
 
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400
@@ -248,10 +248,6 @@ def test_a_row_of_before_without_a_layout_is_one_of_ours(app: Cronq, store: Stor
 # Workers
 
 
-def dequeue(app: Cronq) -> Dequeue:
-    return Dequeue(app.client, app.keys, host="box", worker="box.1")
-
-
 def test_a_worker_takes_what_is_its_own_and_leaves_runs_of_newer_jobs_in_their_queue(
     app: Cronq, store: Store, redis: Redis
 ) -> None:
@@ -261,14 +257,15 @@ def test_a_worker_takes_what_is_its_own_and_leaves_runs_of_newer_jobs_in_their_q
     plain = [app.enqueue("plain") for _ in range(2)]
     make_newer(app, "newer")
     redis.rpush("rq:queue:default", "a stranger's")
-    taking = dequeue(app)
+    taking = dequeue_of(app)
 
     taken = [taking.take(["default"], 0) for _ in range(4)]
 
-    assert [each and each[1].decode() for each in taken] == [*plain, "a stranger's", None]
+    assert list(map(id_of, taken)) == [*(each.encode() for each in plain), b"a stranger's", None]
     assert sorted(queued(redis)) == sorted(newer)
     assert [row.state for row in app.runs.rows(newer)] == ["queued"] * 5
-    assert redis.lrange("rq:queue:default:intermediate", 0, -1) == [*(each.encode() for each in plain), b"a stranger's"]
+    assert [row.state for row in app.runs.rows(plain)] == ["running"] * 2
+    assert redis.lrange("rq:queue:default:intermediate", 0, -1) == [b"a stranger's"]
 
 
 def test_a_long_queue_of_newer_runs_is_walked_through_and_each_look_is_short(
@@ -279,7 +276,7 @@ def test_a_long_queue_of_newer_runs_is_walked_through_and_each_look_is_short(
     newer = [app.enqueue("newer") for _ in range(250)]
     plain = app.enqueue("plain")
     make_newer(app, "newer")
-    taking = dequeue(app)
+    taking = dequeue_of(app)
 
     looks = []
     for _ in range(3):
@@ -287,9 +284,7 @@ def test_a_long_queue_of_newer_runs_is_walked_through_and_each_look_is_short(
         looks.append(taking.take(["default"], 0))
         assert int(redis.info("commandstats")["cmdstat_lmove"]["calls"]) - before <= 101
 
-    assert looks[:2] == [None, None]
-    assert looks[2] is not None
-    assert looks[2][1].decode() == plain
+    assert list(map(id_of, looks)) == [None, None, plain.encode()]
     assert sorted(queued(redis)) == sorted(newer)
 
 
@@ -299,12 +294,12 @@ def test_an_id_that_is_given_to_newer_workers_is_left_alone_for_a_while(
     store("newer", mark=T)
     run_id = app.enqueue("newer")
     make_newer(app, "newer", TOLD[1])  # which only reading the spec tells
-    taking = dequeue(app)
-    assert taking.take(["default"], 0) == ("default", run_id.encode())
+    taking = dequeue_of(app)
+    assert taking.take(["default"], 0) == Taken("default", run_id.encode())
 
     taking.leave_to_newer("default", run_id.encode(), "newer")
 
     assert queued(redis) == [run_id]
     assert taking.take(["default"], 0) is None
-    monkeypatch.setattr("cronq.worker.dequeue.boot_s", lambda: boot_s() + 6)
-    assert taking.take(["default"], 0) == ("default", run_id.encode())
+    monkeypatch.setattr("cronq.worker.desk.boot_s", lambda: boot_s() + 6)
+    assert taking.take(["default"], 0) == Taken("default", run_id.encode())

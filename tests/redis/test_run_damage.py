@@ -15,9 +15,9 @@ from cronq.jobs.registry import Registry
 from cronq.runs.run import Run
 from cronq.runs.store import Started
 from cronq.runs.timing import Timing
-from cronq.worker.dequeue import Dequeue
 from tests.faults.calls import load_scripts
 from tests.faults.proxy import FaultProxy
+from tests.redis.conftest import dequeue_of, id_of
 from tests.redis.test_planted_values import WRONG
 from tests.redis.test_run_store import POPPED, QUEUE, RUN, T, pop, queued, renew, settle, start
 
@@ -112,9 +112,9 @@ def test_a_queue_of_a_wrong_type_keeps_no_other_from_being_served(app: Cronq, qu
     WRONG["string"](app.client, f"rq:queue:broken{suffix}")
     if suffix:
         app.client.rpush("rq:queue:broken", "x")
-    dequeue = Dequeue(app.client, app.keys, host="box", worker="w")
+    dequeue = dequeue_of(app)
 
-    assert dequeue.take(["broken", "default"], 0.0) == ("default", RUN.encode())
+    assert id_of(dequeue.take(["broken", "default"], 0.0)) == RUN.encode()
 
 
 @pytest.mark.parametrize("key", ["cronq:waiting", "cronq:job:other:waiting", "rq:queues", "rq:failed:other"])
@@ -143,27 +143,27 @@ def test_an_id_that_is_given_back_is_in_its_queue_once_though_the_reply_was_lost
     app: Cronq, queued: Run, proxy: FaultProxy
 ) -> None:
     load_scripts(app.client)
-    client = Cronq(config=Config(url=proxy.url, host_id="box"), registry=Registry()).client
-    dequeue = Dequeue(client, app.keys, host="box", worker="w")
+    through = Cronq(config=Config(url=proxy.url, host_id="box"), registry=Registry())
+    dequeue = dequeue_of(through)
     taken = dequeue.take(["default"], 0.0)
     assert taken is not None
     dropped = proxy.drop_reply(POPPED.encode())
 
-    dequeue.give_back(*taken)
+    dequeue.give_back(taken)
 
-    client.close()
+    through.client.close()
     assert dropped.is_set()
     assert app.client.lrange(QUEUE, 0, -1) == [RUN.encode()]
     assert app.client.llen(POPPED) == 0
 
 
 def test_an_id_stays_where_it_was_popped_while_its_queue_is_of_a_wrong_type(app: Cronq, queued: Run) -> None:
-    dequeue = Dequeue(app.client, app.keys, host="box", worker="w")
+    dequeue = dequeue_of(app)
     taken = dequeue.take(["default"], 0.0)
     assert taken is not None
     app.client.set(QUEUE, "junk")
 
-    dequeue.give_back(*taken)
+    dequeue.give_back(taken)
     popped = Popped(app.client, app.keys, app.runs, by="beat", missed_s=1.0)
     assert not popped.unpop(QUEUE, RUN.encode(), T + 60.0)
     assert app.client.lrange(POPPED, 0, -1) == [RUN.encode()]

@@ -15,7 +15,7 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.runs.timing import Timing
 from cronq.worker.active_run import StopRequest
-from cronq.worker.guardian import Guardian
+from tests.redis.conftest import guardian_of
 
 
 def begin(app: Cronq, run_id: str) -> Run:
@@ -39,11 +39,11 @@ def test_the_first_sweep_leaves_a_run_alone_whose_guardian_lives_though_rq_cance
     assert app.runs.get(run_id).state == "running"
 
 
-def execute(app: Cronq, run: Run, spec: JobSpec, **options: Any) -> str | None:
-    nobody: Any = None
-    places: dict[str, Any] = {"host": "h", "pid": 1, "timing": Timing(6.0)}
-    guardian = Guardian(app.runs_through(app.prompt_client()), nobody, app.run_lock, app.now_s, **places, **options)
-    return guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
+def execute(app: Cronq, run: Run, spec: JobSpec, **options: Any) -> None:
+    """Have a run executed that does not start."""
+    guardian = guardian_of(app, **options)
+    guardian.execute(run, spec, StopRequest(), worker="w", args_json="[[],{}]")
+    assert guardian.settler.unsettled == []
 
 
 def test_a_requeued_run_that_cannot_begin_keeps_its_outcome_and_does_not_come_round(
@@ -57,7 +57,7 @@ def test_a_requeued_run_that_cannot_begin_keeps_its_outcome_and_does_not_come_ro
     redis.delete("cronq:running")
     redis.set("cronq:running", "junk")
 
-    assert execute(app, app.runs.get(run_id), spec) is None
+    execute(app, app.runs.get(run_id), spec)
 
     assert app.runs.get(run_id).reason == "so"
     assert redis.lrange("rq:queue:default:intermediate", 0, -1) == []
@@ -77,7 +77,7 @@ def test_a_run_that_was_settled_meanwhile_is_not_said_to_have_ended_again(
     run = app.runs.get(run_id)
     app.stop(run_id)
 
-    assert execute(app, run, spec) is None
+    execute(app, run, spec)
 
     assert app.runs.get(run_id).outcome == "stopped"
     assert not [record for record in caplog.records if record.message.startswith("FINISH")]
@@ -97,7 +97,7 @@ def test_a_run_whose_lock_has_a_key_of_a_wrong_type_fails_and_the_key_is_moved_a
     redis.rpush(key, "junk")
     broken = []
 
-    assert execute(app, app.runs.get(run_id), spec, on_broken=broken.append) is None
+    execute(app, app.runs.get(run_id), spec, on_broken=broken.append)
 
     run = app.runs.get(run_id)
     assert run.outcome == "failed"

@@ -14,9 +14,10 @@ from cronq.beat.chores import Chore
 from cronq.beat.sweep import Sweep
 from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
+from cronq.runs.exchange import Taken
 from cronq.runs.timing import Timing
-from cronq.worker.dequeue import Dequeue
 from cronq.worker.waking import Waking
+from tests.redis.conftest import dequeue_of
 from tests.system.processes import until
 
 T = 1_800_000_000.0
@@ -129,7 +130,7 @@ def test_a_chore_with_more_to_do_leaves_the_others_their_turn(app: Cronq, redis:
 @pytest.fixture
 def waiting(app: Cronq, redis: Redis) -> Any:
     """A worker's dequeue that waits for the queue `idle`; what it took in the end."""
-    dequeue = Dequeue(redis, app.keys, host="h", worker="w")
+    dequeue = dequeue_of(app)
     took: list[Any] = []
     dequeue.take(["idle"], 0.0)  # teaches the server the script: from now on a look is one call
     thread = threading.Thread(target=lambda: took.append(dequeue.take(["idle"], 5.0)))
@@ -188,7 +189,7 @@ def test_a_worker_takes_what_it_hears_of(redis: Redis, waiting: Any) -> None:
     dequeue.waking.hear("idle")
 
     until(lambda: took, 10, "what was queued")
-    assert took == [("idle", b"a-1")]
+    assert took == [Taken("idle", b"a-1")]
 
 
 def test_a_worker_without_rivals_looks_at_once_and_counts_nothing(redis: Redis, waiting: Any, pauses: Any) -> None:

@@ -96,7 +96,7 @@ def test_a_worker_that_is_killed_around_the_end_of_an_attempt_loses_and_doubles_
     name = fresh("killed")
     with FaultProxy(shop.redis_url) as proxy:
         worker = shop.worker("default", CRONQ_REDIS_URL=proxy.url)
-        hold = proxy.hold(sha_of("runs/settle"), where)
+        hold = proxy.hold(b'"outcome"', where)
         run_id = shop.enqueue(job, name)
         assert hold.reached.wait(30), shop.logs
         worker.kill9()

@@ -1,5 +1,5 @@
 --@ rq
--- Part of take and settle_and_take: moves ids from queues into RQ's intermediate lists.
+-- Part of settle_and_take: moves ids from queues into RQ's intermediate lists.
 
 -- Returns why nothing is to be taken at this moment: '' when `rq suspend` is on, the JSON of a hold when each of
 -- *workers* is drained; else nil. And then by the name of a worker or queue the JSON of the hold that it has.

@@ -20,14 +20,15 @@
 --             | [taken, queue, id]: it is in RQ's intermediate list and nothing else of it was written: whatever
 --                 runs/start is to be asked of it, or queue/reject
 --             | [error, in words]   | nil: nothing is queued
---       held    nil | why this worker is to take nothing, as queue/take says it
+--       held    nil | why this worker is to take nothing: '' for `rq suspend`, else the JSON of a hold
 --
 -- An offer that was answered already, and whose reply was lost, is known by the execution in the row of the run that
 -- RQ's record of the worker names: it is answered again, and nothing is started twice. One that arrives after a later
 -- offer of its worker was written gets nothing: nobody would do that work.
 --
 -- One step, because a worker that dies between the end of one run and the start of the next must leave neither half
--- done; and as for runs/settle, queue/take and runs/start. Each end and each start is protected on its own: what stands
+-- done; and as for runs/settle and runs/start; and the order of the queues is only kept when nothing is pushed between
+-- two looks at them. Each end and each start is protected on its own: what stands
 -- in one of them may keep no other back.
 --@ give_back_lock
 --@ plain_start

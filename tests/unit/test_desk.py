@@ -1,0 +1,308 @@
+"""What several workers of a process want at the same moment goes to Redis in one call, and each gets its own answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as Away
+from redis.exceptions import ResponseError
+
+from cronq.jobs.spec import make_spec
+from cronq.runs.exchange import End, Exchanged, Offer, Renewed, Renewing, Taken
+from cronq.runs.run import Ending, Run, Settlement
+from cronq.worker.active_run import ActiveRun, StopRequest
+from cronq.worker.dequeue import Dequeue
+from cronq.worker.desk import Desk, Gathering
+from cronq.worker.settle import Settler
+from tests.system.processes import until
+
+
+class SlowRedis:
+    """Answers a call when it is let go on; what it was sent is known before."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[Any]] = []
+        self.go_on = threading.Semaphore(0)
+        self.errors: list[Exception | None] = []
+
+    def send(self, asked: list[Any]) -> list[str]:
+        self.calls.append(asked)
+        assert self.go_on.acquire(timeout=10)
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        return [f"{each}!" for each in asked]
+
+
+def asking(pool: ThreadPoolExecutor, redis: SlowRedis, line: Gathering[Any, str], first: str, *others: str) -> Any:
+    """Ask *first*, and the *others* while its call is under way; the answers to come, by what was asked."""
+    found: dict[str, Future[str]] = {first: pool.submit(line.ask, first)}
+    until(lambda: redis.calls, what="the first call")
+    found |= {each: pool.submit(line.ask, each) for each in others}
+    until(lambda: len(line._waiting) == 1 + len(others), what="the others")
+    return found
+
+
+@pytest.fixture
+def pool() -> Any:
+    with ThreadPoolExecutor(8) as found:
+        yield found
+
+
+def test_what_comes_while_a_call_is_under_way_goes_with_the_next_one(pool: ThreadPoolExecutor) -> None:
+    redis = SlowRedis()
+    line: Gathering[str, str] = Gathering(redis.send)
+    answers = asking(pool, redis, line, "a", "b", "c", "d")
+
+    redis.go_on.release()
+    assert answers["a"].result(10) == "a!"
+    until(lambda: len(redis.calls) == 2, what="the second call")
+    redis.go_on.release()
+
+    assert [answers[each].result(10) for each in "bcd"] == ["b!", "c!", "d!"]
+    assert redis.calls[0] == ["a"]
+    assert sorted(redis.calls[1]) == ["b", "c", "d"]
+    redis.go_on.release()
+    assert line.ask("e") == "e!"
+    assert redis.calls[2:] == [["e"]]
+
+
+def test_an_error_of_a_call_is_that_of_all_that_went_with_it_and_of_nobody_else(pool: ThreadPoolExecutor) -> None:
+    redis = SlowRedis()
+    redis.errors = [None, Away("gone"), None]
+    line: Gathering[str, str] = Gathering(redis.send, lambda others, it: "alone" not in (*others, it) or not others)
+    answers = asking(pool, redis, line, "a", "b", "c", "alone")
+
+    for _ in range(3):
+        redis.go_on.release()
+
+    assert answers["a"].result(10) == "a!"
+    for each in "bc":
+        with pytest.raises(Away, match="gone"):
+            answers[each].result(10)
+    assert answers["alone"].result(10) == "alone!"
+    assert sorted(map(sorted, redis.calls)) == [["a"], ["alone"], ["b", "c"]]
+
+
+def test_many_threads_that_ask_all_the_time_each_get_their_own_answers(pool: ThreadPoolExecutor) -> None:
+    calls: list[int] = []
+    inside = threading.Lock()
+
+    def send(asked: list[int]) -> list[int]:
+        assert inside.acquire(blocking=False), "two calls at a time"
+        calls.append(len(asked))
+        inside.release()
+        return [2 * each for each in asked]
+
+    line: Gathering[int, int] = Gathering(send)
+
+    def ask_on(number: int) -> bool:
+        return all(line.ask(each) == 2 * each for each in range(number, 16_000, 8))
+
+    assert all(pool.map(ask_on, range(8)))
+    assert sum(calls) == 16_000
+
+
+# Dequeue and settler
+
+
+class Script:
+    """Stands for the exchange: answers as it was told to, else that everything went well and there is nothing to do."""
+
+    def __init__(self, *answers: Exchanged | Exception) -> None:
+        self.answers = list(answers)
+        self.sent: list[tuple[list[End], list[Offer], tuple[str, ...]]] = []
+        self.left_alone: list[Sequence[str]] = []
+
+    def settle_and_take(self, ends: Any, offers: Any, queues: Any, *, left_alone: Any, now_s: float) -> Exchanged:
+        self.sent.append((list(ends), list(offers), tuple(queues)))
+        self.left_alone.append(left_alone)
+        answer = self.answers.pop(0) if self.answers else nothing(len(ends), len(offers))
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def renew(self, renewings: Any, now_s: float) -> list[Renewed]:
+        return [Renewed("", None) for _ in renewings]
+
+
+def exchanged(ends: list[str | Exception], starts: list[Taken | None]) -> Exchanged:
+    return Exchanged(ends, list(starts), None, [None] * len(starts), [None] * len(starts))
+
+
+def nothing(ends: int, offers: int = 1) -> Exchanged:
+    return exchanged(["settled"] * ends, [None] * offers)
+
+
+RUN = Run(job="nightly", run_id="nightly-m00000001", tick=None, queue="default", trigger="manual", state="running")
+
+
+class Ledger:
+    """What a settler asks beside the exchange."""
+
+    def __init__(self, *answers: str | Exception) -> None:
+        self.answers = list(answers)
+        self.reruns = 0
+
+    def find(self, run_id: str) -> Run | None:
+        return replace(RUN, attempt=2, state="queued")
+
+    def rerun(self, run: Run, ending: Ending, max_crashes: int) -> str:
+        self.reruns += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Client:
+    def register_script(self, text: str) -> Callable[..., None]:
+        return lambda **options: None
+
+
+def worker(script: Script, ledger: Ledger | None = None) -> Dequeue:
+    desk = Desk(script, script, lambda: 1.0)  # type: ignore[arg-type]
+    settler = Settler(ledger or Ledger(), lambda: 1.0, threading.Event())  # type: ignore[arg-type]
+    return Dequeue(Client(), desk, settler, "w")  # type: ignore[arg-type]
+
+
+def ended(dequeue: Dequeue, settlement: Settlement | None = None, **options: Any) -> None:
+    spec = make_spec("nightly", command=["true"], **options)
+    active = ActiveRun(RUN, spec, StopRequest(), "w", "e", None)
+    dequeue.settler.add(active, settlement or Settlement("succeeded", "it did"))
+
+
+def test_an_end_goes_with_the_next_offer_in_one_call() -> None:
+    script = Script()
+    dequeue = worker(script)
+    ended(dequeue)
+
+    assert dequeue.take(["default"], 0.0) is None
+
+    [(ends, offers, queues)] = script.sent
+    assert [end.run for end in ends] == [RUN]
+    assert [offer.worker for offer in offers] == ["w"]
+    assert queues == ("default",)
+    assert not dequeue.owes
+
+
+@pytest.mark.parametrize("error", [Away("Connection closed by server."), ResponseError("OOM")])
+def test_an_offer_without_an_answer_is_made_again_with_the_same_end_and_then_a_new_one(error: Exception) -> None:
+    script = Script(error)
+    dequeue = worker(script)
+    ended(dequeue)
+
+    with pytest.raises(type(error)):
+        dequeue.take(["default"], 0.0)
+    assert dequeue.owes
+    dequeue.take(["default"], 0.0)
+    dequeue.take(["default"], 0.0)
+
+    executions = [offers[0].execution for _, offers, _ in script.sent]
+    assert executions[0] == executions[1] != executions[2]
+    assert [len(ends) for ends, _, _ in script.sent] == [1, 1, 0]
+
+
+def test_a_worker_that_leaves_asks_what_came_of_its_offer_and_takes_nothing_new() -> None:
+    script = Script(Away("Timeout reading from socket"), exchanged(["settled"], [Taken("default", b"x")]))
+    dequeue = worker(script)
+    ended(dequeue)
+    with pytest.raises(Away):
+        dequeue.take(["default"], 0.0)
+
+    assert dequeue.finish() == Taken("default", b"x")
+    assert dequeue.finish() is None
+
+    (_, first, _), (ends, second, queues) = script.sent
+    assert (len(ends), second, queues) == (1, first, ())
+
+
+@pytest.mark.parametrize(
+    "words", ["Error 111 connecting to localhost:1. Connection refused.", "Timeout connecting to server"]
+)
+def test_an_offer_that_cannot_have_arrived_is_not_asked_about(words: str) -> None:
+    dequeue = worker(Script(Away(words)))
+
+    with pytest.raises(Away):
+        dequeue.take(["default"], 0.0)
+
+    assert not dequeue.owes
+
+
+def test_an_end_that_redis_refuses_stays_and_keeps_no_other_from_being_taken(caplog: pytest.LogCaptureFixture) -> None:
+    refused = ResponseError("WRONGTYPE")
+    script = Script(exchanged([refused], [Taken("default", b"next")]), exchanged([refused], [None]))
+    dequeue = worker(script)
+    ended(dequeue)
+
+    assert dequeue.take(["default"], 0.0) == Taken("default", b"next")
+    assert dequeue.owes
+    dequeue.take(["default"], 0.0)
+    dequeue.take(["default"], 0.0)
+
+    assert not dequeue.owes
+    assert [len(ends) for ends, _, _ in script.sent] == [1, 1, 1]
+    assert len([each for each in caplog.messages if each.startswith("UNWRITTEN")]) == 1
+
+
+def test_a_lost_run_is_put_back_before_its_lock_is(caplog: pytest.LogCaptureFixture) -> None:
+    script, ledger = Script(exchanged([""], [None])), Ledger(Away("gone"), "queued")
+    dequeue = worker(script, ledger)
+    ended(dequeue, Settlement("lost", "its lock was lost"), on_lost="rerun")
+
+    with pytest.raises(Away):
+        dequeue.take(["default"], 0.0)
+    assert script.sent == []
+    dequeue.take(["default"], 0.0)
+
+    assert (ledger.reruns, len(script.sent[0][0])) == (2, 1)
+    assert [line.split()[0] for line in caplog.messages] == ["UNWRITTEN", "PUT"]
+
+
+def test_a_lost_run_that_crashed_too_often_has_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    script = Script()
+    dequeue = worker(script, Ledger("spent 3"))
+    ended(dequeue, Settlement("lost", "gone"), on_lost="rerun", max_crashes=3)
+
+    dequeue.take(["default"], 0.0)
+
+    [end] = script.sent[0][0]
+    assert end.ending is not None
+    assert end.ending.settlement.outcome == "failed"
+
+
+def test_a_job_of_a_newer_cronq_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr("cronq.worker.desk.boot_s", lambda: now[0])
+    script = Script()
+    dequeue = worker(script)
+    dequeue.leave_to_newer("default", b"x", "newer")
+
+    dequeue.take(["default"], 0.0)
+    now[0] += 6
+    dequeue.take(["default"], 0.0)
+
+    assert script.left_alone == [["newer"], []]
+
+
+def test_renewals_of_several_runs_go_together(pool: ThreadPoolExecutor) -> None:
+    redis = SlowRedis()
+
+    class Renewals(Script):
+        def renew(self, renewings: Any, now_s: float) -> list[Renewed]:
+            return [Renewed(word, 1) for word in redis.send([each.execution for each in renewings])]
+
+    desk = Desk(Script(), Renewals(), lambda: 1.0)  # type: ignore[arg-type]
+    first = pool.submit(desk.renew, Renewing(RUN, "a", None, False))
+    until(lambda: redis.calls, what="the first call")
+    others = [pool.submit(desk.renew, Renewing(RUN, each, None, False)) for each in "bc"]
+    until(lambda: len(desk._renewing._waiting) == 3, what="the others")
+    redis.go_on.release(2)
+
+    assert [each.result(10).word for each in (first, *others)] == ["a!", "b!", "c!"]
+    assert len(redis.calls) == 2
