@@ -95,7 +95,7 @@ class Workers:
         self._app.load_jobs()
         gc.collect()
         gc.freeze()  # no collection here or in a child touches, and thereby copies, the pages that all share
-        shared = make_process_parts(self._app, self._app.client)
+        shared = make_process_parts(self._app, self._app.client, are_many=True)
         try:
             while (wait_s := self._start_who_is_due(shared)) is not None:
                 try:

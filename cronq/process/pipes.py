@@ -1,7 +1,8 @@
 """What a run prints: a pipe of its own for stdout and for stderr, emptied by its guardian.
 
 A run that held the worker's own files could change their flags for all later runs, empty the worker's log and read its
-terminal. What comes out of the pipes goes to a `Sink`; the worker's is an `Outlet`, its own stdout and stderr.
+terminal. What comes out of the pipes goes to a `Sink`; the worker's is an `Outlet`, its own stdout and stderr. Where a
+process has several workers, each puts `WholeLines` before it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ STDOUT, STDERR = 1, 2
 #: One read of a pipe; and what a job may have made of its pipe's capacity, which is read at the end without waiting.
 _PIECE = 1 << 16
 _MOST_TAIL = 1 << 20
+#: Of a line that does not end so much is held back while others may print.
+_LONGEST_LINE = 1 << 16
 #: One write: the kernel does not mix up what others write meanwhile, and its progress is seen.
 _WRITE = 4096
 #: Bytes that wait for a slow reader; beyond it the job waits with them.
@@ -59,6 +62,7 @@ class Outlet:
         self._stuck_s = stuck_s
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._size = 0
+        self._taken = self._written = 0  # bytes, ever
         self._left_out = 0
         self._moved = 0.0
         self._changed = threading.Condition()
@@ -90,16 +94,18 @@ class Outlet:
             self._changed.notify_all()
 
     def settle(self, most_s: float = _SETTLE_S) -> None:
-        """Wait until all is written, but not for a reader that is stuck, and for *most_s* at most."""
+        """Wait until all of now is written, but not for a reader that is stuck, and for *most_s* at most."""
         if self._size:
             with self._changed:
-                self._changed.wait_for(lambda: not self._size or self._is_stuck, most_s)
+                goal = self._taken  # what others print meanwhile is not waited for
+                self._changed.wait_for(lambda: self._written >= goal or self._is_stuck, most_s)
 
     def _add(self, stream: int, data: bytes) -> None:
         if not self._size:
             self._moved = boot_s()
         self._waiting.append((stream, data))
         self._size += len(data)
+        self._taken += len(data)
 
     def _write(self) -> None:
         while True:
@@ -117,7 +123,43 @@ class Outlet:
                     with self._changed:
                         self._moved = boot_s()
                         self._size -= count
+                        self._written += count
                         self._changed.notify_all()
+
+
+class WholeLines:
+    """The sink of one of several children that share an outlet: it hands on whole lines, so that they do not mix.
+
+    A line is held back until it ends, or is too long, or its run is over; then it gets an end. One thread uses it.
+    """
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._outlet = outlet
+        self._held = {STDOUT: bytearray(), STDERR: bytearray()}
+
+    @property
+    def has_room(self) -> bool:
+        """As of the outlet."""
+        return self._outlet.has_room
+
+    def put(self, stream: int, data: bytes) -> None:
+        """Queue the lines that *data* completes."""
+        held = self._held[stream]
+        end = len(held) + data.rfind(b"\n") + 1 if b"\n" in data else 0
+        held += data
+        if not end and len(held) >= _LONGEST_LINE:
+            end = len(held)
+        if end:
+            self._outlet.put(stream, bytes(held[:end]))
+            del held[:end]
+
+    def settle(self) -> None:
+        """Queue what is left, as lines; wait for a moment until it is written."""
+        for stream, held in self._held.items():
+            if held:
+                self._outlet.put(stream, bytes(held) + b"\n")
+                held.clear()
+        self._outlet.settle()
 
 
 class Capture:

@@ -12,7 +12,7 @@ from redis import Redis
 from cronq.hosts.deploys import code_mark
 from cronq.interop.perform import RQJobWork
 from cronq.process.nursery import Nursery
-from cronq.process.pipes import Outlet
+from cronq.process.pipes import Outlet, WholeLines
 from cronq.process.watchdog import Watchdog
 from cronq.worker.child import dispatch
 from cronq.worker.desk import Desk
@@ -33,10 +33,12 @@ class ProcessParts:
     desk: Desk
     prompt: Redis  #: a client that gives up within two seconds
     code: str  #: a hash of the source of the job modules
+    are_many: bool  #: several workers share them
 
     def start_watchdog(self) -> Watchdog:
         """A watchdog for one worker."""
-        watchdog = Watchdog(self.work, self.outlet, self.nursery)
+        sink = WholeLines(self.outlet) if self.are_many else self.outlet
+        watchdog = Watchdog(self.work, sink, self.nursery)
         watchdog.start()
         return watchdog
 
@@ -49,6 +51,8 @@ def make_process_parts(
     app: Application,
     client: Redis,
     tell_handlers: Callable[[Job, BaseException], None] = lambda job, error: None,
+    *,
+    are_many: bool = False,
 ) -> ProcessParts:
     """Import the job modules, fork the nursery, and make the rest; nothing is sent to Redis.
 
@@ -62,4 +66,4 @@ def make_process_parts(
     work = dispatch(rq_jobs)
     nursery = Nursery(work)
     nursery.start()
-    return ProcessParts(work, nursery, Outlet(), app.desk, app.prompt_client(), code)
+    return ProcessParts(work, nursery, Outlet(), app.desk, app.prompt_client(), code, are_many)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 from cronq import job
 
@@ -15,6 +16,15 @@ def print_words(lines: int = 3) -> None:
     for number in range(lines):
         sys.stdout.write(f"line {number}\n")
     sys.stderr.write("on stderr\n")
+
+
+@job(name="print-in-pieces")
+def print_in_pieces(name: str, lines: int) -> None:
+    """Each line in three writes, with time for others between them; the last one does not end."""
+    for number in range(lines):
+        for piece in (f"{name} ", "x" * 100 * (number % 5), f" {number} {name}" + "\n" * (number < lines - 1)):
+            os.write(1, piece.encode())
+            time.sleep(0.001)
 
 
 @job(name="print-and-die")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from cronq.process.pipes import STDERR, STDOUT, Outlet, WholeLines
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess
 from tests.system.worker_processes import Installation, installation
@@ -192,3 +193,38 @@ class TestRunAs:
 
         assert shop.result("wipe").outcome == "failed"
         assert len(worker.output) >= before
+
+
+def test_several_runs_at_once_print_whole_lines(redis_server: RedisServer, tmp_path: Path) -> None:
+    with installation(redis_server.url, tmp_path, CRONQ_JOBS="printing_jobs", CRONQ_LOST_AFTER="60s") as made:
+        worker = made.start("worker", "-n", "4")
+        runs = [made.enqueue("print-in-pieces", name, 200) for name in ("one", "two", "three", "four")]
+        begun = [made.begins(run_id).worker for run_id in runs]
+        assert len(set(begun)) == 4
+        assert [made.settles(run_id).outcome for run_id in runs] == ["succeeded"] * 4
+        worker.terminate()
+        assert worker.exit_code() == 0
+
+        lines = worker.output.splitlines()
+        assert len(lines) == 800
+        for name in ("one", "two", "three", "four"):
+            own = [line for line in lines if line.startswith(f"{name} ")]
+            assert own == [f"{name} {'x' * 100 * (n % 5)} {n} {name}" for n in range(200)]
+        assert lines != sorted(lines, key=lambda line: line.split()[0]), "they printed at the same time"
+
+
+def test_a_line_that_does_not_end_is_not_kept_for_ever() -> None:
+    said: list[bytes] = []
+
+    class Heard(Outlet):
+        def put(self, stream: int, data: bytes) -> None:
+            said.append(data)
+
+    lines = WholeLines(Heard())
+    for _ in range(20):
+        lines.put(STDOUT, b"x" * 10_000)
+    lines.put(STDERR, b"a\nb\nc")
+    lines.settle()
+
+    assert b"".join(said) == b"x" * 70_000 + b"x" * 70_000 + b"a\nb\n" + b"x" * 60_000 + b"\n" + b"c\n"
+    assert said[-3:] == [b"a\nb\n", b"x" * 60_000 + b"\n", b"c\n"]
