@@ -14,7 +14,7 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.span import Span, ticks_of_span
 from cronq.schedule.moment import parse_moment_s
 from cronq.schedule.zone import find_zone
-from cronq.timetext import iso
+from cronq.timetext import format_duration, iso
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -42,13 +42,16 @@ class BackfillVerbs(Parts):
         return self._filling(spec, Span(_moment_s(start, spec.tz), end_s), force)
 
     def plan_backfill_of(self, name: str, tick: str | datetime, *, force: bool = False) -> Backfilling:
-        """The same of a single tick. Raises SpanRefused when the job has none then."""
+        """The same of a single tick. Raises SpanRefused when the job has none then, or it is still to come."""
         spec = self.jobs.get(name).spec
         tick_s = _moment_s(tick, spec.tz)
         if spec.schedule is not None and spec.schedule.last_until(tick_s) != tick_s:
             before, after = spec.schedule.last_until(tick_s), spec.schedule.next_after(tick_s)
             around = f"the tick before is {iso(before)}, the one after {iso(after)}"
             raise SpanRefused(f"job {name!r} has no tick at {iso(tick_s)}: {around}")
+        if spec.schedule is not None and tick_s > (now_s := self.exact_now_s()):
+            ahead = f"is due in {format_duration(tick_s - now_s)} and runs then"
+            raise SpanRefused(f"job {name!r}: the tick {iso(tick_s)} {ahead}; `cronq run {name}` runs the job now")
         return self._filling(spec, Span(tick_s, tick_s + 1), force)
 
     def _filling(self, spec: JobSpec, span: Span, force: bool) -> Backfilling:

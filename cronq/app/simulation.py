@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
+
+from redis.exceptions import RedisError
 
 from cronq.app.parts import Parts
 from cronq.errors import CronqError
@@ -29,11 +32,13 @@ def defined_jobs(parts: Parts, modules: Sequence[str]) -> Jobs:
     known, problems = definitions.known(), definitions.problems()
     specs = {name: job.spec for name, job in known.items()}
     ancestors: dict[str, JobSpec] = {}
-    if any(parent not in specs for spec in specs.values() for parent in spec.parents):
-        judgement = definitions.judge()
-        problems += judgement.problems
-        specs = {name: specs[name] for name in judgement.accepted}
-        ancestors = _ancestors(parts, specs)
+    strange = sorted({parent for spec in specs.values() for parent in spec.parents if parent not in specs})
+    if strange:
+        with _needed_for("parent", strange):
+            judgement = definitions.judge()
+            problems += judgement.problems
+            specs = {name: specs[name] for name in judgement.accepted}
+            ancestors = _ancestors(parts, specs)
     return Jobs(list(specs.values()), list(ancestors.values()), problems)
 
 
@@ -77,6 +82,19 @@ def counted(jobs: Iterable[StoredJob]) -> dict[str, Counted]:
 
 def with_calendars(parts: Parts, specs: Iterable[JobSpec], scene: Scene) -> Scene:
     """*scene* with the calendars of now, if a job looks at any."""
-    if not any(spec.calendars for spec in specs):
+    named = sorted({name for spec in specs for name in spec.calendars})
+    if not named:
         return scene
-    return replace(scene, calendars=parts.calendars.read_sound())
+    with _needed_for("calendar", named):
+        return replace(scene, calendars=parts.calendars.read_sound())
+
+
+@contextmanager
+def _needed_for(what: str, names: Sequence[str]) -> Iterator[None]:
+    """A block that asks Redis, which is needed for these alone: an outage says so."""
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+        error.add_note(f"it is asked for the {what} {names[0]!r}{more}")
+        raise

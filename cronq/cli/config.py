@@ -7,7 +7,8 @@ from collections.abc import Callable
 import click
 
 from cronq.app.views import check_config_document, config_document, config_values
-from cronq.cli.options import as_json, load_config, need_modules, options_of_cronq
+from cronq.cli.errors import words_and_code
+from cronq.cli.options import as_json, call_state, load_config, need_modules, options_of_cronq
 from cronq.cli.output import counted, print_json, print_line, print_table, say, say_no_job
 from cronq.errors import CronqError, DefinitionError
 from cronq.timetext import format_duration
@@ -31,9 +32,9 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     app = Cronq(config=config)
     app.load_jobs()
     definitions = app.definitions()
-    asked = [*_asked_for("parents", app.parent_problems_of_definitions)]
+    asked = [*_asked_for("parents", app.parent_problems_of_definitions, ctx)]
     refused = {problem.job for problem in asked}
-    asked += _asked_for("calendars", app.calendar_problems_of_definitions)
+    asked += _asked_for("calendars", app.calendar_problems_of_definitions, ctx)
     problems = [str(problem) for problem in [*definitions.problems(), *asked]]
     names = sorted(definitions.known().keys() - refused)
     if json_:
@@ -48,14 +49,15 @@ def check_config_command(ctx: click.Context, modules: tuple[str, ...], json_: bo
     return DefinitionError.exit_code if problems else 0
 
 
-def _asked_for(what: str, ask: Callable[[], list[DefinitionError]]) -> list[DefinitionError]:
+def _asked_for(what: str, ask: Callable[[], list[DefinitionError]], ctx: click.Context) -> list[DefinitionError]:
     """Jobs that name calendars or parents that there are not, as far as a Redis answers."""
     from redis.exceptions import RedisError
 
     try:
         return ask()
     except (RedisError, OSError, CronqError) as error:
-        say(f"the {what} that jobs name were not looked for: {error}")
+        words, _ = words_and_code(error, call_state(ctx))
+        say(f"the {what} that jobs name were not looked for: {words}")
         return []
 
 

@@ -54,7 +54,8 @@ def words_and_code(error: Exception, call: Mapping[str, Any]) -> tuple[str, int]
     if isinstance(error, CronqError):
         return str(error), error.exit_code
     if type(error).__module__.split(".")[0] == "redis":
-        return _of_redis(error, call)
+        words, code = _of_redis(error, call)
+        return "; ".join([words, *getattr(error, "__notes__", ())]), code
     words = " ".join(str(error).split())
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""

@@ -87,7 +87,7 @@ def list_command(ctx: click.Context, json_: bool, utc: bool) -> int:
     why_late = {name: f"no. {run.place} in line, held by the catch-up rate" for name, run in held.items()}
     notes = {name: f"next: {shortened(words, _LONGEST_TOLD)}" for name, words in excluded.items()} | why_late
     rows = [_list_row(job, active[job.spec.name], now_s, utc, notes.get(job.spec.name)) for job in jobs]
-    print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["LAST", "SCHEDULE", "DESCRIPTION"])
+    print_table(head, rows, cut=["STATUS", "DESCRIPTION"], spare=["SCHEDULE", "DESCRIPTION"], drop=["LAST"])
     if sys.stdout.isatty():
         _say_who_is_alive(app, len(jobs))
     return 0

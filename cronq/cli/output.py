@@ -89,13 +89,14 @@ def print_table(
     *,
     cut: Sequence[str] = (),
     spare: Sequence[str] = (),
+    drop: Sequence[str] = (),
     below: bool = False,
 ) -> None:
     """Print plain columns, as wide as they need: a pipe must not lose anything. One row is one line.
 
     On a terminal that is too narrow the texts of the last column stand *below* their rows, the columns *spare* are left
     out, the last one first, and the texts of the columns *cut* end in `…`; should that not help, lines are as long as
-    they are.
+    they are. The columns *drop* are left out before a text is cut that has to be shown.
     """
     columns = [[name, *(printable(row[i]) for row in rows)] for i, name in enumerate(head)]
     most = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
@@ -103,6 +104,8 @@ def print_table(
     if most:  # a terminal, and one that says how wide it is
         if below and _line_width(columns) > most:
             texts = columns.pop()[1:]
+        if drop and _line_width(_fitted(columns, most, [name for name in cut if name in spare], ())) > most:
+            columns = [column for column in columns if column[0] not in drop]
         columns = _fitted(columns, most, cut, spare)
     widths = [_width(column) for column in columns]
     for number, row in enumerate(zip(*columns, strict=True)):

@@ -150,6 +150,7 @@ def part_with(names: Iterable[str], specs: Mapping[str, JobSpec], jobs: JobStore
                 going.discard(parent)
                 todo.append(parent)
                 problem = f"nothing defines {parent!r} any more, and it stays for this job; take it out here"
+                problem += "" if child in specs else f", remove this job with `cronq rm {child}`"
                 kept[parent] = DefinitionError(f"{problem}, or define it again", job=child, field=options[0])
     order, _ = parents_first(wanted, parents_of)
     return Farewell([name for name in reversed(order) if name in going], kept)

@@ -351,7 +351,10 @@ def _paused(facts: Facts, run: Run) -> Told:
     if cause.code == "queue_paused":
         words = f"the tick at {when(run.tick)} did not run: {reason}"
         return "queue_paused", words, f"cronq resume --queue {cause.other}"
-    return "paused", f"the tick at {when(run.tick)} did not run: the job was {reason}", "cronq resume {name}"
+    words, pause = f"the tick at {when(run.tick)} did not run: the job was {reason}", facts.job.state.pause
+    if pause is None or not pause.covers(int(facts.now_s)):
+        return "paused", words, f"cronq run {{name}} --force --tick {iso(run.tick)}"
+    return "paused", words, "cronq resume {name}"
 
 
 _UNTOLD = Cause("")

@@ -191,6 +191,7 @@ def test_as_json(job: str, cronq: Cli, working: Callable[..., None]) -> None:
         (("--from", "yesterday"), "'yesterday' is not a date with a time"),
         (("--from", "2024-11-20", "--to", "2024-11-19"), "not after its start"),
         (("--from", "2024-11-20", "--to", "9000-01-01"), "is still to come; let the span end at"),
+        (("--tick", "3024-11-20T07:00"), "and runs then; `cronq run report` runs the job now"),
         ((*DAYS, "--parallel", "0"), "parallel=0 is not a number from 1 to 1,000"),
         ((*DAYS, "--rate", "0"), "rate=0.0 is not a number of runs in a second"),
     ],

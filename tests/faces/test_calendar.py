@@ -196,4 +196,21 @@ def test_check_config_needs_no_redis_for_them(bare: Path, shell: Cli) -> None:
     said = shell("check-config", "jobs", "--url", "redis://127.0.0.1:1/0")
 
     assert said.code == 0
-    assert "the calendars that jobs name were not looked for" in said.err
+    assert "the calendars that jobs name were not looked for: cannot reach Redis at redis://127.0.0.1:1/0" in said.err
+
+
+def test_simulate_says_for_what_it_needs_a_redis(bare: Path, shell: Cli) -> None:
+    (bare / "jobs.py").write_text(JOBS)
+    (bare / "family.py").write_text(
+        "from cronq import job\n"
+        "@job('@daily', depends_on='load')\ndef report(): ...\n"
+        "@job('@daily', depends_on=['load', 'other'])\ndef bill(): ...\n"
+    )
+    span = ("--from", "2026-01-05", "--to", "2026-01-06", "--url", "redis://127.0.0.1:1/0")
+
+    calendars, parents = shell("simulate", "jobs", *span), shell("simulate", "family", *span)
+
+    assert calendars.code == parents.code == 69
+    assert calendars.complaint.startswith("cronq: cannot reach Redis at redis://127.0.0.1:1/0")
+    assert calendars.complaint.endswith("; it is asked for the calendar 'work'")
+    assert parents.complaint.endswith("; it is asked for the parent 'load' and 1 more")

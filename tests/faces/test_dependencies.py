@@ -143,7 +143,8 @@ def test_check_config_asks_a_redis_that_answers_for_parents_that_no_module_defin
 
     away = shell("check-config", "jobs", "--url", NOBODY)
     assert away.code == 0
-    assert "the parents that jobs name were not looked for" in away.err
+    assert "the parents that jobs name were not looked for: cannot reach Redis at redis://" in away.err
+    assert "Error " not in away.err
     missing = shell("check-config", "jobs")
     assert (missing.code, missing.out) == (
         78, "job 'report' (jobs.py:2): depends_on: there is no job 'load'; see `cronq list`\n"
@@ -163,6 +164,7 @@ def test_sync_keeps_a_parent_that_is_defined_no_more_and_says_for_whom(here: Pat
 
     assert (synced.code, synced.out) == (78, "created other\n")
     assert "job 'report': after: nothing defines 'load' any more, and it stays for this job" in synced.complaint
+    assert "remove this job with `cronq rm report`" in synced.complaint
     assert app.jobs.names() == ["load", "other", "report"]
 
 

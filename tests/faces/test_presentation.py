@@ -42,6 +42,7 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
     "calendar show": [(["holidays"], 0)],
     "sync": [(["orders"], 0)],
     "diff": [(["2026-01-01", "2026-01-02"], 0)],
+    "stats": [([], 0), (["tidy"], 0)],
     "plan": [(["orders"], 0), (["orders", "--exit-code"], 1)],
     "simulate": [(["orders", "--from", "2026-01-01", "--to", "2026-01-03"], 0),
                  (["--from", "2026-01-01", "--to", "2026-01-03", "--skew", "1s"], 0),
@@ -197,6 +198,25 @@ def test_a_narrow_terminal_shows_rows_that_fit_and_a_pipe_all_there_is(
     assert len(row) <= 80
     assert "data centre" in cronq("list").out
     assert ("Sweeps up. " * 9).strip() in cronq("list").out
+
+
+def test_a_narrow_list_leaves_out_when_a_job_ran_last_before_it_cuts_how_it_stands(
+    cronq: Cli, app: Cronq, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app.add("tidy", command=["true"], cron="0 3 * * *", description="Sweeps up what others leave. " * 3)
+    app.pause("tidy", note="the disk is new")
+    heads: dict[int, list[str]] = {}
+
+    for columns in (160, 90, 80):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        head, row, *_ = _on_a_terminal("list").splitlines()
+        heads[columns] = head.split()
+        assert len(row.rstrip()) <= columns
+        assert "paused: the disk is new" in row, columns
+
+    assert "LAST" in heads[160]
+    assert "LAST" in heads[90]  # where it is enough to cut the description
+    assert heads[80] == [name for name in heads[160] if name != "LAST"]
 
 
 def test_drained_hosts_are_told_as_json(cronq: Cli, app: Cronq) -> None:

@@ -310,7 +310,7 @@ def test_a_parent_that_is_defined_no_more_stays_for_its_child_and_so_do_its_own_
     assert told(plan) == told(report)
     assert sorted(told(report)) == [
         "job 'load': depends_on: nothing defines 'root' any more, and it stays for this job; take it out here, "
-        "or define it again",
+        "remove this job with `cronq rm load`, or define it again",
         "job 'report' (shop.py:report): depends_on: nothing defines 'load' any more, and it stays for this job; "
         "take it out here, or define it again",
     ]

@@ -216,7 +216,10 @@ GOLDEN: dict[str, tuple[Facts, str]] = {
         f"{LATE}, though 2 beats are alive: their logs say why. Next: cronq check beat",
     ),
     "paused": (
-        facts(never_begun("paused", "paused since 2026-01-05T06:00:00Z by ann@box: moving house")),
+        facts(
+            never_begun("paused", "paused since 2026-01-05T06:00:00Z by ann@box: moving house"),
+            job=replace(a_job(), state=JobState(T, Pause(since=T - 3600.0, by="ann@box", note="moving house"))),
+        ),
         f"{TICK} did not run: the job was paused since 2026-01-05T06:00:00Z by ann@box: moving house. "
         "Next: cronq resume invoices",
     ),
@@ -637,6 +640,16 @@ def test_a_job_that_is_paused_says_so_though_its_last_run_was_before_that() -> N
     assert explain(facts(open_run("running"), job=job)).cause == "running"
     over = replace(job, state=JobState(T - HOUR, replace(PAUSE, until=T + 5.0)))
     assert explain(facts(good, job=over)).cause == "succeeded"
+
+
+@pytest.mark.parametrize("pause", [None, replace(PAUSE, until=T + 5.0)])
+def test_a_tick_under_a_pause_that_is_over_can_be_run_by_hand(pause: Pause | None) -> None:
+    run = never_begun("paused", "paused since 2026-01-05T06:00:00Z by ann@box: moving house")
+    job = replace(a_job(), state=JobState(T, pause))
+
+    answer = explain(facts(run, job=job, at_s=T))
+
+    assert (answer.cause, answer.next) == ("paused", "cronq run invoices --force --tick 2026-01-05T07:00:00Z")
 
 
 def test_a_tick_to_come_that_will_not_run_says_why() -> None:
