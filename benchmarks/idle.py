@@ -59,12 +59,12 @@ class Idler(Entrant):
                 store_idle_jobs(url, self.jobs)
             with running(self.command, proxy.url, Path(directory), {"BENCH_STAMPS": "/dev/null"}) as process:
                 time.sleep(settle_s)
-                before = proxy.round_trips, processor_s_of(process), time.monotonic()
+                before = proxy.round_trips, processor_s_of(process.pid), time.monotonic()
                 time.sleep(seconds)
-                after = proxy.round_trips, processor_s_of(process), time.monotonic()
+                after = proxy.round_trips, processor_s_of(process.pid), time.monotonic()
                 if process.poll() is not None:
                     raise RuntimeError(f"it ended with {process.returncode}")
-                memory_mb = memory_mb_of(process)
+                memory_mb = memory_mb_of(process.pid)
         trips, processor_s, clock_s = (late - early for early, late in zip(before, after, strict=True))
         self.figures.setdefault("core_percent", []).append(100 * processor_s / clock_s)
         self.figures.setdefault("memory_mb", []).append(memory_mb)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -28,24 +27,24 @@ def main_thread_s(pid: int) -> float:
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
-def processor_s_of(process: subprocess.Popen[bytes]) -> float:
+def processor_s_of(pid: int) -> float:
     """Seconds of processor time, those of descendants included that live or have been waited for."""
     ticks = 0
-    for pid in family_of(process.pid):
+    for each in family_of(pid):
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # it has ended
             continue
         ticks += sum(map(int, fields[11:15]))
     return ticks / _TICKS_A_SECOND
 
 
-def memory_mb_of(process: subprocess.Popen[bytes]) -> float:
+def memory_mb_of(pid: int) -> float:
     """Memory of the process and its descendants; what several share counts once."""
     kib = 0
-    for pid in family_of(process.pid):
+    for each in family_of(pid):
         try:
-            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            lines = Path(f"/proc/{each}/smaps_rollup").read_text().splitlines()
         except OSError:  # it has ended
             continue
         kib += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -35,7 +35,7 @@ from cronq.timetext import read_tick_stamp
 PACKAGES = ("redis", "rq")
 START_TIMEOUT_S = 60
 #: After the last tick the workers may take so long for what they have left.
-REST_S = 30
+REST_S = 120
 #: The watcher looks so often: what it says of a push is up to that too late.
 LOOK_EVERY_S = 0.002
 #: Ticks after the kill that are looked at by themselves.

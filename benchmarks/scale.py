@@ -156,7 +156,6 @@ class Beats(Entrant):
     count: int
     due: int
     seconds: int
-    passed_on: list[float] = field(default_factory=list)
 
     def measure(self) -> float:
         """Microseconds a due job: of all beats together and of Redis."""
@@ -176,11 +175,18 @@ class Beats(Entrant):
                 time.sleep(0.1)
             time.sleep(1.0)
             time.sleep(1.5 - time.time() % 1)  # between two ticks
-            before = client.llen("rq:queue:default"), main_thread_s(server), sum(map(processor_s_of, processes))
+            before = (
+                client.llen("rq:queue:default"),
+                main_thread_s(server),
+                sum(processor_s_of(each.pid) for each in processes),
+            )
             time.sleep(self.seconds)
-            after = client.llen("rq:queue:default"), main_thread_s(server), sum(map(processor_s_of, processes))
+            after = (
+                client.llen("rq:queue:default"),
+                main_thread_s(server),
+                sum(processor_s_of(each.pid) for each in processes),
+            )
         queued, redis, beats = (late - early for early, late in zip(before, after, strict=True))
-        self.passed_on.append(queued / (self.due * self.seconds))
         return (redis + beats) / queued * 1e6
 
 

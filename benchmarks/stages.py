@@ -8,7 +8,6 @@ README.md beside this file says what each stage is.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import statistics
 import sys
@@ -20,7 +19,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from machine import Machine
 from memory import GOOD, MINUTE_S, Ledger
-from processes import main_thread_s
+from processes import main_thread_s, processor_s_of
 from redis import Redis
 from report import Comparison, show, start_parser
 from rounds import say
@@ -32,6 +31,7 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.process.watchdog import Watchdog
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision, decide
+from cronq.runs.exchange import Begun, End, Exchange, Offer
 from cronq.runs.run import Ending, Start, record_life_s
 
 PACKAGES = ("redis", "rq")
@@ -47,6 +47,7 @@ class Stage:
     processor_us: float = 0.0
     clock_us: float = 0.0
     redis_us: float = 0.0
+    children_us: float = 0.0  #: of the watchdog and the children it forks
     commands: float = 0.0
 
     def to_json(self) -> dict[str, float]:
@@ -167,16 +168,40 @@ def profile_steps(profile: Profile, client: Redis, runs: int) -> None:
         assert profile.time("run: settled", lambda run=run, ending=ending: app.runs.settle(run, ending)), run
 
 
+def profile_exchange(profile: Profile, client: Redis, runs: int, at_once: int) -> None:
+    """What a busy worker asks of Redis: one call ends the runs of its children and gives them the next."""
+    ledger = Ledger(client, 1)
+    app, spec = ledger.app, ledger.specs[0]
+    app.enqueue_many(spec.name, [{}] * (runs // at_once + 2) * at_once)
+    exchange = Exchange(client, app.keys, app.runs, host="w", pid=1, no_commands=False, lock_ttl_s=30, lease_s=90)
+    words = "one run" if at_once == 1 else f"of {at_once} runs each"
+    ends: list[End] = []
+    for turn in range(runs // at_once + 2):
+        offers = [Offer(f"w.1.{each}", f"{turn:016x}{each:016x}") for each in range(at_once)]
+        ask = partial(exchange.settle_and_take, ends, offers, ["default"], left_alone=(), now_s=app.now_s())
+        found = profile.time(f"exchange: ended and the next begun, {words}", ask, at_once) if turn > 1 else ask()
+        assert all(answer == "settled" for answer in found.ends), found.ends
+        begun = [each for each in found.starts if isinstance(each, Begun)]
+        assert len(begun) == at_once, found
+        life_s = record_life_s(GOOD.outcome, spec, None)
+        ends = [
+            End(
+                each.run.worker or "", each.run,
+                Ending(GOOD, by="w", now_s=app.now_s(), attempt=each.run.attempt, execution=each.execution,
+                       record_life_s=life_s),
+                each.execution, each.lock, 0.001,
+            )
+            for each in begun
+        ]  # fmt: skip
+
+
 def _nothing(order: Mapping[str, Any], result: BinaryIO) -> int:
     return 0
 
 
 def profile_children(profile: Profile, runs: int) -> None:
     """A child that does nothing, from the order to its exit: forked for it, and kept."""
-    can_keep = "is_reusable" in inspect.signature(Watchdog.spawn).parameters
-    ways: dict[str, dict[str, Any]] = {"child: forked for the run": {}}
-    if can_keep:
-        ways["child: kept"] = {"is_reusable": True}
+    ways: dict[str, dict[str, Any]] = {"child: forked for the run": {}, "child: kept": {"is_reusable": True}}
     for name, options in ways.items():
         watchdog = Watchdog(_nothing)
         watchdog.start()
@@ -191,8 +216,10 @@ def profile_children(profile: Profile, runs: int) -> None:
 
                 if place == 0:  # the first one is forked in both ways
                     live()
+                    before = processor_s_of(watchdog.pid or 0)
                 else:
                     profile.time(name, live)
+            profile.stages[name].children_us += 1e6 * (processor_s_of(watchdog.pid or 0) - before)
         finally:
             watchdog.close()
 
@@ -208,6 +235,9 @@ def one_round(url: str, runs: int, number: int) -> dict[str, Stage]:
         profile_claims(with_redis, client, runs)
         client.flushall()
         profile_steps(with_redis, client, runs)
+        for at_once in (1, 4):
+            client.flushall()
+            profile_exchange(with_redis, client, runs, at_once)
     profile_children(pure, runs)
     return pure.stages | with_redis.stages
 
@@ -222,26 +252,30 @@ def middle(rounds: list[dict[str, Stage]]) -> dict[str, dict[str, float]]:
 
 
 def in_words(stages: Mapping[str, Mapping[str, float]]) -> str:
-    lines = [f"{'microseconds':36}{'own':>10}{'redis':>10}{'clock':>10}{'commands':>10}"]
+    lines = [f"{'microseconds':52}{'own':>10}{'children':>10}{'redis':>10}{'clock':>10}{'commands':>10}"]
     for name, figures in stages.items():
-        values = (figures[part] for part in ("processor_us", "redis_us", "clock_us", "commands"))
-        lines.append(f"{name:36}" + "".join(f"{value:>10.1f}" if value else f"{'-':>10}" for value in values))
+        values = (figures[part] for part in ("processor_us", "children_us", "redis_us", "clock_us", "commands"))
+        lines.append(f"{name:52}" + "".join(f"{value:>10.1f}" if value else f"{'-':>10}" for value in values))
     return "\n".join(lines)
 
 
+#: Two stages, and the parts of their cost that count.
 PAIRS = (
-    ("spec: parsed, never seen", "spec: parsed, seen lately"),
-    ("schedule: next tick, first time", "schedule: next tick, again"),
-    ("child: forked for the run", "child: kept"),
+    ("spec: parsed, never seen", "spec: parsed, seen lately", ("processor_us",)),
+    ("child: forked for the run", "child: kept", ("processor_us", "children_us")),
+    (
+        "exchange: ended and the next begun, one run",
+        "exchange: ended and the next begun, of 4 runs each",
+        ("processor_us", "redis_us"),
+    ),
 )
 
 
 def comparisons(stages: Mapping[str, Mapping[str, float]]) -> list[Comparison]:
     lines = []
-    for dear, cheap in PAIRS:
-        if dear in stages and cheap in stages:
-            figure, its = stages[dear]["clock_us"], stages[cheap]["clock_us"]
-            lines.append(Comparison("a stage", dear, figure, "us", cheap, its, figure / its if its else None))
+    for dear, cheap, parts in PAIRS:
+        figure, its = (sum(stages[name][part] for part in parts) for name in (dear, cheap))
+        lines.append(Comparison("a stage", dear, figure, "us", cheap, its, figure / its if its else None))
     return lines
 
 
