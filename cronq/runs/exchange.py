@@ -95,9 +95,13 @@ class Renewing:
 
 @dataclass(frozen=True)
 class Renewed:
-    """What became of it; *word* is as `RunStore.renew` answers, *lock* one of `locks.renewal`; None without a lock."""
+    """What became of it.
 
-    word: str
+    *word* is as `RunStore.renew` answers, or why Redis refused to renew the run or its lock. *lock* is one of
+    `locks.renewal`, also when only the run was refused; None without a lock.
+    """
+
+    word: str | ResponseError
     lock: int | None
 
 
@@ -186,7 +190,7 @@ class Exchange:
         helds = [self._hear_hold(raw) for raw in held]
         return Exchanged(heard, starts, next((why for why in helds if why), None), helds, troubles)
 
-    def renew(self, renewings: Sequence[Renewing], now_s: float) -> list[Renewed | Exception]:
+    def renew(self, renewings: Sequence[Renewing], now_s: float) -> list[Renewed]:
         """Say that these runs are alive, and renew their locks, in one round trip; what is wrong with one is its own.
 
         Raises RedisError when there was no answer.
@@ -294,11 +298,9 @@ def _renewal_of(each: Renewing) -> dict[str, object]:
     return document
 
 
-def _renewed(word: Any, why: Any, lock: Any, why_lock: Any) -> Renewed | Exception:
+def _renewed(word: Any, why: Any, lock: Any, why_lock: Any) -> Renewed:
     wrong = why or why_lock
-    if wrong:
-        return ResponseError(text(wrong))
-    return Renewed(text(word), lock)
+    return Renewed(ResponseError(text(wrong)) if wrong else text(word), lock)
 
 
 def _read_answer(raw: Any) -> Any:

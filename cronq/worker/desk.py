@@ -128,7 +128,7 @@ class Desk:
         self._renewals = renewals
         self._now_s = now_s
         self._handovers: Gathering[Handover, Receipt] = Gathering(self._settle_and_take, _go_together)
-        self._renewing: Gathering[Renewing, Renewed | Exception] = Gathering(self._renew)
+        self._renewing: Gathering[Renewing, Renewed] = Gathering(self._renew)
         self._undoing = threading.Lock()
         self._left_alone: dict[str, float] = {}  # job -> until when, on the boot clock
 
@@ -149,10 +149,7 @@ class Desk:
 
     def renew(self, renewing: Renewing) -> Renewed:
         """Say that a run is alive, and hold its lock further. One round trip. Raises RedisError."""
-        renewed = self._renewing.ask(renewing)
-        if isinstance(renewed, Exception):
-            raise renewed
-        return renewed
+        return self._renewing.ask(renewing)
 
     def leave_alone(self, job: str) -> None:
         """Take no run of *job* for some seconds: a newer cronq stored it."""
@@ -178,7 +175,7 @@ class Desk:
             receipts.append(Receipt(told, *(next(found) if each.offer is not None else (None, None, None))))
         return receipts
 
-    def _renew(self, renewings: list[Renewing]) -> list[Renewed | Exception]:
+    def _renew(self, renewings: list[Renewing]) -> list[Renewed]:
         return self._renewals.renew(renewings, self._now_s())
 
 

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from rq import Worker
 
 from cronq.app.app import Cronq
+from cronq.db.faults import refuses_all
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.locks.renewal import GONE, RENEWED, TAKEN
 from cronq.runs.claim import TickClaim
@@ -555,10 +556,30 @@ def test_many_runs_are_renewed_in_one_call_and_hear_each_its_own(process: Proces
     assert redis.pttl("lock:cronq:a") > 20_000
     assert answers[1] == Renewed("", TAKEN)
     assert answers[2] == Renewed("stop me", GONE)
-    assert isinstance(answers[3], ResponseError)
+    assert isinstance(answers[3].word, ResponseError)
     assert answers[4] == Renewed("", RENEWED)
     assert redis.zscore("cronq:running", begun[0].run.run_id) > T
     assert redis.zscore("cronq:running", begun[3].run.run_id) == 1
+
+
+def test_a_redis_without_memory_renews_a_lock_and_refuses_a_run_that_has_none(
+    process: Process, redis: Redis, store: Store
+) -> None:
+    store("a", mark=T, exclusive=True)
+    process.app.enqueue("a")
+    begun = process.begun()
+    redis.pexpire("lock:cronq:a", 5000)
+    redis.config_set("maxmemory", 1)
+    try:
+        [bare] = process.exchange.renew([Renewing(begun.run, begun.execution)], T + 3.0)
+        [renewed] = process.exchange.renew([Renewing(begun.run, begun.execution, begun.lock)], T + 3.0)
+    finally:
+        redis.config_set("maxmemory", 0)
+
+    assert isinstance(bare.word, ResponseError)
+    assert refuses_all(bare.word)
+    assert renewed.lock == RENEWED
+    assert redis.pttl("lock:cronq:a") > 25_000
 
 
 def test_a_renewal_keeps_a_lock_though_the_run_is_settled(process: Process, redis: Redis, store: Store) -> None:

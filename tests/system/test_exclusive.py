@@ -18,6 +18,8 @@ from cronq.clock import boot_s
 from cronq.locks.held import read_locks
 from cronq.runs.cause import Cause
 from tests.conftest import RedisServer
+from tests.faults.calls import EXCHANGE, sha_of
+from tests.faults.proxy import IN_ANSWER, FaultProxy
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation, is_alive
 
@@ -392,3 +394,51 @@ def test_a_stop_signal_to_the_whole_group_of_a_worker_does_not_break_the_guard(o
 
     assert rival.overlaps == []
     os.killpg(os.getpgid(worker.pid), signal.SIGCONT)
+
+
+# Killed between its start and its work
+
+
+@pytest.mark.parametrize("on_lost", ["fail", "rerun"])
+def test_a_worker_that_is_killed_when_its_run_was_just_started_holds_the_lock_no_longer_than_its_ttl(
+    shop: Installation, on_lost: str
+) -> None:
+    name = f"just-started-{on_lost}"
+    shop.app.add(name, command=["true"], queue=name, exclusive=True, on_lost=on_lost)
+    with FaultProxy(shop.redis_url) as proxy:
+        victim = shop.worker(name, CRONQ_REDIS_URL=proxy.url)
+        hold = proxy.hold(b"-m", IN_ANSWER)  # only an answer to an offer holds the id of a run by hand
+        run_id = shop.enqueue(name)
+        assert hold.reached.wait(30), shop.logs
+        assert shop.row(run_id).state == "running"
+        victim.kill9()
+        killed = boot_s()
+        hold.discard()
+    lock = shop.app.lock(name)
+
+    assert lock.acquire(timeout=30)
+    took_s = boot_s() - killed
+    lock.release()
+
+    assert took_s < TTL_S + 2  # for a busy machine
+    if on_lost == "rerun":
+        other = shop.worker(name)
+    run = shop.settles(run_id)
+    assert run.outcome == ("succeeded" if on_lost == "rerun" else "lost")
+    if on_lost == "rerun":
+        other.kill9()
+
+
+def test_an_exclusive_run_whose_start_was_not_answered_runs_once_under_its_lock(shop: Installation) -> None:
+    with FaultProxy(shop.redis_url) as proxy:
+        shop.app.add("unanswered", command=["true"], queue="unanswered", exclusive=True)
+        worker = shop.worker("unanswered", CRONQ_REDIS_URL=proxy.url)
+        dropped = proxy.drop_reply(sha_of(EXCHANGE))
+        run_id = shop.enqueue("unanswered")
+
+        run = shop.settles(run_id)
+
+        assert dropped.is_set()
+        worker.kill9()
+    assert (run.outcome, run.attempt) == ("succeeded", 1)
+    assert not shop.client.exists(shop.app.keys.lock("unanswered"))

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as Away
 from redis.exceptions import ResponseError
 
 from cronq.jobs.spec import make_spec
-from cronq.runs.exchange import End, Exchanged, Offer, Renewed, Renewing, Taken
+from cronq.runs.exchange import Begun, End, Exchanged, Offer, Renewed, Renewing, Taken
 from cronq.runs.run import Ending, Run, Settlement
 from cronq.worker.active_run import ActiveRun, StopRequest
 from cronq.worker.dequeue import Dequeue
@@ -118,6 +118,7 @@ class Script:
         self.answers = list(answers)
         self.sent: list[tuple[list[End], list[Offer], tuple[str, ...]]] = []
         self.left_alone: list[Sequence[str]] = []
+        self.undone: list[bool | Exception] = []
 
     def settle_and_take(self, ends: Any, offers: Any, queues: Any, *, left_alone: Any, now_s: float) -> Exchanged:
         self.sent.append((list(ends), list(offers), tuple(queues)))
@@ -129,6 +130,12 @@ class Script:
 
     def renew(self, renewings: Any, now_s: float) -> list[Renewed]:
         return [Renewed("", None) for _ in renewings]
+
+    def undo_start(self, run: Run, execution: str, lock: str | None) -> bool:
+        answer = self.undone.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def exchanged(ends: list[str | Exception], starts: list[Taken | None]) -> Exchanged:
@@ -161,8 +168,13 @@ class Ledger:
 
 
 class Client:
+    """Notes with what scripts were called."""
+
+    def __init__(self) -> None:
+        self.called: list[Any] = []
+
     def register_script(self, text: str) -> Callable[..., None]:
-        return lambda **options: None
+        return lambda **options: self.called.append(options["args"])
 
 
 def worker(script: Script, ledger: Ledger | None = None) -> Dequeue:
@@ -248,6 +260,23 @@ def test_an_end_that_redis_refuses_stays_and_keeps_no_other_from_being_taken(cap
     assert not dequeue.owes
     assert [len(ends) for ends, _, _ in script.sent] == [1, 1, 1]
     assert len([each for each in caplog.messages if each.startswith("UNWRITTEN")]) == 1
+
+
+@pytest.mark.parametrize("is_undone", [True, False])
+def test_a_run_that_was_started_for_a_worker_that_leaves_is_owed_until_it_is_given_back(is_undone: bool) -> None:
+    script = Script()
+    script.undone = [Away("gone"), is_undone]
+    dequeue = worker(script)
+    begun = Begun(RUN, None, "e", None, None, 1.0)  # type: ignore[arg-type]
+
+    with pytest.raises(Away):
+        dequeue.give_back(begun)
+    assert dequeue.owes
+    assert dequeue.finish() is None
+
+    assert not dequeue.owes
+    called = dequeue.client.called  # type: ignore[attr-defined]
+    assert called == ([[RUN.run_id.encode(), "LPUSH"]] if is_undone else [])
 
 
 def test_a_lost_run_is_put_back_before_its_lock_is(caplog: pytest.LogCaptureFixture) -> None:
