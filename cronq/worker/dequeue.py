@@ -60,10 +60,14 @@ class Dequeue:
         What cronq's scripts queue wakes it at once; what others push is seen with the next call. Raises RedisError.
         """
         until = boot_s() + wait_s
+        found = None
         self.waking.begin(names)
-        found = self._look(names)
-        while found is None and self.held is None and self.waking.is_time(names, until):
+        try:
             found = self._look(names)
+            while found is None and self.held is None and self.waking.is_time(names, until):
+                found = self._look(names)
+        finally:
+            self.waking.end(has_found=found is not None)
         return found
 
     def finish(self) -> Begun | Taken | None:

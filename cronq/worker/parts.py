@@ -54,6 +54,7 @@ def make_parts(
     runs = app.runs_through(shared.prompt)
     settler = Settler(runs, app.clock.now_s, Stop())
     dequeue = Dequeue(records.connection, shared.desk, settler, records.name, is_leaving)
+    dequeue.waking.join(shared.listening.sleepers)
     taken_ids = _taken_ids(serving, records, app, dequeue)
     watchdog = shared.start_watchdog()
     heart = Heart(Heartbeats(shared.prompt, app.keys), "workers", records.name, config.host, facts)

@@ -16,6 +16,7 @@ from cronq.process.pipes import Outlet, WholeLines
 from cronq.process.watchdog import Watchdog
 from cronq.worker.child import dispatch
 from cronq.worker.desk import Desk
+from cronq.worker.listening import Listening
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -31,6 +32,7 @@ class ProcessParts:
     nursery: Nursery
     outlet: Outlet
     desk: Desk
+    listening: Listening
     prompt: Redis  #: a client that gives up within two seconds
     code: str  #: a hash of the source of the job modules
     are_many: bool  #: several workers share them
@@ -66,4 +68,5 @@ def make_process_parts(
     work = dispatch(rq_jobs)
     nursery = Nursery(work)
     nursery.start()
-    return ProcessParts(work, nursery, Outlet(), app.desk, app.prompt_client(), code, are_many)
+    listening = Listening(client, app.keys.wake)
+    return ProcessParts(work, nursery, Outlet(), app.desk, listening, app.prompt_client(), code, are_many)

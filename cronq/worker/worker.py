@@ -51,8 +51,6 @@ log = logging.getLogger("cronq.worker")
 _IDLE_WAIT_S = 1.0
 #: How long a worker that leaves waits for a slow reader of its runs' output.
 _LAST_WORDS_S = 5.0
-#: Pause before RQ's commands are listened to again when that broke.
-_LISTEN_AGAIN_S = 2.0
 _SETTING_UP_LOGS = threading.Lock()
 
 
@@ -380,17 +378,11 @@ class GuardedWorker(rq.Worker):
 
     def subscribe(self) -> None:
         """Listen for RQ's commands, and for our scripts saying that something was queued."""
-        super().subscribe()
-        if self.pubsub is not None:
-            self.pubsub.subscribe(
-                **{self.app.keys.wake: lambda message: self.parts.dequeue.waking.hear(text(message["data"]))}
-            )
+        self.parts.shared.listening.join(self.pubsub_channel_name, self.handle_payload)
 
-    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
-        """Keep the listening thread alive whatever happens: without it every later command would be lost."""
-        rest(_LISTEN_AGAIN_S, self._stopping)
-        if self._stopping.is_set():
-            pubsub_thread.stop()
+    def unsubscribe(self) -> None:
+        """Listen no more."""
+        self.parts.shared.listening.part(self.pubsub_channel_name)
 
     def beat_heart(self) -> None:
         """Tell RQ's tools and cronq's that this worker is alive, if it is time to.
@@ -442,6 +434,7 @@ class GuardedWorker(rq.Worker):
         """Nothing, for the same reason."""
 
     def _leave(self) -> None:
+        self.parts.dequeue.waking.part()
         self.parts.watchdog.close()
         if self._shared is None:
             self.parts.shared.close()

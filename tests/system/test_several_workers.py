@@ -151,6 +151,23 @@ def test_one_of_them_is_drained_by_its_name_and_all_of_them_by_their_host(own: I
     assert own.settles(run_id).outcome == "succeeded"
 
 
+def test_what_is_queued_at_once_begins_at_once_and_one_connection_hears_of_it(own: Installation) -> None:
+    process = own.start("worker", "-n", "4")
+    members(own, process, 4)
+    until(lambda: len(own.client.client_list(_type="pubsub")) == 1, what="one subscription")
+    own.result("add")
+
+    runs = own.app.enqueue_many("sleep", [((0.5,), {}) for _ in range(4)])
+    begun = [own.begins(run_id) for run_id in runs]
+
+    assert len({run.worker for run in begun}) == 4
+    assert max(run.started_at or 0.0 for run in begun) - min(run.started_at or 0.0 for run in begun) < 0.5
+    assert [own.settles(run_id).outcome for run_id in runs] == ["succeeded"] * 4
+    process.terminate()
+    assert process.exit_code() == 0
+    assert own.client.client_list(_type="pubsub") == []
+
+
 # How they end
 
 
