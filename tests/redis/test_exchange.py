@@ -409,6 +409,39 @@ def test_a_worker_that_is_held_takes_nothing_and_its_ends_are_told(
     assert (answer.starts[1], answer.helds) == (None, [None, "drained"])
 
 
+def test_a_run_that_went_through_the_steps_is_told_of_in_rqs_record_too(
+    process: Process, redis: Redis, store: Store
+) -> None:
+    run_id = begun_before(process.app, store)
+    redis.hset(f"rq:worker:{W}", "birth", "x")
+    taken = process.call().starts[0]
+    assert isinstance(taken, Taken)
+    run, lock = process.app.runs.get(run_id), {"lock": "a", "lock_ttl_ms": 30_000}
+    started = process.app.runs.start(run, Start(W, "box", 1, "e9", 90, T + 3.0, **lock))  # type: ignore[arg-type]
+    assert started.code == "started"
+    assert (process.record()[b"state"], process.record()[b"current_job"]) == (b"busy", run_id.encode())
+
+    begun = Begun(process.app.runs.get(run_id), process.app.jobs.get("a"), "e9", started.fence, "a", 0.0)
+    assert process.call(process.end(begun)).ends == ["settled"]
+
+    assert process.record()[b"state"] == b"idle"
+    assert b"current_job" not in process.record()
+    assert redis.exists("lock:cronq:a") == 0
+
+
+def test_whoever_offers_itself_has_no_current_run(process: Process, redis: Redis, store: Store) -> None:
+    claim(process.app, store("a", mark=T, on_lost="rerun"), T + 60)
+    begun = process.begun()
+    gone = Ending(Settlement("lost", "its child died"), f"worker {W}", T + 3.0, attempt=1, execution=begun.execution)
+    assert process.app.runs.rerun(begun.run, gone, 3) == "queued"
+    redis.set("rq:suspended", 1)
+
+    assert process.call().starts == [None]
+
+    assert process.record()[b"state"] == b"idle"
+    assert b"current_job" not in process.record()
+
+
 # Sent again
 
 

@@ -92,6 +92,8 @@ local function start_run(item)
     call('ZADD', running, seen, item.run)
     event(events, item.events, 'started', item.job, item.run)
     if item.stock then return {'started', attempt, token} end
+    local record = RQ .. 'worker:' .. item.worker
+    if call('EXISTS', record) == 1 then redis.pcall('HSET', record, 'state', 'busy', 'current_job', item.run) end
     call('LREM', popped, 1, item.run)
     call('HSET', hash, 'status', 'started', 'started_at', item.stamp, 'last_heartbeat', item.stamp,
         'worker_name', item.worker)

@@ -99,11 +99,10 @@ local function serve(i, offer)
     local start = id and not has_ended[id] and started_before(item, offer, id)
     if not start then
         held[i] = why or by_worker[offer.worker]
-        if held[i] then return false end
-        start = take(offer, record)
+        start = not held[i] and take(offer, record)
     end
     local is_begun = start and start[1] == 'begun'
-    if record.key and (is_begun or start and record.current == start[3]) then
+    if record.key and (is_begun or record.current) then  -- whoever offers itself has no other
         set_current(record, is_begun and start[3] or nil)
     end
     return start
