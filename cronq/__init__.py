@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from cronq.errors import CronqError
     from cronq.jobs.decorator import job
     from cronq.locks.lock import Lock
+    from cronq.process.once import once_per_child
     from cronq.run_context import CurrentRun, Snooze, current_run, snooze
 
 __all__ = [
-    "Cronq", "CronqError", "CurrentRun", "Lock", "Snooze", "Worker", "current_run", "job", "perform", "snooze",
+    "Cronq", "CronqError", "CurrentRun", "Lock", "Snooze", "Worker", "current_run", "job", "once_per_child",
+    "perform", "snooze",
 ]  # fmt: skip
 __version__ = "0.1.0"
 
@@ -36,6 +38,7 @@ _HOMES = {
     "Worker": "cronq.app.rq_worker",
     "current_run": "cronq.run_context",
     "job": "cronq.jobs.decorator",
+    "once_per_child": "cronq.process.once",
     "perform": "cronq.app.stock_worker",
     "snooze": "cronq.run_context",
 }

@@ -60,6 +60,10 @@ class Config:
     allow: tuple[str, ...] = ()  #: modules whose functions workers run for RQ jobs that are not cronq's; `*`: any
     webhook_allow_private: bool = False  #: webhooks of RQ jobs may lead into private networks
     revision: str = ""  #: which revision of the jobs' code this process runs, for `cronq why`
+    isolation: str = "clean"  #: of jobs that say nothing: `clean`, runs share a child while it is clean, or `run`
+    child_runs: int = 1000  #: so many runs, and a clean child is replaced all the same
+    child_life: float = 3600.0  #: the same after so long
+    child_memory: int = 128  #: and when it has grown by so many MiB
     no_commands: bool = False  #: workers refuse jobs that are commands: those are code that stands in Redis
     allow_eviction: bool = False  #: go on although Redis may evict keys, and so lose or double runs
     log_level: str = "info"
@@ -113,16 +117,27 @@ class Config:
     def _check(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
             raise ConfigError(f"prefix {self.prefix!r} (from {self.origin('prefix')}): use 1 to 40 of A-Z a-z 0-9 _ -")
-        for name, least in (("lock_ttl", 2), ("lost_after", 1), ("shutdown_grace", 0), ("keep_rows_for", 60)):
+        for name, least in (
+            ("lock_ttl", 2),
+            ("lost_after", 1),
+            ("shutdown_grace", 0),
+            ("keep_rows_for", 60),
+            ("child_life", 1),
+        ):
             shown = format_duration(getattr(self, name))
             if getattr(self, name) < least:
                 raise ConfigError(f"{name} {shown} (from {self.origin(name)}): at least {format_duration(least)}")
-        for name, most in (("keep_events", 1_000_000), ("batch", 1_000_000), ("max_args", 100_000_000)):
+        for name, most in (
+            ("keep_events", 1_000_000), ("batch", 1_000_000), ("max_args", 100_000_000), ("child_runs", 1_000_000),
+            ("child_memory", 1_000_000),
+        ):  # fmt: skip
             if not 1 <= getattr(self, name) <= most:
                 raise ConfigError(f"{name} {getattr(self, name)} (from {self.origin(name)}): from 1 to {most:,}")
         if self.catchup_rate and not 0.01 <= self.catchup_rate <= 10_000:
             where = f"catchup_rate {self.catchup_rate:g} (from {self.origin('catchup_rate')})"
             raise ConfigError(f"{where}: runs a second from 0.01 to 10,000, or none")
+        if self.isolation not in ("clean", "run"):
+            raise ConfigError(f"isolation {self.isolation!r} (from {self.origin('isolation')}): clean or run")
         if self.log_level.lower() not in ("debug", "info", "warning", "error"):
             raise ConfigError(
                 f"log_level {self.log_level!r} (from {self.origin('log_level')}): debug, info, warning or error"

@@ -256,6 +256,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "beat_delay_s": run.beat_delay_s,
         "queue_wait_s": run.queue_wait_s,
         "start_delay_s": run.start_delay_s,
+        "replaced": run.replaced,
         "duration_s": run.duration_s,
         "exit_code": run.exit_code,
         "error": run.error,
@@ -373,7 +374,7 @@ def worker_row(worker: Heartbeat, now_s: float, run_id: str | None) -> dict[str,
     """One row of `workers`; *run_id* is what the worker is busy with."""
     row = _process_row(worker, now_s, run_id if run_id is not None else worker.facts.get("held"))
     known = {name: worker.facts.get(name) or None for name in ("version", "revision")}
-    return row | {"queues": worker.facts.get("queues", [])} | known
+    return row | {"queues": worker.facts.get("queues", []), "replaced": worker.facts.get("replaced", {})} | known
 
 
 def _process_row(heartbeat: Heartbeat, now_s: float, doing: str | None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ _MOST_BYTES = 1_000_000
 #: What processes say of themselves and others read, and what each is.
 _FACTS: dict[str, Any] = {
     "clock_offset_s": (int, float), "last_pass": (int, float), "won": int, "holding": bool, "queues": list, "held": str,
-    "version": str, "revision": str,
+    "version": str, "revision": str, "replaced": dict,
 }  # fmt: skip
 
 
@@ -129,6 +129,7 @@ def _heartbeat(process_id: str, raw: str) -> Heartbeat | None:
             return None
         facts = {name: value for name, value in found.items() if name not in _FACTS or isinstance(value, _FACTS[name])}
         facts["queues"] = [str(each) for each in facts.get("queues", [])]
+        facts["replaced"] = {why: n for why, n in facts.get("replaced", {}).items() if type(n) is int}
         return Heartbeat(process_id, str(found["host"]), int(found["pid"]), *times, facts)
     except (BadValue, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None

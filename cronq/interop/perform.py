@@ -23,6 +23,8 @@ from cronq.errors import RunRefused
 from cronq.interop.pickles import ANY, is_defined_within, is_within, load_within
 from cronq.interop.sealed import open_job
 from cronq.interop.webhooks import send_all
+from cronq.process.longlived import leave_after_this
+from cronq.process.once import once_per_child
 from cronq.safetext import storable
 
 log = logging.getLogger("cronq.worker")
@@ -63,6 +65,7 @@ class RQJobWork:
         self.allow_private = allow_private  #: webhooks may lead to addresses of private networks
         self.allowed = tuple(allowed)
         self.on_failure = on_failure
+        self.connect = once_per_child(client.ping)  #: the connection stays for the next RQ job of this child
 
     def load_modules(self) -> None:
         """Import the modules *allowed*, once, before children are forked. One that cannot be imported is logged."""
@@ -88,12 +91,14 @@ class RQJobWork:
         job: Job | None = None
         serializer = OpenSerializer(self.allowed)
         try:
+            self.connect()
             job = open_job(order["rq_job"], self.client, serializer)
             self._check(job)
             limit: Any = UnixSignalDeathPenalty
             with limit(int(order["timeout"]), JobTimeoutException, job_id=job.id):
                 value = job.perform()
             if isinstance(value, Retry):
+                leave_after_this("retried")
                 left = {"retry": {"max": value.max, "interval": value.intervals}}
             else:
                 left = {"value": base64.b64encode(_dumped(serializer, value)).decode()}

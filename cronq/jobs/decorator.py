@@ -279,6 +279,7 @@ def job(
     on_lost: str = "fail",
     max_crashes: int = 3,
     at_most_once: bool = False,
+    isolation: str = "auto",
     retries: int = 0,
     retry_delay: float | str | timedelta = "60s",
     backoff: float = 1,

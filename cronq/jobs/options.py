@@ -31,6 +31,7 @@ CATCHUP = ("latest", "skip", "all")
 OVERLAP = ("skip", "allow", "queue", "latest", "replace")
 ON_LOST = ("fail", "rerun")
 ON_PARENT_FAILURE = ("wait", "run")
+ISOLATION = ("auto", "clean", "run")
 #: The options that name calendars.
 CALENDARS = ("only", "except_")
 AUTO = "auto"  #: in place of a duration: by the rhythm of the schedule, see `retention`
@@ -111,6 +112,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("max_crashes", _N, 3, "With --on-lost rerun: so many vanished workers end it.", "N",
            least=1, most=_MOST_KEPT),
     Option("at_most_once", Kind.FLAG, False, "Never start a run a second time, whoever puts it back."),
+    Option("isolation", Kind.WORD, "auto", words=ISOLATION),  # `cronq add` makes commands, each a process of its own
     Option("retries", _N, 0, "Try again so often when it failed or timed out.", "N", most=1000),
     Option("retry_delay", _D, 60.0, "From the end of an attempt to the next.", "SPAN", most=_YEAR_S),
     Option("backoff", Kind.FACTOR, 1.0, "Each delay is so many times the one before.", "X", least=1, most=100),

@@ -30,6 +30,9 @@ def check_sense(values: Mapping[str, Any]) -> None:
     if values["at_most_once"] and values["retries"]:
         problem = "True, and retries would start a run more than once; leave one of them out"
         raise DefinitionError(problem, field="at_most_once")
+    if values["isolation"] == "clean" and values["command"] is not None:
+        problem = "'clean' means nothing for a command: each run has a process of its own; leave it out"
+        raise DefinitionError(problem, field="isolation")
     _check_backoff(values["backoff"], values["retry_delay"], values["max_retry_delay"])
     _check_spans(values)
     keep, most = values["keep"], values["max_catchup"]

@@ -88,6 +88,10 @@ SINCE: dict[str, int] = {
     "on_parent_failure=run": 2,
     "priority": 2,
     "backfill": 2,
+    "isolation": 2,
+    "isolation=auto": 2,
+    "isolation=clean": 2,
+    "isolation=run": 2,
 }
 #: The same of `at` with a date, which is no word of a few.
 _AT_A_DATE_SINCE = 2
@@ -147,6 +151,7 @@ class JobSpec:
     on_lost: str = DEFAULTS["on_lost"]
     max_crashes: int = DEFAULTS["max_crashes"]
     at_most_once: bool = DEFAULTS["at_most_once"]
+    isolation: str = DEFAULTS["isolation"]  #: whether runs may share a child; `auto`: as its worker has it
     queue: str = DEFAULTS["queue"]
     result_ttl: float | str = DEFAULTS["result_ttl"]
     failure_ttl: float | str = DEFAULTS["failure_ttl"]
@@ -231,6 +236,11 @@ class JobSpec:
             for name in getattr(self, key):
                 found.setdefault(name, []).append(key)
         return found
+
+    def shares_a_child(self, default: str) -> bool:
+        """Whether its runs may be done by a long-lived child; *default* is the isolation of jobs that say nothing."""
+        isolation = default if self.isolation == "auto" else self.isolation
+        return isolation == "clean" and self.command is None
 
     @property
     def args_json(self) -> str:

@@ -123,8 +123,8 @@ class Keeper(Conversation, Protocol):
     def give(self, run: KeptRun) -> None:
         """Have the order of *run* done by the child that is kept, or a new one. Raises WatchdogDied, CronqError."""
 
-    def drop(self, kept: KeptChild) -> None:
-        """That child is gone."""
+    def drop(self, kept: KeptChild, why: Collection[str] = ()) -> None:
+        """That child is gone, for these reasons."""
 
 
 class KeptRun(Child):
@@ -197,8 +197,9 @@ class KeptRun(Child):
             return
         has_begun = report["begun_run"] == self.number
         result = kept.take_result() if has_begun else io.BytesIO()
-        self._keeper.drop(kept)
-        if not has_begun and not (self._is_signalled or self._is_condemned or self._is_past_deadline()):
+        is_to_end = self._is_signalled or self._is_condemned or self._is_past_deadline()
+        self._keeper.drop(kept, ["ended"] if has_begun else [] if is_to_end else ["idle"])
+        if not has_begun and not is_to_end:
             self._keeper.give(self)  # it was killed while it was idle; nobody has seen the order
             return
         user_s, system_s = max(0.0, report["user_s"] - kept.spent[0]), max(0.0, report["system_s"] - kept.spent[1])
@@ -209,7 +210,7 @@ class KeptRun(Child):
     def _leave(self, report: dict[str, Any]) -> None:
         """The run has been answered, and its child is gone with all that it left."""
         assert self._answer is not None
-        self._keeper.drop(self._kept_child)
+        self._keeper.drop(self._kept_child, self._reasons)
         self._end(self._told(self._answer, report), io.BytesIO(self._answer.body))
 
     def _told(self, answer: Message, report: dict[str, Any]) -> ChildExit:

@@ -41,7 +41,7 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -68,7 +68,7 @@ from cronq.process.system import (
 from cronq.process.watchdog_process import SWEEP_S, keep
 from cronq.process.watched_child import Child, ChildExit
 
-__all__ = ["Child", "ChildExit", "Watchdog", "WatchdogDied", "die_with_parent"]
+__all__ = ["Child", "ChildExit", "ChildLimits", "Watchdog", "WatchdogDied", "die_with_parent"]
 
 log = logging.getLogger("cronq.worker")
 
@@ -104,6 +104,7 @@ class Watchdog:
         self._nursery = nursery
         self._limits = limits
         self._kept: KeptChild | None = None
+        self.replaced: Counter[str] = Counter()  #: why long-lived children were replaced, by reason, and how often
         self._pid: int | None = None
         self._channel: Channel | None = None
         self._wakers: tuple[socket.socket, socket.socket] | None = None
@@ -243,7 +244,7 @@ class Watchdog:
     def give(self, run: KeptRun) -> None:
         """Have the order of *run* done by the child that is kept, or a new one. Raises WatchdogDied, CronqError."""
         if self._kept is not None and not self._is_ready(self._kept, run):
-            self.drop(self._kept)
+            self.drop(self._kept, ["idle"])
         is_new = self._kept is None
         kept = self._kept or self._fork_kept(run)
         self._kept = kept
@@ -290,8 +291,9 @@ class Watchdog:
         kept.pid = word["pid"]
         return kept
 
-    def drop(self, kept: KeptChild) -> None:
+    def drop(self, kept: KeptChild, why: Collection[str] = ()) -> None:
         """That child is gone, and W has said so."""
+        self.replaced.update(why)
         kept.close()
         if self._kept is kept:
             self._kept = None
@@ -301,11 +303,12 @@ class Watchdog:
         kept = self._kept
         if kept is None:
             return
-        self._child = idle = KeptRun(self, 0, b"", None, _PATIENCE_S)
+        self._child = idle = KeptRun(self, -1, b"", None, _PATIENCE_S)
         idle.enter(kept)
         idle.kill_all()
         while idle.wait(1.0) is None:
             pass
+        self.replaced["fork"] += 1
 
     def let_go(self) -> None:
         """The child has ended: `spawn` may begin another."""

@@ -152,6 +152,7 @@ class Run:
     user_s: float | None = None  #: CPU time
     system_s: float | None = None
     start_ms: int | None = None  #: from the start, as the ledger has it, to the first instruction of its child
+    replaced: str | None = None  #: why its long-lived child was replaced after it, when that was dirty; with commas
     crashes: int = 0  #: attempts whose worker vanished
     max_crashes: int | None = None  #: None: a vanished worker ends it
     retried: int = 0  #: retries it has had, or has with the one that waits for its time
@@ -232,7 +233,20 @@ def _count(words: str) -> int | None:
 _READERS: dict[str, Callable[[str], Any]] = {
     **dict.fromkeys(("job", "state", "trigger", "queue"), str),
     **dict.fromkeys(
-        ("outcome", "reason", "decided_by", "host", "worker", "signal", "error", "args", "result", "schedule", "lock"),
+        (
+            "outcome",
+            "reason",
+            "decided_by",
+            "host",
+            "worker",
+            "signal",
+            "error",
+            "args",
+            "result",
+            "schedule",
+            "lock",
+            "replaced",
+        ),
         _words,
     ),
     **dict.fromkeys(("pid", "fence", "exit_code", "max_rss_kib", "max_crashes"), whole),
@@ -334,6 +348,7 @@ class Settlement:
     user_s: float | None = None
     system_s: float | None = None
     start_ms: int | None = None  #: from its start to the first instruction of its child; None: it had none
+    replaced: str | None = None  #: what its long-lived child was found to have left, so that it was replaced
     signal: str | None = None
     crashes: int | None = None
     return_value: Any = None  #: the same for RQ, whole
@@ -348,8 +363,8 @@ class Settlement:
 
 #: What a row keeps of a settlement beside outcome and reason, each under its own name.
 _IN_ROW = (
-    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "start_ms", "signal", "crashes",
-    "cause",
+    "exit_code", "error", "result", "fence", "max_rss_kib", "user_s", "system_s", "start_ms", "replaced", "signal",
+    "crashes", "cause",
 )  # fmt: skip
 
 #: Somebody deleted a queued run's RQ job, or emptied its queue.

@@ -19,6 +19,7 @@ from cronq.errors import BadValue, CronqError, RunRefused
 from cronq.interop.pickles import PickleRefused, find_within, is_within
 from cronq.jobs.registry import REGISTRY, Definition
 from cronq.jobs.spec import JobSpec, make_spec
+from cronq.process.longlived import leave_after_this
 from cronq.process.system import flush_standard_streams
 from cronq.run_context import CurrentRun, Snooze, enter_run
 from cronq.safetext import storable
@@ -149,6 +150,7 @@ def _success(value: Any) -> dict[str, Any]:
     """The result of a run that ended well: its value, and notes on what could not be kept."""
     notes = [] if flush_standard_streams() else ["the end of its output was lost"]
     if isinstance(value, Snooze):
+        leave_after_this("snoozed")
         return {"snooze": value.after_s, "notes": notes}
     try:
         words = json.dumps(value, allow_nan=False)

@@ -72,6 +72,7 @@ class Guardian:
         on_look: Callable[[], None] = lambda: None,
         on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
+        isolation: str = "run",
     ) -> None:
         self.runs = runs
         self.watchdog = watchdog
@@ -85,6 +86,7 @@ class Guardian:
         self.on_look = on_look
         self.on_broken = on_broken
         self.no_commands = no_commands
+        self.isolation = isolation  #: of jobs that say nothing of it
 
     def execute(
         self,
@@ -297,6 +299,8 @@ class Guardian:
             child.end()
             log.exception("the guardian of %s failed; its child was ended", active.run.run_id)
             return Settlement("lost", f"its guardian failed: {error}; its work was ended")
+        if ended.replaced is not None:
+            log.log(logging.DEBUG, "REPLACED the child %d after %s: %s", child.pid, active.run.run_id, ended.replaced)
         if ended.leftovers:
             log.warning("LEFT %s: %d processes outlived it and were ended", active.run.run_id, ended.leftovers)
         return judge(
@@ -320,7 +324,8 @@ class Guardian:
             previous_tick=active.spec.tick_before(run.tick),
             **self._past_of(active),
         )
-        child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s)
+        is_clean = active.spec.shares_a_child(self.isolation)
+        child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s, is_reusable=is_clean)
         active.child = active.stop.child = child
         return child
 
@@ -332,12 +337,14 @@ class Guardian:
         success = self._ask_until_answered(active, lambda: self.runs.success_before(run, state.success_tick))
         return state.past | {"previous_success": success}
 
-    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
+    def spawn(
+        self, order: Mapping[str, Any], deadline_boot_s: float | None = None, *, is_reusable: bool = False
+    ) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
         if not self.watchdog.alive:
             self.watchdog.close()
             self.watchdog.start()
-        return self.watchdog.spawn(order, deadline_boot_s=deadline_boot_s)
+        return self.watchdog.spawn(order, deadline_boot_s=deadline_boot_s, is_reusable=is_reusable)
 
     def _watch(self, active: ActiveRun, child: Child) -> ChildExit:
         """Wait for the child and renew its run meanwhile; TERM at its timeout or when asked, KILL after the grace."""

@@ -53,7 +53,7 @@ def judge(
         shown = None if value is None else json.dumps(value)[:_MOST_SHOWN]
         notes = left.get("notes")
         reason = "; ".join([RAN_TO_ITS_END, *map(storable, notes if isinstance(notes, list) else ())])
-        return Settlement("succeeded", reason, result=shown, return_value=value, **common)
+        return Settlement("succeeded", reason, result=shown, return_value=value, replaced=ended.replaced, **common)
     if ended.status < 0:
         name = _signal_name(-ended.status)
         return Settlement("failed", f"ended by signal {-ended.status} ({name})", error=f"ended by {name}", **common)

@@ -71,6 +71,7 @@ def make_parts(
         on_look=on_look,
         on_broken=on_broken,
         no_commands=config.no_commands,
+        isolation=config.isolation,
     )
     return Parts(dequeue, taken_ids, watchdog, heart, settler, guardian, shared)
 
@@ -78,6 +79,7 @@ def make_parts(
 def _taken_ids(serving: ServingWorker, records: RQRecords, app: Application, dequeue: Dequeue) -> TakenIds:
     client, config = records.connection, app.config
     watch = InProgress(client, app.keys, lost_after_s=config.lost_after)
-    rq_jobs = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow)
+    shares_a_child = config.isolation == "clean"
+    rq_jobs = RQJobRuns(serving, records, watch, app.clock.now_s, config.allow, shares_a_child=shares_a_child)
     by = f"worker {records.name}"
     return TakenIds(client, app.runs, app.jobs, app.requeued, dequeue, rq_jobs, by=by, now_s=app.now_s)

@@ -13,7 +13,7 @@ from cronq.hosts.deploys import code_mark
 from cronq.interop.perform import RQJobWork
 from cronq.process.nursery import Nursery
 from cronq.process.pipes import Outlet, WholeLines
-from cronq.process.watchdog import Watchdog
+from cronq.process.watchdog import ChildLimits, Watchdog
 from cronq.worker.child import dispatch
 from cronq.worker.desk import Desk
 from cronq.worker.listening import Listening
@@ -36,11 +36,12 @@ class ProcessParts:
     prompt: Redis  #: a client that gives up within two seconds
     code: str  #: a hash of the source of the job modules
     are_many: bool  #: several workers share them
+    limits: ChildLimits  #: of long-lived children
 
     def start_watchdog(self) -> Watchdog:
         """A watchdog for one worker."""
         sink = WholeLines(self.outlet) if self.are_many else self.outlet
-        watchdog = Watchdog(self.work, sink, self.nursery)
+        watchdog = Watchdog(self.work, sink, self.nursery, limits=self.limits)
         watchdog.start()
         return watchdog
 
@@ -68,5 +69,6 @@ def make_process_parts(
     work = dispatch(rq_jobs)
     nursery = Nursery(work)
     nursery.start()
+    limits = ChildLimits(config.child_runs, config.child_life, config.child_memory * 1024)
     listening = Listening(client, app.keys.wake)
-    return ProcessParts(work, nursery, Outlet(), app.desk, listening, app.prompt_client(), code, are_many)
+    return ProcessParts(work, nursery, Outlet(), app.desk, listening, app.prompt_client(), code, are_many, limits)

@@ -62,7 +62,9 @@ class ServingWorker(Protocol):
     def beat_heart(self) -> None:
         """Tell RQ's tools and cronq's that this worker is alive, if it is time to."""
 
-    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
+    def spawn(
+        self, order: Mapping[str, Any], deadline_boot_s: float | None = None, *, is_reusable: bool = False
+    ) -> Child:
         """Start a watched child on *order*, which is dead by the deadline."""
 
     def rest_unless_giving_up(self, seconds: float) -> bool:
@@ -99,13 +101,14 @@ class RQJobRuns:
 
     def __init__(
         self, worker: ServingWorker, records: RQRecords, watch: InProgress, now_s: Callable[[], float],
-        allowed: Collection[str],
+        allowed: Collection[str], *, shares_a_child: bool = False,
     ) -> None:  # fmt: skip
         self.worker = worker
         self.records = records
         self.watch = watch
         self.now_s = now_s
         self.allowed = tuple(allowed)
+        self.shares_a_child = shares_a_child  #: whether several run in one long-lived child, while it is clean
 
     def serve(self, queue_name: str, raw_id: Any) -> None:
         """Run the RQ job that was taken from its queue, or reject it with the reason."""
@@ -156,8 +159,12 @@ class RQJobRuns:
         process: Child | None = None
         ended: ChildExit | None = None
         try:
-            process = stop.child = self.worker.spawn({"rq_job": job.id, "timeout": _timeout_s(job)})
+            process = stop.child = self.worker.spawn(
+                {"rq_job": job.id, "timeout": _timeout_s(job)}, is_reusable=self.shares_a_child
+            )
             ended = self._watch(job, process, stop, begun)
+            if ended.replaced is not None:
+                log.log(logging.DEBUG, "REPLACED the child %d after %s: %s", process.pid, job.id, ended.replaced)
             left = _read(process.result)
         except Exception as error:  # also a mistake of ours: a child that nobody watches may not run on
             if process is not None:

@@ -280,9 +280,11 @@ class GuardedWorker(rq.Worker):
         known = None if present is None else present.run_id
         return known if known is not None else super().get_current_job_id(pipeline)
 
-    def spawn(self, order: Mapping[str, Any], deadline_boot_s: float | None = None) -> Child:
+    def spawn(
+        self, order: Mapping[str, Any], deadline_boot_s: float | None = None, *, is_reusable: bool = False
+    ) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
-        return self.parts.guardian.spawn(order, deadline_boot_s)
+        return self.parts.guardian.spawn(order, deadline_boot_s, is_reusable=is_reusable)
 
     def rest_unless_giving_up(self, seconds: float) -> bool:
         """Wait; True at once when this worker was told a second time to leave."""
@@ -416,6 +418,7 @@ class GuardedWorker(rq.Worker):
             "queues": [queue.name for queue in self.queues],
             "clock_offset_s": None if offset is None else round(offset, 3),
             "held": None if self._parts is None else self._parts.dequeue.held,
+            "replaced": {} if self._parts is None else dict(self._parts.watchdog.replaced),
             "version": VERSION,
             "revision": self.app.config.revision,
         }

@@ -39,7 +39,7 @@ HISTORY_KEYS = {
     "result", "attempts",
     "signal", "max_rss_kib", "user_s", "system_s", "crashes",
     "retry_at",
-    "beat_delay_s", "queue_wait_s", "start_delay_s",
+    "beat_delay_s", "queue_wait_s", "start_delay_s", "replaced",
     "cause", "other",
 }  # fmt: skip
 PROCESS_KEYS = {"id", "host", "pid", "started_at", "heartbeat_age_s", "clock_offset_s", "doing"}
@@ -251,7 +251,7 @@ def test_beats_and_workers(answer: Callable[..., Any], app: Cronq) -> None:
     (beat,), (worker,) = answer("beats"), answer("workers")
 
     assert set(beat) == PROCESS_KEYS
-    assert set(worker) == PROCESS_KEYS | {"queues", "version", "revision"}
+    assert set(worker) == PROCESS_KEYS | {"queues", "version", "revision", "replaced"}
     for row in (beat, worker):
         assert (row["host"], row["pid"], row["clock_offset_s"]) == ("h1", 7, 0.012)
         assert 0 <= row["heartbeat_age_s"] < 10

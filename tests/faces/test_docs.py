@@ -122,7 +122,7 @@ def test_every_flag_of_a_verb_stands_in_its_row(verb: str) -> None:
 @pytest.mark.parametrize(
     ("verb", "keys"),
     [("list", LIST_KEYS), ("show", SHOW_KEYS), ("history", HISTORY_KEYS), ("beats", PROCESS_KEYS),
-     ("workers", PROCESS_KEYS | {"queues", "version", "revision"})],
+     ("workers", PROCESS_KEYS | {"queues", "version", "revision", "replaced"})],
 )  # fmt: skip
 def test_the_keys_of_json_are_listed(verb: str, keys: set[str]) -> None:
     rows = dict(re.findall(r"^\| `([a-z -]+)` \| (.*) \|$", PAGES["json"], re.MULTILINE))
@@ -239,6 +239,28 @@ def test_the_example_of_a_resource_commits_what_returned_and_rolls_back_what_rai
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
 
     assert done.stdout == "raised\n(1,) (5,)\n"
+
+
+def test_the_example_of_what_may_stay_is_made_once_and_keeps_its_child(tmp_path: Path) -> None:
+    example = PAGES["isolation"].partition("<!-- example -->")[2]
+    (tmp_path / "prices.py").write_text(fenced("python", example)[0])
+    script = (
+        "import prices, sys\n"
+        "from cronq.process.watchdog import Watchdog\n"
+        "def work(order, result):\n    result.write(b'%d' % prices.note_price(order['item']))\n    return 0\n"
+        "watchdog = Watchdog(work)\n"
+        "watchdog.start()\n"
+        "for item in ('tea', 'milk', 'tea'):\n"
+        "    child = watchdog.spawn({'item': item}, is_reusable=True)\n"
+        "    print(child.wait(10).replaced, child.result.read().decode(), child.pid)\n"
+        "watchdog.close()\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert [words[:2] for words in told] == [["None", "1"], ["None", "2"], ["None", "2"]]
+    assert len({pid for *_, pid in told}) == 1
 
 
 def test_the_module_that_reads_definitions_of_chronos_makes_the_same_jobs_of_them(tmp_path: Path) -> None:

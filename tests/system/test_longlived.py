@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -444,7 +445,8 @@ while True: time.sleep(100)
 
         for name, pid in (("guardian", guardian.pid), ("watchdog", facts["watchdog"]), ("child", facts["helper"])):
             if name in whom:
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # the one before has taken it along
+                    os.kill(pid, signal.SIGKILL)
 
         tell(f"{whom} killed, child {when}: all gone after {until_gone(pids) * 1000:.1f} ms")
 

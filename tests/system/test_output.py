@@ -188,6 +188,7 @@ class TestRunAs:
         assert words[-3:] == ["by-name", "?", "nobody"]
 
     def test_it_cannot_empty_the_worker_s_log(self, shop: Installation, worker: CronqProcess) -> None:
+        worker.wait_for_line(f"FINISH {shop.result('look').run_id}")
         before = len(worker.output)
         assert before
 

@@ -141,6 +141,9 @@ REFUSED: list[tuple[dict[str, Any], str, str, str]] = [
     ({"on_lost": "retry"}, "on_lost", "'retry'", "one of fail, rerun"),
     ({"on_lost": None}, "on_lost", "None", "leave it out"),
     ({"max_crashes": 0}, "max_crashes", "0", "whole number from 1"),
+    ({"isolation": "fork"}, "isolation", "'fork'", "one of auto, clean, run"),
+    ({"isolation": "clean", "command": ["ls"]}, "isolation", "'clean'", "leave it out"),
+    ({"isolation": None}, "isolation", "None", "leave it out"),
     ({"at_most_once": "yes"}, "at_most_once", "'yes'", "True"),
     ({"retries": -1}, "retries", "-1", "whole number from 0"),
     ({"retries": 1001}, "retries", "1001", "to 1,000"),
@@ -410,6 +413,7 @@ EVERYTHING = function_job(
     on_lost="rerun", max_crashes=5, pause_after_failures=3, only=["work", "half-days"], except_="holidays",
     start="2026-12-24T18:00", end="2027-12-24T18:00+01:00", retries=3, retry_delay="2m", repeat=5,
     jitter="10s", warn_after="1h", backoff=1.5, max_retry_delay="2h", depends_on=["load", "prices"], priority=-7,
+    isolation="run",
 )  # fmt: skip
 COMMAND = make_spec(
     "tidy", command="du | sort", shell=True, every="2d", at="10:00", env={"A": "b \udc80 é"}, cwd="/tmp", run_as="ann",

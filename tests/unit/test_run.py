@@ -28,6 +28,7 @@ FIELDS = (
     "fence", "queued_at", "started_at", "ended_at", "exit_code", "error", "args", "result",
     "attempts",
     "signal", "max_rss_kib", "user_s", "system_s", "crashes", "max_crashes", "cause", "needs", "lock", "start_ms",
+    "replaced",
 )  # fmt: skip
 bounded = settings(derandomize=True, deadline=None, max_examples=300)
 
@@ -36,7 +37,7 @@ STABLE_KEYS = {
     "job", "run_id", "tick", "outcome", "reason", "decided_by", "trigger", "attempt", "host", "pid", "queued_at",
     "started_at", "ended_at", "lateness_s", "duration_s", "exit_code", "error", "state",
     "result", "attempts", "signal", "max_rss_kib", "user_s", "system_s", "crashes", "retry_at",
-    "beat_delay_s", "queue_wait_s", "start_delay_s", "cause", "other",
+    "beat_delay_s", "queue_wait_s", "start_delay_s", "replaced", "cause", "other",
 }  # fmt: skip
 
 
@@ -78,7 +79,7 @@ def row(**changes: str) -> dict[str, str]:
         "pid": "77", "worker": "w1", "fence": "5", "queued_at": f"{TICK}.2", "started_at": f"{TICK}.75",
         "ended_at": f"{TICK + 61}.5", "exit_code": "0", "max_rss_kib": "20480",
         "user_s": "0.25", "system_s": "0.01", "crashes": "1", "retried": "1", "retry_at": f"{TICK + 180}",
-        "snoozed_since": f"{TICK}", "start_ms": "4", "args": "[[],{}]", "result": "null",
+        "snoozed_since": f"{TICK}", "start_ms": "4", "replaced": "threads", "args": "[[],{}]", "result": "null",
     }  # fmt: skip
     return values | changes
 
@@ -103,6 +104,7 @@ def test_a_row_is_shown_with_times_in_utc_and_spans_in_seconds() -> None:
         "ended_at": "2026-11-21T07:01:01.500Z",
         "lateness_s": 0.75,
         "duration_s": 60.75,
+        "replaced": "threads",
         "exit_code": 0,
         "error": None,
         "result": "null",

@@ -39,7 +39,7 @@ local function keep_attempt(row, attempt)
     local encodes, text = pcall(cjson.encode, list)  -- not so when somebody wrote infinity into it
     redis.call('HSET', row, 'attempts', encodes and text or cjson.encode({kept}))
     redis.call('HDEL', row, 'outcome', 'reason', 'cause', 'decided_by', 'ended_at', 'exit_code', 'error', 'result',
-        'fence', 'max_rss_kib', 'user_s', 'system_s', 'start_ms', 'signal', 'crashes', 'retried', 'snoozed_since',
-        'slow')
+        'fence', 'max_rss_kib', 'user_s', 'system_s', 'start_ms', 'replaced', 'signal', 'crashes',
+        'retried', 'snoozed_since', 'slow')
     redis.call('PERSIST', row)  -- it may not end before its run does; settling gives it a life again
 end
