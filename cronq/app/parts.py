@@ -44,8 +44,8 @@ from cronq.runs.delayed import Delayed
 from cronq.runs.exchange import Exchange
 from cronq.runs.retrying import Retrying
 from cronq.runs.store import RunStore
+from cronq.runs.timing import RQ_LEASE_S
 from cronq.worker.desk import Desk
-from cronq.worker.guardian import RQ_LEASE_S
 
 log = logging.getLogger("cronq.beat")
 

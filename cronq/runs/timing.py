@@ -72,5 +72,7 @@ class Timing:
         return 0.8 * self.lost_after_s
 
 
+#: Life of RQ's own records of a running job in seconds, which each renewal makes anew.
+RQ_LEASE_S = 90
 #: A child is dead this long before its run, or its lock, can be somebody else's; the watchdog begins still earlier.
 MARGIN_S = 0.1

@@ -30,7 +30,7 @@ from cronq.runs.exchange import Begun, Renewed, Renewing
 from cronq.runs.overlap import may_wait, read_wish
 from cronq.runs.run import Run, Settlement, Start
 from cronq.runs.store import RunStore, Started
-from cronq.runs.timing import Timing
+from cronq.runs.timing import RQ_LEASE_S, Timing
 from cronq.timetext import format_duration
 from cronq.worker.active_run import ActiveRun, StopRequest, Termination
 from cronq.worker.child import order_for, read_result
@@ -43,8 +43,6 @@ Answer = TypeVar("Answer")
 
 log = logging.getLogger("cronq.worker")
 
-#: Life of RQ's own records of a running job, which each renewal makes anew.
-RQ_LEASE_S = 90
 #: Retry delay for the start script, which recognises its own execution id; doubled each time.
 _START_AGAIN_S = 0.1
 
@@ -378,7 +376,9 @@ class Guardian:
         lock = active.lock
         lock_name = None if lock is None else lock.name
         slow = active.is_slow and not active.is_told_slow
-        active.look_boot = sent_boot + self._renew_s(active)
+        # At the same moments as the other runs of this process, so that all go in one call.
+        every_s = self._renew_s(active)
+        active.look_boot = sent_boot + every_s - sent_boot % every_s
         try:
             renewed = self.desk.renew(Renewing(active.run, active.execution, lock_name, slow))
             self._hear(active, renewed, sent_boot)
