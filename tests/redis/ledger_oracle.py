@@ -155,13 +155,16 @@ class Verdict(NamedTuple):
     may_wait: bool = False  #: it is a late run, or stands behind one: the catch-up rate may hold it
     is_new: bool = False  #: it is on time, and was not held before
     is_late: bool = False  #: the tick after it is due as well
+    has_turn: bool = False  #: it was held and does not run any more, and nothing new is due: its turn may come first
 
 
 def least_of(verdicts: list[Verdict]) -> int:
     """How many of them are carried out at once though late runs are held: those before the first late run, and with
-    catchup="all" as many of these as there are new ticks on time."""
+    catchup="all" as many of these as there are new ticks on time; and those before one that still has its turn."""
     free = sum(each.may_wait and each.is_new for each in verdicts)
     for number, each in enumerate(verdicts):
+        if each.has_turn and not free:
+            return number
         if each.may_wait:
             if not free:
                 return number
@@ -305,7 +308,7 @@ class Job:
     ) -> Verdict:
         kept_back = self.kept_back(tick, calendars)
         if kept_back is not None:
-            return kept_back
+            return kept_back._replace(has_turn=pending[-1] <= held)
         rules, is_newest, is_held = self.rules, tick == free[-1], tick <= held
         if rules.backfill:
             return Verdict(tick, "run", may_wait=age > LATE_S)

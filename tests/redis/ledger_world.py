@@ -411,9 +411,11 @@ class World:
         """The last look: beats are there, and every tick of every schedule is in the ledger once."""
         if self.now < self.highest:
             self.go_on(self.highest - self.now)
-        for _ in range(400):  # late runs may be held
+        for number in range(400):  # late runs may be held
+            if number == 200 and self.rate:  # of a line that is too long for this world: somebody raises the rate
+                self.rate = 20.0
             self.go_on(2.0 if self.span.margin < 86400 else 60.0)
-            self.pass_by(99)
+            self.pass_by(98 if number < 200 else 99)
             others = [job for job in self.oracle.values() if not job.rules.backfill]
             if not any(job.due(tick) <= self.now for job in others for tick in job.to_come(self.now)):
                 break
