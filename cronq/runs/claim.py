@@ -66,9 +66,10 @@ QUEUED = Answer("won", "queued")
 
 
 class _Tick(NamedTuple):
-    """A tick, and how it stands in a run id and in a description; equal for all jobs of one instant."""
+    """A tick, and how it stands in keys, ids and descriptions, behind the name of a job."""
 
     tick: str
+    in_dedup: str
     in_id: str
     in_description: str
 
@@ -77,7 +78,6 @@ class _Kind(NamedTuple):
     """What many ticks of a batch have in common."""
 
     queue: str
-    dedup_life: str
     overlap: str
     keep: int
     trigger: str
@@ -88,7 +88,7 @@ class _Kind(NamedTuple):
 
 @lru_cache(maxsize=512)
 def _tick(tick: int) -> _Tick:
-    return _Tick(str(tick), tick_stamp(tick), describe_run("", tick, ""))
+    return _Tick(str(tick), f":{tick}", f"-{tick_stamp(tick)}", describe_run("", tick, ""))
 
 
 @lru_cache(maxsize=512)
@@ -96,48 +96,57 @@ def _kind(
     queue: str, overlap: str, keep: int, trigger: str, catchup: str, in_order: bool, is_late: bool, backfill: bool
 ) -> _Kind:
     rule, spares = rule_of_tick(overlap, trigger, catchup), catchup == "all" and (trigger == "catchup" or is_late)
-    return _Kind(queue, str(DEDUP_LIFE_S), rule, keep, trigger, spares, in_order, not backfill)
+    return _Kind(queue, rule, keep, trigger, spares, in_order, not backfill)
 
 
 class _Batch:
     """Claims as `lua/runs/claim.lua` takes them: what many have in common stands there once, numbered from 1."""
 
     def __init__(self, claims: Iterable[TickClaim], now_s: float) -> None:
-        self._now_s = now_s
         self._ticks: dict[int, int] = {}
         self._kinds: dict[tuple[str, str, int, str, str, bool, bool, bool], int] = {}  #: by what `_kind` takes
-        self.items = [self._item(claim) for claim in claims]
+        self.items: list[str] = []
+        self.spans: list[list[int]] = []
+        self.more: dict[int, tuple[object, ...]] = {}  #: by the number of the item
+        alike: object = None  # what the items of a span have in common
+        for number, (spec, version, decision, needs) in enumerate(claims, 1):
+            following = decision.next_tick
+            is_late = spec.catchup == "all" and following is not None and following <= now_s
+            kind = (
+                spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order, is_late,
+                spec.backfill,
+            )  # fmt: skip
+            self.items += (spec.name, version, "" if following is None else str(following))
+            if alike == (tick_and_kind := (decision.tick, kind)):
+                self.spans[-1][0] += 1
+            else:
+                alike = tick_and_kind
+                self.spans.append([1, _number(self._ticks, decision.tick), _number(self._kinds, kind)])
+            if decision.outcome is not None or decision.trigger != "schedule" or needs or decision.number is not None:
+                self.more[number] = _more(spec, decision, needs)
 
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
+    def tables(self) -> dict[str, Any]:
         ticks, kinds = map(_tick, self._ticks), (_kind(*facts) for facts in self._kinds)
-        return {"ticks": [row._asdict() for row in ticks], "kinds": [row._asdict() for row in kinds]}
+        made = {"ticks": [row._asdict() for row in ticks], "kinds": [row._asdict() for row in kinds]}
+        return made | {"items": self.items, "spans": self.spans} | ({"more": self.more} if self.more else {})
 
-    def _item(self, claim: TickClaim) -> tuple[object, ...]:
-        """Job, version, number of its tick, next tick, number of its kind, outcome, reason; a range, a count, needs, a
-        cause."""
-        spec, version, decision, needs = claim
-        following = decision.next_tick if spec.catchup == "all" else None
-        is_late = following is not None and following <= self._now_s
-        kind = (
-            spec.queue, spec.overlap, spec.keep, decision.trigger, spec.catchup, decision.in_order, is_late,
-            spec.backfill,
-        )  # fmt: skip
-        told = decision.outcome is not None or decision.trigger == "catchup"
-        item: tuple[object, ...] = (
-            spec.name,
-            version,
-            self._ticks.setdefault(decision.tick, len(self._ticks) + 1),
-            str(decision.next_tick) if decision.next_tick is not None else False,
-            self._kinds.setdefault(kind, len(self._kinds) + 1),
-            decision.outcome or False,
-            decision.reason if told else False,
-        )
-        if decision.first is None and decision.number is None and not needs and decision.cause is None:
-            return item  # as nearly all are
-        first, number = decision.first, decision.number
-        a_range = False if first is None else [str(first), str(decision.ticks), decision.after, schedule_words(spec)]
-        cause = decision.cause or False
-        return (*item, a_range, str(number) if number is not None else False, needs or False, cause)
+
+def _number(known: dict[Any, int], thing: object) -> int:
+    return known.setdefault(thing, len(known) + 1)
+
+
+def _more(spec: JobSpec, decision: Decision, needs: tuple[Need, ...]) -> tuple[object, ...]:
+    """Outcome, reason, a range, a count, needs, a cause; False where there is none."""
+    first, number = decision.first, decision.number
+    is_told = decision.outcome is not None or decision.trigger == "catchup"
+    return (
+        decision.outcome or False,
+        decision.reason if is_told else False,
+        False if first is None else (str(first), str(decision.ticks), decision.after, schedule_words(spec)),
+        False if number is None else str(number),
+        needs or False,
+        decision.cause or False,
+    )
 
 
 class Given(NamedTuple):
@@ -190,9 +199,9 @@ class Claimer:
             "stamp": rq_stamp(now_s),
             "row_ttl": str(self.row_ttl_s),
             "events": str(self.keep_events),
+            "dedup_life": str(DEDUP_LIFE_S),
             **({"asked": True} if is_asked else {}),
             **batch.tables(),
-            "items": batch.items,
         }
         return json.dumps(document, separators=(",", ":"))
 

@@ -29,12 +29,13 @@ local function record_outcome(from, new, outcome, reason, range, cause)
     list_row(from, new)
 end
 
--- Returns the template of the job when no run can be made from it, else nil.
-local function bad_template(new)
-    local template = new.key .. ':template'
+-- Returns the template of the job *key* when no run in *queue* can be made from it, and the type it should have, "" when
+-- that is right; else nil.
+local function bad_template(key, queue)
+    local template = key .. ':template'
     local needed = redis.pcall('HMGET', template, 'data', 'origin', 'timeout')
     if needed.err then return template, 'hash' end
-    if not needed[1] or needed[2] ~= new.queue or not needed[3] then return template, '' end
+    if not needed[1] or needed[2] ~= queue or not needed[3] then return template, '' end
     return nil
 end
 

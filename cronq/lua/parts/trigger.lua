@@ -98,7 +98,7 @@ local function start_child(from, child, card, mark, pause, counts, reason)
     end
     if outcome then
         record_outcome(from, new, outcome, why, nil, cause)
-    elseif bad_template(new) then
+    elseif bad_template(key, new.queue) then
         return false
     else
         open_in_turn(from, new, reason, open)
