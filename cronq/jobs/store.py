@@ -26,7 +26,7 @@ from cronq.jobs.pause import Pause
 from cronq.jobs.rq_template import fields_of
 from cronq.jobs.skip import Skips, ticks_of, write_skips
 from cronq.jobs.spec import SKIPS_LAYOUT, SPEC_LAYOUT, JobSpec
-from cronq.jobs.stored import DueJob, DueReading, StoredJob, due_job, read_family, stored_job
+from cronq.jobs.stored import DueReading, StoredJob, read_due_job, read_family, stored_job
 
 #: Layout of the keys; a process that finds a newer one must not touch it.
 SCHEMA = 1
@@ -196,10 +196,11 @@ class JobStore:
         now = "" if now_s is None else repr(now_s)
         args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank]
         keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars, self._keys.retries, self._keys.catchup]
-        reply = json.loads(text(self._read_due(keys=keys, args=args)))
+        lines, facts = self._read_due(keys=keys, args=args)
+        due = [read_due_job(line) for line in text(lines).split("\n")] if lines else []
+        reply = json.loads(text(facts))
         first, following = reply["delayed"]
         first_retry, next_retry = reply["retries"]
-        due = [_due_job(entry) for entry in reply.get("due", [])]
         return DueReading(
             now_s=float(reply["time"]),
             server_s=float(reply["server"]),
@@ -472,11 +473,3 @@ def _raise_for(answer: str, name: str, remedy: str) -> None:
         raise SpecTooNew(name, f"in a layout newer than {SPEC_LAYOUT}")
     if answer.startswith("broken "):
         raise CronqError(f"job {name!r}: the key {answer[7:]} has a wrong type; {remedy}")
-
-
-def _due_job(entry: Any) -> DueJob:
-    """One entry of what is due; one that cannot be read is a damaged job, and stops no other."""
-    try:
-        return due_job(*entry)
-    except Exception:
-        return DueJob(str(entry[0]), 0, "!", None, None, damaged=True)

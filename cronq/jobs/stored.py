@@ -5,6 +5,7 @@ Whatever stands in Redis can be read: a damaged value becomes None or an error t
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -125,11 +126,10 @@ class DueJob(NamedTuple):
     """What one pass of the beat reads of a job whose time has come."""
 
     name: str
-    score: int
     version: str
     mark: int | None
-    pause: Pause | None
-    damaged: bool
+    pause: Pause | None = None
+    damaged: bool = False
     ticks: int = 0  #: how many were decided, of a job with `repeat`
     skips: Skips = ()
     held: int = 0  #: ticks up to here that the mark has not passed are held by the catch-up rate,
@@ -201,21 +201,21 @@ def read_family(raw: Any) -> dict[str, list[str]]:
     return {name: options for name, options in pairs if isinstance(options, list) and options}
 
 
-def due_job(
-    name: str, score: str, version: str, mark: str, pause: str,
-    ticks: str = "", skips: str = "", held: str = "", through: str = "",
-) -> DueJob:  # fmt: skip
-    """One entry of `lua/jobs/read_due.lua`'s answer."""
-    known = moment(mark)
-    is_damaged = version == "!" or known is None
-    paused = read_pause(pause) if pause else None
-    due_s = moment(score) or 0
-    if not (ticks or skips or held or through):  # as nearly all are
-        return DueJob(name, due_s, version, known, paused, is_damaged)
-    return DueJob(
-        name, due_s, version, known, paused, is_damaged, whole(ticks) or 0, read_skips(skips),
-        held=moment(held) or 0, through=moment(through) or 0,
-    )  # fmt: skip
+def read_due_job(line: str) -> DueJob:
+    """One line of `lua/jobs/read_due.lua`'s answer; one that cannot be read is a damaged job, and stops no other."""
+    if line[0] != "[":  # as nearly all
+        name, version, words = line.split(" ")
+        mark = moment(words)
+        return DueJob(name, version, mark, None, mark is None)
+    name, version, words, pause, ticks, skips, held, through = json.loads(line)
+    try:
+        mark = moment(words)
+        return DueJob(
+            name, version, mark, read_pause(pause), version == "!" or mark is None, whole(ticks) or 0,
+            read_skips(skips), held=moment(held) or 0, through=moment(through) or 0,
+        )  # fmt: skip
+    except Exception:
+        return DueJob(str(name), "!", None, damaged=True)
 
 
 def _read_awaits(raw: str | None) -> tuple[int, str] | None:

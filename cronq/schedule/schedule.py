@@ -169,10 +169,6 @@ class IntervalSchedule(Schedule):
         return f"Every {_long(self.every_s)}, counted from {utc(self.anchor_s):%Y-%m-%d %H:%M{seconds}} UTC"
 
 
-#: Ticks that a schedule remembers.
-_MOST_FOUND = 4
-
-
 @dataclass(frozen=True, slots=True)
 class WallSchedule(Schedule):
     """A pattern of local times in a zone; steps over the stretches of constant offset by the dst rule."""
@@ -180,18 +176,26 @@ class WallSchedule(Schedule):
     pattern: Pattern = field(compare=False, repr=False)
     zone: Zone = field(compare=False, repr=False)
     rule: Rule = field(compare=False, repr=False)
-    #: What was found last: a beat asks each time for the tick after the one it has found, for all equal schedules.
-    _found: dict[int, int | None] = field(default_factory=dict, init=False, compare=False, repr=False)
+    #: What was found last, in one value because of other threads: a moment, and the two ticks that follow it. A beat
+    #: asks each time for the tick after the one it has found, for all equal schedules.
+    _found: list[tuple[int, int, int]] = field(
+        default_factory=lambda: [(0, 0, 0)], init=False, compare=False, repr=False
+    )
 
     def next_after(self, after_s: int) -> int | None:
-        found = self._found
-        if after_s not in found:
-            following = self._next_after(after_s)
-            if len(found) >= _MOST_FOUND:
-                found.clear()
-            found[after_s] = following
-            return following
-        return found.get(after_s) or self._next_after(after_s)  # another thread may have cleared it in between
+        begin_s, first_s, second_s = self._found[0]
+        if begin_s <= after_s < first_s:
+            return first_s
+        if first_s <= after_s < second_s:
+            return second_s
+        following = self._next_after(after_s)
+        if following is not None:
+            if after_s != second_s:
+                begin_s, first_s = after_s, following
+            elif first_s != second_s:
+                begin_s, first_s = first_s, second_s
+            self._found[0] = begin_s, first_s, following
+        return following
 
     def _next_after(self, after_s: int) -> int | None:
         pattern, stretch_at = self.pattern, self.zone.stretch_at

@@ -4,10 +4,10 @@
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
--- Returns JSON {time, epoch, due: [[name, score, version, mark, pause, ticks, skips, held, through]…], newer, cut,
---         listed, next, retries, calendars, held}
---       Absent values are "", those from the ticks on are left out when all are absent. A job whose keys have a wrong
---       type comes with version "!".
+-- Returns two texts. The due jobs, a line each, the most overdue first: `name version mark` when no more is to be said
+--       of the job, as of nearly all; else JSON [name, version, mark, pause, ticks, skips, held, through], in which
+--       absent values are "". A job whose keys have a wrong type comes with version "!".
+--       JSON {time, epoch, newer, cut, listed, next, retries, calendars, held}
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
 --       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
@@ -26,7 +26,7 @@ local time = redis.call('TIME')
 local now = ARGV[3] ~= '' and tonumber(ARGV[3]) or (tonumber(time[1]) + tonumber(time[2]) / 1000000)
 local most, knows, rank = tonumber(ARGV[2]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local due, newer, is_cut = {}, 0, false
-local function read(name, score)
+local function read(name)
     local job = ARGV[1] .. ':job:' .. name
     local known = redis.pcall('HMGET', job, 'version', 'layout')
     if not known.err and known[2] and (tonumber(known[2]) or 1) > knows then
@@ -35,22 +35,23 @@ local function read(name, score)
     end
     local state = redis.pcall('HMGET', job .. ':state', 'mark', 'pause', 'ticks', 'skips', 'held', 'through')
     if known.err or state.err then
-        due[#due + 1] = {name, score, '!', '', ''}
-    elseif state[3] or state[4] or state[5] or state[6] then
-        due[#due + 1] = {
-            name, score, known[1] or '', state[1] or '', state[2] or '', state[3] or '', state[4] or '',
-            state[5] or '', state[6] or '',
-        }
-    else
-        due[#due + 1] = {name, score, known[1] or '', state[1] or '', state[2] or ''}
+        due[#due + 1] = cjson.encode({name, '!', '', '', '', '', '', ''})
+        return
     end
+    local mark, pause, ticks, skips, held, through = unpack(state)
+    local line = name .. ' ' .. (known[1] or '') .. ' ' .. (mark or '')
+    if pause or ticks or skips or held or through or not string.find(line, '^[%w_-]+ %w+ %d+$') then
+        line = cjson.encode({name, known[1] or '', mark or '', pause or '', ticks or '', skips or '', held or '',
+            through or ''})
+    end
+    due[#due + 1] = line
 end
 for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all the same
     local wanted = most - #due
-    local flat = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', rank, wanted)
-    for i = 1, #flat, 2 do read(flat[i], flat[i + 1]) end
-    rank = rank + #flat / 2
-    is_cut = #flat == 2 * wanted
+    local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', rank, wanted)
+    for _, name in ipairs(found) do read(name) end
+    rank = rank + #found
+    is_cut = #found == wanted
     if not is_cut or #due == most then break end
 end
 local past_now = '(' .. string.format('%.6f', now)
@@ -79,11 +80,10 @@ local epoch = redis.pcall('GET', KEYS[2])
 if type(epoch) == 'table' then epoch = '' end
 local calendars = redis.pcall('HGET', KEYS[3], ':version')
 if type(calendars) == 'table' then calendars = '!' end
-return cjson.encode({
+return {table.concat(due, '\n'), cjson.encode({
     time = string.format('%.6f', now),
     server = time[1] .. '.' .. string.format('%06d', tonumber(time[2])),
     epoch = epoch or '',
-    due = #due > 0 and due or nil,
     newer = newer,
     cut = is_cut,
     listed = redis.call('ZCARD', KEYS[1]),
@@ -92,4 +92,4 @@ return cjson.encode({
     retries = retries,
     calendars = calendars or '',
     held = redis.call('ZCARD', KEYS[5]),
-})
+})}

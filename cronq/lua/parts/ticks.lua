@@ -29,8 +29,8 @@ local function record_outcome(from, new, outcome, reason, range, cause)
     list_row(from, new)
 end
 
--- Returns the template of the job *key* when no run in *queue* can be made from it, and the type it should have, "" when
--- that is right; else nil.
+-- Returns the template of the job *key* when no run in *queue* can be made from it, and the type that it should have,
+-- "" when it has it; else nil.
 local function bad_template(key, queue)
     local template = key .. ':template'
     local needed = redis.pcall('HMGET', template, 'data', 'origin', 'timeout')

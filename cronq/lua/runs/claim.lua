@@ -65,7 +65,7 @@ local rq_job_prefix = RQ .. 'job:'
 local queued = {'won', 'queued'}
 local shared = {}  -- what is known of keys that several items use: true, or the answer of all of them
 batch.pushed, batch.stream, batch.blocked = {}, events, {}
-local dated, dates = {}, 0  -- agenda entries to set, as ZADD takes them: a later one of a job counts; and how many words
+local dated, dates = {}, 0  -- agenda entries to set, as ZADD takes them, the last one of a job counts; how many words
 local undated = {}  -- jobs whose entries are to be removed
 
 local function wrong(key, kind)
@@ -195,8 +195,8 @@ end
 
 local new = {}  -- the tick that is claimed, one table for all: each is done with before the next
 
--- *extra* is what more is to be said of the item, or nil; *holder* what the dedup key held, nil when it has just been set
--- for this item.
+-- *extra* is what more is to be said of the item, or nil; *holder* what the dedup key held, nil when it has just been
+-- set for this item.
 local function claim(name, expected, next, when, kind, extra, holder)
     local outcome, reason, range, count, needs, cause
     if extra then outcome, reason, range, count, needs, cause = unpack(extra) end
