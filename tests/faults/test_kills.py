@@ -216,14 +216,14 @@ def meet(arena: Arena, each: Round, hold: Hold | None) -> None:
 
 def find(worker: CronqProcess, victims: tuple[str, ...]) -> list[int]:
     """The pids of a worker, its watchdog and its child, those of *victims* that are there."""
-    found = {GUARDIAN: [worker.pid], WATCHDOG: [], CHILD: []}
+    found: dict[str, list[int]] = {GUARDIAN: [worker.pid], WATCHDOG: [], CHILD: []}
     for pid in descendants(worker.pid):
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
             continue
         if name.startswith("cronq-"):
-            found[name.removeprefix("cronq-")].append(pid)
+            found.setdefault(name.removeprefix("cronq-"), []).append(pid)  # the nursery is another
     return [pid for victim in victims for pid in found.get(victim, ())]
 
 

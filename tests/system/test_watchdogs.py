@@ -199,8 +199,8 @@ def test_whichever_is_killed_at_whatever_moment_no_neighbour_notices_and_nothing
 
     with ThreadPoolExecutor(4) as threads:
         workers = [threads.submit(run, place) for place in range(4)]
-        end = boot_s() + 4
-        while boot_s() < end and not any(each.done() for each in workers):
+        end = boot_s() + 60  # on a busy machine it takes long until each has done enough between two deaths
+        while boot_s() < end and (sum(killed) <= 40 or min(done) <= 5) and not any(each.done() for each in workers):
             victim = chance.randrange(4)
             pid = watchdogs[victim].pid
             if pid is not None and is_alive(pid):
@@ -211,7 +211,7 @@ def test_whichever_is_killed_at_whatever_moment_no_neighbour_notices_and_nothing
         for each in workers:
             each.result(20)
 
-    assert sum(killed) > 20
+    assert sum(killed) > 40
     assert min(done) > 5
     assert all(dead <= kills for dead, kills in zip(deaths, killed, strict=True)), (killed, deaths)
     for each in watchdogs:
