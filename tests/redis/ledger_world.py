@@ -106,6 +106,7 @@ class Look:
     jobs: dict[str, Job]
     versions: dict[str, str]
     calendars: list[dict[str, Days]]
+    waiting: frozenset[str]  #: jobs with `backfill` that stood behind a run then: the beat need not have read them
 
 
 class Answer(NamedTuple):
@@ -249,7 +250,8 @@ class World:
         if look is not None:
             self._see_pass(look, is_whole=not self.was_behind)
         jobs = {name: copy(job) for name, job in self.oracle.items()}
-        self.looks[-1] = Look(self.now, jobs, self.versions(), [self.calendars])
+        waiting = frozenset(name for name, job in jobs.items() if job.waits)
+        self.looks[-1] = Look(self.now, jobs, self.versions(), [self.calendars], waiting)
 
     def _see_pass(self, look: Look, *, is_whole: bool) -> None:
         """Hold what a pass has recorded up to now against what its beat must have decided."""
@@ -264,7 +266,7 @@ class World:
                     left = [verdict for verdict in verdicts if verdict.tick > job.reach] if is_same else []
                     left = [] if job.waits else left
                     least = len(left)
-                    if job.rules.backfill and look.now < job.look_again_s:
+                    if job.rules.backfill and (name in look.waiting or look.now < job.look_again_s):
                         least = 0
                     elif self.rate:
                         least = max(0, least_of(verdicts) - len(verdicts) + len(left))
