@@ -63,12 +63,20 @@ class Dequeue:
         found = None
         self.waking.begin(names)
         try:
-            found = self._look(names)
+            if self._has_to_look(wait_s):
+                found = self._look(names)
+            else:
+                until = min(until, self.waking.next_look_boot_s())
             while found is None and self.held is None and self.waking.is_time(names, until):
                 found = self._look(names)
         finally:
             self.waking.end(has_found=found is not None)
         return found
+
+    def _has_to_look(self, wait_s: float) -> bool:
+        """Return False if another worker of this process has just looked for both, and this one has nothing to say."""
+        has_to_say = not wait_s or self.owes or self.held is not None or self.is_leaving()
+        return has_to_say or self.waking.is_due()
 
     def finish(self) -> Begun | Taken | None:
         """Hand in what is unwritten and take nothing; return what an earlier offer has taken. Raises RedisError."""

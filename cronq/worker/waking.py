@@ -15,6 +15,10 @@ from cronq.db.keys import rq_queue
 #: Workers that one message wakes look within so much time for each rival, and within so much in all.
 _GAP_S = 0.001
 _MOST_SCATTER_S = 0.008
+#: How often somebody looks whom nothing woke: what others than cronq push is announced by nobody.
+LOOK_EVERY_S = 1.0
+#: A worker looks itself at least so often, whatever its siblings see: only it is told that it is drained.
+_OWN_LOOK_S = 4.0
 
 
 class Waking:
@@ -33,6 +37,8 @@ class Waking:
         self._rivals = 0
         self._was_prompt = False  #: the last look came at once
         self._was_woken = False  #: and because something was heard of
+        self._was_idle = False  #: the call before this one has found nothing
+        self._looked_boot_s = 0.0  #: when it looked last
         self.woken = Stop()  #: set when something was queued in one of the queues, or this worker is to leave
 
     def join(self, sleepers: Sleepers) -> None:
@@ -74,11 +80,28 @@ class Waking:
         self.woken.clear()
         self._was_prompt = self._is_passed_on = self._was_woken = False
 
+    def is_due(self) -> bool:
+        """Return True if this worker is to look without a message, False if one of its process has just done so.
+
+        Call it after `begin`.
+        """
+        now = boot_s()
+        has_to = self._sleepers.count <= 1 or not self._was_idle or now >= self._looked_boot_s + _OWN_LOOK_S
+        is_due = self._sleepers.may_look(self._names, now) or has_to
+        if is_due:
+            self._looked_boot_s = now
+        return is_due
+
+    def next_look_boot_s(self) -> float:
+        """When somebody of this process is to look again, if no message comes before."""
+        return self._sleepers.looked_boot_s(self._names) + LOOK_EVERY_S
+
     def end(self, *, has_found: bool) -> None:
-        """Call it after the last look. When a message has led to something, the next idle worker looks for more."""
+        """Call it after the last look. What an idle worker finds lets the next one look for more."""
         self._is_idle = False
-        if has_found and self._was_woken:
+        if has_found and (self._was_woken or self._was_idle):
             self._sleepers.pass_on(self._names)
+        self._was_idle = not has_found
 
     def is_time(self, names: Sequence[str], until_boot_s: float) -> bool:
         """Wait until another look is worth its while; False when *until_boot_s* is over before.
@@ -119,12 +142,14 @@ class Waking:
 class Sleepers:
     """The workers of one process that share what is heard: a message wakes one of them, which wakes the next one.
 
-    So as many look as there is work for, and those that look at the same moment do so in one call.
+    So as many look as there is work for, and those that look at the same moment do so in one call. While no message
+    comes, one of them looks for all that serve the same queues.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._all: list[Waking] = []
+        self._looked: dict[frozenset[str], float] = {}  # queues -> when somebody looked there last, on the boot clock
 
     @property
     def count(self) -> int:
@@ -140,6 +165,18 @@ class Sleepers:
         """From now on it may not."""
         with self._lock:
             self._all = [each for each in self._all if each is not waking]
+
+    def may_look(self, names: frozenset[str], now_boot_s: float) -> bool:
+        """Return True to the first that asks after LOOK_EVERY_S, who is to look in the queues *names* then."""
+        with self._lock:
+            if now_boot_s < self._looked.get(names, -LOOK_EVERY_S) + LOOK_EVERY_S:
+                return False
+            self._looked[names] = now_boot_s
+            return True
+
+    def looked_boot_s(self, names: frozenset[str]) -> float:
+        """When somebody looked there last, on the boot clock."""
+        return self._looked.get(names, boot_s())
 
     def hear(self, queue: str) -> None:
         """Something was queued in *queue*: wake one that waits, or have one look again that looks just now."""

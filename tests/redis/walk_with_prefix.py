@@ -75,7 +75,7 @@ def main(url: str, prefix: str) -> None:
     assert app.runs.wake_waiter("a")
     client.rpush(keys.rq_intermediate("default"), "stray")
     app.runs.reject("stray", "default", "nobody knows it", by="w", now_s=now)
-    app.scheduled_stores("beat").once(now + 301)
+    app.scheduled_stores("beat").once(app.now_s() + 301)
     Sweep(client, app.keys, app.runs, by="beat", timing=Timing(30.0)).once()
     assert client.llen(keys.rq_queue("default")) == 2  # the one that was woken, and the one that was delayed
 

@@ -39,7 +39,7 @@ def documents() -> dict[str, Any]:
         for name, words in COMMANDS.items()
     }  # fmt: skip
     try:
-        found = {name: (*process.communicate(timeout=120), process.returncode) for name, process in processes.items()}
+        found = {name: (*process.communicate(timeout=170), process.returncode) for name, process in processes.items()}
     finally:
         for process in processes.values():
             process.kill()

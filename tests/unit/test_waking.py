@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from cronq.clock import boot_s
-from cronq.worker.waking import Sleepers, Waking
+from cronq.worker.waking import LOOK_EVERY_S, Sleepers, Waking
 from tests.system.processes import until
+
+#: Nothing is asked: there are no rivals.
+NOBODY: Any = None
 
 
 class Sleeper:
@@ -151,3 +154,52 @@ def test_only_workers_of_other_processes_are_rivals() -> None:
 
     assert made[0].waking._rivals == 0
     assert made[1].waking._rivals == 2
+
+
+def test_while_no_message_comes_one_of_them_looks_for_all() -> None:
+    sleepers = Sleepers()
+    four = [Waking(NOBODY) for _ in range(4)]
+    for each in four:
+        each.join(sleepers)
+        each.begin(["low"])
+        assert each.is_due(), "its first look"
+        each.end(has_found=False)
+
+    for each in four:
+        each.begin(["low"])
+
+    assert not any(each.is_due() for each in four), "somebody has just looked"
+    assert four[0].next_look_boot_s() <= boot_s() + LOOK_EVERY_S
+
+    sleepers._looked.clear()
+    assert sum(each.is_due() for each in four) == 1, "a second later"
+
+
+def test_who_has_just_done_something_looks_whatever_others_saw() -> None:
+    sleepers = Sleepers()
+    busy, idle = Waking(NOBODY), Waking(NOBODY)
+    for each in (busy, idle):
+        each.join(sleepers)
+        each.begin(["low"])
+        assert each.is_due()
+    idle.end(has_found=False)
+    busy.end(has_found=True)
+
+    busy.begin(["low"])
+
+    assert busy.is_due()
+
+
+def test_what_an_idle_worker_finds_without_a_message_lets_the_next_one_look() -> None:
+    sleepers = Sleepers()
+    finder, sibling = Waking(NOBODY), Waking(NOBODY)
+    for each in (finder, sibling):
+        each.join(sleepers)
+        each.begin(["low"])
+        each.end(has_found=False)
+        each.begin(["low"])
+    sibling._is_waiting = True
+
+    finder.end(has_found=True)
+
+    assert sibling.woken.is_set()
