@@ -33,8 +33,8 @@ _LASTING = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
 #: Answers of a server that is running a long script, or has lost its primary or its replicas, perhaps not for long.
 _PASSING_CODES = ("BUSY", "NOREPLICAS")
 
-#: How Redis before 7 reports what a command inside a script was refused for.
-_IN_SCRIPT = re.compile(r"(?:ERR )?Error running script .*? -([A-Z]+) ", re.DOTALL)
+#: How Redis before 7 reports what a command inside a script was refused for: to the client, and to the script itself.
+_IN_SCRIPT = re.compile(r"(?:(?:ERR )?Error running script .*?|@user_script: ?\d+:) -([A-Z]+) ", re.DOTALL)
 #: How our scripts name a key of a wrong type, and the type it should have.
 _WRONG_TYPE = re.compile(r"WRONGTYPE (\S+) is not an? (\w+)")
 

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from cronq.clock import boot_s
 from cronq.db import scripts
 from cronq.db.decode import moment, seconds, text, whole
+from cronq.db.faults import is_read_only
 from cronq.db.keys import Keys
 from cronq.errors import CronqError
 from cronq.jobs.options import DEFAULTS
@@ -126,6 +127,7 @@ class Exchange:
     ) -> None:
         self._runs = runs
         self._read_hold = read_hold
+        self._client = client
         self._settle_and_take: Any = scripts.load(client, "runs/settle_and_take")
         self._renew: Any = scripts.load(client, "runs/renew")
         self._undo_start: Any = scripts.load(client, "runs/undo_start")
@@ -200,7 +202,11 @@ class Exchange:
             "stamp": rq_stamp(now_s),
             "runs": [_renewal_of(each) for each in renewings],
         }
-        return [_renewed(*answer) for answer in self._renew(args=[self._told(document)])]
+        answers: Any = self._renew(args=[self._told(document)])
+        return [
+            Renewed(self._refusal(text(why or why_lock)) if why or why_lock else text(word), lock)
+            for word, why, lock, why_lock in answers
+        ]
 
     def give_back(self, run: Run, execution: str, lock: str) -> None:
         """Give back the lock of a run that did not come to an `End` of its own: it was rerun, or did not start."""
@@ -242,7 +248,7 @@ class Exchange:
         return told, wrong
 
     def _hear_end(self, run: Run, answer: Any) -> str | Exception:
-        return ResponseError(answer[0]) if isinstance(answer, list) else self._runs.hear_end(run, answer)
+        return self._refusal(answer[0]) if isinstance(answer, list) else self._runs.hear_end(run, answer)
 
     # Starts
 
@@ -263,7 +269,7 @@ class Exchange:
             return None
         word, *rest = answer
         if word == "error":
-            raise ResponseError(rest[0])
+            raise self._refusal(rest[0])
         if word == "taken":
             return Taken(rest[0], _as_sent(rest[1]))
         queue, run_id, execution, attempt, started_at, token, lock, row, definition, state = rest
@@ -279,6 +285,17 @@ class Exchange:
             return Taken(queue, _as_sent(run_id)) if is_undone else None
         self._open_offers.pop(offer.worker, None)
         return Begun(run, job, execution, int(token) if token else None, lock or None, sent_boot_s)
+
+    def _refusal(self, words: str) -> ResponseError:
+        """The error that a script met in one end or start, and told of in its answer.
+
+        A server that has become a replica is left, as `db/client.py` does it for errors of whole calls.
+        """
+        error = ResponseError(words)
+        if not is_read_only(error):
+            return error
+        self._client.connection_pool.disconnect()
+        return ReadOnlyError(words)
 
     def _hear_hold(self, raw: Any) -> str | None:
         if raw is False:
@@ -296,11 +313,6 @@ def _renewal_of(each: Renewing) -> dict[str, object]:
     if each.slow:
         document["slow"] = True
     return document
-
-
-def _renewed(word: Any, why: Any, lock: Any, why_lock: Any) -> Renewed:
-    wrong = why or why_lock
-    return Renewed(ResponseError(text(wrong)) if wrong else text(word), lock)
 
 
 def _read_answer(raw: Any) -> Any:

@@ -18,7 +18,7 @@ from redis.exceptions import (
 from redis.sentinel import Sentinel, SentinelManagedSSLConnection
 
 from cronq.db.client import limit, own_client
-from cronq.db.faults import Backoff, may_pass
+from cronq.db.faults import Backoff, is_read_only, may_pass
 
 URLS = [
     "redis://user:secret@redis.example:6380/3",
@@ -109,3 +109,10 @@ def test_pauses_between_tries_double_up_to_the_longest_and_begin_anew_after_a_su
 
     backoff.reset()
     assert backoff.next_s() == 0.1
+
+
+def test_what_a_script_was_refused_for_is_known_from_its_own_words_too() -> None:
+    within_6 = ResponseError("@user_script: 1244: -READONLY You can't write against a read only replica.")
+    assert is_read_only(within_6)
+    assert is_read_only(ResponseError("READONLY You can't write against a read only replica."))
+    assert not is_read_only(ResponseError("@user_script: 12: WRONGTYPE Operation against a key"))
