@@ -28,6 +28,8 @@ from tasks.stamp import RECORD
 
 #: Executed before the clock starts: imports, connections, first fork.
 WARM_UP_JOBS = 20
+#: Jobs that round trips are counted over: fewer would be done between two looks.
+FEWEST_COUNTED = 100
 ROUND_TIMEOUT_S = 120
 KINDS = {"noop": "no-op jobs", "ten_ms": "10 ms jobs"}
 #: What is to be reached, as a ratio of the rates of two systems.
@@ -98,7 +100,7 @@ def measure(system: System, url: str, kind: str, jobs: int) -> float:
 
 def count(system: System, url: str, jobs: int) -> tuple[float, float]:
     """Round trips, and commands (those of scripts included), per no-op job."""
-    total = jobs + WARM_UP_JOBS
+    total = max(jobs, FEWEST_COUNTED) + WARM_UP_JOBS
     with (
         Redis.from_url(url) as client,
         queued(system, url, "noop", total) as stamps,

@@ -370,6 +370,12 @@ def test_an_idle_beat_asks_redis_at_most_twice_a_second(app: Cronq, processes: P
     until(lambda: app.beats()[0], what="a heartbeat")
 
     # Each command, script or pipeline that arrives is one read of a socket by the server.
+    def is_at_rest() -> bool:
+        before = app.client.info("stats")["total_reads_processed"]
+        time.sleep(0.5)
+        return bool(app.client.info("stats")["total_reads_processed"] - 1 - before <= 1)
+
+    until(is_at_rest, what="the end of all that a beat does first")
     begun, reads = time.monotonic(), app.client.info("stats")["total_reads_processed"]
     time.sleep(8)
     after = app.client.info("stats")["total_reads_processed"] - 1  # the one of this INFO itself

@@ -68,7 +68,7 @@ def test_a_beat_begins_anew_with_the_jobs_of_that_moment(place: Processes, app: 
     beat.wait_for_line("START-UP", count=2)
     beat.wait_for_line("RELOAD begins anew, as SIGHUP asked")
     assert app.job_names() == ["first", "second"]
-    assert [each.pid for each in app.beats()[0]] == [beat.pid]
+    until(lambda: [each.pid for each in app.beats()[0]] == [beat.pid], what="its heartbeat")
     ends_well(beat)
 
 
