@@ -32,7 +32,6 @@ from cronq.db.faults import broken_key, may_pass
 from cronq.db.keys import Keys
 from cronq.db.scripts import load
 from cronq.errors import ConfigError, CronqError, KeyBroken, LockLost, RedisUnavailable
-from cronq.locks.held import read_locks
 from cronq.locks.renewal import LockTiming, Renewal
 from cronq.timetext import DAY_S
 
@@ -195,10 +194,6 @@ class Lock(redis_lock.Lock):
             if exc_value is None:
                 raise
             exc_value.add_note(str(trouble))  # what went wrong inside comes first
-
-    def holding_run(self) -> str | None:
-        """The id of the run that holds the lock at this moment, whichever that is; None when no run does."""
-        return next((held.run_id for held in read_locks(self._client, self._keys, [self.name])), None)
 
     def _own_renewal(self) -> Renewal:
         """The present hold, or one that was lost. Raises LockLost when there is none, or it is another process's."""

@@ -24,7 +24,7 @@ class Event(StrEnum):
     RESCHEDULED = "rescheduled"
     #: a worker began it: runs/start, settle_and_take
     STARTED = "started"
-    #: it takes longer than its job's `warn_after`: runs/heartbeat, renew
+    #: it takes longer than its job's `warn_after`: runs/renew
     SLOW = "slow"
     #: its lock is busy, or an earlier run of its job is open, and it waits for that: runs/park, claim,
     #: settle, settle_and_take, mark_success, trigger

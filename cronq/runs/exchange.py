@@ -98,7 +98,7 @@ class Renewing:
 class Renewed:
     """What became of it.
 
-    *word* is as `RunStore.renew` answers, or why Redis refused to renew the run or its lock. *lock* is one of
+    *word* is explained in `lua/runs/renew.lua`, or why Redis refused to renew the run or its lock. *lock* is one of
     `locks.renewal`, also when only the run was refused; None without a lock.
     """
 

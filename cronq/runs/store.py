@@ -95,7 +95,6 @@ class RunStore:
         self.keep_events = keep_events
         self._release_dependents = release_dependents
         self._start: Any = scripts.load(client, "runs/start")
-        self._renew: Any = scripts.load(client, "runs/heartbeat")
         self._settle: Any = scripts.load(client, "runs/settle")
         self._park: Any = scripts.load(client, "runs/park")
         self._wake_waiter: Any = scripts.load(client, "runs/wake_waiter")
@@ -262,27 +261,6 @@ class RunStore:
             raise broken
         attempt = detail if isinstance(detail, int) else 0
         return Started(code, attempt, detail if isinstance(detail, str) else "", int(token[0]) if token else None)
-
-    def renew(
-        self, run: Run, *, execution: str, lease_s: int, now_s: float, seen_s: float | None = None, slow: bool = False
-    ) -> str:
-        """Say that *run*, in this attempt, is alive, and hear what its guardian is to do.
-
-        Return "" to go on, `stop <by>` when it was asked to stop, `settled` when it is another's or has its outcome,
-        `forgotten` when Redis has lost its start. *lease_s* is the life of RQ's own records from now on. *seen_s* is
-        when the run counts as heard of; None: now, by the server's own clock. *slow* tells that it takes longer than
-        `warn_after` of its job, which is noted once in an attempt.
-        """
-        document = self._document(
-            run,
-            now_s,
-            attempt=run.attempt,
-            execution=execution,
-            lease=lease_s,
-            seen=None if seen_s is None else repr(seen_s),
-            slow=slow or None,
-        )
-        return text(self._renew(args=[document]))
 
     def settle(self, run: Run, ending: Ending) -> bool:
         """As `end`, for whom it is enough that it was done. Return False if it was not."""

@@ -13,7 +13,8 @@ from cronq.app.app import Cronq
 from cronq.config import Config
 from cronq.jobs.registry import Registry
 from cronq.jobs.spec import JobSpec, make_spec
-from cronq.runs.exchange import Begun, Taken
+from cronq.runs.exchange import Begun, Exchange, Renewing, Taken
+from cronq.runs.run import Run
 from cronq.runs.timing import Timing
 from cronq.worker.dequeue import Dequeue
 from cronq.worker.guardian import Guardian
@@ -46,6 +47,20 @@ def id_of(found: Begun | Taken | None) -> bytes | None:
     if found is None:
         return None
     return found.run.run_id.encode() if isinstance(found, Begun) else found.raw_id
+
+
+def exchange_of(app: Cronq) -> Exchange:
+    """What asks Redis for a process of workers, on the client of *app*."""
+    return Exchange(app.client, app.keys, app.runs, host="box", pid=1, no_commands=False, lock_ttl_s=30.0, lease_s=90)
+
+
+def renewed(app: Cronq, run: Run, execution: str, now_s: float, *, slow: bool = False) -> str:
+    """Renew *run* as its guardian does, and return the word for it; it counts as heard of at *now_s*."""
+    (answer,) = exchange_of(app).renew([Renewing(run, execution, slow=slow)], now_s)
+    if isinstance(answer.word, Exception):
+        raise answer.word
+    app.client.zadd(app.keys.running, {run.run_id: now_s}, xx=True)
+    return answer.word
 
 
 @pytest.fixture

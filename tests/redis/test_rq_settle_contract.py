@@ -26,6 +26,7 @@ from cronq.jobs.spec import JobSpec
 from cronq.runs.exchange import Begun, End, Exchange, Offer, Renewing
 from cronq.runs.run import Ending, Settlement, Start, record_life_s
 from cronq.worker.child import describe_error
+from tests.redis.conftest import renewed
 
 Store = Callable[..., JobSpec]
 T = 1767596400
@@ -151,7 +152,7 @@ class Both:
         options: dict[str, Any] = {"execution": execution, "now_s": now_s}
         started = self.app.runs.start(run, Start(worker=WORKER, host="box", pid=1, lease_s=90, **options))
         assert started.code == "started"
-        self.app.runs.renew(run, lease_s=90, **options)
+        renewed(self.app, run, execution, now_s)
         self.works["ours"] = dump(self.redis)
         self.app.runs.settle(self.app.runs.get(self.run_id), self._ending(work, **options))
 

@@ -22,11 +22,13 @@ from cronq.beat.tidy import Tidy
 from cronq.jobs.spec import JobSpec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
+from cronq.runs.exchange import Renewing
 from cronq.runs.history import refused_rows
 from cronq.runs.lost import RERUN, settle_or_rerun
 from cronq.runs.run import Attempt, Ending, Run, Settlement, Start
 from cronq.runs.store import Started
 from cronq.runs.timing import Timing
+from tests.redis.conftest import exchange_of, renewed
 
 Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
@@ -70,9 +72,7 @@ def settle(app: Cronq, outcome: str, **options: object) -> bool:
 
 
 def renew(app: Cronq, now_s: float, attempt: int = 1) -> str:
-    return app.runs.renew(
-        replace(app.runs.get(RUN), attempt=attempt), execution="e", lease_s=90, now_s=now_s, seen_s=now_s
-    )
+    return renewed(app, replace(app.runs.get(RUN), attempt=attempt), "e", now_s)
 
 
 def requeued_by_a_person(app: Cronq) -> None:
@@ -248,7 +248,7 @@ def test_a_run_whose_row_vanished_with_all_of_redis_goes_on(app: Cronq, queued: 
     start(app)
     app.client.flushall()
 
-    assert app.runs.renew(queued, execution="e", lease_s=90, now_s=T + 5) == ""
+    assert renewed(app, queued, "e", T + 5) == ""
     assert app.client.keys("*") == []
 
 
@@ -588,7 +588,7 @@ def test_a_run_that_somebody_asked_to_stop_is_not_run_again(app: Cronq, queued: 
 
 def test_a_run_that_is_heard_of_again_is_left_alone(app: Cronq, queued: Run) -> None:
     start_again(app, T + 1)
-    app.runs.renew(app.runs.get(RUN), execution=f"e{T + 1}", lease_s=90, now_s=T + 99, seen_s=T + 99)
+    renewed(app, app.runs.get(RUN), f"e{T + 1}", T + 99)
 
     assert lost(app) is None
 
@@ -602,7 +602,7 @@ def test_a_guardian_whose_run_was_put_back_can_neither_settle_nor_renew_it(app: 
     start_again(app, T + 101)
 
     assert not app.runs.settle(old, Ending(Settlement("succeeded", "late"), by="w", now_s=T + 110, attempt=1))
-    assert app.runs.renew(old, execution=f"e{T + 1}", lease_s=90, now_s=T + 110) == "settled"
+    assert renewed(app, old, f"e{T + 1}", T + 110) == "settled"
 
     assert app.runs.get(RUN).state == "running"
 
@@ -635,12 +635,12 @@ def test_a_guardian_in_doubt_about_the_time_is_heard_of_now(app: Cronq, queued: 
     before = app.exact_now_s()
     app.runs.start(app.runs.get(RUN), Start(worker="w", host="box", pid=1, **facts))  # type: ignore[arg-type]
     started = app.client.zscore(app.keys.running, RUN)
-    app.runs.renew(app.runs.get(RUN), **facts)  # type: ignore[arg-type]
-    renewed = app.client.zscore(app.keys.running, RUN)
+    exchange_of(app).renew([Renewing(app.runs.get(RUN), "e")], T + 1.0)
+    heard = app.client.zscore(app.keys.running, RUN)
 
     assert started is not None
-    assert renewed is not None
-    assert before <= float(started) < float(renewed) <= app.exact_now_s()
+    assert heard is not None
+    assert before <= float(started) < float(heard) <= app.exact_now_s()
 
 
 def test_a_jump_of_the_servers_clock_makes_nobody_lost(

@@ -12,6 +12,7 @@ from cronq.app.views import job_row
 from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.run import Ending, Run, Settlement
 from cronq.worker.active_run import ActiveRun, StopRequest
+from tests.redis.conftest import renewed
 from tests.redis.test_failures_in_a_row import T, started
 from tests.redis.test_planted_values import WRONG
 
@@ -25,7 +26,7 @@ def running(app: Cronq, store: Store) -> Run:
 
 
 def renew(app: Cronq, run: Run, *, slow: bool) -> str:
-    return app.runs.renew(run, execution="e", lease_s=90, now_s=T + 20.0, seen_s=T + 20.0, slow=slow)
+    return renewed(app, run, "e", T + 20.0, slow=slow)
 
 
 def told(redis: Redis) -> int:

@@ -41,6 +41,7 @@ def main(url: str, prefix: str) -> None:
     from cronq.jobs.spec import make_spec
     from cronq.runs.claim import TickClaim
     from cronq.runs.due import Decision
+    from cronq.runs.exchange import Renewing
     from cronq.runs.run import Ending, Settlement, Start
     from cronq.runs.timing import Timing
 
@@ -67,7 +68,7 @@ def main(url: str, prefix: str) -> None:
     failed = Settlement("failed", "no paper", error="Traceback")
     assert app.runs.settle(first, Ending(failed, "worker", now, attempt=1, execution="e1"))
     second = begin("e2")
-    app.runs.renew(second, execution="e2", now_s=now, lease_s=90)
+    app.desk.renew(Renewing(second, "e2"))
     lost = Ending(Settlement("lost", "its worker vanished"), "beat", now, attempt=1, execution="e2")
     assert app.runs.rerun(second, lost, 3) == "queued"
     client.lmove(keys.rq_queue("default"), keys.rq_intermediate("default"), "LEFT", "RIGHT")

@@ -1,7 +1,6 @@
 --@ event
 --@ rq
--- Part of heartbeat and renew. Notes that the run of *item* is alive; runs/heartbeat explains both it and what is
--- returned.
+-- Part of renew. Notes that the run of *item* is alive; runs/renew explains both it and what is returned.
 local function renew_run(item)
     local call, try = redis.call, redis.pcall
     local run, hash = item.prefix .. ':run:' .. item.run, RQ .. 'job:' .. item.run
@@ -12,12 +11,7 @@ local function renew_run(item)
     if row[1] == 'queued' and (row[2] or '1') == attempt and not row[4] then return 'forgotten' end
     if row[1] ~= 'running' or row[2] ~= attempt then return 'settled' end
     if row[4] and row[4] ~= item.execution then return 'settled' end  -- Redis had forgotten it, and another began it
-    local seen = item.seen
-    if not seen then
-        local time = call('TIME')
-        seen = time[1] .. '.' .. string.format('%06d', time[2])
-    end
-    call('ZADD', item.prefix .. ':running', seen, item.run)
+    call('ZADD', item.prefix .. ':running', item.seen, item.run)
     -- RQ's own records follow, as far as they can: should one be of a wrong type, the run goes on, and hears who asks
     -- it to stop.
     local ends, executions = math.floor(tonumber(item.now) + item.lease), RQ .. 'executions:' .. item.run

@@ -85,7 +85,7 @@ local function start_run(item)
     call('DEL', item.prefix .. ':stop:' .. item.run)  -- a wish that an earlier attempt end is not for this one
     call('HSET', active, item.run, 'running')
     local seen = item.stock and (tonumber(item.now) + item.lease) or item.seen
-    if not seen then  -- by the server's own clock: see runs/heartbeat.lua
+    if not seen then  -- by the server's own clock: see runs/renew.lua
         local time = call('TIME')
         seen = time[1] .. '.' .. string.format('%06d', time[2])
     end

@@ -1,15 +1,25 @@
--- Renews many runs of one process, and their locks.
+-- Notes that runs of one process are alive, renews their locks, and tells their guardians what they are to do.
 --
 -- KEYS  none (all are built from the runs: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, now, stamp, lease, events, lock_ttl_ms, fence_life,
 --               runs: [{run, job, queue, attempt, execution, lock, slow}…]}
---       lock: name of the lock that the run holds under its execution; or absent   the others: see runs/heartbeat
--- Returns [[word of runs/heartbeat, or false; what is wrong, in words, or false; what locks/renew says of the lock, or
---         false without one; what is wrong there, or false]…], in their order. What stands in one run keeps no other
---         from being renewed, nor its lock.
+--       stamp: now as RQ writes times   lease: life of RQ's records (seconds)
+--       lock: name of the lock that the run holds under its execution, or absent
+--       slow: it takes longer than its job's warn_after. It is told of once in an attempt, however often this is sent.
+-- Returns [[word, or false; what is wrong, in words, or false; what locks/renew says of the lock, or false without one;
+--         what is wrong there, or false]…], in their order. What stands in one run keeps no other from being renewed,
+--         nor its lock. The words:
+--       ""          it goes on. So does a run without a row: Redis came back empty, and nobody else can be working on
+--                   it; and one that a beat called lost while its guardian was cut off: its outcome will replace that
+--       stop <by>   a person asked for its end
+--       settled     it is no longer this attempt's
+--       forgotten   it is queued in this attempt: Redis came back without its last second, it is to be started again
 --
--- One step, because as for runs/heartbeat and locks/renew nothing may come between the look at a run or a lock and its
--- renewal; and for all of them, because a round trip for each would make those of a busy process late.
+-- It counts as heard of at this moment by the server's own clock, which no delay of a reply and no doubt about a jump
+-- can make older than it is.
+--
+-- One step, because a renewal after the run was settled would bring a dead run back into `running`, and one of a lock
+-- could lengthen another's; and for all of them, because a round trip for each would make those of a busy process late.
 --@ lock_keys
 --@ renew_lock
 --@ renew_run

@@ -39,7 +39,7 @@
 local item = cjson.decode(ARGV[1])
 local ends, starts, held, records, offered, has_ended = {}, {}, {}, {}, {}, {}
 local time = redis.call('TIME')
-item.seen = time[1] .. '.' .. string.format('%06d', time[2])  -- by the server's own clock: see runs/heartbeat.lua
+item.seen = time[1] .. '.' .. string.format('%06d', time[2])  -- by the server's own clock: see runs/renew.lua
 
 local function record_of(worker)
     if not records[worker] then records[worker] = read_record(worker) end
