@@ -52,22 +52,19 @@ local function start_run(item)
     if row[1] == 'running' and row[4] == item.execution then
         if refused then undo_start(item) end  -- its lock has ended while the answer was under way
         return refused or {'started', attempt, take()}
-    elseif row[1] == 'done' then
-        if status ~= 'queued' and not item.stock then
+    elseif row[1] == 'done' or row[1] == 'retrying' then
+        if status ~= 'queued' and not item.stock then  -- nobody has requeued it
             call('LREM', popped, 1, item.run)
-            return {'settled', attempt}
+            return {row[1] == 'done' and 'settled' or 'retrying', attempt}
         end
         if refused then return refused end
-        keep_attempt(run, attempt)
-        attempt = attempt + 1
-    elseif row[1] == 'retrying' then
-        if status ~= 'queued' and not item.stock then
-            call('LREM', popped, 1, item.run)
-            return {'retrying', attempt}
+        if row[1] == 'done' then
+            keep_attempt(run, attempt)
+            attempt = attempt + 1
+        else
+            redis.pcall('ZREM', item.prefix .. ':retries', item.run)
+            call('HDEL', run, 'retry_at')
         end
-        if refused then return refused end
-        redis.pcall('ZREM', item.prefix .. ':retries', item.run)
-        call('HDEL', run, 'retry_at')
     elseif row[1] == 'running' then
         call('LREM', popped, 1, item.run)
         return {'running', attempt}

@@ -21,27 +21,24 @@
 -- One step, because a renewal after the run was settled would bring a dead run back into `running`, and one of a lock
 -- could lengthen another's; and for all of them, because a round trip for each would make those of a busy process late.
 --@ lock_keys
+--@ protected
 --@ renew_lock
 --@ renew_run
 
 local item, renewed = cjson.decode(ARGV[1]), {}
 local time = redis.call('TIME')
 local seen = time[1] .. '.' .. string.format('%06d', time[2])
-local function protected(does, ...)
-    local fine, found = pcall(does, ...)
-    if fine then return found, false end
-    local words = tostring(type(found) == 'table' and found.err or found)
-    return false, string.match(words, '%f[%u]%u%u%u+ .*') or words
-end
 for i, each in ipairs(item.runs) do
     local answer = {false, false, false, false}
     if each.lock then
         local lock, fence = lock_keys(item.prefix, each.lock)
-        answer[3], answer[4] = protected(renew_lock, lock, fence, each.execution, item.lock_ttl_ms, item.fence_life)
+        local said, wrong = protected(renew_lock, lock, fence, each.execution, item.lock_ttl_ms, item.fence_life)
+        answer[3], answer[4] = said or false, wrong or false  -- a reply ends at its first nil
     end
     each.prefix, each.now, each.stamp, each.lease = item.prefix, item.now, item.stamp, item.lease
     each.events, each.seen = item.events, seen
-    answer[1], answer[2] = protected(renew_run, each)
+    local word, why = protected(renew_run, each)
+    answer[1], answer[2] = word or false, why or false
     renewed[i] = answer
 end
 return renewed

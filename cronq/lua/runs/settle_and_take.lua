@@ -33,6 +33,7 @@
 --@ give_back_lock
 --@ plain_start
 --@ pop
+--@ protected
 --@ settle_run
 --@ worker_record
 
@@ -44,13 +45,6 @@ item.seen = time[1] .. '.' .. string.format('%06d', time[2])  -- by the server's
 local function record_of(worker)
     if not records[worker] then records[worker] = read_record(worker) end
     return records[worker]
-end
--- Calls *does*. Returns what it returns, or nil and the error in words.
-local function protected(does, ...)
-    local fine, found, more = pcall(does, ...)
-    if fine then return found, more end
-    local words = tostring(type(found) == 'table' and found.err or found)
-    return nil, string.match(words, '%f[%u]%u%u%u+ .*') or words
 end
 
 for i, each in ipairs(item.ends) do
