@@ -83,7 +83,7 @@ class Household:
                     kill(pid, signal.SIGKILL)
                     try:
                         os.waitpid(pid, os.WNOHANG)
-                    except ChildProcessError:
+                    except ChildProcessError:  # somebody else waited for it
                         pass
             if not orphans or boot_s() >= until_boot_s:
                 return orphans

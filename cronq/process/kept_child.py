@@ -96,6 +96,8 @@ class KeptChild:
             reasons = [name for name in found if name not in head["may_change"]]
         if head["grown_kib"] > self.limits.growth_kib:
             reasons.append("memory")
+        if not head["is_peak_near"]:  # the next run would be taken to have had it
+            reasons.append("peak")
         if self.runs >= self.limits.runs:
             reasons.append("runs")
         if boot_s() - self.born_boot_s >= self.limits.life_s:

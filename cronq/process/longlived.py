@@ -34,7 +34,7 @@ ChildMain = Callable[[Mapping[str, Any], BinaryIO], int]
 LEAD_S = 0.2
 #: When collecting the garbage of a run takes longer, what is alive is not gone through again.
 _LONG_COLLECTION_S = 0.0003
-#: A peak of memory so near to what a run begins with need not be forgotten before it.
+#: A peak of memory so near to what the next run begins with need not be forgotten before it.
 _NEAR_KIB = 128
 
 _leaving: str | None = None
@@ -77,9 +77,7 @@ class LongLivedChild:
         look = self._look()
         self._may_change: set[str] = set()
         self._baseline: Facts = inventory.take(look)
-        self._start_rss_kib = self._rss_kib = look.rss_kib
-        self._peak_kib = _peak_kib()
-        self._has_own_peak = True
+        self._start_rss_kib = look.rss_kib
         self._is_baseline_new = True
         once.absorb = self._absorb
 
@@ -106,8 +104,6 @@ class LongLivedChild:
             self._is_result_in_file = False
         inventory.forget_loops(self._loop_policy)
         random.seed(int.from_bytes(os.urandom(32), "big"))  # as Python does after a fork
-        if self._peak_kib > self._rss_kib + _NEAR_KIB:
-            self._has_own_peak = inventory.reset_peak()
 
     def _work(self, body: bytes) -> int:
         result = self._result = KeptResult(self._result_fd, self._result_known, self._slate)
@@ -131,7 +127,8 @@ class LongLivedChild:
             flush_standard_streams()
             after, peak_kib = _spent(), _peak_kib()
             look = self._look()
-            self._peak_kib, self._rss_kib = peak_kib, look.rss_kib
+            rss_kib = look.rss_kib
+            is_peak_near = peak_kib <= rss_kib + _NEAR_KIB or inventory.reset_peak()
             facts = inventory.take(look)
             if not self._line.is_itself:  # daemon libraries close all descriptors
                 return False
@@ -143,8 +140,8 @@ class LongLivedChild:
                 "user_s": after[0] - before[0],
                 "system_s": after[1] - before[1],
                 "max_rss_kib": peak_kib,
-                "has_own_peak": self._has_own_peak,
-                "grown_kib": self._rss_kib - self._start_rss_kib,
+                "is_peak_near": is_peak_near,
+                "grown_kib": rss_kib - self._start_rss_kib,
                 "may_change": sorted(self._may_change),
                 "spent": _spent(),
             }

@@ -28,7 +28,7 @@ from cronq.process.household import HOUSEHOLD
 from cronq.process.longlived import ChildMain
 from cronq.process.system import (
     HAS_PRCTL,
-    flush_standard_streams,
+    forked,
     keep_private,
     kill,
     mute_inherited_fds,
@@ -73,9 +73,9 @@ class Nursery:
             names = ", ".join(thread.name for thread in threading.enumerate()[1:])
             log.warning("THREADS %s: started when the job modules were imported; the jobs will not have them", names)
         open_standard_fds()
-        flush_standard_streams()  # else every child would print again what is still buffered here
         ours, theirs = socket.socketpair()
-        self._pid = HOUSEHOLD.admit(lambda: self._fork(theirs))
+        guardian = os.getpid()
+        self._pid = HOUSEHOLD.admit(lambda: forked(lambda: _nurse(theirs, self._child_main, guardian)))
         theirs.close()
         self._channel = Channel(ours)
 
@@ -120,18 +120,6 @@ class Nursery:
         if "error" in frame.header:
             raise OSError(frame.header["error"])
         return int(frame.header["pid"])
-
-    def _fork(self, theirs: socket.socket) -> int:
-        guardian = os.getpid()
-        # A signal between the fork and its own handlers would run this process's handlers in it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            pid = os.fork()
-            if pid == 0:
-                _nurse(theirs, self._child_main, guardian)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return pid
 
 
 def _nurse(sock: socket.socket, child_main: ChildMain, guardian: int) -> NoReturn:

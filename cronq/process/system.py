@@ -13,8 +13,8 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, BinaryIO, NoReturn
 
 from cronq.clock import boot_s
 
@@ -201,6 +201,22 @@ def flush_standard_streams() -> bool:
         except Exception:  # its reader is gone or the disk full; its descriptor was closed
             is_kept = False
     return is_kept
+
+
+def forked(become: Callable[[], NoReturn]) -> int:
+    """Fork, and be *become* in the new process, which begins with all signals blocked; the pid of that.
+
+    A signal between the fork and its own handlers would run this process's handlers in it.
+    """
+    flush_standard_streams()  # else it, and each child of it, would print again what is still buffered here
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        pid = os.fork()
+        if pid == 0:
+            become()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
 
 
 def scratch_file() -> BinaryIO:

@@ -58,7 +58,7 @@ from cronq.process.system import (
     HAS_PRCTL,
     die_with_parent,
     drain,
-    flush_standard_streams,
+    forked,
     kill,
     open_standard_fds,
     own_children,
@@ -149,17 +149,8 @@ class Watchdog:
         if threading.active_count() > 1:
             names = ", ".join(thread.name for thread in threading.enumerate()[1:])
             log.warning("THREADS %s run while the watchdog is forked: a lock that one holds stays locked in it", names)
-        flush_standard_streams()  # else every child would print again what is still buffered here
         guardian = os.getpid()
-        # A signal between the fork and W's own handlers would run this process's handlers in W.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        try:
-            pid = os.fork()
-            if pid == 0:
-                keep(theirs, self._child_main, guardian)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        return pid
+        return forked(lambda: keep(theirs, self._child_main, guardian))
 
     def spawn(
         self,

@@ -19,6 +19,7 @@ import pytest
 
 from cronq.clock import boot_s
 from cronq.errors import CronqError
+from cronq.process import inventory
 from cronq.process.inventory import CHECKS
 from cronq.process.kept_child import ChildLimits
 from cronq.process.once import KINDS, once_per_child
@@ -275,6 +276,19 @@ class TestFigures:
         assert after.user_s + after.system_s < 0.1
         assert killed.user_s + killed.system_s < 0.1
         assert killed.max_rss_kib < idle.max_rss_kib + 10_000
+
+    def test_where_the_kernel_forgets_no_peak_the_child_is_replaced_and_the_figures_are_the_same(
+        self, guarded: Callable[..., Guarded], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(inventory, "reset_peak", lambda: False)
+        ours = guarded()
+        idle = ours.run("nothing")[0]
+
+        big, after = ours.run("swell", mib=100)[0], ours.run("nothing")[0]
+
+        assert (idle.replaced, big.replaced, after.replaced) == (None, "peak", None)
+        assert big.max_rss_kib > idle.max_rss_kib + 100_000
+        assert after.max_rss_kib < idle.max_rss_kib + 10_000
 
     def test_begun_is_when_the_child_took_up_this_run(self, guarded: Callable[..., Guarded]) -> None:
         ours = guarded()
