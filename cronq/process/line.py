@@ -65,7 +65,10 @@ class Line:
             message = self._next()
             if message is not None:
                 return message
-            data = self._sock.recv(_PIECE)
+            try:
+                data = self._sock.recv(_PIECE)
+            except ConnectionError:  # it has closed without having read all, such as junk that a job wrote
+                return None
             if not data:
                 return None
             self._buffer += data
