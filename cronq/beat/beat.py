@@ -21,7 +21,7 @@ from cronq.beat.chores import Chore, do_chores, say_once
 from cronq.beat.claiming import BeatStatus, Claimed, Claiming
 from cronq.beat.deciding import earliest
 from cronq.beat.repair import Repair
-from cronq.clock import rest
+from cronq.clock import boot_s, rest
 from cronq.db.faults import Backoff, Outage, is_general, is_wrong_type
 from cronq.jobs.store import JobStore
 from cronq.jobs.stored import DueReading
@@ -32,6 +32,8 @@ log = logging.getLogger("cronq.beat")
 LOOK_EVERY_S = 1.0
 #: Held runs are let through some at a time: one by one each would cost a pass of every beat.
 _LET_THROUGH_EVERY_S = 0.5
+#: So long after a tick a beat looks at it: a look that comes before it, by an error of the clock, finds nothing.
+_AFTER_S = 0.001
 #: Jobs read in one pass; the rest follow at once in the next.
 _MOST_JOBS = 2000
 
@@ -81,7 +83,7 @@ class Beat:
         self.audit = audit
         self.leave = leave
         self.epoch = ""
-        self._phase_s = random.uniform(0, 0.02)  # beats that wake together only get in each other's way
+        self._are_several = False  # beats, at the last look: then they share what is due at one time
         self._passed_by = 0  # due jobs of a newer cronq that stand in front of the next pass
         self._has_said_newer = False
         self._listed = 0  # jobs on the agenda at the last look
@@ -93,21 +95,23 @@ class Beat:
     def run(self, stop: threading.Event) -> None:
         """Make pass after pass until *stop* is set. No error ends this; trouble is logged as it begins and ends."""
         wait_s = 0.0
+        counted_boot = boot_s()  # from when `wait_s` counts: the chores take their time of it
         backoff = Backoff()
-        while not rest(wait_s, stop):
+        while not rest(wait_s - (boot_s() - counted_boot), stop):
             is_refused = False
             try:
                 wait_s = self.pass_once().wait_s
+                counted_boot = boot_s()
                 self._said_of_pass = ""
             except (RedisError, OSError) as error:
                 is_refused = True
                 self._troubled(error)
-                wait_s = backoff.next_s()
+                wait_s, counted_boot = backoff.next_s(), boot_s()
                 if is_general(error):
                     continue
             except Exception as error:  # a bug here must not silence every job, nor stop the chores
                 self._said_of_pass = say_once(self._said_of_pass, "a pass", error)
-                wait_s = LOOK_EVERY_S
+                wait_s, counted_boot = LOOK_EVERY_S, boot_s()
             else:
                 backoff.reset()
             if self.clock.offset_s is not None and self.do_chores():
@@ -166,8 +170,16 @@ class Beat:
     def _read(self, now_s: float | None) -> DueReading | None:
         """What is due; None while the server's clock is in doubt. An emptied Redis gets its jobs back first."""
         with_stores = self.serving is not None
-        reading = self.jobs.read_due(_MOST_JOBS, now_s, with_stores=with_stores, from_rank=self._passed_by)
-        note = self.clock.observe(reading.server_s)
+        asked_boot = boot_s()
+        reading = self.jobs.read_due(
+            _MOST_JOBS,
+            now_s,
+            with_stores=with_stores,
+            from_rank=self._passed_by,
+            begin_at=random.random() if self._are_several else 0.0,
+        )
+        self._are_several = reading.beats > 1
+        note = self.clock.observe(reading.server_s, asked_boot=asked_boot)
         if note:
             log.warning("CLOCK %s", note)
         if self.clock.holding:
@@ -186,7 +198,7 @@ class Beat:
             next_s = earliest(next_s, reading.now_s + passed_s + max(self.brake.next_in_s, _LET_THROUGH_EVERY_S))
         if next_s is None:
             return LOOK_EVERY_S
-        return min(LOOK_EVERY_S, max(0.0, next_s - reading.now_s - passed_s) + self._phase_s)
+        return min(LOOK_EVERY_S, max(0.0, next_s - reading.now_s - passed_s) + _AFTER_S)
 
     def _hasten_chores(self, reading: DueReading) -> None:
         """Make chores due at once: those that serve what is due, and the audit when the agenda shrank by half."""

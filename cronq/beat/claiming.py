@@ -96,7 +96,7 @@ class Sending:
     def _written(self, claims: Sequence[TickClaim], token: str) -> str | None:
         """What is to be sent for *claims*; None when one of them cannot be written."""
         try:
-            return self.claimer.written(claims, token, self._now_s)
+            return self.claimer.written(claims, token, self._now_s, shares=True)
         except Exception:  # which one it is `_send` finds out
             return None
 
@@ -116,7 +116,7 @@ class Sending:
             return [Answer("held", "") if is_held else next(answers) for is_held in held]
         try:
             if written is None:
-                written = self.claimer.written(claims, token, self._now_s)
+                written = self.claimer.written(claims, token, self._now_s, shares=True)
             found = self.claimer.claim_written(written, len(claims))
         except Exception as error:
             if is_outage(error):
@@ -197,7 +197,11 @@ class Claiming:
                 if batch.claims:
                     sending.send(batch.claims)
                 if len(sending.unanswered) > 1:
-                    codes.update(self._heed(*sending.receive(), reading.now_s))
+                    answered = self._heed(*sending.receive(), reading.now_s)
+                    codes.update(answered)
+                    if _were_others_first(answered):
+                        next_due_s = 0.0  # what is left is to be read anew: another beat is at work on it
+                        break
             while sending.unanswered:
                 codes.update(self._heed(*sending.receive(), reading.now_s))
         except Exception:
@@ -257,6 +261,11 @@ class Claiming:
             else:
                 log.debug("%s job=%s tick=%s %s", answer.code.upper(), name, iso(tick), answer.detail)
         return Counter(answer.code for answer in answers)
+
+
+def _were_others_first(answered: Mapping[str, int]) -> bool:
+    """Return True if ticks of a batch were not even looked at because another beat is at work on them."""
+    return "left" in answered
 
 
 def _log_won(claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: float) -> None:

@@ -185,17 +185,27 @@ class JobStore:
         return found
 
     def read_due(
-        self, limit: int, now_s: float | None = None, *, with_stores: bool = False, from_rank: int = 0
+        self,
+        limit: int,
+        now_s: float | None = None,
+        *,
+        with_stores: bool = False,
+        from_rank: int = 0,
+        begin_at: float = 0.0,
     ) -> DueReading:
         """At most *limit* jobs whose next tick has come, the most overdue first; one round trip.
 
         Jobs that a newer cronq stored are counted and left out. The first *from_rank* entries of the agenda are
-        skipped. *now_s* replaces the server's time. With *with_stores* the answer also says when entries of the
+        skipped. Of jobs that are all due at the same time the list begins at the share *begin_at* (0 to 1) of them, and
+        goes round. *now_s* replaces the server's time. With *with_stores* the answer also says when entries of the
         stores of scheduled jobs are due: rq-scheduler's store, and RQ's registries.
         """
         now = "" if now_s is None else repr(now_s)
-        args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank]
-        keys = [self._keys.agenda, self._keys.epoch, self._keys.calendars, self._keys.retries, self._keys.catchup]
+        args = [self._keys.prefix, limit, now, "1" if with_stores else "", SPEC_LAYOUT, from_rank, begin_at]
+        keys = [
+            self._keys.agenda, self._keys.epoch, self._keys.calendars, self._keys.retries, self._keys.catchup,
+            self._keys.beats,
+        ]  # fmt: skip
         lines, facts = self._read_due(keys=keys, args=args)
         due = [read_due_job(line) for line in text(lines).split("\n")] if lines else []
         reply = json.loads(text(facts))
@@ -216,6 +226,7 @@ class JobStore:
             first_retry_s=number(first_retry),
             next_retry_s=number(next_retry),
             held=reply["held"],
+            beats=reply["beats"],
         )
 
     def dedup_holders(self, ticks: Iterable[tuple[str, int]]) -> list[str]:

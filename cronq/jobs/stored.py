@@ -169,6 +169,7 @@ class DueReading:
     next_retry_s: float | None = None  #: the same of the first that is not due yet
     held: int = 0  #: how many runs stand in the catch-up line
     calendars: str = ""  #: the version of all calendars, "" when none was ever set
+    beats: int = 1  #: how many beats there are, some of which may have gone lately
 
 
 def read_pause(raw: str | None) -> Pause | None:

@@ -21,6 +21,7 @@ from redis.retry import Retry
 
 from cronq.app.app import Cronq
 from cronq.beat.beat import Beat, PassResult
+from cronq.beat.chores import Chore
 from cronq.config import Config
 from cronq.jobs.registry import Definition, Registry
 from cronq.jobs.spec import JobSpec, make_spec
@@ -355,6 +356,63 @@ def test_a_signal_ends_a_beat_whatever_it_is_doing_at_that_moment(app: Cronq) ->
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class Slow:
+    """A chore that takes half a second each time."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def once(self, now_s: float) -> None:
+        self.done += 1
+        time.sleep(0.5)
+
+
+def test_a_chore_that_takes_its_time_makes_no_tick_late(app: Cronq, store: Store, redis: Redis) -> None:
+    store("each-second", cron="* * * * * *", overlap="allow", catchup="all", mark=int(app.now_s()))
+    made, slow = app.beat(), Slow()
+    chore = Chore("slow", every_s=0.6, work=slow.once)
+    beat = Beat(
+        app.jobs, made.claiming, made.repair, made.status, client=app.client, renew_epoch=lambda: "", chores=[chore]
+    )
+    with running(beat):
+        until(lambda: slow.done > 5, "chores")
+
+    rows = [app.runs.get(run_id) for run_id in queued(redis)]
+    late_s = sorted((row.queued_at or 0) - (row.tick or 0) for row in rows)
+    assert len(late_s) >= 4
+    assert late_s[len(late_s) // 2] < 0.25, late_s
+
+
+def test_two_beats_share_what_is_due_at_one_time(app: Cronq, store: Store, redis: Redis, journal: Journal) -> None:
+    names = [f"job-{number:03}" for number in range(400)]
+    for name in names:
+        store(name, mark=T)
+    first, second = app.beat(), app.beat()
+    for beat in (first, second):
+        beat.claiming.batch = 20
+    app.client.hset(app.keys.beats, mapping={"box.1": "{}", "box.2": "{}"})
+    for beat in (first, second):
+        beat.pass_once(now_s=T + 1)  # they see each other, and nothing is due
+
+    begun = threading.Barrier(2)
+
+    def go(beat: Beat) -> None:
+        begun.wait()
+        while beat.pass_once(now_s=T + MINUTE + 0.1).wait_s < 0.1 and len(queued(redis)) < 400:
+            pass
+
+    threads = [threading.Thread(target=go, args=(beat,)) for beat in (first, second)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    ids = queued(redis)
+    assert sorted(ids) == sorted(set(ids))
+    assert len(ids) == 400
+    assert min(first.status.won, second.status.won) > 40, (first.status.won, second.status.won)
 
 
 # A beat that stood still

@@ -61,6 +61,30 @@ def test_a_second_beat_is_told_that_the_tick_is_past(app: Cronq, claimer: Claime
     assert app.client.llen("rq:queue:default") == 1
 
 
+def test_a_beat_that_meets_another_leaves_it_the_rest_of_the_batch(app: Cronq, claimer: Claimer, store: Store) -> None:
+    specs = [store(f"job-{number:02}", mark=T - 1) for number in range(40)]
+    claims = [TickClaim(spec, app.jobs.version_of(spec.name), run_of()) for spec in specs]
+    claimer.claim_due(claims[10:30], "first", T + 0.5)
+
+    answers = claimer.claim_written(claimer.written(claims, "second", T + 0.5, shares=True), len(claims))
+
+    codes = [answer.code for answer in answers]
+    assert codes[:10] == ["won"] * 10
+    assert set(codes[10:26]) <= {"taken", "old"}
+    assert codes[26:] == ["left"] * 14
+    assert app.client.llen("rq:queue:default") == 30
+    assert [app.jobs.get(spec.name).state.mark for spec in specs[30:]] == [T - 1] * 10
+
+
+def test_who_is_alone_with_its_claims_looks_at_each_of_them(app: Cronq, claimer: Claimer, store: Store) -> None:
+    specs = [store(f"job-{number:02}", mark=T - 1) for number in range(40)]
+    claim(app, claimer, *specs[:30], token="first")
+
+    answers = claim(app, claimer, *specs, token="second")
+
+    assert [answer.code for answer in answers[30:]] == ["won"] * 10
+
+
 def test_the_same_call_sent_twice_knows_its_own_claim(app: Cronq, claimer: Claimer, store: Store) -> None:
     spec = store("invoices", mark=T - 1)
     claim(app, claimer, spec, token="same")

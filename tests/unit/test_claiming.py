@@ -18,7 +18,7 @@ class Answering:
         self.broken = broken
         self.sent: list[list[str]] = []
 
-    def written(self, claims: Sequence[TickClaim], token: str, now_s: float) -> str:
+    def written(self, claims: Sequence[TickClaim], token: str, now_s: float, *, shares: bool) -> str:
         return ",".join(claim.spec.name for claim in claims)
 
     def claim_written(self, written: str, count: int) -> list[Answer]:

@@ -1,19 +1,22 @@
 -- Reads what a pass of the beat needs: the server's time, the epoch, and the jobs whose next tick has come.
 --
 -- KEYS  1 agenda (ZSET)   2 epoch (STRING)   3 calendars (HASH)   4 retries (ZSET)   5 catchup (ZSET)
+--       6 beats (HASH)
 -- ARGV  1 prefix   2 most jobs to return   3 epoch seconds to use as now, or "" for the server's own time
 --       4 "1" to look at the stores of scheduled jobs as well, else ""
 --       5 newest layout of a spec the caller knows   6 how many of the most overdue jobs are not to be looked at
+--       7 where to begin among jobs that are due at the very same time, 0 to 1: of their number
 -- Returns two texts. The due jobs, a line each, the most overdue first: `name version mark` when no more is to be said
 --       of the job, as of nearly all; else JSON [name, version, mark, pause, ticks, skips, held, through], in which
 --       absent values are "". A job whose keys have a wrong type comes with version "!".
---       JSON {time, epoch, newer, cut, listed, next, retries, calendars, held}
+--       JSON {time, epoch, newer, cut, listed, next, retries, calendars, held, beats}
 --       newer: how many due jobs were passed by because their spec has a newer layout: an older process leaves them
 --         alone, and they must not take the places of others
 --       cut: more may be due than was looked at   listed: how many jobs are on the agenda, due or not
 --       next: the first agenda score after now   delayed: the first score, due or not, and the first after now, in
 --         rq-scheduler's store and RQ's registries of scheduled jobs; one that cannot be read does not count
 --       retries: the same of the runs that wait for their next attempt
+--       beats: how many have a heartbeat, perhaps an old one
 --       calendars: their version, another one whenever any of them has changed
 --       held of a job: up to which of its ticks late runs are held (jobs/hold), through: up to which they were let
 --         through; held of all: how many stand in the catch-up line
@@ -46,10 +49,21 @@ local function read(name)
     end
     due[#due + 1] = line
 end
+-- Where all of them are due at the same time, the order of their names is an accident: then beats begin at different
+-- places, and share a burst where they would have run after each other through it.
+local function turned(found)
+    local share = tonumber(ARGV[7])
+    if share <= 0 or rank > 0 or #found < 2 then return found end
+    local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')[2]
+    if redis.call('ZCOUNT', KEYS[1], first, first) < #found then return found end
+    local begin, order = math.floor(share * #found), {}
+    for i = 1, #found do order[i] = found[(begin + i - 1) % #found + 1] end
+    return order
+end
 for _ = 1, 5 do  -- jobs to be passed by are cheap to look at, and bounded all the same
     local wanted = most - #due
     local found = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', rank, wanted)
-    for _, name in ipairs(found) do read(name) end
+    for _, name in ipairs(turned(found)) do read(name) end
     rank = rank + #found
     is_cut = #found == wanted
     if not is_cut or #due == most then break end
@@ -80,6 +94,8 @@ local epoch = redis.pcall('GET', KEYS[2])
 if type(epoch) == 'table' then epoch = '' end
 local calendars = redis.pcall('HGET', KEYS[3], ':version')
 if type(calendars) == 'table' then calendars = '!' end
+local beats = redis.pcall('HLEN', KEYS[6])
+if type(beats) == 'table' then beats = 1 end
 return {table.concat(due, '\n'), cjson.encode({
     time = string.format('%.6f', now),
     server = time[1] .. '.' .. string.format('%06d', tonumber(time[2])),
@@ -92,4 +108,5 @@ return {table.concat(due, '\n'), cjson.encode({
     retries = retries,
     calendars = calendars or '',
     held = redis.call('ZCARD', KEYS[5]),
+    beats = beats,
 })}

@@ -2,9 +2,11 @@
 -- next due time, or nothing of it.
 --
 -- KEYS  1 agenda   2 events   3 rq:queues   (the others are built from the items: one Redis, no Cluster)
--- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, dedup_life, asked, ticks, kinds, items, spans, more}
+-- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, dedup_life, asked, shares, ticks, kinds, items, spans,
+--         more}
 --         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl, dedup_life: seconds
 --         asked: true when a person decided what becomes of these ticks, and the events say who; else absent
+--         shares: true if what is left may be left to another beat that is at work on it; else absent
 --         ticks: [{tick, in_dedup, in_id, in_description: how it stands there, behind the name of a job}…]
 --         kinds: [{queue, overlap, keep: rows (a number), trigger, spares: whether such a tick leaves caught-up ones
 --                  that wait for a parent, in_order: whether it waits for the tick before, blocks: whether it ends the
@@ -26,6 +28,7 @@
 --         mine     claimed by an earlier call with the same token, whose reply was lost
 --         taken    claimed by somebody else; a mark that lagged behind was moved
 --         old      the mark is already past it          stale   the job was changed or paused since it was read
+--         left     not looked at: so many before it were taken or old that another beat must be at work on these
 --         gone     there is no such job (any more)      future  later than the server's time
 --         moved    the mark is not where this range begins, or the count of ticks is another one: decide anew
 --         apart    a range has a tick that was decided before: decide anew, with that tick apart (the detail)
@@ -146,11 +149,13 @@ end
 -- Returns how many fields the row of the tick has, and how many runs of the job are open; or nil, nil and the answer to
 -- the item.
 local function look(row, active)
-    if call('EXISTS', row, active) == 0 then return 0, 0 end  -- mostly neither is there, and one look will do
-    local fields = try('HLEN', row)
-    if fails(fields) then return nil, nil, wrong(row, 'hash') end
+    local there = call('EXISTS', row, active)
+    if there == 0 then return 0, 0 end  -- mostly neither is there, and one look will do
     local open = try('HLEN', active)
     if fails(open) then return nil, nil, wrong(active, 'hash') end
+    if there == 1 and open > 0 then return 0, open end  -- it is not the row
+    local fields = try('HLEN', row)
+    if fails(fields) then return nil, nil, wrong(row, 'hash') end
     return fields, open
 end
 
@@ -171,8 +176,8 @@ local function template_wrong(job, queue)
         or {'broken', template .. ' is not the template of this job', template, ''}
 end
 
--- Queues the run of a tick of which nothing is to be said but that it is due, while no earlier run of its job is open:
--- what `open_in_turn` makes of it, in fewer steps. Rows are not counted here: its end trims them.
+-- Queues the run of a tick of which nothing is to be said but that it is due, while no earlier run of its job is in its
+-- way: what `open_in_turn` makes of it, in fewer steps. Rows are not counted here: its end trims them.
 local function queue_plain(name, when, kind, job, id, row, active)
     local queue, index, hash = kind.queue, job .. ':runs', rq_job_prefix .. id
     local bad = template_wrong(job, queue)
@@ -222,7 +227,7 @@ local function claim(name, expected, next, when, kind, extra, holder)
     local row, active = run_prefix .. id, job .. ':active'
     local fields, open, damage = look(row, active)
     if not fields then return damage end
-    if not (extra or holder or gated) and fields + open == 0 then
+    if not (extra or holder or gated) and fields == 0 and (open == 0 or kind.overlap == 'allow') then
         bad = queue_plain(name, when, kind, job, id, row, active)
         if bad == queued then move_on(name, state, tick, instant, mark, next) end
         return bad
@@ -300,8 +305,15 @@ local answers, is_usual = {}, true  -- those that are not `queued`, by the numbe
 local damaged = {}  -- jobs whose later ticks wait: they would move the mark past one that goes unrecorded
 local holds_back = {broken = true, moved = true, apart = true, early = true}
 
+-- A beat that meets another one in the middle of a burst is to read anew what is left of it.
+local MOST_TAKEN = 16
+local in_a_row, left_alone = 0, nil  -- items in a row that somebody else has claimed; what the others are answered then
+
 local function note(answer)
     answers[number], is_usual = answer, false
+    local is_taken = answer[1] == 'taken' or answer[1] == 'old'
+    in_a_row = is_taken and in_a_row + 1 or 0
+    if batch.shares and in_a_row == MOST_TAKEN then left_alone = {'left', ''} end
     if holds_back[answer[1]] then damaged[items[3 * number - 2]] = {'held', ''} end
 end
 
@@ -321,8 +333,9 @@ local function go_on()
         number, left, taken = number + 1, left - 1, nil
         local last = 3 * number
         local name = items[last - 2]
-        local answer = bad or damaged[name] or claim_once(name, items[last - 1], items[last], more[number])
-        if answer ~= queued then note(answer) end
+        local answer = bad or damaged[name] or left_alone
+            or claim_once(name, items[last - 1], items[last], more[number])
+        if answer ~= queued then note(answer) else in_a_row = 0 end
     end
 end
 
