@@ -1,10 +1,14 @@
-"""Jobs whose bodies keep a record outside Redis, on queues of their own: three for each round of these tests."""
+"""Jobs whose bodies keep a record outside Redis, on queues of their own: three for each round of these tests.
+
+And the kinds of worker processes that run them.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from cronq import current_run, job
 from cronq.jobs.spec import JobSpec
@@ -12,10 +16,29 @@ from tests.faults.witness import witnessed
 
 #: Rounds at one time; each has its queues, its job and its worker.
 ROUNDS = 24
+#: Runs that may be at work beside that of a round.
+NEIGHBOURS = 2
 PRIORITIES = ("high", "normal", "low")
 RULES = ("fail", "rerun")
 #: Whether this version can run a lost run again.
 HAS_RERUN = "on_lost" in {field.name for field in dataclasses.fields(JobSpec)}
+
+
+class Kind(NamedTuple):
+    """How a worker process does its work."""
+
+    isolation: str
+    children: int
+
+    def __str__(self) -> str:
+        return f"{self.isolation}, {self.children} at a time"
+
+
+KINDS = [Kind(isolation, children) for children in (1, 4) for isolation in ("clean", "run")]
+
+
+def kinds_in_words(kinds: list[Kind]) -> str:
+    return "; ".join(map(str, kinds))
 
 
 def queues(number: int) -> list[str]:
@@ -40,6 +63,11 @@ def exclusive_name(number: int) -> str:
     return f"round{number}-exclusive"
 
 
+def neighbour_name(number: int, place: int) -> str:
+    """A job whose run is at work beside that of a round, in the same worker process."""
+    return f"round{number}-neighbour{place}"
+
+
 def child_name(parent: str) -> str:
     """A job that runs after each success of *parent*: on a queue that no worker serves, so that each run stays open."""
     return f"{parent}-child"
@@ -50,6 +78,8 @@ def child_of(parent: str) -> None:
 
 
 for _number in range(ROUNDS):
+    for _place in range(NEIGHBOURS):
+        job(name=neighbour_name(_number, _place), queue=f"r{_number}-low", grace=1, on_lost="rerun")(body)
     child_of(exclusive_name(_number))
     job(name=exclusive_name(_number), queue=f"r{_number}-low", grace=1, exclusive=True)(body)
     for _priority in PRIORITIES:

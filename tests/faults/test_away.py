@@ -1,5 +1,7 @@
 """Redis away, for some or for all: a body runs once, its outcome is its own, and the worker lives on. Real processes.
 
+The workers of a scene are of several kinds: with the long-lived child or a fork for each run, one or four in a process.
+
 Figures are printed: `pytest -rP tests/faults/test_away.py`.
 """
 
@@ -11,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,7 +21,7 @@ import pytest
 
 from tests.conftest import RedisServer
 from tests.faults.proxy import BLACKHOLE, REFUSE, FaultProxy
-from tests.faults.rounds_jobs import job_name, queues
+from tests.faults.rounds_jobs import KINDS, Kind, job_name, kinds_in_words, queues
 from tests.faults.witness import Entry, now_s, read_lives, wrongs
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation
@@ -66,6 +69,12 @@ def wrongs_of(made: Installation, runs: list[str]) -> list[str]:
     return found + [f"{row.run_id} is at attempt {row.attempt}" for row in rows if row.attempt != 1]
 
 
+def start_worker(made: Installation, kind: Kind, served: list[str], **environment: str) -> CronqProcess:
+    """A worker process of this kind, which others have seen."""
+    words = ("-n", str(kind.children), *served)
+    return made.worker(*words, CRONQ_ISOLATION=kind.isolation, **environment)
+
+
 def has_begun(made: Installation, run_id: str) -> bool:
     return any(life.run == run_id for life in read_lives(made.directory / "record"))
 
@@ -73,14 +82,13 @@ def has_begun(made: Installation, run_id: str) -> bool:
 # One worker is cut off
 
 
-def cut_off_one(directory: Path, count: int) -> Seen:
+def cut_off_one(directory: Path, count: int, kind: Kind) -> Seen:
     """An idle worker on *count* queues is black-holed beside a healthy one, and 20 runs are queued."""
     with site(directory) as made, FaultProxy(made.redis_url) as proxy:
         made.beat()
         served = queues(0)[-count:]
-        cut_off, healthy = (made.start("worker", *served, CRONQ_REDIS_URL=url) for url in (proxy.url, made.redis_url))
-        for worker in (cut_off, healthy):
-            made.ready(worker)
+        cut_off = start_worker(made, kind, served, CRONQ_REDIS_URL=proxy.url)
+        healthy = made.worker(*served)
 
         with proxy.outage(BLACKHOLE):
             begun = now_s()
@@ -126,11 +134,12 @@ def outage(made: Installation, proxy: FaultProxy, mode: str) -> Iterator[None]:
         made.client.execute_command("REPLICAOF", "NO", "ONE")
 
 
-def take_redis_away(directory: Path, away_s: float, mode: str) -> Seen:
+def take_redis_away(directory: Path, away_s: float, mode: str, kinds: list[Kind]) -> Seen:
     """An outage for beat and workers alike, in the middle of one run and at the end of another."""
     with site(directory) as made, FaultProxy(made.redis_url) as proxy:
         made.environment["CRONQ_REDIS_URL"] = proxy.url
-        processes = [made.beat(), *(made.worker(*queues(number)) for number in (0, 1, 2))]
+        workers = [start_worker(made, kinds[number], queues(number)) for number in (0, 1, 2)]
+        processes = [made.beat(), *workers]
         through = made.enqueue(job_name(0, "fail"), away_s + 3)
         at_end = made.enqueue(job_name(1, "fail"), 1.5)
         until(lambda: has_begun(made, through) and has_begun(made, at_end), what="both bodies")
@@ -166,12 +175,21 @@ def check_lines(made: Installation, processes: list[CronqProcess], at_end: str, 
 
 # All at one time: they mostly wait
 
+
+def turned(first: int) -> list[Kind]:
+    """Three kinds of workers, the first of them number *first*."""
+    return [KINDS[(first + place) % len(KINDS)] for place in range(3)]
+
+
 SCENARIOS: dict[str, Callable[[Path], Seen]] = {
-    "an idle worker on one queue is cut off": partial(cut_off_one, count=1),
-    "an idle worker on three queues is cut off": partial(cut_off_one, count=3),
+    f"an idle worker on {count} queue(s) is cut off ({kind})": partial(cut_off_one, count=count, kind=kind)
+    for count, kind in (product((1, 3), KINDS) if LONG else zip((1, 3), KINDS[1:3], strict=True))
 } | {
-    f"redis is away for {away_s:g} s, {mode}": partial(take_redis_away, away_s=away_s, mode=mode)
-    for away_s, mode in (LONG_OUTAGES if LONG else OUTAGES)
+    f"redis is away for {away_s:g} s, {mode} ({kinds_in_words(kinds)})": partial(
+        take_redis_away, away_s=away_s, mode=mode, kinds=kinds
+    )
+    for number, (away_s, mode) in enumerate(LONG_OUTAGES if LONG else OUTAGES)
+    for kinds in ([turned(turn) for turn in range(len(KINDS))] if LONG else [turned(number)])
 }  # fmt: skip
 
 

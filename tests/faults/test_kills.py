@@ -1,7 +1,9 @@
 """Workers killed at every step of a run, from the pop to its end: each run ends once, as its `on_lost` says.
 
-Many rounds go on at a time, each with a worker of its own on three queues behind a proxy that keeps it at the step
-at which it is to die. Figures are printed: `pytest -rP tests/faults/test_kills.py`.
+Many rounds go on at a time, each with a worker process of its own on three queues behind a proxy that keeps it at the
+step at which it is to die. Some of these processes have four workers, three of which are at work on other runs when
+that happens: those must not notice the death of a child or a watchdog that is not theirs. Figures are printed:
+`pytest -rP tests/faults/test_kills.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -22,10 +24,23 @@ from tests.conftest import RedisServer
 from tests.faults.calls import EXCHANGE, load_scripts, sha_of
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import ANSWER, IN_ANSWER, REQUEST, FaultProxy, Hold
-from tests.faults.rounds_jobs import HAS_RERUN, PRIORITIES, ROUNDS, RULES, child_name, job_name, queues
+from tests.faults.rounds_jobs import (
+    HAS_RERUN,
+    KINDS,
+    NEIGHBOURS,
+    PRIORITIES,
+    ROUNDS,
+    RULES,
+    Kind,
+    child_name,
+    job_name,
+    kinds_in_words,
+    neighbour_name,
+    queues,
+)
 from tests.faults.witness import Entry, Life, now_s, read_lives, wrong_triggers, wrongs
 from tests.system.processes import CronqProcess, until
-from tests.system.worker_processes import Installation, descendants, installation, is_alive
+from tests.system.worker_processes import Installation, descendants, installation, is_alive, parent_of
 
 LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
 LOST_AFTER_S = 3.0
@@ -50,6 +65,8 @@ CASES = [(step, who) for step in STATES for who in PARENTS] + [("at work", who) 
 BODY_S, LONG_BODY_S = 0.3, LOST_AFTER_S + 7
 #: Of one that is to be met at work: it must not be over before the blow falls, on a busy machine either.
 MET_BODY_S = 2.0
+#: Of the runs beside it, which are at work from before that until after the death.
+NEIGHBOUR_BODY_S = 5.0
 
 
 def tell(figures: str) -> None:
@@ -65,14 +82,17 @@ class Round:
     victims: tuple[str, ...]
     on_lost: str
     chance: random.Random
+    kind: Kind
     run_id: str = ""
     state: str = ""  #: of its row when it was met
     died_at: float = 0.0
     settled_at: float = 0.0
     pids: set[int] = field(default_factory=set)
+    neighbours: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.run_id} ({' and '.join(self.victims)} hit: {self.step}, on_lost {self.on_lost})"
+        hit = f"{' and '.join(self.victims)} hit: {self.step}"
+        return f"{self.run_id} ({hit}, on_lost {self.on_lost}, {self.kind})"
 
     @property
     def body_s(self) -> float:
@@ -111,15 +131,12 @@ class Arena:
         """Play *rounds* at one time; all that was wrong, in words."""
         with ExitStack() as stack:
             proxies = [stack.enter_context(FaultProxy(self.made.redis_url)) for _ in rounds]
-            started = [
-                self.made.start("worker", *queues(each.number), CRONQ_REDIS_URL=proxy.url)
-                for each, proxy in zip(rounds, proxies, strict=True)
-            ]
+            started = [self._start(each, proxy) for each, proxy in zip(rounds, proxies, strict=True)]
             workers = [self.made.ready(worker) for worker in started]
             with ThreadPoolExecutor(len(rounds)) as pool:
                 list(pool.map(self._die, rounds, workers, proxies))
                 every = [name for each in rounds for name in queues(each.number)]
-                rescuers = [self.made.start("worker", *every) for _ in range(2)]
+                rescuers = [self.made.start("worker", "-n", str(ROUNDS // 2), *every) for _ in range(2)]
                 list(pool.map(self._settles, rounds, workers))
             alive = [worker for worker in workers if worker.is_running]
             for process in (*alive, *rescuers):
@@ -128,7 +145,22 @@ class Arena:
                 process.exit_code()
         return self._wrongs(rounds, workers)
 
+    def _start(self, each: Round, proxy: FaultProxy) -> CronqProcess:
+        isolation, children = each.kind
+        words = ("-n", str(children), *queues(each.number))
+        return self.made.start("worker", *words, CRONQ_REDIS_URL=proxy.url, CRONQ_ISOLATION=isolation)
+
+    def _surround(self, each: Round) -> None:
+        """Have other runs at work in the same process."""
+        if each.kind.children > 1:
+            each.neighbours = [
+                self.made.enqueue(neighbour_name(each.number, place), NEIGHBOUR_BODY_S) for place in range(NEIGHBOURS)
+            ]
+            for run_id in each.neighbours:
+                until(lambda: self.lives(run_id), what=lambda: f"a neighbour of {each} begins")  # noqa: B023
+
     def _die(self, each: Round, worker: CronqProcess, proxy: FaultProxy) -> None:
+        self._surround(each)
         hold = prepare(each.step, proxy)
         priority = each.chance.choice(PRIORITIES)
         enqueue = self.made.enqueue_odd if each.step in ODD else self.made.enqueue
@@ -137,7 +169,8 @@ class Arena:
         each.state = self.made.row(each.run_id).state
         if each.victims == (STILL,):
             worker.suspend()
-        for pid in find(worker, each.victims):
+        pids = find(worker, each.victims, spare=[life.pid for run_id in each.neighbours for life in self.lives(run_id)])
+        for pid in pids:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:  # it was just ending
@@ -157,6 +190,8 @@ class Arena:
         each.settled_at = now_s()
         if each.victims == (STILL,):
             worker.resume()
+        for run_id in each.neighbours:
+            self.made.settles(run_id, 60)
 
     def _wrongs(self, rounds: list[Round], workers: list[CronqProcess]) -> list[str]:
         rows = [self.made.row(each.run_id) for each in rounds]
@@ -164,6 +199,7 @@ class Arena:
         mine = {each.run_id: each for each in rounds}
         lives = [life for life in read_lives(self.record) if life.run in mine]
         found = wrongs(ledger, lives, {run_id: each.expected for run_id, each in mine.items()})
+        found += self._wrongs_of_neighbours(rounds)
         for each, worker in zip(rounds, workers, strict=True):
             if each.state != STATES.get(each.step, each.state):
                 found.append(f"{each}: it was {each.state} there")
@@ -183,6 +219,19 @@ class Arena:
         found += wrong_triggers(self.made.app, [row.job for row in rows], child_name)
         found += [f"{key} lives for ever" for key in immortals(client, have_jobs=True)]
         return [f"{each} [{self._round_of(each, mine)}]" for each in found]
+
+    def _wrongs_of_neighbours(self, rounds: list[Round]) -> list[str]:
+        """The runs beside those of the rounds: begun anew if their guardian was hit, else as if nothing had been."""
+        found = []
+        for each in rounds:
+            rows = [self.made.row(run_id) for run_id in each.neighbours]
+            lives = [life for run_id in each.neighbours for life in self.lives(run_id)]
+            ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in rows]
+            told = wrongs(ledger, lives, dict.fromkeys(each.neighbours, ("succeeded",)))
+            if GUARDIAN not in each.victims and STILL not in each.victims:
+                told += [f"{row.run_id} is at attempt {row.attempt}" for row in rows if row.attempt != 1]
+            found += [f"beside {each.run_id}: {words}" for words in told]
+        return found
 
     @staticmethod
     def _round_of(words: str, mine: dict[str, Round]) -> str:
@@ -214,10 +263,14 @@ def meet(arena: Arena, each: Round, hold: Hold | None) -> None:
         time.sleep(each.chance.uniform(0, 0.6))
 
 
-def find(worker: CronqProcess, victims: tuple[str, ...]) -> list[int]:
-    """The pids of a worker, its watchdog and its child, those of *victims* that are there."""
+def find(worker: CronqProcess, victims: tuple[str, ...], spare: Collection[int]) -> list[int]:
+    """The pids of a worker, its watchdogs and its children, those of *victims* that are there.
+
+    Children with a pid of *spare* are none of them, nor are their watchdogs.
+    """
     found: dict[str, list[int]] = {GUARDIAN: [worker.pid], WATCHDOG: [], CHILD: []}
-    for pid in descendants(worker.pid):
+    spared = {*spare, *map(parent_of, spare)}
+    for pid in descendants(worker.pid) - spared:
         try:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
         except (FileNotFoundError, ProcessLookupError):
@@ -240,32 +293,40 @@ def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
         server.stop()
 
 
-def rounds_of(on_lost: str, count: int, seed: int) -> Iterator[list[Round]]:
-    """*count* rounds, as many at a time as there are queues for: the named steps in turn, and moments at random."""
+def rounds_of(on_lost: str, kinds: list[Kind], count: int, seed: int) -> Iterator[list[Round]]:
+    """*count* rounds of these kinds, as many at a time as there are queues for: the named steps in turn, and moments at
+    random.
+    """
     chance = random.Random(f"{on_lost} {seed}")
     cases = chance.sample(CASES, len(CASES)) if LONG else chance.sample(CASES, count * 3 // 4)
     cases += [(ANY_MOMENT, chance.choice(PARENTS + WITH_CHILD)) for _ in range(max(1, len(cases) // 3))]
     played = [cases[number % len(cases)] for number in range(count)]
-    for first in range(0, count, ROUNDS):
+    at_a_time = ROUNDS if max(kind.children for kind in kinds) == 1 else ROUNDS // 2
+    for first in range(0, count, at_a_time):
         yield [
-            Round(number, step, who, on_lost, random.Random(chance.random()))
-            for number, (step, who) in enumerate(played[first : first + ROUNDS])
+            Round(number, step, who, on_lost, random.Random(chance.random()), kinds[number % len(kinds)])
+            for number, (step, who) in enumerate(played[first : first + at_a_time])
         ]
 
 
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    "kinds", [[kind] for kind in KINDS] if LONG else [KINDS], ids=lambda kinds: "; ".join(map(str, kinds))
+)
 @pytest.mark.parametrize("on_lost", RULES)
-def test_a_run_whose_worker_is_killed_at_any_step_ends_once_and_as_its_on_lost_says(arena: Arena, on_lost: str) -> None:
+def test_a_run_whose_worker_is_killed_at_any_step_ends_once_and_as_its_on_lost_says(
+    arena: Arena, on_lost: str, kinds: list[Kind]
+) -> None:
     if on_lost == "rerun" and not HAS_RERUN:
         pytest.skip("jobs have no on_lost yet")
     seed = int(os.environ.get("CRONQ_TEST_SEED", "1"))
     played: list[Round] = []
-    for rounds in rounds_of(on_lost, 200 if LONG else 20 // (1 + HAS_RERUN), seed):
+    for rounds in rounds_of(on_lost, kinds, 200 if LONG else 20 // (1 + HAS_RERUN), seed):
         assert arena.play(rounds) == []
         played += rounds
     took = sorted(each.settled_at - each.died_at for each in played)
     late = [
         f"{each} {each.settled_at - each.died_at:.1f} s" for each in played if each.settled_at - each.died_at > WITHIN_S
     ]
-    tell(f"on_lost {on_lost}: {len(played)} rounds; settled {took[len(took) // 2]:.1f} s after the kill (median), "
-         f"{took[-1]:.1f} s at worst; beyond {WITHIN_S:g} s: {late}")  # fmt: skip
+    tell(f"on_lost {on_lost} ({kinds_in_words(kinds)}): {len(played)} rounds; settled {took[len(took) // 2]:.1f} s "
+         f"after the kill (median), {took[-1]:.1f} s at worst; beyond {WITHIN_S:g} s: {late}")  # fmt: skip

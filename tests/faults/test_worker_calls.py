@@ -1,6 +1,7 @@
 """Each call that a worker makes fails once in each way: each run is executed once all the same, and succeeds.
 
-The calls are found by counting those of a faultless run, so that new ones are failed without being listed here.
+So it is with the long-lived child and with a fork for each run, with one worker in its process and with four. The
+calls are found by counting those of a faultless run, so that new ones are failed without being listed here.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from tests.conftest import RedisServer
 from tests.faults.calls import EXCHANGE, Calls, load_scripts
 from tests.faults.leftovers import immortals
 from tests.faults.proxy import FaultProxy
-from tests.faults.rounds_jobs import child_name, exclusive_name, queues
+from tests.faults.rounds_jobs import KINDS, child_name, exclusive_name, queues
 from tests.faults.witness import Entry, now_s, read_lives, wrong_triggers, wrongs
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, installation
 
 LONG = os.environ.get("CRONQ_LONG_TESTS") == "1"
-#: Workers at one time, each with queues and a proxy of its own: those whose runs are looked at, and those that start.
+#: Processes at one time, each with queues and a proxy of its own: those whose runs are looked at, and those that start.
+#: All kinds of workers are among both.
 RUNNING, COMING = 8, 4
 #: In a short test: in how many ways each call of a run is failed; and how many cases of coming and going there are.
 MOST_WAYS, MOST_STARTS = 2, 4
@@ -41,17 +43,19 @@ ROUND_S, PATIENCE_S = 6.2, 30.0
 
 #: A worker whose client never sends a command again: what that would hide is what is looked for here.
 WORKER = """
-import logging, sys
+import logging, signal, sys
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from cronq.app.app import Cronq
-from cronq.app.rq_worker import Worker
+from cronq.app.workers import Workers
 
 logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s %(message)s")
 client = Redis.from_url({url!r}, socket_timeout=0.4, socket_connect_timeout=0.4, retry=Retry(NoBackoff(), 0))
-app = Cronq.from_env(client=client)
-Worker({queues!r}, connection=client, app=app).work(logging_level="WARNING")
+workers = Workers(Cronq.from_env(client=client), {queues!r}, count={kind.children})
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, workers.request_stop)
+sys.exit(workers.run())
 """
 
 
@@ -63,21 +67,27 @@ class Seen(NamedTuple):
 
 
 class Post:
-    """One worker behind its proxy, and the calls it makes."""
+    """One worker process behind its proxy, and the calls it makes."""
 
     def __init__(self, made: Installation, number: int, proxy: FaultProxy, calls: Calls) -> None:
         self.made = made
+        self.kind = KINDS[number % len(KINDS)]
         self.job = exclusive_name(number)  # which makes all calls that any run makes
         self.calls = calls
         self.runs: list[str] = []
-        self._script = WORKER.format(url=proxy.url, queues=queues(number))
+        self._script = WORKER.format(url=proxy.url, queues=queues(number), kind=self.kind)
 
     def start(self, before: str = "") -> None:
         """Start the worker; *before* is code that comes first."""
-        self.worker: CronqProcess = self.made.start_python(before + self._script)
+        self.worker: CronqProcess = self.made.start_python(before + self._script, CRONQ_ISOLATION=self.kind.isolation)
 
     def is_ready(self) -> None:
+        """Wait until others have seen all workers of the process."""
         self.made.ready(self.worker)
+        until(
+            lambda: sum(beat.pid == self.worker.pid for beat in self.made.app.workers()[0]) == self.kind.children,
+            what=lambda: f"{self.kind.children} heartbeats:\n{self.worker.log}",
+        )
 
     def run(self, seconds: float, *, is_odd: bool = False) -> str:
         """One run to its end; an odd one is not started in the step that takes it."""
@@ -110,12 +120,12 @@ class Post:
                 self.run(SHORT_BODY_S)
         self.calls.disarm()
         if not failed.is_set():
-            return [f"{call} was not made"]
+            return [f"{call} was not made ({self.kind})"]
         row = self.made.row(run_id)
         found = [] if row.outcome == "succeeded" and row.attempt == 1 else [f"{row.outcome}, attempt {row.attempt}"]
         if not self.worker.is_running:
             found.append(f"the worker ended:\n{self.worker.log}")
-        return [f"{call}, {way}: {each}" for each in found]
+        return [f"{call}, {way} ({self.kind}): {each}" for each in found]
 
     def calls_of_coming_and_going(self) -> list[str]:
         """The calls of a worker up to its first look for work, and those after it was told to leave."""
@@ -142,7 +152,7 @@ class Post:
         found = [] if code == 0 else [f"exit code {code}:\n{self.worker.log}"]
         if not failed.is_set() and "subscribe" not in call:  # two that are sent at once may be one call, or two
             found.append("was not made")
-        return [f"{call}, {way}: {each}" for each in found]
+        return [f"{call}, {way} ({self.kind}): {each}" for each in found]
 
 
 @contextmanager
@@ -214,9 +224,44 @@ def survive_all(
     return found + wrongs(ledger, lives, dict.fromkeys(runs, ("succeeded",)))
 
 
-def cases_of(posts: list[Post], names: list[str]) -> list[tuple[str, str]]:
-    chance = random.Random(os.environ.get("CRONQ_TEST_SEED", "1"))
-    return posts[0].calls.cases(names, chance, None if LONG else MOST_WAYS)
+class Cast(NamedTuple):
+    """The posts of one kind of worker, and what is to fail there."""
+
+    posts: list[Post]
+    names: list[str]
+    cases: list[tuple[str, str]]
+
+
+def casts(posts: list[Post], names_at: Callable[[Post], list[str]], most: int | None) -> list[Cast]:
+    """For each kind of worker the cases of the calls that *names_at* finds at one of its posts.
+
+    In a short test each kind has its share of them, *most* of all kinds together.
+    """
+    by_kind = [[post for post in posts if post.kind == kind] for kind in KINDS]
+    with ThreadPoolExecutor(len(KINDS)) as pool:
+        names = list(pool.map(lambda own: names_at(own[0]), by_kind))
+    found = []
+    for place, (own, called) in enumerate(zip(by_kind, names, strict=True)):
+        chance = random.Random(f"{os.environ.get('CRONQ_TEST_SEED', '1')} {place}")
+        cases = own[0].calls.cases(called, chance, None if LONG else MOST_WAYS)
+        if not LONG:
+            cases = cases[place :: len(KINDS)]
+            if most is not None:
+                cases = chance.sample(cases, most // len(KINDS))
+        found.append(Cast(own, called, cases))
+    return found
+
+
+def survive_casts(found: list[Cast], survive: Callable[[Post, str, str], list[str]], what: str) -> Seen:
+    with ThreadPoolExecutor(len(found)) as pool:
+        wrong = [
+            each for told in pool.map(lambda cast: survive_all(cast.posts, cast.cases, survive), found) for each in told
+        ]
+    figures = [
+        f"{cast.posts[0].kind}: {len(cast.names)} calls of {what}, failed in {len(cast.cases)} ways: {cast.names}"
+        for cast in found
+    ]
+    return Seen(wrong, "\n".join(figures))
 
 
 def fail_calls_of_runs(posts: list[Post]) -> Seen:
@@ -224,20 +269,16 @@ def fail_calls_of_runs(posts: list[Post]) -> Seen:
         post.start()
     with ThreadPoolExecutor(len(posts)) as pool:
         list(pool.map(Post.is_ready, posts))
-        seen = [call for calls in pool.map(Post.faultless_calls, posts[:2]) for call in calls]
-    names = list(dict.fromkeys(seen))
-    cases = cases_of(posts, names)
-    found = survive_all(posts, cases[::-1], Post.survive)  # heartbeats, which have to be waited for, first
-    return Seen(found, f"{len(names)} calls of a worker, failed in {len(cases)} ways: {names}")
+    found = casts(posts, Post.faultless_calls, None)
+    for cast in found:
+        cast.cases.reverse()  # heartbeats, which have to be waited for, first
+    return survive_casts(found, Post.survive, "a worker")
 
 
 def fail_calls_of_coming_and_going(posts: list[Post]) -> Seen:
-    names = posts[0].calls_of_coming_and_going()
-    cases = cases_of(posts, names)
-    if not LONG:
-        cases = random.Random(1).sample(cases, MOST_STARTS)
-    found = survive_all(posts, cases, Post.come_and_go)
-    return Seen(found, f"{len(names)} calls of coming and going, failed in {len(cases)} ways: {names}")
+    return survive_casts(
+        casts(posts, Post.calls_of_coming_and_going, MOST_STARTS), Post.come_and_go, "coming and going"
+    )
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,14 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def parent_of(pid: int) -> int:
+    """The parent of a process; 0 when that is gone."""
+    try:
+        return int(_stat(pid)[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
 def descendants(pid: int) -> set[int]:
     """All living processes below *pid*."""
     below: dict[int, set[int]] = {}
@@ -84,9 +92,9 @@ class Installation(Processes):
         command = [str(Path(sys.executable).parent / "rq"), *words, "--url", self.redis_url]
         return self._start(f"rq-{words[0]}", command, environment)
 
-    def start_python(self, script: str) -> CronqProcess:
+    def start_python(self, script: str, **environment: str) -> CronqProcess:
         """Start a script of one's own, in the same environment."""
-        return self._start("script", [sys.executable, "-c", script], {})
+        return self._start("script", [sys.executable, "-c", script], environment)
 
     def _start(self, name: str, command: list[str], environment: dict[str, str]) -> CronqProcess:
         directory, settings = self.directory, self._environment(environment)
