@@ -21,6 +21,7 @@ from redis.connection import ConnectionPool, parse_url
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
+from cronq.clock import boot_s
 from cronq.db.faults import is_read_only
 from cronq.sentinel_url import is_sentinel_url, parse_sentinel_url
 
@@ -30,6 +31,8 @@ Found = TypeVar("Found")
 _NOT_COPIED = ("connection_pool", "maint", "orig_", "oss_cluster_maint")
 #: An application's client gives up on one answer after this; and on a sentinel, of which there are others.
 _TIMEOUT_S, _SENTINEL_TIMEOUT_S = 5.0, 1.0
+#: So long a connection is held without a look at it.
+_HELD_S = 0.5
 
 
 class _PrimaryRetry(Retry):
@@ -148,6 +151,30 @@ def _like(client: Redis, changed: dict[str, Any], timeout_s: float | None = None
         **settings,
     )
     return Redis.from_pool(own)
+
+
+class HeldClient:
+    """A client whose calls, one at a time and soon after each other, go through one connection that it holds.
+
+    To get one from the pool and give it back takes as long as many a command: redis-py looks whether it still stands.
+    So that look is only taken when the last call is longer ago; then the server may have closed it.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._held: Redis | None = None
+        self._used_boot = 0.0
+
+    def get(self) -> Redis:
+        """The client for the next call. Raises RedisError when Redis is away."""
+        now = boot_s()
+        if self._held is not None and now - self._used_boot > _HELD_S:
+            self._held.close()  # gives the connection back to its pool
+            self._held = None
+        if self._held is None:
+            self._held = self._client.client()  # type: ignore[no-untyped-call]
+        self._used_boot = now
+        return self._held
 
 
 def limit(client: Redis, timeout_s: float) -> None:

@@ -242,7 +242,7 @@ class JobSpec:
         isolation = default if self.isolation == "auto" else self.isolation
         return isolation == "clean" and self.command is None
 
-    @property
+    @cached_property
     def args_json(self) -> str:
         """The arguments as they travel to the worker: `[[args…], {kwargs…}]`."""
         return dump_args(self.args, self.kwargs)

@@ -16,6 +16,7 @@ from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 
 from cronq.clock import boot_s
 from cronq.db import scripts
+from cronq.db.client import HeldClient
 from cronq.db.decode import moment, seconds, text, whole
 from cronq.db.faults import is_read_only
 from cronq.db.keys import Keys
@@ -128,6 +129,7 @@ class Exchange:
         self._runs = runs
         self._read_hold = read_hold
         self._client = client
+        self._held = HeldClient(client)
         self._settle_and_take: Any = scripts.load(client, "runs/settle_and_take")
         self._renew: Any = scripts.load(client, "runs/renew")
         self._undo_start: Any = scripts.load(client, "runs/undo_start")
@@ -174,7 +176,7 @@ class Exchange:
         }  # fmt: skip
         sent_boot_s = boot_s()
         asked = f'{self._of_taking}, "ends": [{", ".join(told)}], {json.dumps(document)[1:]}'
-        answered, started, held = _read_answer(self._settle_and_take(args=[asked]))
+        answered, started, held = _read_answer(self._settle_and_take(args=[asked], client=self._held.get()))
         answers = iter(answered)
         heard: list[str | Exception] = [
             error if error is not None else self._hear_end(end.run, next(answers))

@@ -451,7 +451,7 @@ def test_a_call_whose_answer_was_lost_starts_nothing_twice(process: Process, sto
     end = process.end(process.begun())
     claim(process.app, spec, T + 120)
     lost = process.exchange._settle_and_take
-    process.exchange._settle_and_take = lambda args: [lost(args=args), 1 / 0]
+    process.exchange._settle_and_take = lambda args, client: [lost(args=args), 1 / 0]
     with pytest.raises(ZeroDivisionError):
         process.call(end)
     there = contents(process.redis)
@@ -476,7 +476,7 @@ def test_what_became_of_a_run_whose_start_was_lost_is_found(
     spec = store("a", mark=T, exclusive=True)
     run_id = claim(process.app, spec, T + 60)
     lost = process.exchange._settle_and_take
-    process.exchange._settle_and_take = lambda args: [lost(args=args), 1 / 0]
+    process.exchange._settle_and_take = lambda args, client: [lost(args=args), 1 / 0]
     with pytest.raises(ZeroDivisionError):
         process.call()
     process.exchange._settle_and_take = lost
@@ -517,7 +517,7 @@ def test_a_call_that_comes_late_starts_nothing(process: Process, store: Store) -
     claim(process.app, spec, T + 60)
     sent = []
     ask = process.exchange._settle_and_take
-    process.exchange._settle_and_take = lambda args: [sent.append(args), ask(args=args)][1]
+    process.exchange._settle_and_take = lambda args, client: [sent.append(args), ask(args=args)][1]
     begun = process.begun()
     process.call(process.end(begun))
     claim(process.app, spec, T + 120)

@@ -42,7 +42,7 @@ class World:
         self.done: Counter[tuple[str, int]] = Counter()
         self.now_s, self.offers = T + 4000.0, 0
 
-    def send(self, args: Any) -> Any:
+    def send(self, args: Any, client: Redis) -> Any:
         fate = "answered" if self.is_orderly else self.chance.choice(["answered"] * 4 + ["unsent", "unheard", "late"])
         if fate == "late":
             self.late.append(args)

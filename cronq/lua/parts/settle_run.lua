@@ -223,8 +223,10 @@ local function settle_run(item)
     -- Many that were made at once end when no other is made any more.
     local index = job .. (row.tick and ':runs' or ':manual')
     local keep = not of_job.err and tonumber(of_job[1] or '')
-    if keep and (try('ZCARD', index) or 0) > keep then
-        local open = job .. (row.tick and ':active' or ':given')
+    local rows = keep and try('ZCARD', index) or 0
+    local open = job .. (row.tick and ':active' or ':given')
+    -- Several at a time, for that takes hardly longer than one; only a job that keeps few has not one too many.
+    if keep and rows > keep and rows - (try('HLEN', open) or 0) >= keep + math.max(1, math.min(10, keep / 10)) then
         try_all(rare().trim, item.prefix .. ':run:', index, open, keep, item.run)
     end
     if not item.stock then settle_in_rq(item, hash, was.state == 'queued', is_usual) end
