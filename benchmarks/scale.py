@@ -40,7 +40,8 @@ LEAST_ROWS = 10 * DUE  #: no job keeps fewer than 10
 PASSES = 16  #: of a round
 MINUTE_S = 60
 FLAT = Target(0.8, 1.2)
-KINDS = {"again": "jobs whose specs the beat knows", "first": "jobs that were stored since"}
+KINDS = {"again": "jobs whose specs the beat knows", "first": "jobs that were stored since",
+         "ended": "their runs, started and settled"}  # fmt: skip
 
 
 @dataclass
@@ -50,6 +51,7 @@ class World(Entrant):
     url: str
     jobs: int
     rows: int
+    ended: tuple[float, float, float] = (0.0, 0.0, 0.0)  #: what it took to end the runs of the last pass
     parts: dict[str, dict[str, list[float]]] = field(default_factory=dict)  #: by kind, by part: microseconds a due job
 
     def __post_init__(self) -> None:
@@ -96,6 +98,14 @@ class World(Entrant):
         ending = Ending(settlement, by="w", now_s=now_s, attempt=1, execution=execution, record_life_s=life_s)
         assert self.app.runs.settle(self.app.runs.get(run_id), ending), run_id
 
+    def _end(self, run_ids: Sequence[str]) -> tuple[float, float, float]:
+        """Start and settle these runs. Returns what that took, as `pass_once` does."""
+        redis, own, clock = main_thread_s(self.server), time.process_time(), time.perf_counter()
+        for run_id in run_ids:
+            self._settle(run_id)
+        clock, own = time.perf_counter() - clock, time.process_time() - own
+        return own, main_thread_s(self.server) - redis, clock
+
     def pass_once(self, *, leave_open: bool = False) -> tuple[float, float, float]:
         """Have one minute's ticks claimed. Returns seconds: of the beat's processor, of Redis's, and by the clock."""
         self.tick += MINUTE_S
@@ -109,14 +119,18 @@ class World(Entrant):
         clock, beat = time.perf_counter() - clock, time.process_time() - beat
         spent = beat, main_thread_s(self.server) - redis, clock
         assert won == DUE, f"{won} ticks claimed, not {DUE}"
-        with self.app.client.pipeline(transaction=False) as pipe:
-            pipe.delete("rq:queue:default", *(self.app.keys.active(name) for name in self.names))
-            for name in (
-                () if leave_open else self.names
-            ):  # as if they had run: an open row would stay, however full the ledger is
-                row = self.app.keys.run(f"{name}-{tick_stamp(self.tick)}")
-                pipe.hset(row, mapping={"state": "done", "outcome": "succeeded"})
-            pipe.execute()
+        run_ids = [f"{name}-{tick_stamp(self.tick)}" for name in self.names]
+        self.app.client.delete("rq:queue:default")
+        if leave_open:
+            self.app.client.delete(*(self.app.keys.active(name) for name in self.names))
+        elif self.rows:  # so that an old row goes for each new one
+            self.ended = self._end(run_ids)
+        else:
+            with self.app.client.pipeline(transaction=False) as pipe:  # as if they had run
+                pipe.delete(*(self.app.keys.active(name) for name in self.names))
+                for run_id in run_ids:
+                    pipe.hset(self.app.keys.run(run_id), mapping={"state": "done", "outcome": "succeeded"})
+                pipe.execute()
         return spent
 
     def measure(self, kind: str) -> float:
@@ -125,7 +139,10 @@ class World(Entrant):
         for _ in range(PASSES):
             if kind == "first":
                 self._store_due()
-            sums = [each + spent for each, spent in zip(sums, self.pass_once(), strict=True)]
+            spent = self.pass_once()
+            if kind == "ended":
+                spent = self.ended
+            sums = [each + more for each, more in zip(sums, spent, strict=True)]
         beat, redis, clock = (each / PASSES / DUE * 1e6 for each in sums)
         for part, figure in (("beat", beat), ("redis", redis), ("clock", clock)):
             self.parts.setdefault(kind, {}).setdefault(part, []).append(figure)
@@ -250,7 +267,7 @@ def main() -> int:
     failed = False
     for size, sizes in (("jobs", [(n, 0) for n in arguments.jobs]), ("rows", [(DUE, n) for n in arguments.rows])):
         if sizes:
-            found = grow(size, sizes, arguments.rounds, list(KINDS) if size == "jobs" else ["again"])
+            found = grow(size, sizes, arguments.rounds, ["again", "first"] if size == "jobs" else ["again", "ended"])
             document[size] = as_costs(found, size)
             for kind in found[0].figures:
                 lines += flatness("a due job", found, kind, size)

@@ -38,7 +38,7 @@ from tests.faults.rounds_jobs import (
     neighbour_name,
     queues,
 )
-from tests.faults.witness import Entry, Life, now_s, read_lives, wrong_triggers, wrongs
+from tests.faults.witness import Entry, Life, Record, now_s, wrong_triggers, wrongs
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, descendants, installation, is_alive, parent_of
 
@@ -89,6 +89,7 @@ class Round:
     settled_at: float = 0.0
     pids: set[int] = field(default_factory=set)
     neighbours: list[str] = field(default_factory=list)
+    spared: list[int] = field(default_factory=list)  #: pids of the children of these
 
     def __str__(self) -> str:
         hit = f"{' and '.join(self.victims)} hit: {self.step}"
@@ -122,10 +123,10 @@ class Arena:
 
     def __init__(self, made: Installation) -> None:
         self.made = made
-        self.record = made.directory / "record"
+        self.record = Record(made.directory / "record")
 
     def lives(self, run_id: str) -> list[Life]:
-        return [life for life in read_lives(self.record) if life.run == run_id]
+        return [life for life in self.record.lives() if life.run == run_id]
 
     def play(self, rounds: list[Round]) -> list[str]:
         """Play *rounds* at one time; all that was wrong, in words."""
@@ -157,7 +158,8 @@ class Arena:
                 self.made.enqueue(neighbour_name(each.number, place), NEIGHBOUR_BODY_S) for place in range(NEIGHBOURS)
             ]
             for run_id in each.neighbours:
-                until(lambda: self.lives(run_id), what=lambda: f"a neighbour of {each} begins")  # noqa: B023
+                begun = until(lambda: self.lives(run_id), what=lambda: f"a neighbour of {each} begins")  # noqa: B023
+                each.spared.append(begun[0].pid)
 
     def _die(self, each: Round, worker: CronqProcess, proxy: FaultProxy) -> None:
         self._surround(each)
@@ -169,8 +171,7 @@ class Arena:
         each.state = self.made.row(each.run_id).state
         if each.victims == (STILL,):
             worker.suspend()
-        pids = find(worker, each.victims, spare=[life.pid for run_id in each.neighbours for life in self.lives(run_id)])
-        for pid in pids:
+        for pid in find(worker, each.victims, each.spared):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:  # it was just ending
@@ -197,7 +198,7 @@ class Arena:
         rows = [self.made.row(each.run_id) for each in rounds]
         ledger = [Entry(row.run_id, row.outcome, row.attempt) for row in rows]
         mine = {each.run_id: each for each in rounds}
-        lives = [life for life in read_lives(self.record) if life.run in mine]
+        lives = [life for life in self.record.lives() if life.run in mine]
         found = wrongs(ledger, lives, {run_id: each.expected for run_id, each in mine.items()})
         found += self._wrongs_of_neighbours(rounds)
         for each, worker in zip(rounds, workers, strict=True):
@@ -322,7 +323,8 @@ def test_a_run_whose_worker_is_killed_at_any_step_ends_once_and_as_its_on_lost_s
     seed = int(os.environ.get("CRONQ_TEST_SEED", "1"))
     played: list[Round] = []
     for rounds in rounds_of(on_lost, kinds, 200 if LONG else 20 // (1 + HAS_RERUN), seed):
-        assert arena.play(rounds) == []
+        found = arena.play(rounds)
+        assert found == [], "\n".join(found)
         played += rounds
     took = sorted(each.settled_at - each.died_at for each in played)
     late = [

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from cronq.app.app import Cronq
 
@@ -86,20 +88,42 @@ class Life:
     is_whole: bool = False  #: it came to its end
 
 
-def read_lives(path: Path) -> list[Life]:
-    """The executions that are on record, in the order in which they began."""
-    lives: list[Life] = []
-    open_lives: dict[tuple[str, int, int], Life] = {}
-    for line in path.read_text().splitlines() if path.exists() else ():
-        said = json.loads(line)
+class Record:
+    """The record at *path*, of which each look reads only what has come since the last one; any thread may look."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._read = 0
+        self._lives: list[Life] = []
+        self._open: dict[tuple[str, int, int], Life] = {}
+
+    def lives(self) -> list[Life]:
+        """The executions that are on record, in the order in which they began."""
+        with self._lock:
+            if self._path.exists():
+                with self._path.open("rb") as file:
+                    file.seek(self._read)
+                    whole, _, _ = file.read().rpartition(b"\n")
+                if whole:
+                    self._read += len(whole) + 1
+                    for line in whole.splitlines():
+                        self._add(json.loads(line))
+            return list(self._lives)
+
+    def _add(self, said: dict[str, Any]) -> None:
         key = (said["run"], said["attempt"], said["pid"])
         if said["what"] == "begin":
-            open_lives[key] = Life(said["run"], said["job"], said["attempt"], said["pid"], said["at"], said["at"])
-            lives.append(open_lives[key])
-            continue
-        open_lives[key].last = said["at"]
-        open_lives[key].is_whole = said["what"] == "end"
-    return lives
+            self._open[key] = Life(said["run"], said["job"], said["attempt"], said["pid"], said["at"], said["at"])
+            self._lives.append(self._open[key])
+            return
+        self._open[key].last = said["at"]
+        self._open[key].is_whole = said["what"] == "end"
+
+
+def read_lives(path: Path) -> list[Life]:
+    """The executions that are on record, in the order in which they began."""
+    return Record(path).lives()
 
 
 @dataclass(frozen=True)
