@@ -82,8 +82,9 @@ def test_a_mistake_of_ours_about_one_job_stops_no_other(
     else:
         written = Claimer.written
 
-        def write(claimer: Claimer, claims: Any, *rest: Any) -> Any:
-            return [][0] if any(each.spec.name == "hostile" for each in claims) else written(claimer, claims, *rest)
+        def write(claimer: Claimer, claims: Any, *rest: Any, **options: Any) -> Any:
+            is_hostile = any(each.spec.name == "hostile" for each in claims)
+            return [][0] if is_hostile else written(claimer, claims, *rest, **options)
 
         monkeypatch.setattr(Claimer, "written", write)
 
