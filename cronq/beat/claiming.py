@@ -65,8 +65,8 @@ class Sending:
     """The batches of one pass, sent one after the other in the order of `send`: each when the last one was answered.
 
     No batch is sent after one that was lost: a later tick would move the mark past those that did not arrive, and
-    leave them unrecorded. When a tick is broken or its range not claimed, the later ticks of its job are held in all
-    batches that follow, as `lua/runs/claim.lua` holds those within one batch.
+    leave them unrecorded. When a tick is broken, its range not claimed, or it was left to another beat, the later ticks
+    of its job are held in all batches that follow, as `lua/runs/claim.lua` holds those within one batch.
     """
 
     def __init__(self, claimer: Claimer, thread: Executor, token: str, now_s: float) -> None:
@@ -191,19 +191,25 @@ class Claiming:
         codes: Counter[str] = Counter()
         next_due_s: float | None = None
         newer = 0
+
+        def heed() -> None:
+            nonlocal next_due_s
+            answered = self._heed(*sending.receive(), reading.now_s)
+            codes.update(answered)
+            if "left" in answered:  # another beat is at work on them: what is left is to be read anew, at once
+                next_due_s = 0.0
+
         try:
             for batch in self._deciding.batches(reading, self.batch):
                 next_due_s, newer = earliest(next_due_s, batch.next_due_s), newer + batch.newer
                 if batch.claims:
                     sending.send(batch.claims)
                 if len(sending.unanswered) > 1:
-                    answered = self._heed(*sending.receive(), reading.now_s)
-                    codes.update(answered)
-                    if _were_others_first(answered):
-                        next_due_s = 0.0  # what is left is to be read anew: another beat is at work on it
-                        break
+                    heed()
+                if "left" in codes:
+                    break
             while sending.unanswered:
-                codes.update(self._heed(*sending.receive(), reading.now_s))
+                heed()
         except Exception:
             self._unconfirmed += sending.unanswered
             raise
@@ -261,11 +267,6 @@ class Claiming:
             else:
                 log.debug("%s job=%s tick=%s %s", answer.code.upper(), name, iso(tick), answer.detail)
         return Counter(answer.code for answer in answers)
-
-
-def _were_others_first(answered: Mapping[str, int]) -> bool:
-    """Return True if ticks of a batch were not even looked at because another beat is at work on them."""
-    return "left" in answered
 
 
 def _log_won(claims: Sequence[TickClaim], answers: Sequence[Answer], now_s: float) -> None:

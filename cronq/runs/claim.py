@@ -59,7 +59,7 @@ class Answer(NamedTuple):
 
 
 #: Answers after which the later ticks of the same job are `held`: they would move the mark past one without a row.
-HOLD_BACK = frozenset({"broken", "moved", "apart", "early"})
+HOLD_BACK = frozenset({"broken", "moved", "apart", "early", "left"})
 
 #: The everyday answer, one object for all.
 QUEUED = Answer("won", "queued")

@@ -385,34 +385,59 @@ def test_a_chore_that_takes_its_time_makes_no_tick_late(app: Cronq, store: Store
     assert late_s[len(late_s) // 2] < 0.25, late_s
 
 
-def test_two_beats_share_what_is_due_at_one_time(app: Cronq, store: Store, redis: Redis, journal: Journal) -> None:
-    names = [f"job-{number:03}" for number in range(400)]
+# Several beats and one burst
+
+
+def test_beats_that_know_of_each_other_begin_a_burst_at_different_places(app: Cronq, store: Store) -> None:
+    names = [f"job-{number:02}" for number in range(10)]
     for name in names:
         store(name, mark=T)
+
+    def order(begin_at: float) -> list[str]:
+        return [due.name for due in app.jobs.read_due(100, T + MINUTE + 0.1, begin_at=begin_at).due]
+
+    assert order(0.0) == names
+    assert order(0.5) == names[5:] + names[:5]
+
+    app.client.zadd(app.keys.agenda, {"job-07": T + 30})  # it is overdue, the others are not
+    assert order(0.5) == ["job-07", *(name for name in names if name != "job-07")]
+
+
+def test_a_beat_that_meets_another_reads_anew_what_is_left_and_looks_again_at_once(app: Cronq, store: Store) -> None:
+    for number in range(60):
+        store(f"job-{number:02}", mark=T)
     first, second = app.beat(), app.beat()
-    for beat in (first, second):
-        beat.claiming.batch = 20
-    app.client.hset(app.keys.beats, mapping={"box.1": "{}", "box.2": "{}"})
-    for beat in (first, second):
-        beat.pass_once(now_s=T + 1)  # they see each other, and nothing is due
+    late = second.jobs.read_due(100, T + MINUTE + 0.1, begin_at=0.5)
+    second.claiming.batch = 25
+    first.claiming.claim(replace(late, due=sorted(late.due)[:30]))
 
-    begun = threading.Barrier(2)
+    claimed = second.claiming.claim(late)
 
-    def go(beat: Beat) -> None:
-        begun.wait()
-        while beat.pass_once(now_s=T + MINUTE + 0.1).wait_s < 0.1 and len(queued(redis)) < 400:
-            pass
+    assert claimed.codes["won"] == 30
+    assert claimed.is_cut
+    assert second.pass_once(now_s=T + MINUTE + 0.2).codes == {}
 
-    threads = [threading.Thread(target=go, args=(beat,)) for beat in (first, second)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
 
-    ids = queued(redis)
-    assert sorted(ids) == sorted(set(ids))
-    assert len(ids) == 400
-    assert min(first.status.won, second.status.won) > 40, (first.status.won, second.status.won)
+def test_no_tick_is_passed_over_when_a_beat_leaves_the_rest_of_a_batch_to_another(app: Cronq, store: Store) -> None:
+    """The ticks of one job may lie in two batches: one that is left in the first keeps the later ones from going."""
+    for number in range(20):
+        store(f"a-{number:02}", mark=T + 2 * MINUTE)
+    store("b", mark=T, catchup="skip")
+    first, second = app.beat(), app.beat()
+    now_s = T + 3 * MINUTE + 0.1
+    reading = second.jobs.read_due(100, now_s)
+    due = sorted(reading.due)  # `b` last, with three ticks
+    first.claiming.claim(replace(reading, due=due[:20]))
+
+    second.claiming.batch = 21
+    claimed = second.claiming.claim(replace(reading, due=due))
+    assert claimed.is_cut
+
+    second.pass_once(now_s=now_s)
+    rows = app.history("b")[::-1]
+    assert [(run.tick, run.outcome) for run in rows] == [
+        (T + MINUTE, "missed"), (T + 2 * MINUTE, "missed"), (T + 3 * MINUTE, None),
+    ]  # fmt: skip
 
 
 # A beat that stood still
