@@ -60,10 +60,6 @@ HOLD_S = 30.0
 SKEW_WARN_S = 2.0
 
 
-#: By so much the quickest answer is forgotten with each later one: the way to Redis may have become longer.
-_FORGETS = 1.02
-
-
 class ServerClock:
     """Server time, carried on by this host's boot clock between readings.
 
@@ -78,31 +74,16 @@ class ServerClock:
         self._base: tuple[float, float] | None = None  # (server, boot) that now_s counts from
         self._doubt: tuple[float, float] | None = None  # the first reading after a jump
         self._agreeing = 0
-        self._least_s: float | None = None  # the quickest answer so far, of a little longer ago the less it counts
         self.offset_s: float | None = None  #: this host's wall clock minus the server's
 
-    def observe(
-        self, server_s: float, boot: float | None = None, wall: float | None = None, *, asked_boot: float | None = None
-    ) -> str | None:
-        """Take in one reading of the server's clock. Returns a line for the log when it jumped, or is steady again.
-
-        *asked_boot* is when it was asked for, *boot* when the answer came. Redis reads its clock before it does what
-        else was asked with it, which may take longer than the way there and back: so the reading is taken to be from
-        half of the quickest answer after it was asked for, not from when it came.
-        """
+    def observe(self, server_s: float, boot: float | None = None, wall: float | None = None) -> str | None:
+        """Take in one reading of the server's clock. Returns a line for the log when it jumped, or is steady again."""
         with self._observing:
-            came = boot_s() if boot is None else boot
-            wall = wall_s() if wall is None else wall
-            read_at = came if asked_boot is None else self._read_at(asked_boot, came)
-            return self._observe(server_s, read_at, wall - (came - read_at))
+            return self._observe(server_s, boot, wall)
 
-    def _read_at(self, asked: float, came: float) -> float:
-        took_s = came - asked
-        self._least_s = took_s if self._least_s is None else min(took_s, self._least_s * _FORGETS)
-        return asked + self._least_s / 2
-
-    def _observe(self, server_s: float, boot: float, wall: float) -> str | None:
-        self.offset_s = wall - server_s
+    def _observe(self, server_s: float, boot: float | None, wall: float | None) -> str | None:
+        boot = boot_s() if boot is None else boot
+        self.offset_s = (wall_s() if wall is None else wall) - server_s
         if self._base is None:
             self._base = (server_s, boot)
             return None

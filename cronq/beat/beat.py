@@ -32,7 +32,7 @@ log = logging.getLogger("cronq.beat")
 LOOK_EVERY_S = 1.0
 #: Held runs are let through some at a time: one by one each would cost a pass of every beat.
 _LET_THROUGH_EVERY_S = 0.5
-#: So long after a tick a beat looks at it: a look that comes before it, by an error of the clock, finds nothing.
+#: So long after a tick a beat looks at it: a look that comes just before it finds nothing.
 _AFTER_S = 0.001
 #: Jobs read in one pass; the rest follow at once in the next.
 _MOST_JOBS = 2000
@@ -83,6 +83,7 @@ class Beat:
         self.audit = audit
         self.leave = leave
         self.epoch = ""
+        self._asked_boot = 0.0  # when Redis was last asked what is due
         self._are_several = False  # beats, at the last look: then they share what is due at one time
         self._passed_by = 0  # due jobs of a newer cronq that stand in front of the next pass
         self._has_said_newer = False
@@ -170,7 +171,7 @@ class Beat:
     def _read(self, now_s: float | None) -> DueReading | None:
         """What is due; None while the server's clock is in doubt. An emptied Redis gets its jobs back first."""
         with_stores = self.serving is not None
-        asked_boot = boot_s()
+        self._asked_boot = boot_s()
         reading = self.jobs.read_due(
             _MOST_JOBS,
             now_s,
@@ -179,7 +180,7 @@ class Beat:
             begin_at=random.random() if self._are_several else 0.0,
         )
         self._are_several = reading.beats > 1
-        note = self.clock.observe(reading.server_s, asked_boot=asked_boot)
+        note = self.clock.observe(reading.server_s)
         if note:
             log.warning("CLOCK %s", note)
         if self.clock.holding:
@@ -193,7 +194,9 @@ class Beat:
         if reading.is_cut:
             return 0.0
         next_s = earliest(reading.next_score, claimed.next_due_s, reading.next_stored_s, reading.next_retry_s)
-        passed_s = self.clock.now_s() - reading.server_s
+        # Redis tells its time before it looks through what is due. Counted from when it was asked, and not from its
+        # answer, the next question is there when the tick is, however long this one took.
+        passed_s = boot_s() - self._asked_boot
         if self.brake is not None and self.brake.next_in_s is not None:
             next_s = earliest(next_s, reading.now_s + passed_s + max(self.brake.next_in_s, _LET_THROUGH_EVERY_S))
         if next_s is None:

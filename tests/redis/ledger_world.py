@@ -47,9 +47,7 @@ class HandClock(ServerClock):
         self.world = world
         self.stepped_s = 0.0  #: the server's clock since this one read it
 
-    def observe(
-        self, server_s: float, boot: float | None = None, wall: float | None = None, *, asked_boot: float | None = None
-    ) -> str | None:
+    def observe(self, server_s: float, boot: float | None = None, wall: float | None = None) -> str | None:
         self.stepped_s = 0.0
         return super().observe(server_s, self.world.boot, server_s)
 

@@ -27,9 +27,7 @@ class HandClock(ServerClock):
 
     boot = 0.0
 
-    def observe(
-        self, server_s: float, boot: float | None = None, wall: float | None = None, *, asked_boot: float | None = None
-    ) -> str | None:
+    def observe(self, server_s: float, boot: float | None = None, wall: float | None = None) -> str | None:
         return super().observe(server_s, self.boot, server_s)
 
     def now_s(self) -> float:

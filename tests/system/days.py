@@ -35,7 +35,7 @@ import runpy, sys
 from pathlib import Path
 import cronq.clock
 path = Path(sys.argv.pop(1))
-def observe(self, *reading, **more): self.offset_s = 0.0
+def observe(self, *reading): self.offset_s = 0.0
 cronq.clock.ServerClock.observe = observe
 cronq.clock.ServerClock.now_s = lambda self: float(path.read_text())
 sys.argv[0] = "cronq"
@@ -72,9 +72,7 @@ class _SetClock(ServerClock):
         super().__init__()
         self.path = path
 
-    def observe(
-        self, server_s: float, boot: float | None = None, wall: float | None = None, *, asked_boot: float | None = None
-    ) -> str | None:
+    def observe(self, server_s: float, boot: float | None = None, wall: float | None = None) -> str | None:
         self.offset_s = 0.0
         return None
 
