@@ -154,26 +154,28 @@ def _like(client: Redis, changed: dict[str, Any], timeout_s: float | None = None
 
 
 class HeldClient:
-    """A client whose calls, one at a time and soon after each other, go through one connection that it holds.
+    """A client whose calls, one at a time, go through one connection that it holds while they follow each other soon.
 
-    To get one from the pool and give it back takes as long as many a command: redis-py looks whether it still stands.
-    So that look is only taken when the last call is longer ago; then the server may have closed it.
+    To get one from the pool and give it back takes longer than a small command: redis-py looks whether it still stands.
+    That look is left out only where the server can hardly have closed it since the last call.
     """
 
     def __init__(self, client: Redis) -> None:
         self._client = client
         self._held: Redis | None = None
-        self._used_boot = 0.0
+        self._used_boot: float | None = None
 
     def get(self) -> Redis:
         """The client for the next call. Raises RedisError when Redis is away."""
-        now = boot_s()
-        if self._held is not None and now - self._used_boot > _HELD_S:
-            self._held.close()  # gives the connection back to its pool
-            self._held = None
+        now, used = boot_s(), self._used_boot
+        self._used_boot = now
+        if used is None or now - used > _HELD_S:
+            if self._held is not None:
+                self._held.close()  # gives the connection back to its pool
+                self._held = None
+            return self._client
         if self._held is None:
             self._held = self._client.client()  # type: ignore[no-untyped-call]
-        self._used_boot = now
         return self._held
 
 

@@ -22,6 +22,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = HeldClient(own_client(redis, 2.0))
+    held.get().ping()
     first = held.get().client_id()
     redis.client_kill_filter(_id=first)
     monkeypatch.setattr(client_module, "_HELD_S", 0.0)
@@ -33,6 +34,7 @@ def test_a_connection_that_the_server_has_closed_meanwhile_is_replaced(
 
 def test_one_that_is_closed_between_two_calls_is_an_error_once(redis: Redis) -> None:
     held = HeldClient(own_client(redis, 2.0))
+    held.get().ping()
     redis.client_kill_filter(_id=held.get().client_id())
 
     with pytest.raises(RedisConnectionError):
