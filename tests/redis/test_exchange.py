@@ -133,6 +133,21 @@ def test_the_end_of_one_run_and_the_start_of_the_next_are_one_call(process: Proc
     assert float(record[b"total_working_time"]) == 0.5
 
 
+@pytest.mark.parametrize(("keep", "most"), [(10, 10), (30, 32), (200, 209)])
+def test_rows_beyond_keep_are_dropped_a_few_at_a_time(process: Process, store: Store, keep: int, most: int) -> None:
+    spec = store("a", mark=T, keep=keep, overlap="allow")
+    rows, tick = [], T
+    for _ in range(keep + 40):
+        tick += 60
+        claim(process.app, spec, tick)
+        process.call(process.end(process.begun()), offers=0)
+        rows.append(process.redis.zcard(process.app.keys.runs("a")))
+
+    assert max(rows) == most
+    assert min(rows[keep:]) >= keep
+    assert len(list(process.redis.scan_iter("cronq:run:a-*", count=1000))) == rows[-1]
+
+
 def test_an_idle_worker_has_no_current_run(process: Process, store: Store) -> None:
     claim(process.app, store("a", mark=T), T + 60)
     end = process.end(process.begun())

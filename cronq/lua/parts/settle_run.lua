@@ -225,7 +225,7 @@ local function settle_run(item)
     local keep = not of_job.err and tonumber(of_job[1] or '')
     local rows = keep and try('ZCARD', index) or 0
     local open = job .. (row.tick and ':active' or ':given')
-    -- Several at a time, for that takes hardly longer than one; only a job that keeps few has not one too many.
+    -- Rows are dropped when a tenth of `keep` is too many, at most ten: so few ends of runs have to look for some.
     if keep and rows > keep and rows - (try('HLEN', open) or 0) >= keep + math.max(1, math.min(10, keep / 10)) then
         try_all(rare().trim, item.prefix .. ':run:', index, open, keep, item.run)
     end
