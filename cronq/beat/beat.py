@@ -191,7 +191,7 @@ class Beat:
 
     def _wait_s(self, reading: DueReading, claimed: Claimed) -> float:
         """How long to wait until a job, a retry or an entry of a store of scheduled jobs is due; one second at most."""
-        if reading.is_cut:
+        if reading.is_cut or claimed.is_cut:
             return 0.0
         next_s = earliest(reading.next_score, claimed.next_due_s, reading.next_stored_s, reading.next_retry_s)
         # Redis tells its time before it looks through what is due. Counted from when it was asked, and not from its

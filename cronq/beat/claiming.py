@@ -69,12 +69,13 @@ class Sending:
     of its job are held in all batches that follow, as `lua/runs/claim.lua` holds those within one batch.
     """
 
-    def __init__(self, claimer: Claimer, thread: Executor, token: str, now_s: float) -> None:
+    def __init__(self, claimer: Claimer, thread: Executor, token: str, now_s: float, leave_after: int) -> None:
         self.claimer = claimer
         self.unanswered: deque[SentBatch] = deque()  #: the oldest first
         self._thread = thread
         self._token = token
         self._now_s = now_s
+        self._leave_after = leave_after
         self._last: Future[list[Answer]] | None = None
         self._damaged: set[str] = set()  #: jobs whose later ticks wait for another pass; touched by the thread alone
 
@@ -96,7 +97,7 @@ class Sending:
     def _written(self, claims: Sequence[TickClaim], token: str) -> str | None:
         """What is to be sent for *claims*; None when one of them cannot be written."""
         try:
-            return self.claimer.written(claims, token, self._now_s, shares=True)
+            return self.claimer.written(claims, token, self._now_s, leave_after=self._leave_after)
         except Exception:  # which one it is `_send` finds out
             return None
 
@@ -116,7 +117,7 @@ class Sending:
             return [Answer("held", "") if is_held else next(answers) for is_held in held]
         try:
             if written is None:
-                written = self.claimer.written(claims, token, self._now_s, shares=True)
+                written = self.claimer.written(claims, token, self._now_s, leave_after=self._leave_after)
             found = self.claimer.claim_written(written, len(claims))
         except Exception as error:
             if is_outage(error):
@@ -172,6 +173,7 @@ class Claiming:
         self.claimer = claimer
         self.status = status
         self.batch = batch  #: most ticks that one script call claims
+        self.leave_after = 16  #: after so many in a row that another beat has won, the rest of a batch is left to it
         self._broken = BrokenJobs(jobs, repair)
         self._holding = holding
         self._deciding = Deciding(jobs, self._broken, calendars, holding)
@@ -187,7 +189,7 @@ class Claiming:
         Raises RedisError or OSError when Redis is away or refuses all; `confirm` finds out later what was claimed.
         """
         self._passes += 1
-        sending = Sending(self.claimer, self._thread, f"{self._id}-{self._passes}", reading.now_s)
+        sending = Sending(self.claimer, self._thread, f"{self._id}-{self._passes}", reading.now_s, self.leave_after)
         codes: Counter[str] = Counter()
         next_due_s: float | None = None
         newer = 0

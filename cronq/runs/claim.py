@@ -189,11 +189,11 @@ class Claimer:
         return self.claim_written(self.written(claims, token, now_s, is_asked=is_asked), len(claims))
 
     def written(
-        self, claims: Sequence[TickClaim], token: str, now_s: float, *, is_asked: bool = False, shares: bool = False
+        self, claims: Sequence[TickClaim], token: str, now_s: float, *, is_asked: bool = False, leave_after: int | None = None
     ) -> str:
         """What `claim_due` sends for *claims*: written ahead, it costs no time between two round trips.
 
-        With *shares* claims are answered `left` from where another beat is found to be at work on them.
+        After *leave_after* claims in a row that others have won, the rest is left to them and answered `left`.
         """
         batch = _Batch(claims, now_s)
         document = {
@@ -206,7 +206,7 @@ class Claimer:
             "events": str(self.keep_events),
             "dedup_life": str(DEDUP_LIFE_S),
             **({"asked": True} if is_asked else {}),
-            **({"shares": True} if shares else {}),
+            **({"leave_after": leave_after} if leave_after else {}),
             **batch.tables(),
         }
         return json.dumps(document, separators=(",", ":"))

@@ -93,6 +93,7 @@ class Plan:
     begin: float
     batch: int  #: how many claims a beat sends at once
     rate: float  #: the catch-up rate, 0: none
+    leave_after: int  #: after so many ticks that another has won a beat leaves it the rest of a batch
     jobs: list[Rules]
     parents: list[tuple[str, ...]]  #: of each job
     acts: list[Act] = field(default_factory=list)
@@ -212,7 +213,8 @@ class Maker:
         acts: list[Act] = [SetCalendar(name, self.days()) for name in CALENDARS]
         for _ in range(chance.randint(6, 24)):
             acts += self.some_acts()
-        return Plan(where, begin, chance.choice([1, 2, 250]), chance.choice([0.0, 20.0, 0.05]), jobs, parents, acts)
+        batch, rate, leave_after = chance.choice([1, 2, 250]), chance.choice([0.0, 20.0, 0.05]), chance.choice([1, 2, 16])
+        return Plan(where, begin, batch, rate, leave_after, jobs, parents, acts)
 
     def some_acts(self) -> list[Act]:
         """Time goes by, and something is done."""

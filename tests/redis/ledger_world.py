@@ -126,6 +126,7 @@ class World:
     now: float
     batch: int = 250
     rate: float = 0.0  #: the catch-up rate, 0: none
+    leave_after: int = 16  #: after so many ticks that another has won a beat leaves it the rest of a batch
     boot: float = 1000.0
     oracle: dict[str, Job] = field(default_factory=dict)
     calendars: dict[str, Days] = field(default_factory=dict)
@@ -164,6 +165,7 @@ class World:
             server = HandServer(app.client, app.keys)
             server.world, server.wire = self, app.client.wire  # type: ignore[attr-defined]
             beat.jobs = server
+            beat.claiming.leave_after = self.leave_after
             beat.claiming._thread.shutdown()
             beat.claiming._thread = AtOnce()  # type: ignore[assignment]
             self.beats[number] = beat
@@ -228,9 +230,12 @@ class World:
         self.busy.add(number)
         wire: Wire = beat.claiming.claimer.client.wire  # type: ignore[attr-defined]
         wire.arm(fault)
+        has_left = False
         try:
             for _ in range(4 if self.was_behind else 1):
-                beat.pass_once(now_s=self.now)
+                passed = beat.pass_once(now_s=self.now)
+                has_left = "left" in passed.codes
+                assert passed.wait_s == 0 or not has_left
         except Killed:
             self.beats.pop(number, None)
         except (RedisError, OSError):
@@ -238,7 +243,7 @@ class World:
                 chore.outage()
         finally:
             self.busy.remove(number)
-        is_whole = wire.has_struck in ("", "sent twice", "meanwhile")
+        is_whole = wire.has_struck in ("", "sent twice", "meanwhile") and not has_left
         wire.arm(None)
         look = self.looks.pop()
         if look is not None:

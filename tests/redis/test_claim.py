@@ -66,7 +66,7 @@ def test_a_beat_that_meets_another_leaves_it_the_rest_of_the_batch(app: Cronq, c
     claims = [TickClaim(spec, app.jobs.version_of(spec.name), run_of()) for spec in specs]
     claimer.claim_due(claims[10:30], "first", T + 0.5)
 
-    answers = claimer.claim_written(claimer.written(claims, "second", T + 0.5, shares=True), len(claims))
+    answers = claimer.claim_written(claimer.written(claims, "second", T + 0.5, leave_after=16), len(claims))
 
     codes = [answer.code for answer in answers]
     assert codes[:10] == ["won"] * 10

@@ -30,7 +30,7 @@ def wrong_in(redis: Redis, plan: Plan) -> str:
     for name in scripts.names():
         redis.script_load(scripts.source(name))
     try:
-        world = World(redis, plan.where.span, plan.begin, plan.batch, plan.rate)
+        world = World(redis, plan.where.span, plan.begin, plan.batch, plan.rate, plan.leave_after)
         for name, rules, parents in zip("abc", plan.jobs, plan.parents, strict=False):
             world.add(name, rules, parents)
         world.do(plan.acts)

@@ -18,7 +18,7 @@ class Answering:
         self.broken = broken
         self.sent: list[list[str]] = []
 
-    def written(self, claims: Sequence[TickClaim], token: str, now_s: float, *, shares: bool) -> str:
+    def written(self, claims: Sequence[TickClaim], token: str, now_s: float, *, leave_after: int) -> str:
         return ",".join(claim.spec.name for claim in claims)
 
     def claim_written(self, written: str, count: int) -> list[Answer]:
@@ -36,7 +36,7 @@ def claims(*names: str) -> list[TickClaim]:
 def test_a_tick_that_breaks_beside_one_that_is_held_leaves_the_answers_of_the_others_theirs() -> None:
     script = Answering("first", "second")
     with ThreadPoolExecutor(1) as thread:
-        sending = Sending(script, thread, "token", 60.5)  # type: ignore[arg-type]
+        sending = Sending(script, thread, "token", 60.5, 16)  # type: ignore[arg-type]
         sending.send(claims("first", "before"))
         sending.send(claims("first", "second", "after", "last"))
         codes = [[answer.code for answer in sending.receive()[1]] for _ in range(2)]

@@ -2,11 +2,11 @@
 -- next due time, or nothing of it.
 --
 -- KEYS  1 agenda   2 events   3 rq:queues   (the others are built from the items: one Redis, no Cluster)
--- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, dedup_life, asked, shares, ticks, kinds, items, spans,
---         more}
+-- ARGV  1 JSON {prefix, token, by, now, stamp, row_ttl, events, dedup_life, asked, leave_after, ticks, kinds, items,
+--         spans, more}
 --         now: epoch seconds   stamp: the same as RQ writes times   by: who claims   row_ttl, dedup_life: seconds
 --         asked: true when a person decided what becomes of these ticks, and the events say who; else absent
---         shares: true if what is left may be left to another beat that is at work on it; else absent
+--         leave_after: after so many in a row that others have claimed, the rest is left to them; absent: never
 --         ticks: [{tick, in_dedup, in_id, in_description: how it stands there, behind the name of a job}…]
 --         kinds: [{queue, overlap, keep: rows (a number), trigger, spares: whether such a tick leaves caught-up ones
 --                  that wait for a parent, in_order: whether it waits for the tick before, blocks: whether it ends the
@@ -306,14 +306,13 @@ local damaged = {}  -- jobs whose later ticks wait: they would move the mark pas
 local holds_back = {broken = true, moved = true, apart = true, early = true}
 
 -- A beat that meets another one in the middle of a burst is to read anew what is left of it.
-local MOST_TAKEN = 16
 local in_a_row, left_alone = 0, nil  -- items in a row that somebody else has claimed; what the others are answered then
 
 local function note(answer)
     answers[number], is_usual = answer, false
     local is_taken = answer[1] == 'taken' or answer[1] == 'old'
     in_a_row = is_taken and in_a_row + 1 or 0
-    if batch.shares and in_a_row == MOST_TAKEN then left_alone = {'left', ''} end
+    if in_a_row == batch.leave_after then left_alone = {'left', ''} end
     if holds_back[answer[1]] then damaged[items[3 * number - 2]] = {'held', ''} end
 end
 
