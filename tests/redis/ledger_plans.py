@@ -213,7 +213,8 @@ class Maker:
         acts: list[Act] = [SetCalendar(name, self.days()) for name in CALENDARS]
         for _ in range(chance.randint(6, 24)):
             acts += self.some_acts()
-        batch, rate, leave_after = chance.choice([1, 2, 250]), chance.choice([0.0, 20.0, 0.05]), chance.choice([1, 2, 16])
+        batch, rate = chance.choice([1, 2, 3, 250]), chance.choice([0.0, 20.0, 0.05])
+        leave_after = chance.choice([1, 2, 16])
         return Plan(where, begin, batch, rate, leave_after, jobs, parents, acts)
 
     def some_acts(self) -> list[Act]:
@@ -237,7 +238,7 @@ class Maker:
             (StepClock(-240.0), StepClock(240.0)),
         ]
         there, back = pick(pairs)
-        between: list[list[Act]] = [[self.wait()], [self.wait(), self.plain_pass()], [Alive(2, 0.25)]]
+        between: list[list[Act]] = [[self.wait()], [self.wait(), Pass(self.chance.randrange(3))], [Alive(2, 0.25)]]
         return [self.wait(), there, *pick(between), back, *pick(between)]
 
     def wait(self) -> Act:
@@ -249,13 +250,15 @@ class Maker:
         if self.one_in(2):
             fault = Fault(self.chance.randint(1, 7), self.chance.choice(KINDS))
             if self.one_in(2):
-                others: list[Callable[[], Act]] = [self.wait, self.plain_pass, self.of_people, self.of_workers]
+                others: list[Callable[[], Act]] = [self.wait, self.another_pass, self.of_people, self.of_workers]
                 acts = tuple(self.chance.choice(others)() for _ in range(self.chance.randint(1, 4)))
                 fault = Fault(self.chance.randint(2, 7), "meanwhile", acts)
         return Pass(self.chance.randrange(3), fault)
 
-    def plain_pass(self) -> Act:
-        return Pass(self.chance.randrange(3))
+    def another_pass(self) -> Act:
+        """A beat makes a pass while another is in the middle of one; it may be killed there."""
+        fault = Fault(self.chance.randint(2, 6), self.chance.choice(KINDS[:2])) if self.one_in(2) else None
+        return Pass(self.chance.randrange(3), fault)
 
     def of_people(self) -> Act:
         chance, job = self.chance, self.chance.randrange(3)
