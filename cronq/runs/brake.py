@@ -9,10 +9,11 @@ takes the last place behind them. So the line grows by an outage alone, and its 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import ceil
 
 from cronq.jobs.pause import LATE_S
 from cronq.jobs.spec import JobSpec
-from cronq.runs.due import Decision, without_jitter
+from cronq.runs.due import Decision, due_until, without_jitter
 
 
 def takes_turns(decision: Decision) -> bool:
@@ -28,8 +29,9 @@ def not_held(spec: JobSpec, decisions: Sequence[Decision], now: float, held: int
     """
     if not any(map(takes_turns, decisions)):
         return len(decisions)
+    free = _on_time_behind(spec, decisions[-1], now, held)
     now = without_jitter(spec, now)
-    free = sum(each.trigger == "catchup" and each.tick > held and now - each.tick <= LATE_S for each in decisions)
+    free += sum(each.trigger == "catchup" and each.tick > held and now - each.tick <= LATE_S for each in decisions)
     for number, each in enumerate(decisions):
         if each.tick <= through or not _takes_its_turn(each, now):
             continue
@@ -37,6 +39,14 @@ def not_held(spec: JobSpec, decisions: Sequence[Decision], now: float, held: int
             return number
         free -= 1
     return len(decisions)
+
+
+def _on_time_behind(spec: JobSpec, last: Decision, now: float, held: int) -> int:
+    """How many new ticks are on time behind the *last* that was decided about: of very many only the first were."""
+    if spec.schedule is None or spec.catchup != "all" or last.next_tick is None or last.next_tick > now:
+        return 0
+    late_until = ceil(without_jitter(spec, now) - LATE_S) - 1
+    return len(spec.schedule.between(max(held, last.tick, late_until), due_until(spec, now)))
 
 
 def _takes_its_turn(decision: Decision, now: float) -> bool:

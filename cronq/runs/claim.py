@@ -189,7 +189,13 @@ class Claimer:
         return self.claim_written(self.written(claims, token, now_s, is_asked=is_asked), len(claims))
 
     def written(
-        self, claims: Sequence[TickClaim], token: str, now_s: float, *, is_asked: bool = False, leave_after: int | None = None
+        self,
+        claims: Sequence[TickClaim],
+        token: str,
+        now_s: float,
+        *,
+        is_asked: bool = False,
+        leave_after: int | None = None,
     ) -> str:
         """What `claim_due` sends for *claims*: written ahead, it costs no time between two round trips.
 

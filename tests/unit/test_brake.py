@@ -66,6 +66,22 @@ def test_each_tick_of_a_job_that_runs_all_has_its_turn_in_order(held: int, throu
     assert claimed(spec, T - 4 * HOUR, T + 1, held, through) == (ticks[:claimed_now], ticks[claimed_now:])
 
 
+@pytest.mark.parametrize(("every", "jitter"), [("1m", None), ("1m", "20s"), ("7m", None)])
+def test_a_new_tick_lets_the_oldest_go_also_when_it_stands_behind_more_than_one_pass_decides(
+    every: str, jitter: str | None
+) -> None:
+    spec = a_job(every=every, jitter=jitter, catchup="all", overlap="allow", window="7d", max_catchup=1000)
+    assert spec.schedule is not None
+    before = spec.schedule.last_until(T - 1)
+    now = spec.due_s(spec.schedule.next_after(T - 1))
+    assert before is not None
+    assert now is not None
+
+    assert len(claimed(spec, T - 6 * DAY, now + 1, held=before)[0]) == 1
+    assert claimed(spec, T - 6 * DAY, now + 1, held=T + MINUTE)[0] == []
+    assert len(claimed(spec, T - 6 * DAY, now + 1, held=before - 7 * MINUTE)[0]) >= 1
+
+
 def test_what_stands_between_held_runs_waits_with_them() -> None:
     spec = a_job(cron="0 * * * *", catchup="all", overlap="allow")
 
