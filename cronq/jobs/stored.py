@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from cronq.db.decode import moment, read_json, seconds, texts, whole
@@ -53,6 +53,18 @@ class JobState:
             "last_outcome": self.last_outcome,
             "last_ended": self.last_ended,
         }
+
+    def after_success(self, run_id: str, tick: int | None, ended_s: float) -> JobState:
+        """What it will be once that run, which has succeeded, is settled: as `lua/parts/settle_run.lua` writes it."""
+        return replace(
+            self,
+            streak=max(self.streak, 0) + 1,
+            last_run=run_id,
+            last_outcome="succeeded",
+            last_tick=tick,
+            last_ended=ended_s,
+            success_tick=self.success_tick if tick is None else max(tick, self.success_tick or 0),
+        )
 
 
 @dataclass(frozen=True)

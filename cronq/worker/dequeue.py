@@ -31,19 +31,29 @@ class Dequeue:
     """Hands the ends that *settler* keeps in at *desk* for the worker *name*, and takes what it is to do next.
 
     An offer that was sent and not answered stays the same: whatever Redis made of it is heard with the next call.
-    *is_leaving* says whether the worker is to take no more.
+    *is_leaving* says whether the worker is to take no more. One that *goes_ahead* begins its next run, when more are
+    queued, before Redis has heard of the end of the last: `catch_up` tells of it while that run is at work.
     """
 
     def __init__(
-        self, client: Redis, desk: Desk, settler: Settler, name: str, is_leaving: Callable[[], bool] = lambda: False
+        self,
+        client: Redis,
+        desk: Desk,
+        settler: Settler,
+        name: str,
+        is_leaving: Callable[[], bool] = lambda: False,
+        *,
+        goes_ahead: bool = False,
     ) -> None:
         self.client = client
         self.desk = desk
         self.settler = settler
         self.name = name
         self.is_leaving = is_leaving
+        self.goes_ahead = goes_ahead
         self.waking = Waking(client)
         self.held: str | None = None  #: why this worker was to take nothing at the last look, in words
+        self._has_more = False  #: the last look found a run that had been queued already: there may be another
         self._offer: Offer | None = None  #: sent, and not answered
         self._unwanted: Begun | None = None  #: started when this worker was already to leave
         self._offered_boot_s: float | None = None  #: when it was sent first, if it was not answered then
@@ -65,9 +75,11 @@ class Dequeue:
         try:
             if self._has_to_look(wait_s):
                 found = self._look(names)
+                self._has_more = found is not None
             else:
                 until = min(until, self.waking.next_look_boot_s())
             while found is None and self.held is None and self.waking.is_time(names, until):
+                self._has_more = False
                 found = self._look(names)
         finally:
             self.waking.end(has_found=found is not None)
@@ -84,6 +96,17 @@ class Dequeue:
             self._put_back(self._unwanted)
         return self._hand_in(()) if self.owes else None
 
+    def catch_up(self) -> None:
+        """Tell of the ends that the present run did not wait for; what is not answered is told again with the next."""
+        if not self.settler.unsettled:
+            return
+        try:
+            receipt = self.desk.settle_and_take(self.settler.ends(), None, ())
+        except (RedisError, OSError) as error:
+            self.settler.hear_nothing(error)
+        else:
+            self.settler.hear(receipt.ends)
+
     def abandon(self) -> None:
         """Give up what Redis does not answer to."""
         self.settler.abandon()
@@ -98,8 +121,44 @@ class Dequeue:
         if self.is_leaving():
             return self.finish()
         if self._offer is None:
-            self._offer, self._offered_boot_s = Offer(self.name, secrets.token_hex(16)), None
+            self._offer, self._offered_boot_s = self._new_offer(), None
+            if self._may_go_ahead():
+                found = self._go_ahead(names)
+                if found is not None:
+                    return found
+                self._offer = self._new_offer()
         return self._hand_in(names)
+
+    def _new_offer(self) -> Offer:
+        return Offer(self.name, secrets.token_hex(16))
+
+    def _may_go_ahead(self) -> bool:
+        ends = self.settler.unsettled
+        return self.goes_ahead and self._has_more and len(ends) == 1 and ends[0].may_come_later
+
+    def _go_ahead(self, names: Sequence[str]) -> Begun | Taken | None:
+        """Take a run and leave the last one's end for later; None when it has to be told first."""
+        sent_boot = boot_s()
+        try:
+            receipt = self.desk.settle_and_take((), self._offer, names)
+        except (RedisError, OSError) as error:
+            self._hear_nothing(error, sent_boot)
+            raise
+        self._offer = None
+        found = receipt.start
+        if isinstance(found, Taken):  # it goes step by step, which may take long
+            self.catch_up()
+        elif found is not None:
+            found = self._knowing_of_ends(found)
+        return found
+
+    def _knowing_of_ends(self, begun: Begun) -> Begun:
+        """*begun*, with what its run is told of those before it: Redis has not heard of all of them."""
+        state = begun.job.state
+        for each in self.settler.unsettled:
+            if each.run.job == begun.run.job:
+                state = state.after_success(each.run.run_id, each.run.tick, each.ending.now_s)
+        return replace(begun, job=replace(begun.job, state=state))
 
     def _hand_in(self, names: Sequence[str]) -> Begun | Taken | None:
         sent_boot = boot_s()

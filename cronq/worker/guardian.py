@@ -50,9 +50,9 @@ _START_AGAIN_S = 0.1
 class Guardian:
     """Executes runs one at a time, each in a child of *watchdog*; *now_s* returns server time without asking Redis.
 
-    *settler* takes over how they ended; at *desk* they are renewed. *on_look* is called about every second of a run; it
-    must be quick, and may raise RedisError. *on_broken* is called with a key of a lock that has a wrong type, to
-    quarantine it.
+    *settler* takes over how they ended; at *desk* they are renewed. *on_spawned* is called once a run is at work,
+    *on_look* about every second of it; both must be quick, and *on_look* may raise RedisError. *on_broken* is called
+    with a key of a lock that has a wrong type, to quarantine it.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Guardian:
         pid: int,
         timing: Timing,
         lock_ttl_s: float,
+        on_spawned: Callable[[], None] = lambda: None,
         on_look: Callable[[], None] = lambda: None,
         on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
@@ -81,6 +82,7 @@ class Guardian:
         self.pid = pid
         self.timing = timing
         self.lock_timing = LockTiming(lock_ttl_s)
+        self.on_spawned = on_spawned
         self.on_look = on_look
         self.on_broken = on_broken
         self.no_commands = no_commands
@@ -290,6 +292,7 @@ class Guardian:
                 log.exception("the guardian of %s failed before its work began", active.run.run_id)
             return Settlement("lost", f"its child could not be started: {error}")
         try:
+            self.on_spawned()
             ended = self._watch(active, child)
         except WatchdogDied as error:  # the child died with it
             return _without_watchdog(active, error)

@@ -59,8 +59,8 @@ class ServingWorker(Protocol):
     def end_present(self) -> None:
         """That run is over."""
 
-    def beat_heart(self) -> None:
-        """Tell RQ's tools and cronq's that this worker is alive, if it is time to."""
+    def look_around(self) -> None:
+        """Do what is to be done each second while a run is at work, such as a heartbeat. Raises RedisError."""
 
     def spawn(
         self, order: Mapping[str, Any], deadline_boot_s: float | None = None, *, is_reusable: bool = False
@@ -216,7 +216,7 @@ class RQJobRuns:
                 termination.begin(now, _KILL_AFTER_S)
             termination.go_on(now)
             try:
-                self.worker.beat_heart()
+                self.worker.look_around()
                 self.watch.alive(job, self._execution, self.now_s())
                 if now - renewed >= _HEARTBEAT_S:
                     renewed = now
@@ -280,7 +280,7 @@ class RQJobRuns:
                 if self.worker.rest_unless_giving_up(0) or (stop.leave_at is not None and boot_s() >= stop.leave_at):
                     break
                 with suppress(RedisError, OSError):
-                    self.worker.beat_heart()
+                    self.worker.look_around()
             process.end()
             troubles = _read_lines(process.result)
             if ended is None or ended.status < 0:

@@ -42,6 +42,15 @@ class Unsettled:
         """The outcome as its guardian saw it."""
         return self.ending.settlement.outcome
 
+    @property
+    def may_come_later(self) -> bool:
+        """Return True if another run may begin before Redis has heard of this end.
+
+        It has left nothing that others wait for: no lock, no other attempt, and no process that is still to be ended.
+        """
+        is_plain = self.outcome == "succeeded" and self.ending.retry is None
+        return is_plain and self.active.lock is None and not (self.may_rerun or self.is_over or self.is_said)
+
     def end(self) -> End:
         """What is sent to Redis."""
         active, lock = self.active, self.active.lock

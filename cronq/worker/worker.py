@@ -111,7 +111,7 @@ class GuardedWorker(rq.Worker):
             self.app,
             shared,
             facts=self._facts,
-            on_look=self.beat_heart,
+            on_look=self.look_around,
             on_broken=self._quarantine,
             is_leaving=self._stopping.is_set,
         )
@@ -385,6 +385,11 @@ class GuardedWorker(rq.Worker):
     def unsubscribe(self) -> None:
         """Listen no more."""
         self.parts.shared.listening.part(self.pubsub_channel_name)
+
+    def look_around(self) -> None:
+        """Do what is to be done each second while a run is at work. Raises RedisError."""
+        self.beat_heart()
+        self.parts.dequeue.catch_up()
 
     def beat_heart(self) -> None:
         """Tell RQ's tools and cronq's that this worker is alive, if it is time to.

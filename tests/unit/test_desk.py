@@ -13,11 +13,14 @@ from redis.exceptions import ConnectionError as Away
 from redis.exceptions import ResponseError
 
 from cronq.jobs.spec import make_spec
+from cronq.jobs.stored import JobState, StoredJob
+from cronq.locks.renewal import LockTiming
 from cronq.runs.exchange import Begun, End, Exchanged, Offer, Renewed, Renewing, Taken
 from cronq.runs.run import Ending, Run, Settlement
 from cronq.worker.active_run import ActiveRun, StopRequest
 from cronq.worker.dequeue import Dequeue
 from cronq.worker.desk import Desk, Gathering
+from cronq.worker.run_lock import RunLock
 from cronq.worker.settle import Settler
 from tests.system.processes import until
 
@@ -138,7 +141,7 @@ class Script:
         return answer
 
 
-def exchanged(ends: list[str | Exception], starts: list[Taken | None]) -> Exchanged:
+def exchanged(ends: list[str | Exception], starts: list[Begun | Taken | None]) -> Exchanged:
     return Exchanged(ends, list(starts), None, [None] * len(starts), [None] * len(starts))
 
 
@@ -177,16 +180,25 @@ class Client:
         return lambda **options: self.called.append(options["args"])
 
 
-def worker(script: Script, ledger: Ledger | None = None) -> Dequeue:
+def worker(script: Script, ledger: Ledger | None = None, *, goes_ahead: bool = False) -> Dequeue:
     desk = Desk(script, script, lambda: 1.0)  # type: ignore[arg-type]
     settler = Settler(ledger or Ledger(), lambda: 1.0, threading.Event())  # type: ignore[arg-type]
-    return Dequeue(Client(), desk, settler, "w")  # type: ignore[arg-type]
+    return Dequeue(Client(), desk, settler, "w", goes_ahead=goes_ahead)  # type: ignore[arg-type]
 
 
-def ended(dequeue: Dequeue, settlement: Settlement | None = None, **options: Any) -> None:
+def ended(dequeue: Dequeue, settlement: Settlement | None = None, lock: str | None = None, **options: Any) -> None:
     spec = make_spec("nightly", command=["true"], **options)
     active = ActiveRun(RUN, spec, StopRequest(), "w", "e", None)
+    if lock is not None:
+        active.lock = RunLock(lock, LockTiming(30.0), 0.0, 1)
     dequeue.settler.add(active, settlement or Settlement("succeeded", "it did"))
+
+
+def begun(state: JobState | None = None) -> Begun:
+    """The next run of that job, started."""
+    spec = make_spec("nightly", command=["true"])
+    job = StoredJob(spec, "1", "", "", state or JobState(None, None), None)
+    return Begun(replace(RUN, run_id="nightly-m00000002"), job, "e2", None, None, 1.0)
 
 
 def test_an_end_goes_with_the_next_offer_in_one_call() -> None:
@@ -267,16 +279,133 @@ def test_a_run_that_was_started_for_a_worker_that_leaves_is_owed_until_it_is_giv
     script = Script()
     script.undone = [Away("gone"), is_undone]
     dequeue = worker(script)
-    begun = Begun(RUN, None, "e", None, None, 1.0)  # type: ignore[arg-type]
+    unwanted = Begun(RUN, None, "e", None, None, 1.0)  # type: ignore[arg-type]
 
     with pytest.raises(Away):
-        dequeue.give_back(begun)
+        dequeue.give_back(unwanted)
     assert dequeue.owes
     assert dequeue.finish() is None
 
     assert not dequeue.owes
     called = dequeue.client.called  # type: ignore[attr-defined]
     assert called == ([[RUN.run_id.encode(), "LPUSH"]] if is_undone else [])
+
+
+# Ahead of the end
+
+
+def busy(*answers: Exchanged | Exception) -> tuple[Script, Dequeue]:
+    """A worker that goes ahead, and has just taken a run that had been queued before."""
+    script = Script(exchanged([], [begun()]), *answers)
+    dequeue = worker(script, goes_ahead=True)
+    assert isinstance(dequeue.take(["default"], 0.0), Begun)
+    script.sent.clear()
+    return script, dequeue
+
+
+def test_a_busy_worker_takes_its_next_run_first_and_tells_of_the_end_while_that_is_at_work() -> None:
+    script, dequeue = busy(exchanged([], [begun()]))
+    ended(dequeue)
+
+    assert isinstance(dequeue.take(["default"], 0.0), Begun)
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1)]
+    assert dequeue.owes
+    dequeue.catch_up()
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 0)]
+    assert not dequeue.owes
+
+
+def test_a_run_that_begins_before_the_end_of_the_last_is_known_is_told_of_it_all_the_same() -> None:
+    before = JobState(None, None, streak=-2, last_run="nightly-m00000000", last_outcome="failed", success_tick=60)
+    _, dequeue = busy(exchanged([], [begun(before)]))
+    ended(dequeue)
+
+    found = dequeue.take(["default"], 0.0)
+
+    assert isinstance(found, Begun)
+    assert found.job.state.past == {
+        "previous_success": 60, "failures": 0, "last_run": RUN.run_id, "last_outcome": "succeeded", "last_ended": 1.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settlement", "options"),
+    [
+        (Settlement("failed", "it did not"), {}),
+        (Settlement("succeeded", "", snooze_s=5.0), {}),
+        (None, {"lock": "guard"}),
+    ],
+)
+def test_an_end_for_which_others_may_wait_is_told_first(settlement: Settlement | None, options: dict[str, Any]) -> None:
+    script, dequeue = busy()
+    ended(dequeue, settlement, **options)
+
+    dequeue.take(["default"], 0.0)
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(1, 1)]
+
+
+def test_whoever_finds_no_other_run_looks_again_when_the_end_is_told_for_that_may_queue_one() -> None:
+    script, dequeue = busy(exchanged([], [None]), exchanged(["settled"], [begun()]))
+    ended(dequeue)
+
+    assert isinstance(dequeue.take(["default"], 0.0), Begun)
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 1)]
+    assert script.sent[0][1] != script.sent[1][1]
+
+
+def test_an_end_goes_along_again_once_the_queue_was_found_empty() -> None:
+    script, dequeue = busy(nothing(0))
+    dequeue.take(["default"], 0.0)
+    ended(dequeue)
+
+    dequeue.take(["default"], 0.0)
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 1)]
+
+
+def test_the_end_is_told_before_an_id_is_served_that_was_only_taken() -> None:
+    script, dequeue = busy(exchanged([], [Taken("default", b"x")]))
+    ended(dequeue)
+
+    assert dequeue.take(["default"], 0.0) == Taken("default", b"x")
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 0)]
+    assert not dequeue.owes
+
+
+@pytest.mark.parametrize("error", [Away("Connection closed by server."), ResponseError("OOM")])
+def test_an_offer_ahead_that_was_not_answered_is_made_again_with_the_end(error: Exception) -> None:
+    script, dequeue = busy(error, exchanged(["settled"], [begun()]))
+    ended(dequeue)
+
+    with pytest.raises(type(error)):
+        dequeue.take(["default"], 0.0)
+    assert isinstance(dequeue.take(["default"], 0.0), Begun)
+
+    (no_ends, first, _), (ends, second, _) = script.sent
+    assert (no_ends, len(ends)) == ([], 1)
+    assert first == second
+
+
+def test_an_end_that_redis_does_not_answer_to_is_told_again_and_no_run_goes_ahead_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    script, dequeue = busy(exchanged([], [begun()]), Away("gone"), Away("gone"))
+    ended(dequeue)
+    dequeue.take(["default"], 0.0)
+    dequeue.catch_up()
+    dequeue.catch_up()
+
+    assert dequeue.owes
+    assert len([each for each in caplog.messages if each.startswith("UNWRITTEN")]) == 1
+    ended(dequeue)
+    dequeue.take(["default"], 0.0)
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 0), (1, 0), (2, 1)]
+    assert not dequeue.owes
 
 
 def test_a_lost_run_is_put_back_before_its_lock_is(caplog: pytest.LogCaptureFixture) -> None:

@@ -162,6 +162,7 @@ end
 -- started for this very offer, and the reply was lost. nil when that is not so. A run that cannot go on, because its
 -- job or its lock are gone meanwhile, is popped only.
 local function started_before(item, offer, id)
+    if redis.pcall('HGET', item.prefix .. ':run:' .. id, 'execution') ~= offer.execution then return nil end
     local found = look_at_run(item, id)
     local row = found.row
     if not row or row.state ~= 'running' or row.execution ~= offer.execution then return nil end
