@@ -223,6 +223,7 @@ class Job:
     promised: list[int] = field(default_factory=list)  #: the ticks of schedules that it had before
     look_again_s: float = 0.0  #: of a job with `backfill`: until then beats may not know that a run has failed
     passed: int = 0  #: a failed tick after which the next one runs all the same
+    seen: int = 0  #: up to here ticks were looked at and left, behind one that is held
     held: tuple[int, ...] = (0,)  #: up to here ticks were found in time and held; where a kill leaves it open, several
 
     def __post_init__(self) -> None:
@@ -308,7 +309,7 @@ class Job:
     ) -> Verdict:
         kept_back = self.kept_back(tick, calendars)
         if kept_back is not None:
-            return kept_back._replace(has_turn=pending[-1] <= held)
+            return kept_back._replace(has_turn=pending[-1] <= max(held, self.seen))
         rules, is_newest, is_held = self.rules, tick == free[-1], tick <= held
         if rules.backfill:
             return Verdict(tick, "run", may_wait=age > LATE_S)

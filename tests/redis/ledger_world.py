@@ -282,6 +282,8 @@ class World:
                 answers += [each._replace(verdicts=[v._replace(is_caught_up=True) for v in each.verdicts])
                             for each in answers]  # fmt: skip
             rest = self.see(job, answers, is_whole=is_done)
+            if rest:
+                self.oracle[name].seen = rest[-1].tick
             if any(each.may_wait for each in rest):
                 held = max(each.tick for each in rest if each.may_wait)
                 before = () if is_done else job.held
