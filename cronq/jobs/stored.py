@@ -54,17 +54,13 @@ class JobState:
             "last_ended": self.last_ended,
         }
 
-    def after_success(self, run_id: str, tick: int | None, ended_s: float) -> JobState:
-        """What it will be once that run, which has succeeded, is settled: as `lua/parts/settle_run.lua` writes it."""
-        return replace(
-            self,
-            streak=max(self.streak, 0) + 1,
-            last_run=run_id,
-            last_outcome="succeeded",
-            last_tick=tick,
-            last_ended=ended_s,
-            success_tick=self.success_tick if tick is None else max(tick, self.success_tick or 0),
-        )
+    def after_end(self, run_id: str, tick: int | None, outcome: str, ended_s: float) -> JobState:
+        """What it will be once the end of that run is settled: as `lua/parts/settle_run.lua` writes it."""
+        made = replace(self, last_run=run_id, last_outcome=outcome, last_tick=tick, last_ended=ended_s)
+        if outcome == "succeeded":
+            success = self.success_tick if tick is None else max(tick, self.success_tick or 0)
+            return replace(made, streak=max(self.streak, 0) + 1, success_tick=success)
+        return made if outcome == "stopped" else replace(made, streak=min(self.streak, 0) - 1)
 
 
 @dataclass(frozen=True)

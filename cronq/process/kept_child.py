@@ -51,12 +51,13 @@ class KeptChild:
         self.spent: tuple[float, float] = (0.0, 0.0)  #: user and system time up to its last answer
         self.is_lifting = False  #: the watchdog has not yet said that it forgot the last run's deadline
         self.is_line_up = True
+        self.worked = 0  #: the newest run of which it has said that the work went well
         self._baseline = b""
 
-    def give(self, run: int, deadline_boot_s: float | None, body: bytes) -> bool:
-        """Send it an order; False when it is gone, or takes none."""
+    def give(self, run: int, deadline_boot_s: float | None, body: bytes, *, notes: bool = False) -> bool:
+        """Send it an order; False when it is gone, or takes none. With *notes* it says when the work went well."""
         try:
-            self.line.send({"run": run, "deadline": deadline_boot_s}, body=body)
+            self.line.send({"run": run, "deadline": deadline_boot_s, "notes": notes}, body=body)
         except OSError:
             self.is_line_up = False
             return False
@@ -69,6 +70,9 @@ class KeptChild:
             return None
         try:
             answer = self.line.receive_now()
+            if answer is not None and answer.head.get("worked") and answer.head.get("run") == run > self.worked:
+                self.worked = run
+                answer = self.line.receive_now()
             if answer is not None and answer.head.get("run") != run:
                 raise LineGarbled(f"an answer to {answer.head.get('run')!r} in place of {run}")
             return answer
@@ -133,11 +137,19 @@ class KeptRun(Child):
     """One run in the long-lived child: to its guardian it is a child like any other."""
 
     def __init__(
-        self, watchdog: Keeper, number: int, body: bytes, deadline_boot_s: float | None, patience_s: float
+        self,
+        watchdog: Keeper,
+        number: int,
+        body: bytes,
+        deadline_boot_s: float | None,
+        patience_s: float,
+        *,
+        notes: bool = False,
     ) -> None:
         super().__init__(watchdog, 0, io.BytesIO(), deadline_boot_s, None, patience_s)
         self.number = number
         self.body = body
+        self.notes = notes  #: whether `has_worked` is to be told
         self._keeper = watchdog
         self._kept: KeptChild | None = None
         self._answer: Message | None = None
@@ -163,7 +175,7 @@ class KeptRun(Child):
                     raise
                 self._leave({"leftovers": 0, "survivors": ()})  # all that it left has been killed
                 break
-            if word is None:
+            if word is None or "worked" in word:
                 return None
             if "answer" in word:
                 self._heed(word["answer"])
@@ -262,7 +274,11 @@ class KeptRun(Child):
             kept.capture.read(ready)
         if self._answer is None and kept.is_line_up and kept.line.fileno() in ready:
             answer = kept.read_answer(self.number)
-            return None if answer is None else {"answer": answer}
+            if answer is not None:
+                return {"answer": answer}
+            if kept.worked == self.number and not self.has_worked:
+                self.has_worked = True
+                return {"worked": True}
         return None
 
     def _is_held_up(self) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 #: Longest time for one send of the guardian; an idle child reads at once unless it is stopped.
-SEND_S = 10.0
+SEND_S = 10
 _PIECE = 1 << 18
 #: No part is longer; the largest result is that of an RQ job.
 _MOST = 1 << 27
@@ -32,13 +32,16 @@ class Message:
 
 
 class Line:
-    """One end of it. The other end may close, or die at any byte."""
+    """One end of it. The other end may close, or die at any byte. No send waits longer than *send_s*."""
 
     _lengths = struct.Struct("!4sIIII")
+    _span = struct.Struct("@ll")  # a `timeval`
     _mark = b"\0cqL"
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, send_s: int | None = None) -> None:
         self._sock = sock
+        if send_s is not None:  # with a time-out of Python's own each call would look first whether it may
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, self._span.pack(send_s, 0))
         self._buffer = bytearray()
         self._known = os.fstat(sock.fileno())
 

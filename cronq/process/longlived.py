@@ -90,7 +90,7 @@ class LongLivedChild:
             began, spent = boot_s(), _spent()
             self._slate.note_begun(began, order.head["run"])
             self._code = contextvars.Context().run(self._work, order.body)
-            if os.getpid() != self._pid or not self._answer(order.head["run"], began, spent):
+            if os.getpid() != self._pid or not self._answer(order.head, began, spent):
                 break
         return self._code
 
@@ -116,12 +116,17 @@ class LongLivedChild:
             result.flush()
             self._is_result_in_file = result.is_in_file
 
-    def _answer(self, run: int, began: float, before: tuple[float, float]) -> bool:
+    def _answer(self, order: Mapping[str, Any], began: float, before: tuple[float, float]) -> bool:
         """Say how the run ended and what this process is like now; False when it cannot be said, and this is the end.
 
-        The result is on the slate meanwhile, where the watchdog finds it if this process ends.
+        The result is on the slate meanwhile, where the watchdog finds it if this process ends. Where the *order* asks
+        for it, that the work went well is said before the look at this process, which takes some time.
         """
+        run = order["run"]
         try:
+            if order.get("notes") and not self._code and not _leaving and self._line.is_itself:
+                self._line.send({"run": run, "worked": True})
+                os.sched_yield()  # the kernel has woken the guardian on this processor, and would let it wait for us
             body = self._result.getvalue()
             _collect_garbage()
             flush_standard_streams()

@@ -161,6 +161,7 @@ class Watchdog:
         stderr: int | None = None,
         sink: Sink | None = None,
         is_reusable: bool = False,
+        notes: bool = False,
     ) -> Child:
         """Start a child on *order* (JSON); everything of it is dead by *deadline_boot_s* unless extended.
 
@@ -168,8 +169,9 @@ class Watchdog:
         *sink* takes what it prints instead of the watchdog's own; *stdout* and *stderr* are file descriptors, which
         stay the caller's and are read by nobody here. With *is_reusable* the long-lived child does it, which is forked
         when there is none and replaced when a run leaves it otherwise than it was; given descriptors, or where the
-        system does not show what a run leaves, it is a fork of its own all the same. Raises WatchdogDied when W is gone
-        or does not answer: call `start`, then try again. CronqError when W could not fork.
+        system does not show what a run leaves, it is a fork of its own all the same. With *notes* the long-lived child
+        says when its work went well (`Child.has_worked`), before the look at what it has left. Raises WatchdogDied when
+        W is gone or does not answer: call `start`, then try again. CronqError when W could not fork.
         """
         if self._pid is None:
             raise WatchdogDied("there is no watchdog: start one first")
@@ -179,7 +181,7 @@ class Watchdog:
         sink = sink or self._sink
         self._runs += 1
         if is_reusable and CAN_KEEP and stdout is None and stderr is None:
-            return self._begin_kept(KeptRun(self, self._runs, body, deadline_boot_s, _PATIENCE_S), sink)
+            return self._begin_kept(KeptRun(self, self._runs, body, deadline_boot_s, _PATIENCE_S, notes=notes), sink)
         self._end_kept()
         capture = Capture(sink) if sink is not None else None
         files = {"stdout": stdout, "stderr": stderr} if capture is None else capture.writers
@@ -244,7 +246,7 @@ class Watchdog:
         run.enter(kept)
         if run.deadline_boot_s is not None and not is_new:
             run.extend(run.deadline_boot_s)
-        if not kept.give(run.number, run.deadline_boot_s, run.body):
+        if not kept.give(run.number, run.deadline_boot_s, run.body, notes=run.notes):
             self.say({"verb": "kill", "run": kept.number})  # unless it is dead: then its end is reported anyway
 
     def _is_ready(self, kept: KeptChild, run: KeptRun) -> bool:
@@ -262,11 +264,10 @@ class Watchdog:
     def _fork_kept(self, run: KeptRun) -> KeptChild:
         ours, theirs = socket.socketpair()
         with theirs:
-            ours.settimeout(SEND_S)
             capture = Capture(self._run_sink) if self._run_sink is not None else None
             result = scratch_file()
             self._runs += 1  # one count for all that W guards
-            kept = KeptChild(self._runs, Line(ours), result, capture, self._limits)
+            kept = KeptChild(self._runs, Line(ours, SEND_S), result, capture, self._limits)
             run.enter(kept)
             writers = capture.writers if capture is not None else {}
             try:

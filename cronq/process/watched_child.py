@@ -78,6 +78,9 @@ class Child:
         patience_s: float,
     ) -> None:
         self.pid = 0
+        #: Its work went well, and what it has left is looked at. Only told of a long-lived child that was asked to.
+        self.has_worked = False
+        self.notes = False  #: whether it was asked to
         #: Where `child_main` wrote; stands at its beginning after the exit, closed when this object is dropped.
         self.result = result
         self._run = run
@@ -126,7 +129,7 @@ class Child:
         self._watchdog.wake()
 
     def wait(self, timeout_s: float | None) -> ChildExit | None:
-        """The exit, or None when the child still runs after *timeout_s* or was woken. Then call it again.
+        """The exit, or None when the child still runs after *timeout_s*, was woken or `has_worked`. Then call it again.
 
         Raises WatchdogDied when W is gone or hangs; the child and its descendants are dead by then, but how
         the child ended is not known, and its result may be whole.

@@ -40,6 +40,7 @@ class Offer:
 
     worker: str  #: its name at RQ
     execution: str  #: random, of this offer alone: the run's execution, and the holder of its lock
+    is_ahead: bool = False  #: the worker has a run, which is about to end, and keeps it when there is no other
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ class Exchange:
         document = {
             "now": repr(now_s), "stamp": rq_stamp(now_s), "left_alone": list(left_alone), "queues": list(queues),
             "offers": [
-                {"worker": offer.worker, "execution": offer.execution, "number": number} for offer, number in offered
+                {"worker": offer.worker, "execution": offer.execution, "number": number, "ahead": offer.is_ahead}
+                for offer, number in offered
             ],
         }  # fmt: skip
         sent_boot_s = boot_s()

@@ -31,8 +31,11 @@ class Dequeue:
     """Hands the ends that *settler* keeps in at *desk* for the worker *name*, and takes what it is to do next.
 
     An offer that was sent and not answered stays the same: whatever Redis made of it is heard with the next call.
-    *is_leaving* says whether the worker is to take no more. One that *goes_ahead* begins its next run, when more are
-    queued, before Redis has heard of the end of the last: `catch_up` tells of it while that run is at work.
+    *is_leaving* says whether the worker is to take no more.
+
+    One that *goes_ahead* has its next run begun, when more are queued, before Redis has heard of the end of the last:
+    `catch_up` tells of that while the next one is at work. Where the guardian says that the work went well, it is even
+    taken while the child is looked at (`look_ahead`). When that takes long, it goes back to its queue (`withdraw`).
     """
 
     def __init__(
@@ -53,7 +56,9 @@ class Dequeue:
         self.goes_ahead = goes_ahead
         self.waking = Waking(client)
         self.held: str | None = None  #: why this worker was to take nothing at the last look, in words
-        self._has_more = False  #: the last look found a run that had been queued already: there may be another
+        self.is_busy = False  #: the last look found a run that had been queued already, so there may be another
+        self._names: Sequence[str] = ()
+        self._ahead: Begun | Taken | None = None  #: what is to be next, taken while the present run was about to end
         self._offer: Offer | None = None  #: sent, and not answered
         self._unwanted: Begun | None = None  #: started when this worker was already to leave
         self._offered_boot_s: float | None = None  #: when it was sent first, if it was not answered then
@@ -62,24 +67,30 @@ class Dequeue:
     @property
     def owes(self) -> bool:
         """Whether Redis is to hear of the end of a run, or of one that is not wanted, or did not answer an offer."""
-        return bool(self.settler.unsettled) or self._offer is not None or self._unwanted is not None
+        is_held = self._ahead is not None or self._unwanted is not None
+        return bool(self.settler.unsettled) or self._offer is not None or is_held
 
     def take(self, names: Sequence[str], wait_s: float) -> Begun | Taken | None:
         """Take the next run or id of the queues *names*; None when there comes none within *wait_s*.
 
         What cronq's scripts queue wakes it at once; what others push is seen with the next call. Raises RedisError.
         """
+        self._names = names
+        if self._unwanted is not None:
+            self._put_back(self._unwanted)
+        if self._ahead is not None and not self.is_leaving():
+            return self._take_ahead()
         until = boot_s() + wait_s
         found = None
         self.waking.begin(names)
         try:
             if self._has_to_look(wait_s):
                 found = self._look(names)
-                self._has_more = found is not None
+                self.is_busy = self.goes_ahead and found is not None
             else:
                 until = min(until, self.waking.next_look_boot_s())
             while found is None and self.held is None and self.waking.is_time(names, until):
-                self._has_more = False
+                self.is_busy = False
                 found = self._look(names)
         finally:
             self.waking.end(has_found=found is not None)
@@ -92,8 +103,7 @@ class Dequeue:
 
     def finish(self) -> Begun | Taken | None:
         """Hand in what is unwritten and take nothing; return what an earlier offer has taken. Raises RedisError."""
-        if self._unwanted is not None:
-            self._put_back(self._unwanted)
+        self._give_back_ahead()
         return self._hand_in(()) if self.owes else None
 
     def catch_up(self) -> None:
@@ -107,15 +117,61 @@ class Dequeue:
         else:
             self.settler.hear(receipt.ends)
 
+    @property
+    def is_behind(self) -> bool:
+        """Return True if Redis has not heard yet how an earlier run ended."""
+        return bool(self.settler.unsettled)
+
+    def look_ahead(self) -> None:
+        """Take what is to be next: the work of the present run went well, and it is about to end."""
+        if self._offer is not None or self._ahead is not None or self._unwanted is not None or self.is_leaving():
+            return
+        self._offer, self._offered_boot_s = self._new_offer(is_ahead=True), None
+        sent_boot = boot_s()
+        try:
+            receipt = self.desk.settle_and_take(self.settler.ends(), self._offer, self._names)
+        except (RedisError, OSError) as error:  # the next call finds out what became of it
+            self._hear_nothing(error, sent_boot)
+            return
+        self.settler.hear(receipt.ends)
+        self._offer, self._ahead = None, receipt.start
+        self.is_busy = receipt.start is not None
+
+    def withdraw(self) -> None:
+        """Give back what was taken ahead: the present run goes on longer than it seemed."""
+        try:
+            if self._offer is not None:
+                self._ahead = self._hand_in(())
+            self._give_back_ahead()
+        except (RedisError, OSError) as error:  # it is owed further, and tried again in a second
+            log.debug("what was taken ahead is not given back yet: %s", error)
+
+    def _give_back_ahead(self) -> None:
+        if self._unwanted is not None:
+            self._put_back(self._unwanted)
+        found, self._ahead = self._ahead, None
+        if found is not None:
+            self.give_back(found)
+
+    def _take_ahead(self) -> Begun | Taken | None:
+        """What was taken before the last run had ended; the end goes first if others may wait for it."""
+        found, self._ahead = self._ahead, None
+        if isinstance(found, Begun):
+            found = self._knowing_of_ends(found)
+        if isinstance(found, Taken) or not all(each.may_come_later for each in self.settler.unsettled):
+            self.catch_up()
+        return found
+
     def abandon(self) -> None:
         """Give up what Redis does not answer to."""
         self.settler.abandon()
         if self._offer is not None:
             log.warning("ABANDONED an offer: if Redis has started a run by it, that run is lost or rerun soon")
             self._offer = None
-        if self._unwanted is not None:
-            log.warning("ABANDONED %s, which had been started: it is lost or rerun soon", self._unwanted.run.run_id)
-            self._unwanted = None
+        for each in (self._unwanted, self._ahead):
+            if isinstance(each, Begun):
+                log.warning("ABANDONED %s, which had been started: it is lost or rerun soon", each.run.run_id)
+        self._unwanted = self._ahead = None
 
     def _look(self, names: Sequence[str]) -> Begun | Taken | None:
         if self.is_leaving():
@@ -129,12 +185,12 @@ class Dequeue:
                 self._offer = self._new_offer()
         return self._hand_in(names)
 
-    def _new_offer(self) -> Offer:
-        return Offer(self.name, secrets.token_hex(16))
+    def _new_offer(self, *, is_ahead: bool = False) -> Offer:
+        return Offer(self.name, secrets.token_hex(16), is_ahead)
 
     def _may_go_ahead(self) -> bool:
         ends = self.settler.unsettled
-        return self.goes_ahead and self._has_more and len(ends) == 1 and ends[0].may_come_later
+        return self.is_busy and len(ends) == 1 and ends[0].may_come_later
 
     def _go_ahead(self, names: Sequence[str]) -> Begun | Taken | None:
         """Take a run and leave the last one's end for later; None when it has to be told first."""
@@ -156,8 +212,9 @@ class Dequeue:
         """*begun*, with what its run is told of those before it: Redis has not heard of all of them."""
         state = begun.job.state
         for each in self.settler.unsettled:
-            if each.run.job == begun.run.job:
-                state = state.after_success(each.run.run_id, each.run.tick, each.ending.now_s)
+            run, ending = each.run, each.ending
+            if run.job == begun.run.job and ending.retry is None:
+                state = state.after_end(run.run_id, run.tick, each.outcome, ending.now_s)
         return replace(begun, job=replace(begun.job, state=state))
 
     def _hand_in(self, names: Sequence[str]) -> Begun | Taken | None:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from redis.exceptions import RedisError, ResponseError
 
@@ -45,13 +45,33 @@ log = logging.getLogger("cronq.worker")
 
 #: Retry delay for the start script, which recognises its own execution id; doubled each time.
 _START_AGAIN_S = 0.1
+#: So long the end of a run waits for company: for that of the next one, with which another is taken.
+_GATHER_S = 0.002
+
+
+class Ahead(Protocol):
+    """What a busy worker does for other runs while one is at work. Nothing of it takes long, or raises RedisError."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Return True if it is likely that another run is queued."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Return True if Redis has not heard yet how an earlier run ended."""
+
+    def catch_up(self) -> None:
+        """Tell Redis of that."""
+
+    def look_ahead(self) -> None:
+        """The work went well: while what it has left is looked at, take the next run, and tell of earlier ends."""
 
 
 class Guardian:
     """Executes runs one at a time, each in a child of *watchdog*; *now_s* returns server time without asking Redis.
 
-    *settler* takes over how they ended; at *desk* they are renewed. *on_spawned* is called once a run is at work,
-    *on_look* about every second of it; both must be quick, and *on_look* may raise RedisError. *on_broken* is called
+    *settler* takes over how they ended; at *desk* they are renewed. *ahead* is told when to think of other runs.
+    *on_look* is called about every second of a run; it must be quick, and may raise RedisError. *on_broken* is called
     with a key of a lock that has a wrong type, to quarantine it.
     """
 
@@ -67,7 +87,7 @@ class Guardian:
         pid: int,
         timing: Timing,
         lock_ttl_s: float,
-        on_spawned: Callable[[], None] = lambda: None,
+        ahead: Ahead | None = None,
         on_look: Callable[[], None] = lambda: None,
         on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
@@ -82,7 +102,7 @@ class Guardian:
         self.pid = pid
         self.timing = timing
         self.lock_timing = LockTiming(lock_ttl_s)
-        self.on_spawned = on_spawned
+        self.ahead = ahead
         self.on_look = on_look
         self.on_broken = on_broken
         self.no_commands = no_commands
@@ -292,7 +312,6 @@ class Guardian:
                 log.exception("the guardian of %s failed before its work began", active.run.run_id)
             return Settlement("lost", f"its child could not be started: {error}")
         try:
-            self.on_spawned()
             ended = self._watch(active, child)
         except WatchdogDied as error:  # the child died with it
             return _without_watchdog(active, error)
@@ -326,7 +345,10 @@ class Guardian:
             **self._past_of(active),
         )
         is_clean = active.spec.shares_a_child(self.isolation)
-        child = self.spawn(order_for(active.spec, current, args_json), active.deadline_boot_s, is_reusable=is_clean)
+        order = order_for(active.spec, current, args_json)
+        # Of a run that holds a lock the next one may need that.
+        notes = self.ahead is not None and active.lock is None and self.ahead.is_busy
+        child = self.spawn(order, active.deadline_boot_s, is_reusable=is_clean, notes=notes)
         active.child = active.stop.child = child
         return child
 
@@ -339,24 +361,38 @@ class Guardian:
         return state.past | {"previous_success": success}
 
     def spawn(
-        self, order: Mapping[str, Any], deadline_boot_s: float | None = None, *, is_reusable: bool = False
+        self,
+        order: Mapping[str, Any],
+        deadline_boot_s: float | None = None,
+        *,
+        is_reusable: bool = False,
+        notes: bool = False,
     ) -> Child:
         """Start a watched child on *order*, by a new watchdog if the last one is gone. Raises WatchdogDied."""
         if not self.watchdog.alive:
             self.watchdog.close()
             self.watchdog.start()
-        return self.watchdog.spawn(order, deadline_boot_s=deadline_boot_s, is_reusable=is_reusable)
+        return self.watchdog.spawn(order, deadline_boot_s=deadline_boot_s, is_reusable=is_reusable, notes=notes)
 
     def _watch(self, active: ActiveRun, child: Child) -> ChildExit:
         """Wait for the child and renew its run meanwhile; TERM at its timeout or when asked, KILL after the grace."""
         stop = active.stop
-        termination = Termination(child)
+        termination, ahead, catch_up_boot = Termination(child), self.ahead, inf
+        if ahead is not None and ahead.is_behind:
+            catch_up_boot = boot_s() + (_GATHER_S if child.notes else 0.0)
         while True:
-            until = min(active.look_boot, active.end_boot_s if termination.kill_at is None else termination.kill_at)
+            end_boot = active.end_boot_s if termination.kill_at is None else termination.kill_at
+            until = min(active.look_boot, end_boot, catch_up_boot)
             ended = child.wait(max(0.0, until - boot_s()))
             if ended is not None:
                 return ended
+            if child.has_worked and ahead is not None and stop.outcome is None:
+                ahead.look_ahead()
+                ahead, catch_up_boot = None, inf
             now = boot_s()
+            if ahead is not None and now >= catch_up_boot:
+                ahead.catch_up()
+                catch_up_boot = inf
             active.ask_what_is_due(now)
             if stop.outcome is not None and termination.kill_at is None:
                 log.warning("STOPPING %s: %s", active.run.run_id, stop.reason)

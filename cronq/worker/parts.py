@@ -45,6 +45,7 @@ def make_parts(
     on_look: Callable[[], None],
     on_broken: Callable[[KeyBroken], None],
     is_leaving: Callable[[], bool],
+    goes_ahead: bool,
 ) -> Parts:
     """Have a watchdog forked, and make the rest; nothing is sent to Redis.
 
@@ -53,7 +54,6 @@ def make_parts(
     config = app.config
     runs = app.runs_through(shared.prompt)
     settler = Settler(runs, app.clock.now_s, Stop())
-    goes_ahead = not shared.are_many  # several share calls, which costs less than what this one saves
     dequeue = Dequeue(records.connection, shared.desk, settler, records.name, is_leaving, goes_ahead=goes_ahead)
     dequeue.waking.join(shared.listening.sleepers)
     taken_ids = _taken_ids(serving, records, app, dequeue)
@@ -69,7 +69,7 @@ def make_parts(
         pid=os.getpid(),
         timing=Timing(config.lost_after),
         lock_ttl_s=config.lock_ttl,
-        on_spawned=dequeue.catch_up,
+        ahead=dequeue,
         on_look=on_look,
         on_broken=on_broken,
         no_commands=config.no_commands,

@@ -46,10 +46,11 @@ class Unsettled:
     def may_come_later(self) -> bool:
         """Return True if another run may begin before Redis has heard of this end.
 
-        It has left nothing that others wait for: no lock, no other attempt, and no process that is still to be ended.
+        It has left nothing that others wait for, no lock and no other attempt; and its work would not be done again if
+        this worker were killed before it has told.
         """
-        is_plain = self.outcome == "succeeded" and self.ending.retry is None
-        return is_plain and self.active.lock is None and not (self.may_rerun or self.is_over or self.is_said)
+        is_plain = self.outcome == "succeeded" and self.ending.retry is None and self.active.lock is None
+        return is_plain and self.active.max_crashes is None and not (self.is_over or self.is_said)
 
     def end(self) -> End:
         """What is sent to Redis."""

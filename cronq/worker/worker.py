@@ -114,6 +114,8 @@ class GuardedWorker(rq.Worker):
             on_look=self.look_around,
             on_broken=self._quarantine,
             is_leaving=self._stopping.is_set,
+            # Several of a process share calls, which saves more; other strategies say after each run where to look.
+            goes_ahead=not shared.are_many and dequeue_strategy == DequeueStrategy.DEFAULT,
         )
         try:
             self._outage.ride_out(self.meet_redis, self._stopping)
@@ -390,6 +392,7 @@ class GuardedWorker(rq.Worker):
         """Do what is to be done each second while a run is at work. Raises RedisError."""
         self.beat_heart()
         self.parts.dequeue.catch_up()
+        self.parts.dequeue.withdraw()
 
     def beat_heart(self) -> None:
         """Tell RQ's tools and cronq's that this worker is alive, if it is time to.

@@ -148,6 +148,30 @@ def test_rows_beyond_keep_are_dropped_a_few_at_a_time(process: Process, store: S
     assert len(list(process.redis.scan_iter("cronq:run:a-*", count=1000))) == rows[-1]
 
 
+def test_a_worker_that_looks_ahead_keeps_its_run_when_there_is_no_other(process: Process, store: Store) -> None:
+    spec = store("a", mark=T, overlap="allow")
+    first = claim(process.app, spec, T + 60)
+    end = process.end(process.begun())
+
+    def look_ahead(execution: str) -> Begun | Taken | None:
+        return process.exchange.settle_and_take(
+            [], [Offer(W, execution, is_ahead=True)], ["default"], left_alone=(), now_s=process.now_s
+        ).starts[0]
+
+    assert look_ahead("x1") is None
+    assert process.record()[b"current_job"] == first.encode()
+    second = claim(process.app, spec, T + 120)
+    ahead = look_ahead("x2")
+    assert isinstance(ahead, Begun)
+    assert ahead.run.run_id == second
+    assert process.record()[b"current_job"] == second.encode()
+    assert process.call(end, offers=0).ends == ["settled"]
+
+    assert process.record()[b"current_job"] == second.encode()
+    assert process.record()[b"state"] == b"busy"
+    assert process.record()[b"successful_job_count"] == b"1"
+
+
 def test_an_idle_worker_has_no_current_run(process: Process, store: Store) -> None:
     claim(process.app, store("a", mark=T), T + 60)
     end = process.end(process.begun())

@@ -377,6 +377,17 @@ def finalize(order: Mapping[str, Any]) -> None:
     cycle.append(cycle)
 
 
+def linger(order: Mapping[str, Any]) -> None:
+    """Ends at once, and leaves what takes some time when it is collected."""
+
+    class Last:
+        def __del__(self) -> None:
+            time.sleep(order["seconds"])
+
+    cycle: list[Any] = [Last()]
+    cycle.append(cycle)
+
+
 def large(order: Mapping[str, Any]) -> str:
     return "x" * order["size"]
 

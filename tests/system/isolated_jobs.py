@@ -50,6 +50,25 @@ def shared() -> dict[str, Any]:
     return state()
 
 
+@job(name="recall")
+def recall(fails: bool = False) -> dict[str, Any]:
+    run = current_run()
+    assert run is not None
+    if fails:
+        raise ValueError("this one is to fail")
+    return {"last_run": run.last_run, "last_outcome": run.last_outcome, "failures": run.failures}
+
+
+@job(name="linger")
+def linger(seconds: float) -> None:
+    class Last:
+        def __del__(self) -> None:
+            time.sleep(seconds)
+
+    cycle: list[Any] = [Last()]
+    cycle.append(cycle)
+
+
 @job(name="leak")
 def leak(what: str = "thread") -> dict[str, Any]:
     if what == "thread":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,42 @@ def test_a_worker_that_leaves_takes_its_idle_child_along(tmp_path: Path, redis_u
 
         assert worker.exit_code() == 0, worker.log
         assert not any(map(is_alive, below))
+
+
+def queued_at_once(shop: Installation, *runs: tuple[str, list[object]]) -> list[str]:
+    """Queue these runs so that a worker finds them all at once; their ids."""
+    shop.app.holds.hold("queue:default", by="test", now_s=shop.app.now_s())
+    ids = [shop.app.enqueue(job, args) for job, args in runs]
+    shop.app.holds.lift("queue:default")
+    return ids
+
+
+def test_a_run_knows_how_the_one_just_before_it_ended_however_close_they_are(tmp_path: Path, redis_url: str) -> None:
+    fails = [number % 5 in (2, 3) for number in range(40)]
+    with installation(redis_url, tmp_path / "shop", CRONQ_JOBS="isolated_jobs") as shop:
+        shop.worker()
+        ids = queued_at_once(shop, *(("recall", [each]) for each in fails))
+        shop.settles(ids[-1], 60)
+        rows = [shop.row(run_id) for run_id in ids]
+
+    assert [row.outcome == "failed" for row in rows] == fails
+    in_a_row = 0
+    for before, row in pairwise(rows):
+        in_a_row = in_a_row + 1 if before.outcome == "failed" else 0
+        if row.outcome == "succeeded":
+            told = json.loads(row.result or "")
+            assert told == {"last_run": before.run_id, "last_outcome": before.outcome, "failures": in_a_row}
+
+
+def test_a_run_that_lingers_after_its_work_holds_up_no_other(tmp_path: Path, redis_url: str) -> None:
+    with installation(redis_url, tmp_path / "shop", CRONQ_JOBS="isolated_jobs") as shop:
+        shop.worker()
+        before, slow, after = queued_at_once(shop, ("clean", []), ("linger", [10.0]), ("clean", []))
+        shop.settles(before)
+        shop.begins(slow)
+        shop.worker()
+
+        assert shop.settles(after, 8).outcome == "succeeded"
+        assert shop.row(slow).state == "running"
+        assert shop.settles(slow, 15).outcome == "succeeded"
+        assert [shop.row(run_id).attempt for run_id in (before, slow, after)] == [1, 1, 1]

@@ -59,10 +59,10 @@ class Guarded:
         self.watchdog.start()
         self.number = 0
 
-    def begin(self, do: str, deadline: float | None = None, **order: Any) -> Child:
+    def begin(self, do: str, deadline: float | None = None, *, notes: bool = False, **order: Any) -> Child:
         self.number += 1
         order |= {"do": do, "number": self.number}
-        return self.watchdog.spawn(order, deadline_boot_s=deadline, is_reusable=True)
+        return self.watchdog.spawn(order, deadline_boot_s=deadline, is_reusable=True, notes=notes)
 
     def run(self, do: str, **order: Any) -> tuple[ChildExit, Any, int]:
         """How it ended, what it left (checked to be its own), and the pid of the child that did it."""
@@ -168,6 +168,32 @@ class TestDirt:
         ours.run("finalize", text="one")
 
         assert ours.paper.text == b"the end of one"
+
+    def test_that_the_work_went_well_is_said_before_it_is_looked_at_what_is_left(
+        self, guarded: Callable[..., Guarded]
+    ) -> None:
+        ours = guarded()
+        ours.run("nothing")
+
+        child = ours.begin("linger", notes=True, seconds=1.0)
+        assert child.wait(10) is None
+        assert child.has_worked
+        assert child.wait(0.1) is None
+
+        assert ended(child).status == 0
+        assert ours.value(child) is None
+
+    @pytest.mark.parametrize(("do", "notes"), [("nothing", False), ("fail", True), ("exit_at_once", True)])
+    def test_it_is_not_said_to_whom_does_not_ask_and_not_of_what_went_wrong(
+        self, guarded: Callable[..., Guarded], do: str, notes: bool
+    ) -> None:
+        ours = guarded()
+        ours.run("nothing")
+
+        child = ours.begin(do, notes=notes, code=3)
+
+        ended(child)
+        assert not child.has_worked
 
 
 class TestEnds:

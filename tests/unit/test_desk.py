@@ -335,6 +335,7 @@ def test_a_run_that_begins_before_the_end_of_the_last_is_known_is_told_of_it_all
         (Settlement("failed", "it did not"), {}),
         (Settlement("succeeded", "", snooze_s=5.0), {}),
         (None, {"lock": "guard"}),
+        (None, {"on_lost": "rerun"}),
     ],
 )
 def test_an_end_for_which_others_may_wait_is_told_first(settlement: Settlement | None, options: dict[str, Any]) -> None:
@@ -406,6 +407,114 @@ def test_an_end_that_redis_does_not_answer_to_is_told_again_and_no_run_goes_ahea
 
     assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 0), (1, 0), (2, 1)]
     assert not dequeue.owes
+
+
+def ahead(*answers: Exchanged | Exception) -> tuple[Script, Dequeue]:
+    """A worker that has taken its next run while the present one was about to end."""
+    script, dequeue = busy(exchanged([], [begun()]), *answers)
+    dequeue.look_ahead()
+    assert [(len(ends), [offer.is_ahead for offer in offers]) for ends, offers, _ in script.sent] == [(0, [True])]
+    script.sent.clear()
+    return script, dequeue
+
+
+def test_what_was_taken_ahead_is_next_and_the_end_goes_with_the_one_after() -> None:
+    script, dequeue = ahead(exchanged(["settled"], [begun()]))
+    ended(dequeue)
+
+    found = dequeue.take(["default"], 0.0)
+    assert isinstance(found, Begun)
+    assert (found.job.state.last_run, script.sent) == (RUN.run_id, [])
+    assert dequeue.is_behind
+    dequeue.look_ahead()
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(1, 1)]
+    assert not dequeue.is_behind
+
+
+@pytest.mark.parametrize("found", [begun(), Taken("default", b"x")])
+def test_an_end_for_which_others_may_wait_is_told_before_what_was_taken_ahead_begins(found: Begun | Taken) -> None:
+    script, dequeue = busy(exchanged([], [found]))
+    dequeue.look_ahead()
+    ended(dequeue, Settlement("failed", "it did not") if isinstance(found, Begun) else None)
+
+    taken = dequeue.take(["default"], 0.0)
+
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 0)]
+    assert taken == found or (isinstance(taken, Begun) and taken.job.state.failures == 1)
+
+
+def test_a_worker_that_found_nothing_ahead_waits_for_its_next_run_as_ever() -> None:
+    script, dequeue = busy(exchanged([], [None]))
+    dequeue.look_ahead()
+    ended(dequeue)
+
+    assert dequeue.take(["default"], 0.0) is None
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(0, 1), (1, 1)]
+    assert not dequeue.is_busy
+
+
+@pytest.mark.parametrize("error", [Away("Connection closed by server."), ResponseError("OOM")])
+def test_a_look_ahead_that_was_not_answered_is_made_again_with_the_end(error: Exception) -> None:
+    script, dequeue = busy(error, exchanged(["settled"], [begun()]))
+    dequeue.look_ahead()
+    assert dequeue.owes
+    dequeue.look_ahead()
+    ended(dequeue)
+
+    assert isinstance(dequeue.take(["default"], 0.0), Begun)
+
+    (_, first, _), (ends, second, _) = script.sent
+    assert (len(ends), first) == (1, second)
+
+
+def test_what_was_taken_ahead_goes_back_to_its_queue_when_the_present_run_goes_on() -> None:
+    script, dequeue = ahead()
+    script.undone = [Away("gone"), True]
+
+    dequeue.withdraw()
+    assert dequeue.owes
+    dequeue.withdraw()
+
+    assert not dequeue.owes
+    assert dequeue.client.called == [[b"nightly-m00000002", "LPUSH"]]  # type: ignore[attr-defined]
+    assert script.sent == []
+
+
+def test_a_look_ahead_that_was_not_answered_is_asked_about_when_the_present_run_goes_on() -> None:
+    script, dequeue = busy(Away("Connection closed by server."), exchanged([], [begun()]))
+    script.undone = [True]
+    dequeue.look_ahead()
+
+    dequeue.withdraw()
+
+    (_, first, _), (_, second, queues) = script.sent
+    assert (first, queues) == (second, ())
+    assert not dequeue.owes
+    assert len(dequeue.client.called) == 1  # type: ignore[attr-defined]
+
+
+def test_a_worker_that_is_to_leave_looks_no_further_and_gives_back_what_it_has_ahead() -> None:
+    script, dequeue = ahead()
+    script.undone = [True]
+    dequeue.is_leaving = lambda: True
+    ended(dequeue)
+
+    assert dequeue.take(["default"], 0.0) is None
+    dequeue.look_ahead()
+
+    assert not dequeue.owes
+    assert len(dequeue.client.called) == 1  # type: ignore[attr-defined]
+    assert [(len(ends), len(offers)) for ends, offers, _ in script.sent] == [(1, 0)]
+
+
+def test_what_is_ahead_is_told_of_when_a_worker_leaves_without_redis(caplog: pytest.LogCaptureFixture) -> None:
+    _, dequeue = ahead()
+
+    dequeue.abandon()
+
+    assert not dequeue.owes
+    assert [line.split()[:2] for line in caplog.messages] == [["ABANDONED", "nightly-m00000002,"]]
 
 
 def test_a_lost_run_is_put_back_before_its_lock_is(caplog: pytest.LogCaptureFixture) -> None:

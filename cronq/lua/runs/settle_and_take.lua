@@ -3,7 +3,7 @@
 -- KEYS  none (all are built from the names: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, host, pid, now, stamp, lease, events, row_ttl, lock_ttl_ms, fence_life, knows, max_crashes,
 --               no_commands, left_alone: [job…], queues: [name…],
---               ends: [{what runs/settle takes, worker, worked, lock}…], offers: [{worker, execution, number}…]}
+--               ends: [{what runs/settle takes, worker, worked, lock}…], offers: [{worker, execution, number, ahead}…]}
 --       now: the time of that process (epoch seconds), by which it judges a ttl and dates a start   stamp: as RQ has it
 --       lease: life of RQ's records of a run at work (seconds)   fence_life: so long it stays known who had a lock
 --       knows: newest layout of a spec that it knows   max_crashes: what a spec says that does not say it
@@ -12,6 +12,7 @@
 --       ends: worked: seconds   lock: name of the lock that the run holds under its execution, or absent
 --         What they have in common (prefix, events, row_ttl) they need not repeat.
 --       offers: number: a later offer of a worker has a higher one, the same offer sent again the same
+--         ahead: true if the worker has a run that is about to end, and keeps it when it gets no other
 -- Returns JSON [[end…], [start…], [held…]], in the order of ends and of offers; what is nil there is false
 --       end     a word of runs/settle, or [error in words]: nothing else of this call is harmed by it
 --       start   [begun, queue, id, execution, attempt, started_at, fencing token | nil, lock | nil, row, job, state]:
@@ -96,7 +97,7 @@ local function serve(i, offer)
         start = not held[i] and take(offer, record)
     end
     local is_begun = start and start[1] == 'begun'
-    if record.key and (is_begun or record.current) then  -- whoever offers itself has no other
+    if record.key and (is_begun or record.current and not offer.ahead) then  -- whoever offers itself has no other
         set_current(record, is_begun and start[3] or nil)
     end
     return start
