@@ -69,13 +69,14 @@ class KeptChild:
         if not self.is_line_up:
             return None
         try:
-            answer = self.line.receive_now()
-            if answer is not None and answer.head.get("worked") and answer.head.get("run") == run > self.worked:
+            while (answer := self.line.receive_now()) is not None:
+                if answer.head.get("run") != run:
+                    raise LineGarbled(f"an answer to {answer.head.get('run')!r} in place of {run}")
+                if not answer.head.get("worked"):
+                    return answer
+                if self.worked == run:
+                    raise LineGarbled("it said twice that the work went well")
                 self.worked = run
-                answer = self.line.receive_now()
-            if answer is not None and answer.head.get("run") != run:
-                raise LineGarbled(f"an answer to {answer.head.get('run')!r} in place of {run}")
-            return answer
         except EOFError:
             self.is_line_up = False
         except OSError as error:

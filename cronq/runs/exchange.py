@@ -172,8 +172,8 @@ class Exchange:
         document = {
             "now": repr(now_s), "stamp": rq_stamp(now_s), "left_alone": list(left_alone), "queues": list(queues),
             "offers": [
-                {"worker": offer.worker, "execution": offer.execution, "number": number, "ahead": offer.is_ahead}
-                for offer, number in offered
+                {"worker": known.worker, "execution": known.execution, "number": number, "ahead": offer.is_ahead}
+                for offer, (known, number) in zip(offers, offered, strict=True)
             ],
         }  # fmt: skip
         sent_boot_s = boot_s()
