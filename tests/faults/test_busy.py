@@ -33,9 +33,9 @@ FAIL, RERUN, GUARDED = job_name(0, "fail"), job_name(0, "rerun"), exclusive_name
 
 
 @contextmanager
-def shop(directory: Path) -> Iterator[Installation]:
+def shop(directory: Path, lost_after: str) -> Iterator[Installation]:
     server = RedisServer()
-    settings = {"CRONQ_JOBS": "tests.faults.rounds_jobs", "CRONQ_LOST_AFTER": "3s", "CRONQ_LOCK_TTL": "2s"}
+    settings = {"CRONQ_JOBS": "tests.faults.rounds_jobs", "CRONQ_LOST_AFTER": lost_after, "CRONQ_LOCK_TTL": "2s"}
     try:
         with installation(server.url, directory, **settings) as made:
             load_scripts(made.client)
@@ -63,9 +63,10 @@ def settled(made: Installation, runs: list[str]) -> list[Entry]:
     return [Entry(row.run_id, row.outcome, row.attempt) for row in rows]
 
 
+@pytest.mark.timeout(0 if LONG else 180)
 def test_a_busy_worker_is_killed_at_any_of_its_calls(tmp_path: Path) -> None:
     chance, found, lost = random.Random(SEED), [], 0
-    with shop(tmp_path / "site") as made, FaultProxy(made.redis_url) as proxy:
+    with shop(tmp_path / "site", "3s") as made, FaultProxy(made.redis_url) as proxy:
         for number in range(KILLS):
             runs = queue_at_once(made, chance)
             worker = made.start("worker", LOW, CRONQ_REDIS_URL=proxy.url, CRONQ_ISOLATION="clean")
@@ -94,10 +95,11 @@ def test_a_busy_worker_is_killed_at_any_of_its_calls(tmp_path: Path) -> None:
     assert 0 < lost < MOST_LOST * KILLS
 
 
+@pytest.mark.timeout(0 if LONG else 180)
 @pytest.mark.parametrize("isolation", ["clean", "run"])
 def test_calls_of_a_busy_worker_fail(tmp_path: Path, isolation: str) -> None:
     chance, found = random.Random(SEED), []
-    with shop(tmp_path / "site") as made:
+    with shop(tmp_path / "site", "10s") as made:  # a call that gets no answer takes two seconds
         calls = Calls(made.client)
         with FaultProxy(made.redis_url, judge=calls.judge) as proxy:
             worker = made.worker(LOW, CRONQ_REDIS_URL=proxy.url, CRONQ_ISOLATION=isolation)
