@@ -80,6 +80,7 @@ class GuardedWorker(rq.Worker):
         self._leave_at: float | None = None
         self.told: set[int] = set()  #: the signals that told it to leave
         self._present: StopRequest | None = None
+        self._stop_next: Any = None  #: the run that RQ's last stop command named, if it is not the present one
         self._outage = Outage(log, self.connection)
         self._last_heartbeat: float | None = None
         self._parts: Parts | None = None
@@ -242,10 +243,10 @@ class GuardedWorker(rq.Worker):
         run_id = begun.run.run_id
         present = self.begin_present(run_id)
         try:
-            if (
-                self._stopped_job_id == run_id
-            ):  # RQ's command came while Redis knew of the start, and this worker did not
+            # RQ's command may have come while Redis knew of the start and this worker did not, or had a run still.
+            if run_id in (self._stopped_job_id, self._stop_next):
                 self.kill_horse()
+            self._stop_next = None
             self.parts.guardian.carry_on(begun, present, worker=self.name)
         finally:
             self.end_present()
@@ -373,10 +374,13 @@ class GuardedWorker(rq.Worker):
     def handle_payload(self, message: Any) -> None:
         """Obey an RQ command; junk on the channel is logged, and the worker goes on listening."""
         try:
-            if parse_payload(message)["command"] == "shutdown":  # RQ tells the whole process, which may have others
+            payload, present = parse_payload(message), self._present
+            if payload["command"] == "shutdown":  # RQ tells the whole process, which may have others
                 self.request_stop(signal.SIGINT, None)
-            else:
-                super().handle_payload(message)
+                return
+            if payload["command"] == "stop-job" and present is not None and present.run_id != payload.get("job_id"):
+                self._stop_next = payload.get("job_id")
+            super().handle_payload(message)
         except Exception as error:
             log.warning("ignored a message on the command channel: %s", error)
 

@@ -69,6 +69,11 @@ def linger(seconds: float) -> None:
     cycle.append(cycle)
 
 
+@job(name="nap")
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 @job(name="leak")
 def leak(what: str = "thread") -> dict[str, Any]:
     if what == "thread":

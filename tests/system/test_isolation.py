@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from rq import Queue
+from rq.command import send_stop_job_command
 from rq.job import Job, JobStatus
 
 from cronq.runs.run import Run
@@ -227,3 +228,17 @@ def test_a_run_that_lingers_after_its_work_holds_up_no_other(tmp_path: Path, red
         assert shop.row(slow).state == "running"
         assert shop.settles(slow, 15).outcome == "succeeded"
         assert [shop.row(run_id).attempt for run_id in (before, slow, after)] == [1, 1, 1]
+
+
+@pytest.mark.timing
+def test_a_run_is_stopped_that_was_taken_while_another_lingers(tmp_path: Path, redis_url: str) -> None:
+    with installation(redis_url, tmp_path / "shop", CRONQ_JOBS="isolated_jobs") as shop:
+        shop.worker()
+        _, slow, after = queued_at_once(shop, ("clean", []), ("linger", [3.0]), ("nap", [30.0]))
+        shop.begins(after)  # to Redis, for a second
+        assert shop.row(slow).state == "running"
+
+        send_stop_job_command(shop.client, after)
+
+        assert shop.settles(after, 20).outcome == "stopped"
+        assert shop.row(slow).outcome == "succeeded"
