@@ -33,9 +33,9 @@ class Dequeue:
     An offer that was sent and not answered stays the same: whatever Redis made of it is heard with the next call.
     *is_leaving* says whether the worker is to take no more.
 
-    One that *goes_ahead* has its next run begun, when more are queued, before Redis has heard of the end of the last:
-    `catch_up` tells of that while the next one is at work. Where the guardian says that the work went well, it is even
-    taken while the child is looked at (`look_ahead`). When that takes long, it goes back to its queue (`withdraw`).
+    One that *goes_ahead* takes its next run, when more are queued, as soon as the guardian says that the work of the
+    present one went well (`look_ahead`), and tells of the end while the next one is at work (`catch_up`). When the
+    present one takes long to end all the same, the next one goes back to its queue (`withdraw`).
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class Dequeue:
         """Take what is to be next: the work of the present run went well, and it is about to end."""
         if self._offer is not None or self._ahead is not None or self._unwanted is not None or self.is_leaving():
             return
-        self._offer, self._offered_boot_s = self._new_offer(is_ahead=True), None
+        self._offer, self._offered_boot_s = Offer(self.name, secrets.token_hex(16), is_ahead=True), None
         sent_boot = boot_s()
         try:
             receipt = self.desk.settle_and_take(self.settler.ends(), self._offer, self._names)
@@ -177,36 +177,8 @@ class Dequeue:
         if self.is_leaving():
             return self.finish()
         if self._offer is None:
-            self._offer, self._offered_boot_s = self._new_offer(), None
-            if self._may_go_ahead():
-                found = self._go_ahead(names)
-                if found is not None:
-                    return found
-                self._offer = self._new_offer()
+            self._offer, self._offered_boot_s = Offer(self.name, secrets.token_hex(16)), None
         return self._hand_in(names)
-
-    def _new_offer(self, *, is_ahead: bool = False) -> Offer:
-        return Offer(self.name, secrets.token_hex(16), is_ahead)
-
-    def _may_go_ahead(self) -> bool:
-        ends = self.settler.unsettled
-        return self.is_busy and len(ends) == 1 and ends[0].may_come_later
-
-    def _go_ahead(self, names: Sequence[str]) -> Begun | Taken | None:
-        """Take a run and leave the last one's end for later; None when it has to be told first."""
-        sent_boot = boot_s()
-        try:
-            receipt = self.desk.settle_and_take((), self._offer, names)
-        except (RedisError, OSError) as error:
-            self._hear_nothing(error, sent_boot)
-            raise
-        self._offer = None
-        found = receipt.start
-        if isinstance(found, Taken):  # it goes step by step, which may take long
-            self.catch_up()
-        elif found is not None:
-            found = self._knowing_of_ends(found)
-        return found
 
     def _knowing_of_ends(self, begun: Begun) -> Begun:
         """*begun*, with what its run is told of those before it: Redis has not heard of all of them."""

@@ -216,6 +216,7 @@ def test_a_run_knows_how_the_one_just_before_it_ended_however_close_they_are(tmp
             assert told == {"last_run": before.run_id, "last_outcome": before.outcome, "failures": in_a_row}
 
 
+@pytest.mark.timing
 def test_a_run_that_lingers_after_its_work_holds_up_no_other(tmp_path: Path, redis_url: str) -> None:
     with installation(redis_url, tmp_path / "shop", CRONQ_JOBS="isolated_jobs") as shop:
         shop.worker()
