@@ -346,8 +346,9 @@ class Guardian:
         )
         is_clean = active.spec.shares_a_child(self.isolation)
         order = order_for(active.spec, current, args_json)
-        # Of a run that holds a lock the next one may need that.
-        notes = self.ahead is not None and active.lock is None and self.ahead.is_busy
+        # The next run may need a lock that this one holds. The end of one that would be done again is told at once.
+        may_wait_for_it = active.lock is not None or active.max_crashes is not None
+        notes = self.ahead is not None and not may_wait_for_it and self.ahead.is_busy
         child = self.spawn(order, active.deadline_boot_s, is_reusable=is_clean, notes=notes)
         active.child = active.stop.child = child
         return child

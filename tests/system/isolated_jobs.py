@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from cronq import Snooze, current_run, job, once_per_child, snooze
@@ -60,9 +61,15 @@ def recall(fails: bool = False) -> dict[str, Any]:
 
 
 @job(name="linger")
-def linger(seconds: float) -> None:
+@job(name="linger-again", on_lost="rerun")
+def linger(seconds: float, midway: str | None = None) -> None:
+    """Goes on in a finalizer when its work is done; makes the file *midway* meanwhile."""
+
     class Last:
         def __del__(self) -> None:
+            if midway is not None:
+                time.sleep(0.05)
+                Path(midway).touch()
             time.sleep(seconds)
 
     cycle: list[Any] = [Last()]

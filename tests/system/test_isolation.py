@@ -243,3 +243,18 @@ def test_a_run_is_stopped_that_was_taken_while_another_lingers(tmp_path: Path, r
 
         assert shop.settles(after, 20).outcome == "stopped"
         assert shop.row(slow).outcome == "succeeded"
+
+
+def test_no_other_run_is_taken_before_the_end_of_one_that_would_be_done_again(tmp_path: Path, redis_url: str) -> None:
+    midway = tmp_path / "midway"
+    with installation(redis_url, tmp_path / "shop", CRONQ_JOBS="isolated_jobs", CRONQ_LOST_AFTER="2s") as shop:
+        worker = shop.worker()
+        _, slow, after = queued_at_once(shop, ("clean", []), ("linger-again", [1.0, str(midway)]), ("clean", []))
+        until(midway.exists, what=lambda: worker.log)
+        worker.kill9()
+        shop.beat()
+        shop.worker()
+
+        assert shop.settles(slow, 30).attempt == 2
+        row = shop.settles(after)
+        assert (row.outcome, row.attempt) == ("succeeded", 1)
