@@ -14,8 +14,8 @@ import operator
 import os
 import random
 import resource
-import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -32,6 +32,8 @@ ChildMain = Callable[[Mapping[str, Any], BinaryIO], int]
 
 #: Killing starts this long before a deadline, so that everything is dead *by* the deadline.
 LEAD_S = 0.2
+#: How often a child that is late looks whether its deadline was extended.
+_LOOK_AGAIN_S = 0.01
 #: When collecting the garbage of a run takes longer, what is alive is not gone through again.
 _LONG_COLLECTION_S = 0.0003
 #: A peak of memory so near to what the next run begins with need not be forgotten before it.
@@ -56,6 +58,17 @@ def exit_code(work: Callable[[], int]) -> int:
             return 1
         code = leaving.code or 0
     return code & 0xFF or int(code != 0)
+
+
+def wait_while_late(deadline_boot_s: float | None, slate: Slate) -> None:
+    """Return if the work may begin by this deadline, in a child; else when it was extended, which *slate* tells.
+
+    When it was not, the watchdog is about to kill this process. Only the watchdog knows: on a busy machine a child
+    may come to its work so late that its guardian has renewed the run meanwhile.
+    """
+    while deadline_boot_s is not None and boot_s() >= deadline_boot_s - LEAD_S:
+        time.sleep(_LOOK_AGAIN_S)
+        deadline_boot_s = max(deadline_boot_s, slate.deadline_boot_s or 0.0)
 
 
 class LongLivedChild:
@@ -95,9 +108,7 @@ class LongLivedChild:
         return self._code
 
     def _begin(self, order: Message) -> None:
-        deadline = order.head["deadline"]
-        while deadline is not None and boot_s() >= deadline - LEAD_S:
-            signal.pause()  # too late to begin: the watchdog is about to kill this process
+        wait_while_late(order.head["deadline"], self._slate)
         self._slate.empty()
         if self._is_result_in_file:
             os.ftruncate(self._result_fd, 0)

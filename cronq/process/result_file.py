@@ -1,6 +1,6 @@
 """What a child leaves for its guardian: a file, and memory beside it for a child that has closed all its files.
 
-The memory also tells when the child began, which costs neither side a system call.
+The memory also tells when the child began, which costs neither side a system call, and by when it is to be dead.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class KeptResult(io.BytesIO):
 
 
 class Slate:
-    """Memory that this process shares with its children: when the work began, and what it leaves without descriptors.
+    """Memory that this process shares with its children: when the work began, what it leaves without descriptors.
 
     Daemon libraries close all of them. A mapping survives that, and costs next to nothing until something is written.
     """
@@ -66,6 +66,8 @@ class Slate:
     _length = 8
     _mark = struct.Struct("=dQ")
     _begun = _SLATE_BYTES - _mark.size  # at the end, where a result of the largest size does not come
+    _moment = struct.Struct("=d")
+    _deadline = _begun - _moment.size
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _SLATE_BYTES)
@@ -84,6 +86,15 @@ class Slate:
         """In the child, as the last thing before the work begins; 0.0 in the watchdog, before there is a child."""
         self._mark.pack_into(self._memory, self._begun, now_boot_s, run)
 
+    @property
+    def deadline_boot_s(self) -> float | None:
+        """By when the child is to be dead, as far as the watchdog was told by now; None: it knows of no such moment."""
+        return self._moment.unpack_from(self._memory, self._deadline)[0] or None
+
+    def note_deadline(self, deadline_boot_s: float | None) -> None:
+        """In the watchdog. What a child writes there itself changes only when it begins."""
+        self._moment.pack_into(self._memory, self._deadline, deadline_boot_s or 0.0)
+
     def empty(self) -> None:
         """In a long-lived child, before the work of a run begins: what is here is that of the run before."""
         self._memory[: self._length] = bytes(self._length)
@@ -91,7 +102,7 @@ class Slate:
     def write(self, data: bytes) -> bool:
         """In the child; False when it has no room for *data*. Who is killed half-way has written nothing."""
         end = self._length + len(data)
-        if end > self._begun:
+        if end > self._deadline:
             return False
         self.empty()  # what was there must not be taken for the beginning of what comes
         self._memory[self._length : end] = data

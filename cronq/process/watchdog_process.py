@@ -14,12 +14,13 @@ import signal
 import socket
 import sys
 import traceback
+from math import inf
 from typing import Any, NoReturn
 
 from cronq.clock import boot_s
 from cronq.process.channel import Channel, Frame
 from cronq.process.line import Line
-from cronq.process.longlived import LEAD_S, ChildMain, LongLivedChild, exit_code
+from cronq.process.longlived import LEAD_S, ChildMain, LongLivedChild, exit_code, wait_while_late
 from cronq.process.result_file import ResultFile, Slate
 from cronq.process.system import (
     HAS_PRCTL,
@@ -113,9 +114,11 @@ class WatchdogProcess:
         elif self._child is None or header["run"] != self._run:
             pass  # a late word about an earlier child, such as its lock's last renewal
         elif header["verb"] == "extend":
-            self._deadline = header["deadline"]
+            self._set_deadline(header["deadline"])
+            if header["deadline"] is None:  # from now on there is none: one that comes late need not wait for another
+                self._slate.note_deadline(inf)
         elif header["verb"] == "lift":
-            self._deadline = None
+            self._set_deadline(None)
             self._channel.send({"run": self._run, "lifted": True})
         elif header["verb"] == "signal":
             kill(-self._child, header["signum"])  # it is not reaped, so the number still is its group's
@@ -131,6 +134,10 @@ class WatchdogProcess:
             self._finish(None)
         elif self._is_past_deadline():
             self._finish("deadline")
+
+    def _set_deadline(self, deadline_boot_s: float | None) -> None:
+        self._deadline = deadline_boot_s
+        self._slate.note_deadline(deadline_boot_s)
 
     def _is_past_deadline(self) -> bool:
         return self._deadline is not None and boot_s() >= self._deadline - LEAD_S
@@ -216,7 +223,8 @@ class WatchdogProcess:
 
     def _spawn(self, frame: Frame) -> None:
         header = frame.header
-        self._run, self._deadline, self._end = header["run"], header["deadline"], None
+        self._run, self._end = header["run"], None
+        self._set_deadline(header["deadline"])
         answer: dict[str, Any] = {"run": self._run}
         self._slate.note_begun(0.0)
         try:
@@ -253,8 +261,7 @@ class WatchdogProcess:
             if is_kept:
                 code = self._live_long(files["line"], files["result"])
             else:
-                while self._is_past_deadline():  # too late to begin: the watchdog is about to kill this process
-                    signal.pause()
+                wait_while_late(self._deadline, self._slate)
                 self._slate.note_begun(boot_s())
                 code = self._work(frame.body, files["result"])
         except BaseException:

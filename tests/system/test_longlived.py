@@ -437,6 +437,21 @@ class TestSignalsAndDeadlines:
         assert not (tmp_path / "there").exists()
         ours.assert_clean()
 
+    def test_one_that_begins_late_begins_by_the_deadline_that_was_extended_meanwhile(
+        self, guarded: Callable[..., Guarded]
+    ) -> None:
+        ours = guarded()
+        pid = ours.assert_clean()
+        os.kill(pid, signal.SIGSTOP)  # a busy machine: it reads the order only when the first deadline is over
+        child = ours.begin("take_long", deadline=boot_s() + 0.5, seconds=0.0)
+        child.extend(boot_s() + 60)
+        time.sleep(0.6)
+
+        os.kill(pid, signal.SIGCONT)
+
+        assert (ended(child).status, child.pid) == (0, pid)
+        ours.assert_clean()
+
 
 class TestWhoDies:
     def test_one_that_is_killed_while_idle_is_replaced_silently(self, guarded: Callable[..., Guarded]) -> None:

@@ -672,6 +672,24 @@ class TestKilling:
         assert ended(child).ended_by == "deadline"
         assert child.result.read() == b""
 
+    def test_one_that_begins_late_begins_by_the_deadline_that_was_extended_meanwhile(
+        self, guard: Callable[..., Watchdog], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run(order: Mapping[str, Any], result: BinaryIO) -> int:
+            result.write(b"ran")
+            return 0
+
+        def come_late(name: str) -> None:
+            if name == "cronq-child":  # on a busy machine, between its fork and its work
+                time.sleep(0.6)
+
+        monkeypatch.setattr(keeper, "set_name", come_late)
+        child = guard(run).spawn({}, deadline_boot_s=boot_s() + 0.5)
+
+        child.extend(boot_s() + 60)
+
+        assert (ended(child).status, child.result.read()) == (0, b"ran")
+
 
 class TestTheChild:
     @pytest.mark.parametrize(
