@@ -36,6 +36,7 @@ BENCHMARKS: dict[str, tuple[str, str, str]] = {
     ),
     "memory": ("memory.py", "", "--runs 200"),
     "simulate": ("simulate.py", "", "--days 30"),
+    "exec": ("exec.py", "", "--rounds 2 --calls 5"),
     "stages": ("stages.py", "", "--rounds 2 --runs 50"),
 }  # fmt: skip
 

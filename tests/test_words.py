@@ -29,10 +29,11 @@ INSTEAD = {
     "fencing token": ("fence tokens?",),
     "host": ("nodes?",),
 }
-#: What these words may stand in: the trade's name for what cronq is, and RQ's names for what is RQ's.
+#: What these words may stand in: the trade's name for what cronq is, RQ's names for what is RQ's, and the flag that
+#: says how many may hold a lock.
 FINE = re.compile(
     r"\btask queue\b|\bjob:execution\b|\bexecution( ids)? of one RQ job\b"
-    r"|\brq-?scheduler\b|\bscheduler-lock\b|--with-scheduler\b|\bstock schedulers?\b|`Scheduler[.\w]*`"
+    r"|\brq-?scheduler\b|\bscheduler-lock\b|--with-scheduler\b|--slots\b|\bstock schedulers?\b|`Scheduler[.\w]*`"
 )
 
 
@@ -121,7 +122,8 @@ def test_every_verb_says_in_a_line_what_it_does() -> None:
 
 #: Whose log line it is: the kind of process; where several kinds come by, the lock, the definitions or the ledger.
 LOGGERS = {
-    "cronq", "cronq.beat", "cronq.worker", "cronq.lock", "cronq.jobs", "cronq.runs", "rq", "rq.worker", "werkzeug",
+    "cronq", "cronq.beat", "cronq.worker", "cronq.lock", "cronq.exec", "cronq.jobs", "cronq.runs", "rq", "rq.worker",
+    "werkzeug",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from cronq.app.catchup_verbs import CatchupVerbs
 from cronq.app.diff import Days, differences
 from cronq.app.graph_verbs import GraphVerbs
 from cronq.app.keyed_verbs import KeyedVerbs
+from cronq.app.lock_verbs import LockVerbs
 from cronq.app.redis_words import redis_words
 from cronq.app.simulation_verbs import SimulationVerbs
 from cronq.app.stats import Stats, read_stats
@@ -62,7 +63,7 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedVerbs, SimulationVerbs):
+class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedVerbs, LockVerbs, SimulationVerbs):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.
@@ -200,7 +201,8 @@ class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedV
         elif not self.jobs.is_listed(name_or_run) and self.delayed().take_out(name_or_run):
             return [name_or_run]  # a job that somebody gave to rq-scheduler
         else:
-            self.jobs.get(name_or_run)
+            if not self.guarded.is_known(name_or_run):
+                self.jobs.get(name_or_run)
             return self._stop_all(name_or_run)
         return self._stop_each(runs)
 
@@ -251,8 +253,9 @@ class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedV
         since_s: float | None = None,
         until_s: float | None = None,
     ) -> list[Run]:
-        """The same of all jobs together, and the ids that workers rejected."""
-        return newest_of_all(self.runs, self.jobs.names(), Wanted(count, outcome, Period(since_s, until_s)))
+        """The same of all jobs and guarded runs together, and the ids that workers rejected."""
+        names = sorted({*self.jobs.names(), *self.guarded.names()})
+        return newest_of_all(self.runs, names, Wanted(count, outcome, Period(since_s, until_s)))
 
     def why(self, name: str, at: str | datetime | None = None) -> Answer:
         """Why the tick of a job *at* a moment ended as it did; without one the newest, or the trouble of the present.

@@ -42,9 +42,10 @@ from cronq.runs.bulk_stop import BulkStop
 from cronq.runs.claim import Claimer
 from cronq.runs.delayed import Delayed
 from cronq.runs.exchange import Exchange
+from cronq.runs.guarded import GuardedRuns
 from cronq.runs.retrying import Retrying
 from cronq.runs.store import RunStore
-from cronq.runs.timing import RQ_LEASE_S
+from cronq.runs.timing import RQ_LEASE_S, Timing
 from cronq.worker.desk import Desk
 
 log = logging.getLogger("cronq.beat")
@@ -161,6 +162,18 @@ class Parts:
     def retrying(self) -> Retrying:
         """What queues runs whose next attempt is due."""
         return Retrying(self.client, self.keys, self.runs)
+
+    @cached_property
+    def guarded(self) -> GuardedRuns:
+        """Runs of commands under `cronq exec`."""
+        return GuardedRuns(
+            self.client,
+            self.keys,
+            row_ttl_s=self.config.keep_rows_for,
+            keep_events=self.config.keep_events,
+            lock_ttl_s=self.config.lock_ttl,
+            silent_s=Timing(self.config.lost_after).vanished_s,
+        )
 
     @cached_property
     def amendments(self) -> Amendments:

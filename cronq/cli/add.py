@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cronq.app.job_options import DEFAULTS, OPTIONS, Kind, Option
-from cronq.cli.options import F, open_app, options_of_cronq, suggesting
+from cronq.cli.options import F, env_option, open_app, options_of_cronq, suggesting
 from cronq.cli.output import counted, next_words, say
 from cronq.errors import JobInUse, UnknownJob
 from cronq.timetext import format_duration
@@ -61,18 +61,11 @@ def add_command(ctx: click.Context, /, name: str, command: tuple[str, ...], **op
         raise click.UsageError("with --shell the command is one text: -- 'a | b'")
     given = {key: value for key, value in options.items() if value not in (None, False, ())}
     if "env" in given:
-        given["env"] = _variables(given["env"])
+        given["env"] = env_option(given["env"])
     app = open_app(ctx)
     what = app.add(name, command=list(command), **given)
     say(f"{name} {_ADDED[what]}{next_words(app, name)}")
     return 0
-
-
-def _variables(pairs: tuple[str, ...]) -> dict[str, str]:
-    for pair in pairs:
-        if "=" not in pair:
-            raise click.BadParameter(f"{pair!r} has no value; write --env NAME=VALUE", param_hint="--env")
-    return dict(pair.split("=", 1) for pair in pairs)
 
 
 @click.command("rm")

@@ -97,7 +97,7 @@ def run_due_command(ctx: click.Context, modules: tuple[str, ...]) -> int:
     from cronq.app.run_due import run_due
 
     app = open_app(ctx, jobs=modules)
-    start_logging(ctx, app.config, quiet=True)
+    start_logging(ctx, app.config, least="warning")
     app.require_fit_redis()
     if app.config.jobs:
         say_problems(app.sync(remove=False).problems)

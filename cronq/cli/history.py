@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from cronq.app.app import Cronq
     from cronq.app.views import Run
 
+#: What is shown of a run that has no tick, by its trigger.
+_TRIGGERS = {"delayed": "delayed", "exec": "exec"}
+
 
 @click.command("history")
 @click.argument("name", required=False)
@@ -109,7 +112,7 @@ def _zone(app: Cronq, name: str) -> str:
 
 def _history_row(run: Run, zone: str, now_s: float, force_utc: bool) -> list[str]:
     when = run.tick if run.tick is not None else run.queued_at
-    manual = "" if run.tick is not None else " (delayed)" if run.trigger == "delayed" else " (by hand)"
+    manual = "" if run.tick is not None else f" ({_TRIGGERS.get(run.trigger, 'by hand')})"
     if not run.job:
         manual = " (set aside)"
     elif run.trigger == "backfill":

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from cronq.config import Config
 
 
-def start_logging(ctx: click.Context, config: Config, *, quiet: bool = False) -> None:
-    """Log on stderr, one event a line. With *quiet* only warnings, unless a setting or --debug asks for more."""
+def start_logging(ctx: click.Context, config: Config, *, least: str | None = None) -> None:
+    """Log on stderr, one event a line. From the level *least* on only, unless a setting or --debug says otherwise."""
     level = config.log_level.lower()
-    if quiet and config.origin("log_level") == "default":
-        level = "warning"
+    if least is not None and config.origin("log_level") == "default":
+        level = least
     if call_state(ctx).get("debug"):
         level = "debug"
     handler = logging.StreamHandler(sys.stderr)

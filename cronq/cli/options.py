@@ -27,6 +27,23 @@ _FRACTION = re.compile(r":[0-9]{2}[.,][0-9]")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+
+class _Span(click.ParamType[float]):
+    """A duration: seconds, 5m, 1h30m."""
+
+    name = "SPAN"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration_s(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SPAN = _Span()
+
 as_json = click.option("--json", "json_", is_flag=True, help="For programs: stable keys, times in UTC.")
 in_utc = click.option("--utc", is_flag=True, help="Show times in UTC instead of the job's zone.")
 times_are_utc = click.option("--utc", is_flag=True, expose_value=False, help="Times are in UTC anyway.")
@@ -111,6 +128,14 @@ def find_job(app: Cronq, name: str) -> StoredJob:
     """The job *name*. Raises UnknownJob with a suggestion."""
     with suggesting(app, name):
         return app.read_job(name)
+
+
+def env_option(pairs: tuple[str, ...]) -> dict[str, str]:
+    """The variables that --env names. Raises BadParameter."""
+    for pair in pairs:
+        if "=" not in pair:
+            raise click.BadParameter(f"{pair!r} has no value; write --env NAME=VALUE", param_hint="--env")
+    return dict(pair.split("=", 1) for pair in pairs)
 
 
 def instant_option(value: str | None, option: str) -> float | None:

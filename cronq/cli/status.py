@@ -1,4 +1,4 @@
-"""`beats` and `workers`: who is alive, and what each is doing."""
+"""`beats`, `workers` and `host-id`: who is alive, what each is doing, and what this host is called."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from cronq.app.views import beat_row, worker_row
-from cronq.cli.options import as_json, open_app, options_of_cronq, times_are_utc
-from cronq.cli.output import print_json, print_table, say
+from cronq.cli.options import as_json, load_config, open_app, options_of_cronq, times_are_utc
+from cronq.cli.output import print_json, print_line, print_table, say
 from cronq.timetext import format_duration
 
 
@@ -60,3 +60,12 @@ def workers_command(ctx: click.Context, json_: bool) -> int:
     rows = [worker_row(worker, now_s, run_id) for worker, run_id in zip(workers, current, strict=True)]
     alive = [worker.is_alive(now_s) for worker in workers]
     return _print(rows, alive, json_, "no worker is alive; start one with `cronq worker -m MODULE`")
+
+
+@click.command("host-id")
+@options_of_cronq
+@click.pass_context
+def host_id_command(ctx: click.Context) -> int:
+    """The name by which cronq knows this host: CRONQ_HOST_ID, else its full name."""
+    print_line(load_config(ctx).host)
+    return 0

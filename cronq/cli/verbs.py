@@ -24,6 +24,9 @@ VERBS: dict[str, tuple[str, str]] = {
     "why": ("why", "Why a tick ended as it did, or has not run."),
     "diff": ("diff", "What went otherwise than on another day."),
     "stats": ("stats", "How long runs take to begin and to end."),
+    "exec": ("exec", "Run a command under a lock, from cron or a shell."),
+    "once": ("locks", "Take a lock for a fixed time: once NAME && CMD."),
+    "locks": ("locks", "Which locks are held, and by whom."),
     "run": ("run", "Run a job now, beside its schedule."),
     "stop": ("run", "Stop a run, or all runs of a job."),
     "catchup": ("catchup", "Late runs that are held after an outage."),
@@ -47,14 +50,15 @@ VERBS: dict[str, tuple[str, str]] = {
     "crontab": ("crontab", "Bring crontabs here, and jobs back to one."),
     "check-config": ("config", "Check job modules and settings, without Redis."),
     "config": ("config", "The settings, and where each came from."),
+    "host-id": ("status", "The name of this host in groups and histories."),
     "beats": ("status", "The beats, and when each was heard of."),
     "workers": ("status", "The workers, and what each is doing."),
     "check": ("check", "Checks for Nagios: redis, beat, workers, clock."),
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "doctor", "exec", "group", "host-id", "init", "leases", "locks", "logs",
-    "metrics", "once", "query", "resource", "scan", "token", "top",
+    "archive", "doctor", "group", "init", "leases", "logs",
+    "metrics", "query", "resource", "scan", "token", "top",
     "web",
 )  # fmt: skip
 
@@ -82,8 +86,9 @@ class _Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[:1] == ["check"]:
             ctx.ensure_object(dict)["nagios"] = True  # a faulty call of it is UNKNOWN, whoever notices
-        for word in args:
-            _refuse_bytes(word, ctx)
+        if args[:1] != ["exec"]:  # whose command may have any words: they are not stored
+            for word in args:
+                _refuse_bytes(word, ctx)
         if args and args[0] in NOT_BUILT:
             raise click.UsageError(f"the verb {args[0]!r} is not part of this version yet", ctx)
         if args and args[0] not in VERBS and not args[0].startswith("-"):

@@ -43,7 +43,8 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     rq-cron                   STRING  the beat that publishes RQ's cron record   interop.rq_cron       70 s
     fence:{lock}              HASH    last fencing token, last holder            locks.lock            30 d from its use
     lock:{prefix}:{lock}      STRING  python-redis-lock's own layout             locks.lock            the lock's ttl
-    lock-signal:{prefix}:{l}  LIST    python-redis-lock's wake-up                locks.lock            1 s
+    lock-signal:{prefix}:{lock}  LIST  python-redis-lock's wake-up               locks.lock            1 s
+    guarded                   ZSET    names of guarded runs, by their last one   runs.guarded          30 d from that
     delayed                   ZSET    run ids of delayed runs by due time        runs.delayed          permanent
     retries                   ZSET    run ids by the due time of their next try  runs.retrying         permanent
     foreign                   ZSET    RQ jobs not ours at work, by heartbeat     interop.in_progress   permanent
@@ -278,6 +279,10 @@ class Keys:
         return f"cronq beats of {self.prefix}"
 
     @property
+    def guarded(self) -> str:
+        return f"{self.prefix}:guarded"
+
+    @property
     def foreign(self) -> str:
         return f"{self.prefix}:foreign"
 
@@ -337,6 +342,10 @@ class Keys:
     def lock(self, lock: str) -> str:
         """The STRING that python-redis-lock keeps for *lock*."""
         return f"lock:{self.prefix}:{lock}"
+
+    def lock_signal(self, lock: str) -> str:
+        """The LIST by which python-redis-lock wakes one who waits for *lock*."""
+        return f"lock-signal:{self.prefix}:{lock}"
 
     def broken(self, key: str, moment: str) -> str:
         """Where a key of a wrong type is moved, so that its job can go on and a person can look at it."""

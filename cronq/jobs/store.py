@@ -19,7 +19,8 @@ from cronq.db import scripts
 from cronq.db.decode import moment, number, text, time_s
 from cronq.db.faults import is_wrong_type
 from cronq.db.keys import Keys
-from cronq.errors import BadValue, Conflict, CronqError, RedisUnfit, SpecTooNew, UnknownJob
+from cronq.db.layout import SCHEMA, check_layout
+from cronq.errors import BadValue, Conflict, CronqError, SpecTooNew, UnknownJob
 from cronq.jobs.change_notes import ChangeNote, read_notes
 from cronq.jobs.graph import in_use, refused_cycle, refused_parent
 from cronq.jobs.pause import Pause
@@ -28,8 +29,6 @@ from cronq.jobs.skip import Skips, ticks_of, write_skips
 from cronq.jobs.spec import SKIPS_LAYOUT, SPEC_LAYOUT, JobSpec
 from cronq.jobs.stored import DueReading, StoredJob, read_due_job, read_family, stored_job
 
-#: Layout of the keys; a process that finds a newer one must not touch it.
-SCHEMA = 1
 #: Jobs that are read in one round trip.
 _AT_ONCE = 1_000
 
@@ -430,7 +429,7 @@ class JobStore:
                 pipe.get(self._keys.epoch)
                 pipe.get(self._keys.schema)
                 _, _, epoch, schema = pipe.execute()
-        _check_layout(schema)
+        check_layout(schema)
         return text(epoch), text(epoch) == fresh
 
     def require_known_layout(self) -> None:
@@ -440,7 +439,7 @@ class JobStore:
         """
         (schema,) = self._client.mget([self._keys.schema])
         if schema is not None:
-            _check_layout(schema)
+            check_layout(schema)
 
 
 def _for_scripts(spec: JobSpec) -> dict[str, Any]:
@@ -465,12 +464,6 @@ def _parts(names: Iterable[str]) -> Iterator[list[str]]:
 
 def _given(**facts: Any) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if fact is not None}
-
-
-def _check_layout(schema: Any) -> None:
-    if not text(schema).isdecimal() or int(schema) > SCHEMA:
-        known = f"Redis holds layout {text(schema)} of cronq, this version knows {SCHEMA}"
-        raise RedisUnfit(f"{known}; upgrade cronq on this host")
 
 
 def _raise_for(answer: str, name: str, remedy: str) -> None:

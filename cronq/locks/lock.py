@@ -54,6 +54,12 @@ _JOIN_S = 0.3
 _SERVER_TICK_S = 0.1
 
 
+def check_lock_name(name: str) -> None:
+    """Raise ConfigError for a name that no lock may have."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ConfigError(f"lock name {name!r:.80}: use 1 to 512 letters, digits and _.:@/+=,%~#-")
+
+
 class Lock(redis_lock.Lock):
     """An exclusive right to *name* for one holder; threads and processes share the name, not the object.
 
@@ -76,8 +82,7 @@ class Lock(redis_lock.Lock):
         on_lost: Callable[[str], None] | None = None,
         on_renewed: Callable[[float], None] | None = None,
     ) -> None:
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
-            raise ConfigError(f"lock name {name!r:.80}: use 1 to 512 letters, digits and _.:@/+=,%~#-")
+        check_lock_name(name)
         if not MIN_TTL_S <= ttl_s <= MAX_TTL_S:
             raise ConfigError(f"lock {name!r}: ttl {ttl_s!r}; use 2 to {MAX_TTL_S:.0f} seconds")
         self.name = name

@@ -15,8 +15,9 @@ follows:
     W stands still   G waits 10 s for a death that it ordered, 0.05 s at a deadline; then W dies by its hand, as above
 
 W is in a session of its own, so a terminal's Ctrl-C or Ctrl-Z and a `kill -9` of G's process group pass it by; C
-leads a process group in that session, without a terminal. stdin is /dev/null. Sockets and pipes that G had when W
-was forked are /dev/null to W and C, later ones are unknown to them; files (a log handler's) stay open.
+leads a process group in that session, without a terminal. stdin is /dev/null, unless the watchdog was given another.
+Sockets and pipes that G had when W was forked are /dev/null to W and C, later ones are unknown to them; files (a log
+handler's) stay open.
 
 C is forked for one order, or it is long-lived (`spawn(is_reusable=True)`) and gets order after order over a line of its
 own to G, past W. The table holds for it as well, also between two orders: it dies with W, and with G, whose end of the
@@ -86,7 +87,8 @@ class Watchdog:
 
     *child_main(order, result_file)* runs in the child; what it returns is the exit code. An exception that
     escapes it is printed and makes that 1; SystemExit means what it always means. `os.exec*` inside it is fine.
-    What children print goes to *sink*; without one they print where this process does. *nursery* forks the watchdog
+    What children print goes to *sink*; without one they print where this process does. *stdin* is what children read
+    that are forked for one order. *nursery* forks the watchdog
     itself once this process has threads; its *child_main* is to be the same.
     `start`, `spawn`, `close` and `Child.wait` belong to one thread; other watchdogs of this process may have others.
     """
@@ -97,9 +99,11 @@ class Watchdog:
         sink: Sink | None = None,
         nursery: Nursery | None = None,
         *,
+        stdin: int | None = None,
         limits: ChildLimits = DEFAULT_LIMITS,
     ) -> None:
         self._child_main = child_main
+        self._stdin = stdin
         self._sink = sink
         self._nursery = nursery
         self._limits = limits
@@ -185,7 +189,7 @@ class Watchdog:
         self._end_kept()
         capture = Capture(sink) if sink is not None else None
         files = {"stdout": stdout, "stderr": stderr} if capture is None else capture.writers
-        given = {name: fd for name, fd in files.items() if fd is not None}
+        given = {name: fd for name, fd in ({"stdin": self._stdin} | files).items() if fd is not None}
         result = scratch_file()  # the child object closes it
         child = Child(self, self._runs, result, deadline_boot_s, capture, _PATIENCE_S)
         self._child = child

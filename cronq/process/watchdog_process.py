@@ -255,6 +255,9 @@ class WatchdogProcess:
             is_kept = "line" in frame.header["files"]
             self._let_go(but_list=is_kept)
             files = dict(zip(frame.header["files"], frame.fds, strict=True))
+            if "stdin" in files:
+                os.dup2(files["stdin"], 0)
+                os.close(files["stdin"])
             for name, number in (("stdout", 1), ("stderr", 2)):
                 if name in files:
                     _redirect(name, number, files[name])

@@ -7,6 +7,7 @@ An `Exchange` is for one process, whose workers offer themselves when they are i
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,6 +74,7 @@ class End:
     execution: str
     lock: str | None  #: the lock that it holds under *execution*
     worked_s: float  #: how long its worker was busy with it
+    hold_s: float = 0.0  #: so long that lock is kept from everybody still
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class Renewed:
 
     word: str | ResponseError
     lock: int | None
+    released_by: str | None = None  #: who has taken that lock from the run by force
 
 
 class Exchange:
@@ -208,8 +211,10 @@ class Exchange:
         }
         answers: Any = self._renew(args=[self._told(document)])
         return [
-            Renewed(self._refusal(text(why or why_lock)) if why or why_lock else text(word), lock)
-            for word, why, lock, why_lock in answers
+            Renewed(
+                self._refusal(text(why or why_lock)) if why or why_lock else text(word), lock, text(by) if by else None
+            )
+            for word, why, lock, why_lock, by in answers
         ]
 
     def give_back(self, run: Run, execution: str, lock: str) -> None:
@@ -245,6 +250,8 @@ class Exchange:
                 document |= {"worker": end.worker, "worked": end.worked_s, "execution": end.execution}
                 if end.lock is not None:
                     document["lock"] = end.lock
+                    if end.hold_s > 0:
+                        document["hold_ms"] = math.ceil(end.hold_s * 1000)
                 told.append(json.dumps(document, allow_nan=False))
                 wrong.append(None)
             except Exception as error:  # of what a job has said, not of Redis

@@ -1,11 +1,13 @@
-"""What RQ's own records say of a run that has ended: its status, the registry that lists it, its result."""
+"""What RQ's own records say of a run that has ended: its status, the registry that lists it, its result.
+
+RQ itself is imported when a record is written: to import it takes as long as the rest of `cronq exec`, whose runs have
+none.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, cast
-
-from rq.results import Result
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from cronq.db.keys import rq_canceled, rq_failed, rq_finished
 from cronq.runs.run import Ending, Run
@@ -55,6 +57,8 @@ def result_fields(run: Run, ending: Ending) -> list[str] | None:
     Without a stream RQ's tools read a finished job as one that returned None. An earlier attempt may have left its
     error there: that is not to be the last word.
     """
+    from rq.results import Result
+
     settlement, execution = ending.settlement, ending.execution
     good = settlement.outcome == "succeeded"
     if good and settlement.return_value is None and run.attempt == 1:
@@ -71,4 +75,23 @@ def result_fields(run: Run, ending: Ending) -> list[str] | None:
         execution_started_at=started if execution else None,
         execution_ended_at=utc(ending.now_s) if execution else None,
     )
-    return [part for name, value in result.serialize().items() for part in (name, str(value))]
+    return _flat(result.serialize())
+
+
+def rejection_fields(run_id: str, reason: str, by: str) -> list[str]:
+    """The same for an id that may not be executed, which *by* has set aside."""
+    from rq.results import Result
+
+    nobody = cast("Redis", None)  # only saving it would need a connection
+    return _flat(Result(run_id, Result.Type.FAILED, nobody, worker_name=by, exc_string=reason).serialize())
+
+
+def send_stop_job(client: Redis, worker: str, run_id: str) -> None:
+    """Send RQ's own command to end *run_id* to the stock worker of that name."""
+    from rq.command import send_command
+
+    send_command(client, worker, "stop-job", job_id=run_id)
+
+
+def _flat(fields: dict[str, Any]) -> list[str]:
+    return [part for name, value in fields.items() for part in (name, str(value))]

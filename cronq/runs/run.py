@@ -125,6 +125,10 @@ class Attempt:
         return _between(self.started_at, self.ended_at)
 
 
+#: The trigger of a run that no queue carries: of a command under `cronq exec`.
+EXEC = "exec"
+
+
 @dataclass(frozen=True)
 class Run:
     """One row of the ledger. Times are epoch seconds; None where something has not happened."""
@@ -168,6 +172,11 @@ class Run:
     lock: str | None = None  #: the lock that it waits for
     needs: tuple[Parent, ...] = ()  #: the parents that it waits for
     cause: Cause | None = None  #: what its outcome, or that it waits, does not say
+
+    @property
+    def has_rq_job(self) -> bool:
+        """Return True if it travels as an RQ job, and RQ's own records are kept of it."""
+        return self.trigger != EXEC
 
     @property
     def lateness_s(self) -> float | None:

@@ -10,17 +10,16 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
-from rq.command import send_command
-from rq.results import Result
 
 from cronq.db import scripts
 from cronq.db.decode import text, texts
 from cronq.db.faults import broken_key
 from cronq.db.keys import Keys, rq_job
 from cronq.errors import UnknownRun
+from cronq.jobs.options import DEFAULTS
 from cronq.locks.lock import FENCE_LIFE_S
 from cronq.runs.ranges import tick_of
-from cronq.runs.rq_records import in_rq, result_fields
+from cronq.runs.rq_records import in_rq, rejection_fields, result_fields, send_stop_job
 from cronq.runs.run import Ending, Run, Start
 from cronq.timetext import DAY_S, read_tick_stamp, rq_stamp
 
@@ -279,7 +278,8 @@ class RunStore:
         """What `lua/runs/settle.lua` takes for the end of *run*."""
         settlement = ending.settlement
         record = in_rq(run.queue, ending)
-        tells_rq = not ending.stock and record.status != "canceled"
+        stock = ending.stock or not run.has_rq_job
+        tells_rq = not stock and record.status != "canceled"
         return self._facts(
             run,
             ending.now_s,
@@ -296,7 +296,8 @@ class RunStore:
             status=record.status,
             registry=record.registry,
             life=record.life_s,
-            stock=ending.stock or None,
+            stock=stock or None,
+            keep=None if run.has_rq_job else DEFAULTS["keep"],
             results=result_fields(run, ending) if tells_rq else None,
             retry=_retry_fields(ending),
         )
@@ -387,7 +388,6 @@ class RunStore:
         Its RQ job, if that is queued, goes to RQ's failed registry with the reason. The id is noted in `refused`,
         unless it *is_stray*: of a run whose outcome is known.
         """
-        told = Result(text(raw_id), Result.Type.FAILED, self._client, worker_name=by, exc_string=reason)
         document: dict[str, Any] = {
             "prefix": self._keys.prefix,
             "queue": queue,
@@ -398,7 +398,7 @@ class RunStore:
             "life": _REFUSED_S,
             "most": REFUSED_KEPT,
             "events": self.keep_events,
-            "results": [part for name, value in told.serialize().items() for part in (name, str(value))],
+            "results": rejection_fields(text(raw_id), reason, by),
         }
         if not is_stray:
             document["note"] = True
@@ -420,7 +420,7 @@ class RunStore:
 
     def send_stop_job(self, run_id: str, worker: str) -> None:
         """Send RQ's own command to end *run_id* to the stock worker of that name."""
-        send_command(self._client, worker, "stop-job", job_id=run_id)
+        send_stop_job(self._client, worker, run_id)
 
     def running(self) -> list[Run]:
         """All runs at work; two round trips."""

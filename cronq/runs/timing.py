@@ -71,6 +71,14 @@ class Timing:
         """How long an id must have been popped and not started to be unpopped, or in no list to be repushed."""
         return 0.8 * self.lost_after_s
 
+    @property
+    def vanished_s(self) -> float:
+        """How long a guarded run must not have been heard of for the next of its name to settle it as lost.
+
+        Unlike a beat that one cannot know whether Redis was away meanwhile; if it is alive, its own end counts.
+        """
+        return 2 * self.lost_after_s
+
 
 #: Life of RQ's own records of a running job in seconds, which each renewal makes anew.
 RQ_LEASE_S = 90

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections import deque
 from dataclasses import dataclass, replace
 
 from cronq.clock import boot_s
 from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import JobState
 from cronq.process.watchdog import Child
+from cronq.runs.exchange import Renewed
 from cronq.runs.retry import Retry, next_retry, next_snooze
 from cronq.runs.run import Ending, Run, Settlement, record_life_s
 from cronq.runs.timing import MARGIN_S, Timing
@@ -36,6 +38,8 @@ class StopRequest:
         self.by = ""
         self.is_leaving = False  #: it ends because its worker leaves, in good order
         self.leave_at: float | None = None  #: by when its worker leaves, on the boot clock
+        self.signum: int = signal.SIGTERM  #: what its work is told first to end by
+        self.passing: deque[int] = deque()  #: signals to be passed on to its work, which decide nothing
         self.child: Child | None = None  #: the child to wake, so that the guardian looks at once
 
     def ask(self, outcome: str, reason: str, by: str) -> None:
@@ -43,6 +47,11 @@ class StopRequest:
         with self._lock:
             if self.outcome is None:
                 self.outcome, self.reason, self.by = outcome, reason, by
+        self._wake()
+
+    def pass_on(self, signum: int) -> None:
+        """Have *signum* sent to the process group of the work; also from a signal handler."""
+        self.passing.append(signum)
         self._wake()
 
     def leave(self, reason: str) -> None:
@@ -69,16 +78,16 @@ class StopRequest:
 
 
 class Termination:
-    """The end of a child in two steps: TERM, and KILL when the grace is over, again each second until it is dead."""
+    """The end of a child in two steps: a signal, then KILL after the grace, again each second until it is dead."""
 
     def __init__(self, child: Child) -> None:
         self.child = child
         self.kill_at: float | None = None  #: boot clock; None before it has begun
 
-    def begin(self, now: float, grace_s: float) -> None:
-        """Send TERM. Call it once."""
+    def begin(self, now: float, grace_s: float, signum: int) -> None:
+        """Send *signum*. Call it once."""
         self.kill_at = now + grace_s
-        self.child.signal(signal.SIGTERM)
+        self.child.signal(signum)
 
     def go_on(self, now: float) -> None:
         """Send KILL to all that is left, when it is time to."""
@@ -169,11 +178,13 @@ class ActiveRun:
             ends.append(self.lock.doubt_boot_s)
         return min(ends)
 
-    def hear_of_lock(self, answer: int | None, sent_boot: float) -> None:
-        """Note what was answered to the renewal of its lock, sent at *sent_boot*; None: nothing."""
-        if answer is None or self.lock is None:
+    def hear_of_lock(self, renewed: Renewed, sent_boot: float) -> None:
+        """Note what was answered to the renewal of its lock, sent at *sent_boot*."""
+        if renewed.lock is None or self.lock is None:
             return
-        why = self.lock.hear(answer, sent_boot)
+        why = self.lock.hear(renewed.lock, sent_boot)
+        if why is not None and renewed.released_by is not None:
+            why = f"{renewed.released_by} released it by force"
         if why is not None:
             self.lose_lock(why)
         else:
@@ -230,7 +241,8 @@ class ActiveRun:
         alone = self.alone_boot_s
         if alone is not None and now >= alone:
             return self._why_alone()
-        return "its lock could not be renewed in time, so it was ended"
+        name = self.lock.name if self.lock is not None else ""
+        return f"its lock {name!r} was lost: it could not be renewed in time"
 
     def ending(self, settlement: Settlement, now_s: float) -> Ending:
         """The end of this attempt for the ledger: who decided it, and whether it counts as a crash."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from cronq.clock import boot_s
 from cronq.runs.exchange import Begun, End, Exchange, Offer, Renewed, Renewing, Taken
@@ -118,6 +118,22 @@ class Receipt:
     start: Begun | Taken | None
     held: str | None = None  #: why it is to take nothing, in words
     trouble: Exception | None = None  #: why Redis could not give it anything
+
+
+class Renewer(Protocol):
+    """Where a guardian says that its run is alive."""
+
+    def renew(self, renewing: Renewing) -> Renewed:
+        """Say that a run is alive, and hold its lock further. Raises RedisError."""
+        ...
+
+
+class Handing(Renewer, Protocol):
+    """The same, and where the ends of runs are handed in."""
+
+    def settle_and_take(self, ends: Sequence[End], offer: Offer | None, queues: Sequence[str]) -> Receipt:
+        """Tell of *ends*, and ask for the next run of *queues*. Raises RedisError."""
+        ...
 
 
 class Desk:

@@ -34,7 +34,7 @@ from cronq.runs.timing import RQ_LEASE_S, Timing
 from cronq.timetext import format_duration
 from cronq.worker.active_run import ActiveRun, StopRequest, Termination
 from cronq.worker.child import order_for, read_result
-from cronq.worker.desk import Desk
+from cronq.worker.desk import Renewer
 from cronq.worker.outcome import judge
 from cronq.worker.run_lock import RunLock
 from cronq.worker.settle import Settler
@@ -79,7 +79,7 @@ class Guardian:
         self,
         runs: RunStore,
         watchdog: Watchdog,
-        desk: Desk,
+        desk: Renewer,
         settler: Settler,
         now_s: Callable[[], float],
         *,
@@ -92,6 +92,7 @@ class Guardian:
         on_broken: Callable[[KeyBroken], None] = lambda error: None,
         no_commands: bool = False,
         isolation: str = "run",
+        min_hold_s: float = 0.0,
     ) -> None:
         self.runs = runs
         self.watchdog = watchdog
@@ -107,6 +108,7 @@ class Guardian:
         self.on_broken = on_broken
         self.no_commands = no_commands
         self.isolation = isolation  #: of jobs that say nothing of it
+        self.min_hold_s = min_hold_s  #: so long a lock is kept from everybody, however soon its run ends
 
     def execute(
         self,
@@ -137,7 +139,8 @@ class Guardian:
         active = ActiveRun(run, spec, stop, worker, begun.execution, begun.job.state, self._timing_of(spec))
         active.started_boot = active.heard_boot = begun.sent_boot_s
         if begun.lock is not None:
-            active.lock = RunLock(begun.lock, self.lock_timing, begun.sent_boot_s, begun.fence)
+            keep_until = begun.sent_boot_s + self.min_hold_s
+            active.lock = RunLock(begun.lock, self.lock_timing, begun.sent_boot_s, begun.fence, keep_until)
         self._say_started(active)
         self._carry_out(active, run.args or spec.args_json)
 
@@ -390,6 +393,8 @@ class Guardian:
             if child.has_worked and ahead is not None and stop.outcome is None:
                 ahead.look_ahead()
                 ahead, catch_up_boot = None, inf
+            while stop.passing:
+                child.signal(stop.passing.popleft())
             now = boot_s()
             if ahead is not None and now >= catch_up_boot:
                 ahead.catch_up()
@@ -398,7 +403,7 @@ class Guardian:
             if stop.outcome is not None and termination.kill_at is None:
                 log.warning("STOPPING %s: %s", active.run.run_id, stop.reason)
                 active.stopping = True
-                termination.begin(now, active.grace_s(now))
+                termination.begin(now, active.grace_s(now), stop.signum)
             termination.go_on(now)
             if now >= active.look_boot:
                 self._look(active)
@@ -431,7 +436,7 @@ class Guardian:
 
     def _hear(self, active: ActiveRun, renewed: Renewed, sent_boot: float) -> None:
         """Act on the answer to a renewal. Raises RedisError: that of the run was refused, whatever of its lock."""
-        active.hear_of_lock(renewed.lock, sent_boot)
+        active.hear_of_lock(renewed, sent_boot)
         word = renewed.word
         if isinstance(word, Exception):
             raise word

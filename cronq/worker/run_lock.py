@@ -15,6 +15,7 @@ class RunLock:
     timing: LockTiming
     sent_boot_s: float  #: when the call was sent that took it, or renewed it last
     fence: int | None = None
+    keep_until_boot_s: float = 0.0  #: until then it is kept from everybody, though its run ends
     is_lost: bool = False  #: it is, or may be, another's, and the log says so
     trouble: Exception | None = None  #: why the last renewal was not answered
 

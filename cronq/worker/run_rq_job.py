@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import logging
+import signal
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import Any, BinaryIO, Protocol
@@ -213,7 +214,7 @@ class RQJobRuns:
                 stop.leave("its worker was told to leave, and the time it had for that was over")
             if stop.outcome is not None and termination.kill_at is None:
                 log.warning("STOPPING %s: %s", job.id, stop.reason)
-                termination.begin(now, _KILL_AFTER_S)
+                termination.begin(now, _KILL_AFTER_S, signal.SIGTERM)
             termination.go_on(now)
             try:
                 self.worker.look_around()

@@ -57,8 +57,10 @@ class Unsettled:
         active, lock = self.active, self.active.lock
         # What is over is refused as stale, by the number of its attempt; its lock is given back all the same.
         ending = replace(self.ending, retry=None) if self.is_over else self.ending
-        lock_name = lock.name if lock is not None else None
-        return End(active.worker, active.run, ending, active.execution, lock_name, self.took_s)
+        if lock is None:
+            return End(active.worker, active.run, ending, active.execution, None, self.took_s)
+        hold_s = max(0.0, lock.keep_until_boot_s - boot_s())
+        return End(active.worker, active.run, ending, active.execution, lock.name, self.took_s, hold_s)
 
 
 class Settler:

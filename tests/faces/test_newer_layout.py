@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from cronq.jobs.store import SCHEMA
+from cronq.db.layout import SCHEMA
 from tests.faces.conftest import Answer
 
 

@@ -52,6 +52,7 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
                        (["{here}/crontab", "--tz", "UTC", "--prune"], 0)],
     "check-config": [(["orders"], 0)],
     "config": [([], 0)],
+    "locks": [([], 0), (["tidy"], 0), (["--release", "tidy"], 0)],
     "beats": [([], 0)],
     "workers": [([], 0)],
 }  # fmt: skip
@@ -94,6 +95,7 @@ def _scene(app: Cronq, client: Redis, here: Path) -> None:
     app.holds.drain(("old",), set(), by="ann", now_s=app.now_s(), note="")
     app.pause_queue("nights")
     app.enqueue_in("5m", "tidy")
+    app.once("tidy", 3600)
     (here / "orders.py").write_text("from cronq import job\n@job('@daily')\ndef send(): ...\n")
     (here / "crontab").write_text("0 3 * * * /usr/bin/true\n")
 
@@ -157,6 +159,7 @@ def test_no_text_in_redis_talks_to_a_terminal(here: Path, app: Cronq, redis: Red
     redis.hset(app.keys.active("tidy"), "tidy-m0000" + esc, "queued")
     redis.hset(app.keys.run("tidy-m0000" + esc), mapping={"job": "tidy", "state": "running", "host": esc})
     app.enqueue_in("5m", "tidy")
+    app.once("tidy", 3600)
 
     shown = _on_a_terminal(*words)
 

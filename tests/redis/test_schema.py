@@ -6,8 +6,8 @@ import pytest
 from redis import Redis
 
 from cronq.app.app import Cronq
+from cronq.db.layout import SCHEMA
 from cronq.errors import RedisUnfit
-from cronq.jobs.store import SCHEMA
 
 
 def test_the_first_process_writes_the_layout_it_knows(app: Cronq, redis: Redis) -> None:

@@ -112,6 +112,10 @@ class CronqProcess:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._signal(number)
+
     def exit_code(self, within_s: float = 30.0) -> int:
         """Wait for its end; its code, negative for a signal."""
         return self._process.wait(within_s)

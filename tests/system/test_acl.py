@@ -142,6 +142,9 @@ def test_the_recipe_gives_each_process_what_it_needs(server: RedisServer, shop: 
                   ["pause", "--queue", "nights"], ["resume", "--queue", "nights"], ["rm", "add-low"]):  # fmt: skip
         operate(*words)
 
+    guarded = shop.run("exec", "--name", "every-second", "--wait", "20", "--", "true", **as_user("exec"))
+    assert guarded.exit_code() == 0, guarded.log
+    assert shop.run("once", "nightly", **as_user("exec")).exit_code() == 0
     until(lambda: outcome_of(later) and outcome_of(failed) and outcome_of(sleeping), what=lambda: shop.logs)
     until(lambda: foreign.get_status(refresh=True) == "finished", what=lambda: shop.logs)
     lost = operate("run", "sleep", "--arg", "seconds=60")

@@ -22,6 +22,7 @@ COMMANDS = {
     "scale": "scale.py --jobs 100,300 --rows 1000,2000 --beats 1 --rounds 1 --due 3 --seconds 1",
     "memory": "memory.py --runs 5 --keep 10",
     "simulate": "simulate.py --days 1 --jobs 8",
+    "exec": "exec.py --calls 1 --rounds 1",
     "stages": "stages.py --runs 10 --rounds 1",
 }
 #: Not installed with cronq.

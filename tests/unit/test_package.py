@@ -54,6 +54,12 @@ def loaded_by(statement: str) -> set[str]:
     return set(told.stdout.split())
 
 
+def test_a_guarded_command_brings_neither_rq_nor_the_application() -> None:
+    heavy = {"rq", "rq_scheduler", "flask", "rq_dashboard", "cronq.app.app", "cronq.beat", "cronq.worker.worker"}
+
+    assert loaded_by("import cronq.cli.exec, cronq.app.guarded") & heavy == set()
+
+
 def mypy(tmp_path: Path, text: str) -> list[str]:
     (tmp_path / "jobs.py").write_text(text)
     told = subprocess.run(

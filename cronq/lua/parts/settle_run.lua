@@ -222,7 +222,7 @@ local function settle_run(item)
     try_all(event, item.prefix .. ':events', item.events, item.outcome, item.job, item.run, by)
     -- Many that were made at once end when no other is made any more.
     local index = job .. (row.tick and ':runs' or ':manual')
-    local keep = not of_job.err and tonumber(of_job[1] or '')
+    local keep = not of_job.err and tonumber(of_job[1] or item.keep or '')
     local rows = keep and try('ZCARD', index) or 0
     local open = job .. (row.tick and ':active' or ':given')
     -- Rows are dropped when a tenth of `keep` is too many, at most ten: so few ends of runs have to look for some.

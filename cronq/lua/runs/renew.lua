@@ -7,8 +7,8 @@
 --       lock: name of the lock that the run holds under its execution, or absent
 --       slow: it takes longer than its job's warn_after. It is told of once in an attempt, however often this is sent.
 -- Returns [[word, or false; what is wrong, in words, or false; what locks/renew says of the lock, or false without one;
---         what is wrong there, or false]…], in their order. What stands in one run keeps no other from being renewed,
---         nor its lock. The words:
+--         what is wrong there, or false; who has taken that lock from the run by force, or false]…], in their order.
+--         What stands in one run keeps no other from being renewed, nor its lock. The words:
 --       ""          it goes on. So does a run without a row: Redis came back empty, and nobody else can be working on
 --                   it; and one that a beat called lost while its guardian was cut off: its outcome will replace that
 --       stop <by>   a person asked for its end
@@ -29,11 +29,15 @@ local item, renewed = cjson.decode(ARGV[1]), {}
 local time = redis.call('TIME')
 local seen = time[1] .. '.' .. string.format('%06d', time[2])
 for i, each in ipairs(item.runs) do
-    local answer = {false, false, false, false}
+    local answer = {false, false, false, false, false}
     if each.lock then
         local lock, fence = lock_keys(item.prefix, each.lock)
         local said, wrong = protected(renew_lock, lock, fence, each.execution, item.lock_ttl_ms, item.fence_life)
         answer[3], answer[4] = said or false, wrong or false  -- a reply ends at its first nil
+        if said ~= 1 and not wrong then
+            local known = redis.pcall('HMGET', fence, 'released_run', 'released_by')
+            answer[5] = known[1] == each.run and known[2] or false
+        end
     end
     each.prefix, each.now, each.stamp, each.lease = item.prefix, item.now, item.stamp, item.lease
     each.events, each.seen = item.events, seen

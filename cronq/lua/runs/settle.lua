@@ -3,7 +3,7 @@
 --
 -- KEYS  none (all are built from the run: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, run, job, queue, expect, attempt, unseen_since, rq_status, outcome, reason, by, now, stamp,
---               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock,
+--               row_ttl, events, fields: {field, value, …}, status, registry, life, execution, stock, keep,
 --               results: {field, value, …}, retry: {due, retried, reason, snooze}}
 --       expect: the state it must be in (running, queued); or it was settled as lost, and this is its execution; or it
 --         is queued in this attempt and an execution of it has ended: Redis came back without its last second
@@ -12,7 +12,8 @@
 --       unseen_since: settle only when its last heartbeat is older (epoch seconds), or absent
 --       rq_status: settle only when that is RQ's own word for it ("": it has no RQ job), or absent
 --       registry: RQ's ZSET that lists it from now on   life: seconds of RQ's records
---       stock: a stock RQ worker runs it and keeps RQ's records itself
+--       stock: RQ's records are none of ours: a stock RQ worker runs it and keeps them, or it never had an RQ job
+--       keep: settled rows of that name to keep when no job has it, or absent
 --       results: what RQ's result stream gets, or absent: the run returned nothing
 --       retry: it has another attempt, or absent   due: when (epoch seconds)   retried: its retries with that one
 --         reason: why it has no outcome yet   snooze: the job asked for it, so the attempt has no outcome either

@@ -3,13 +3,15 @@
 -- KEYS  none (all are built from the names: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, host, pid, now, stamp, lease, events, row_ttl, lock_ttl_ms, fence_life, knows, max_crashes,
 --               no_commands, left_alone: [job…], queues: [name…],
---               ends: [{what runs/settle takes, worker, worked, lock}…], offers: [{worker, execution, number, ahead}…]}
+--               ends: [{what runs/settle takes, worker, worked, lock, hold_ms}…],
+--               offers: [{worker, execution, number, ahead}…]}
 --       now: the time of that process (epoch seconds), by which it judges a ttl and dates a start   stamp: as RQ has it
 --       lease: life of RQ's records of a run at work (seconds)   fence_life: so long it stays known who had a lock
 --       knows: newest layout of a spec that it knows   max_crashes: what a spec says that does not say it
 --       no_commands: true if it runs none   left_alone: jobs it leaves to newer processes
 --       queues: in order of priority
 --       ends: worked: seconds   lock: name of the lock that the run holds under its execution, or absent
+--         hold_ms: so long that is kept from everybody still, or absent: it is given back
 --         What they have in common (prefix, events, row_ttl) they need not repeat.
 --       offers: number: a later offer of a worker has a higher one, the same offer sent again the same
 --         ahead: true if the worker has a run that is about to end, and keeps it when it gets no other
@@ -56,7 +58,7 @@ for i, each in ipairs(item.ends) do
     if each.lock then  -- its child is dead, whatever the ledger says
         protected(give_back_lock, each, each.lock, function(...) return rare().wake_waiter(...) end)
     end
-    local record = record_of(each.worker)
+    local record = each.stock and {} or record_of(each.worker)
     if record.key then
         if word and word ~= 'stale' and word ~= 'unknown' and more ~= true then
             count_end(record, each, word ~= 'retrying' and each.outcome == 'succeeded')
