@@ -121,6 +121,12 @@ class UnknownRun(CronqError):
     exit_code = 2
 
 
+class UnknownGroup(CronqError):
+    """No group of that name is stored."""
+
+    exit_code = 78
+
+
 class UnknownCalendar(CronqError):
     """No calendar of that name is stored."""
 

@@ -21,6 +21,7 @@ from cronq.app.calendar_verbs import CalendarVerbs
 from cronq.app.catchup_verbs import CatchupVerbs
 from cronq.app.diff import Days, differences
 from cronq.app.graph_verbs import GraphVerbs
+from cronq.app.group_verbs import GroupVerbs
 from cronq.app.keyed_verbs import KeyedVerbs
 from cronq.app.lock_verbs import LockVerbs
 from cronq.app.redis_words import redis_words
@@ -63,7 +64,9 @@ _POLL_RUN_S, _POLL_REST_S = 0.1, 0.2
 _FEW_RUNS = 50
 
 
-class Cronq(Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, KeyedVerbs, LockVerbs, SimulationVerbs):
+class Cronq(
+    Acts, BackfillVerbs, CalendarVerbs, CatchupVerbs, GraphVerbs, GroupVerbs, KeyedVerbs, LockVerbs, SimulationVerbs
+):
     """One installation of cronq: the jobs, runs, locks and processes under one prefix of one Redis.
 
     Nothing is sent to Redis before it is needed.

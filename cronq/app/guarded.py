@@ -15,6 +15,7 @@ from cronq.config import Config, person
 from cronq.db.client import open_client, own_client
 from cronq.db.keys import Keys
 from cronq.errors import ConfigError
+from cronq.hosts.groups import check_group_name
 from cronq.jobs.command_options import check_surroundings
 from cronq.locks.renewal import LockTiming
 from cronq.process.system import open_standard_fds
@@ -42,6 +43,7 @@ def make_order(
     command: Sequence[str],
     *,
     name: str | None = None,
+    group: str | None = None,
     lock: bool = True,
     per_host: bool = False,
     at_a_time: int = 1,
@@ -72,6 +74,7 @@ def make_order(
         checked,
         tuple(command),
         lock_names(checked, host=host if per_host else None, count=at_a_time) if lock else (),
+        group=None if group is None else check_group_name(group),
         wait_s=_span_s("wait", wait),
         min_hold_s=_span_s("min_hold", min_hold),
         timeout_s=inf if timeout is None else _span_s("timeout", timeout),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: The exit code of a check that found the worst.
 _CRITICAL = 2
-_CHECKS_NOT_BUILT = frozenset(["jobs", "queue", "groups", "hosts", "file-age", "disk", "load"])
+_CHECKS_NOT_BUILT = frozenset(["jobs", "queue", "file-age", "disk", "load"])
 
 
 class _Checks(click.Group):
@@ -99,3 +99,23 @@ def check_workers_command(ctx: click.Context, least: int) -> int:
 def check_clock_command(ctx: click.Context) -> int:
     """Clocks of this host and of the beats against that of Redis."""
     return _guarded(ctx, lambda app: app.check_clock())
+
+
+@check_command.command("groups")
+@click.option(
+    "--crontab", "crontabs", multiple=True, type=click.File("rb"), metavar="FILE",
+    help="Lines of this file that call `cronq exec --group`; may be repeated.",
+)  # fmt: skip
+@options_of_cronq
+@click.pass_context
+def check_groups_command(ctx: click.Context, crontabs: tuple[IO[bytes], ...]) -> int:
+    """Whether the groups that crontabs name are there."""
+    return _guarded(ctx, lambda app: app.check_groups([(file.name, file.read()) for file in crontabs]))
+
+
+@check_command.command("hosts")
+@options_of_cronq
+@click.pass_context
+def check_hosts_command(ctx: click.Context) -> int:
+    """Whether each group that has hosts has one on which a beat or a worker is alive."""
+    return _guarded(ctx, lambda app: app.check_hosts())

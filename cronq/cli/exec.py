@@ -28,6 +28,7 @@ _NOT_EXECUTED = (126, 127)
 @click.option("--per-host", is_flag=True, help="A lock of this host alone: one on each host.")
 @click.option("--no-lock", is_flag=True, help="No lock: whoever else runs.")
 @click.option("--local-lock", is_flag=True, help="A lock on this host without Redis; nothing is recorded.")
+@click.option("--group", metavar="GROUP", help="Only on hosts of that group, and as long as this is one.")
 @click.option("--min-hold", type=SPAN, default=0.0, metavar="SPAN", help="Keep the lock at least so long (0).")
 @click.option("--timeout", type=SPAN, metavar="SPAN", help="End it after so long, with 124 (never).")
 @click.option("--grace", type=SPAN, default=10.0, metavar="SPAN", help="From TERM to KILL (10s).")
@@ -68,6 +69,8 @@ def _check_sense(options: Mapping[str, Any]) -> None:
         raise click.UsageError(
             "--no-lock: leave out --slots, --per-host, --local-lock, --wait, --min-hold; they need one"
         )
+    if options["local_lock"] and options["group"] is not None:
+        raise click.UsageError("--group is kept in Redis, which --local-lock does not ask; leave one of them out")
     if options["local_lock"] and options["min_hold"]:
         raise click.UsageError("--min-hold is against clocks of hosts that differ, and --local-lock is of one host")
 
@@ -76,7 +79,7 @@ def _told(order: Order, ended: Ended, busy_exit_code: int, *, verbose: bool) -> 
     """Say what people cannot see from the command itself. Return the exit code."""
     settlement = ended.settlement
     if settlement is None:
-        code = ended.code or busy_exit_code
+        code = busy_exit_code if ended.is_busy else ended.code
         if verbose or code:
             say(f"{order.name}: not run: {ended.why_not}")
         return code

@@ -43,6 +43,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "add": ("add", "Store a command as a job."),
     "rm": ("add", "Remove jobs."),
     "calendar": ("calendar", "Days that jobs run on, or do not."),
+    "group": ("group", "Named sets of hosts that commands run on."),
     "sync": ("sync", "Store the jobs that modules define."),
     "plan": ("plan", "What a sync would do, and to which ticks."),
     "simulate": ("simulate", "What becomes of each tick in a span of time."),
@@ -57,7 +58,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 #: Verbs that are planned: refused by name, because a guess would be worse than a refusal.
 NOT_BUILT = (
-    "archive", "doctor", "group", "init", "leases", "logs",
+    "archive", "doctor", "init", "leases", "logs",
     "metrics", "query", "resource", "scan", "token", "top",
     "web",
 )  # fmt: skip

@@ -36,6 +36,7 @@ ambiguous. Times inside are epoch seconds, UTC. No other module spells a key.
     refused                   STREAM  ids that workers set aside, and why        runs.store            permanent, capped
     events                    STREAM  every change of a run or a job, capped     runs.events           permanent
     holds                     HASH    paused queues, drained hosts and workers   hosts.drain           permanent
+    groups                    HASH    group -> its hosts and groups              hosts.groups          permanent
     beats, workers            HASH    process id -> heartbeat (JSON)             hosts.heartbeats      permanent
     passes                    STRING  when a beat last made a completed pass     hosts.outages         permanent
     outages                   LIST    spans without a pass, newest first, why    hosts.outages         30 days
@@ -297,6 +298,10 @@ class Keys:
     @property
     def holds(self) -> str:
         return f"{self.prefix}:holds"
+
+    @property
+    def groups(self) -> str:
+        return f"{self.prefix}:groups"
 
     @property
     def beats(self) -> str:

@@ -1,9 +1,9 @@
 """The stream of events: everything that changes a run or a job appends one entry. Owner of the `events` key.
 
-An entry has the fields `type` (a word of `Event`), `job` (or `lock`) and, when it is about a run, `run`. What somebody
-asked for, and each change of a job, has `by`, too: who, and from which host. It is appended by the script that makes
-the change, in the same step, so that there is one entry whoever asked for the change and however often that was sent.
-The stream keeps about the newest `keep_events` entries.
+An entry has the fields `type` (a word of `Event`), `job` (or `lock`, or `group`) and, when it is about a run, `run`.
+What somebody asked for, and each change of a job, has `by`, too: who, and from which host. It is appended by the script
+that makes the change, in the same step, so that there is one entry whoever asked for the change and however often that
+was sent. The stream keeps about the newest `keep_events` entries.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class Event(StrEnum):
     JOB_RESET = "job_reset"
     #: it is gone: jobs/remove
     JOB_REMOVED = "job_removed"
+
+    # A group of hosts: hosts/set_groups
+    GROUP_SET = "group_set"
+    GROUP_REMOVED = "group_removed"
 
     # A lock
     #: a person has taken it from its holder: runs/release_lock

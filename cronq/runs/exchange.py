@@ -96,6 +96,7 @@ class Renewing:
     execution: str
     lock: str | None = None
     slow: bool = False
+    group: str | None = None  #: it may be at work only while its host is in that group
 
 
 @dataclass(frozen=True)
@@ -323,6 +324,8 @@ def _renewal_of(each: Renewing) -> dict[str, object]:
         document["lock"] = each.lock
     if each.slow:
         document["slow"] = True
+    if each.group is not None:
+        document |= {"group": each.group, "host": run.host}
     return document
 
 

@@ -15,7 +15,7 @@ from cronq.db import scripts
 from cronq.db.decode import text, whole
 from cronq.db.keys import Keys
 from cronq.db.layout import SCHEMA, check_layout
-from cronq.errors import ConfigError, KeyBroken
+from cronq.errors import ConfigError, KeyBroken, UnknownGroup
 from cronq.jobs.options import DEFAULTS
 from cronq.locks.lock import FENCE_LIFE_S
 from cronq.locks.renewal import LockTiming
@@ -54,6 +54,7 @@ class Guarded:
     pid: int
     by: str  #: who started it
     locks: tuple[str, ...] = ()  #: it needs one of these
+    group: str | None = None  #: it runs on hosts of that group alone; None: on any
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,17 @@ class Busy:
         return f"the lock {self.lock!r} is held by {who}{where}" + (f" (pid {self.pid})" if self.pid else "")
 
 
+@dataclass(frozen=True)
+class Elsewhere:
+    """Why a guarded run did not begin: it is for hosts of a group, and this is none."""
+
+    group: str
+    host: str
+
+    def __str__(self) -> str:
+        return f"this host, {self.host}, is not in the group {self.group!r}"
+
+
 class GuardedRuns:
     """Begins guarded runs; their end is told as that of any other (`RunStore.end`)."""
 
@@ -111,29 +123,37 @@ class GuardedRuns:
             "fence_life": FENCE_LIFE_S,
         }
 
-    def begin(self, guarded: Guarded) -> GuardedStart | Busy:
+    def begin(self, guarded: Guarded) -> GuardedStart | Busy | Elsewhere:
         """Begin that run if one of its locks is free: in the ledger it is at work then. One round trip.
 
-        It may be asked again when the answer was lost. Raises RedisError, KeyBroken, RedisUnfit.
+        It may be asked again when the answer was lost. Raises RedisError, UnknownGroup, KeyBroken, RedisUnfit.
         """
         name, keys = guarded.name, self._keys
         touched = [
             keys.run(guarded.run_id), keys.manual(name), keys.given(name), keys.running, keys.events, keys.guarded,
         ]  # fmt: skip
-        document = self._common | {
-            "name": name,
-            "run": guarded.run_id,
-            "execution": guarded.execution,
-            "worker": guarded.worker,
-            "host": guarded.host,
-            "pid": guarded.pid,
-            "by": guarded.by,
-            "locks": list(guarded.locks),
-        }
+        document = (
+            self._common
+            | {
+                "name": name,
+                "run": guarded.run_id,
+                "execution": guarded.execution,
+                "worker": guarded.worker,
+                "host": guarded.host,
+                "pid": guarded.pid,
+                "by": guarded.by,
+                "locks": list(guarded.locks),
+            }
+            | ({"group": guarded.group} if guarded.group is not None else {})
+        )
         sent_boot_s = boot_s()
         word, *rest = json.loads(text(self._begin(keys=touched, args=[json.dumps(document)])))
         if word == "broken":
             raise KeyBroken(*rest)
+        if word == "no_group":
+            raise UnknownGroup(f"there is no group {guarded.group!r}; see `cronq group list`")
+        if word == "elsewhere":
+            return Elsewhere(guarded.group or "", guarded.host)
         if word == "layout":
             check_layout(rest[0])
         if word == "busy":

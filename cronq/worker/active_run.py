@@ -108,6 +108,7 @@ class ActiveRun:
     state: JobState | None  #: of its job when it was started: what the run is told of those before it
     timing: Timing | None = None  #: None: nobody runs it again when it is lost, so the child need not end before
     lock: RunLock | None = None
+    group: str | None = None  #: it may be at work only while this host is in that group
     child: Child | None = None
     started_boot: float = 0.0  #: the moment that its row has as its start
     begun_boot: float = 0.0  #: when its work began

@@ -26,7 +26,7 @@ from cronq.jobs.spec import JobSpec
 from cronq.jobs.stored import JobState, StoredJob
 from cronq.process.watchdog import Watchdog
 from cronq.runs.exchange import Begun
-from cronq.runs.guarded import Busy, Guarded, GuardedStart
+from cronq.runs.guarded import Busy, Elsewhere, Guarded, GuardedStart
 from cronq.runs.run import Ending, Settlement, manual_run_id
 from cronq.runs.store import RunStore
 from cronq.runs.timing import Timing
@@ -56,6 +56,7 @@ class Order:
     words: tuple[str, ...]
     locks: tuple[str, ...] = ()  #: it needs one of these; none: whoever runs, it runs, too
     wait_s: float = 0.0  #: so long it waits for one
+    group: str | None = None  #: it runs on hosts of that group alone
     min_hold_s: float = 0.0  #: so long that is kept from everybody, however soon the command ends
     timeout_s: float = inf
     grace_s: float = 10.0
@@ -81,13 +82,14 @@ class Ended:
     settlement: Settlement | None = None  #: None: it did not begin
     run_id: str | None = None
     why_not: str = ""  #: why it did not begin
+    is_busy: bool = False  #: a lock was busy, or this host: it was this host's turn
 
 
 class Guards(Protocol):
     """What a guarded command asks of Redis before it begins, or of what stands in for it."""
 
-    def begin(self, guarded: Guarded) -> GuardedStart | Busy:
-        """Begin the run if one of its locks is free. Raises RedisError."""
+    def begin(self, guarded: Guarded) -> GuardedStart | Busy | Elsewhere:
+        """Begin the run if one of its locks is free. Raises RedisError, UnknownGroup."""
         ...
 
     def wait_for_release(self, locks: Sequence[str], most_s: float) -> None:
@@ -120,8 +122,9 @@ class GuardedCommand:
         self.settler = Settler(parts.runs, parts.clock.now_s, self.giving_up)
         host, pid, run_id = parts.host, os.getpid(), manual_run_id(order.name)
         self.guarded = Guarded(
-            run_id, order.name, secrets.token_hex(16), f"{host}.{pid}.exec", host, pid, parts.by, order.locks
-        )
+            run_id, order.name, secrets.token_hex(16), f"{host}.{pid}.exec", host, pid, parts.by, order.locks,
+            order.group,
+        )  # fmt: skip
         self.stop = StopRequest(run_id)
         self.signum: int | None = None  #: what this process was told to end by
         self._has_ended = False
@@ -131,12 +134,13 @@ class GuardedCommand:
         with self._signals():
             load = os.getloadavg()[0]
             if self.order.max_load is not None and load > self.order.max_load:
-                return Ended(0, why_not=f"the load of this host is {load:.1f}, above {self.order.max_load:g}")
+                why = f"the load of this host is {load:.1f}, above {self.order.max_load:g}"
+                return Ended(0, why_not=why, is_busy=True)
             start = self._begin()
             if self.signum is not None and not isinstance(start, GuardedStart):
                 return Ended(128 + self.signum, why_not=f"ended by {signal.Signals(self.signum).name} while it waited")
             if not isinstance(start, GuardedStart):
-                return Ended(0, why_not=str(start))
+                return Ended(0, why_not=str(start), is_busy=isinstance(start, Busy))
             self.parts.clock.observe(start.now_s, start.sent_boot_s)
             self._settle_vanished(start)
             settlement = self._carry_out(start)
@@ -145,7 +149,7 @@ class GuardedCommand:
 
     # Before the work
 
-    def _begin(self) -> GuardedStart | Busy:
+    def _begin(self) -> GuardedStart | Busy | Elsewhere:
         """Begin, waiting for the lock as long as that was asked for. Raises RedisError."""
         until = boot_s() + self.order.wait_s
         away_until, backoff, is_said = max(until, boot_s() + _AWAY_S), Backoff(0.1, 1.0), False
@@ -153,7 +157,7 @@ class GuardedCommand:
             try:
                 found = self.parts.guards.begin(self.guarded)
                 left_s = until - boot_s()
-                if isinstance(found, GuardedStart) or left_s <= 0 or self.signum is not None:
+                if not isinstance(found, Busy) or left_s <= 0 or self.signum is not None:
                     return found
                 expires_s = _LOOK_S if found.left_s is None else found.left_s
                 self.parts.guards.wait_for_release(self.order.locks, max(0.01, min(left_s, _LOOK_S, expires_s)))
@@ -195,7 +199,7 @@ class GuardedCommand:
         )  # fmt: skip
         parts.watchdog.start()
         try:
-            guardian.carry_on(begun, self.stop, worker=self.guarded.worker)
+            guardian.carry_on(begun, self.stop, worker=self.guarded.worker, group=self.order.group)
         finally:
             parts.watchdog.close()
             self._has_ended = True

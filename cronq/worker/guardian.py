@@ -133,10 +133,14 @@ class Guardian:
         ):  # fmt: skip
             self._carry_out(active, args_json)
 
-    def carry_on(self, begun: Begun, stop: StopRequest, *, worker: str) -> None:
-        """Take a run that Redis has started for this worker through the other steps."""
+    def carry_on(self, begun: Begun, stop: StopRequest, *, worker: str, group: str | None = None) -> None:
+        """Take a run that Redis has started for this worker through the other steps.
+
+        With *group* it is stopped as soon as this host is no longer in that group.
+        """
         run, spec = begun.run, begun.job.spec
         active = ActiveRun(run, spec, stop, worker, begun.execution, begun.job.state, self._timing_of(spec))
+        active.group = group
         active.started_boot = active.heard_boot = begun.sent_boot_s
         if begun.lock is not None:
             keep_until = begun.sent_boot_s + self.min_hold_s
@@ -425,7 +429,7 @@ class Guardian:
         every_s = self._renew_s(active)
         active.look_boot = sent_boot + every_s - sent_boot % every_s
         try:
-            renewed = self.desk.renew(Renewing(active.run, active.execution, lock_name, slow))
+            renewed = self.desk.renew(Renewing(active.run, active.execution, lock_name, slow, active.group))
             self._hear(active, renewed, sent_boot)
             self.on_look()
         except (RedisError, OSError) as error:
@@ -450,6 +454,8 @@ class Guardian:
         if word.startswith("stop "):
             by, reason = read_wish(word[5:])
             active.stop.ask("stopped", reason, by)
+        elif word == "left":
+            active.stop.ask("stopped", f"this host left the group {active.group!r}", "the groups")
         elif word == "settled":
             active.stop.ask("lost", "it was settled by somebody else meanwhile", "the ledger")
 

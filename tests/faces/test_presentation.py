@@ -52,6 +52,8 @@ CALLS: dict[str, list[tuple[list[str], int]]] = {
                        (["{here}/crontab", "--tz", "UTC", "--prune"], 0)],
     "check-config": [(["orders"], 0)],
     "config": [([], 0)],
+    "group list": [([], 0)],
+    "group hosts": [(["mail"], 0)],
     "locks": [([], 0), (["tidy"], 0), (["--release", "tidy"], 0)],
     "beats": [([], 0)],
     "workers": [([], 0)],
@@ -96,6 +98,7 @@ def _scene(app: Cronq, client: Redis, here: Path) -> None:
     app.pause_queue("nights")
     app.enqueue_in("5m", "tidy")
     app.once("tidy", 3600)
+    app.set_group("mail", ["box"])
     (here / "orders.py").write_text("from cronq import job\n@job('@daily')\ndef send(): ...\n")
     (here / "crontab").write_text("0 3 * * * /usr/bin/true\n")
 

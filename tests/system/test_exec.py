@@ -276,6 +276,60 @@ def test_a_lock_on_one_host_needs_no_redis(box: Installation) -> None:
     assert box.run(*words, "--wait", "5s", "--", "sh", "-c", "exit 7", **away).exit_code() == 7
 
 
+# On which host
+
+
+def test_a_command_runs_on_hosts_of_its_group_alone(box: Installation) -> None:
+    box.app.set_group("mail", ["box1", "nested"])
+    box.app.set_group("nested", ["box2", "mail"])
+    words = ("exec", "--name", "n", "--group", "mail", "--busy-exit-code", "3", "--")
+
+    ran = {
+        host: (done.exit_code(), done.output, done.log)
+        for host in ("box1", "box2", "box3")
+        for done in [box.run(*words, "echo", "ran", CRONQ_HOST_ID=host)]
+    }
+
+    here, elsewhere = (0, "ran\n", ""), (0, "", "")
+    assert ran == {"box1": here, "box2": here, "box3": elsewhere}
+    assert sorted(run.host or "" for run in box.app.history("n")) == ["box1", "box2"]
+    loud = box.run("exec", "-v", "--group", "mail", "--", "true", CRONQ_HOST_ID="box3")
+    assert loud.log == "cronq: true: not run: this host, box3, is not in the group 'mail'\n"
+
+
+def test_an_empty_group_runs_nowhere_and_one_that_is_not_there_is_an_error(box: Installation) -> None:
+    box.app.set_group("off", [])
+
+    assert box.run("exec", "--group", "off", "--", "touch", "no").exit_code() == 0
+    typo = box.run("exec", "--group", "typo", "--", "touch", "no")
+
+    assert (typo.exit_code(), typo.log) == (78, "cronq: there is no group 'typo'; see `cronq group list`\n")
+    assert not (box.directory / "no").exists()
+    assert box.app.guarded.names() == []
+
+
+@pytest.mark.timing
+@pytest.mark.parametrize("how", ["moved", "emptied", "removed"])
+def test_a_command_is_stopped_when_its_host_leaves_the_group(box: Installation, how: str) -> None:
+    box.app.set_group("mail", ["box"])
+    words = "trap 'touch told; exit 0' TERM; touch go; sleep 60 & wait"
+    process = box.start("exec", "--name", "n", "--group", "mail", "--", "sh", "-c", words)
+    begun(box, process, "go")
+    box.app.set_group("mail", ["box", "other"])  # disturbs nobody
+    changed = time.monotonic()
+
+    if how == "removed":
+        box.app.remove_groups(["mail"])
+    else:
+        box.app.set_group("mail", ["other"] if how == "moved" else [])
+
+    until((box.directory / "told").exists, within_s=3, what=lambda: process.log)
+    assert time.monotonic() - changed < 2.0
+    assert process.exit_code() == 0  # its own, for it ended by itself
+    row = newest(box, "n")
+    assert (row.outcome, row.reason, row.decided_by) == ("stopped", "this host left the group 'mail'", "the groups")
+
+
 # How it is ended
 
 

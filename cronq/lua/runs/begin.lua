@@ -3,22 +3,25 @@
 --
 -- KEYS  1 run:{id}   2 job:{name}:manual   3 job:{name}:given   4 running   5 events   6 guarded
 -- ARGV  1 JSON {prefix, name, run, execution, worker, host, pid, by, events, row_ttl, keep, knows, silent, locks,
---               lock_ttl_ms, fence_life}
+--               lock_ttl_ms, fence_life, group}
 --       execution: random, of this run alone: the holder of its lock   keep: settled rows of this name to keep
 --       silent: a guarded run that was not heard of for so long has vanished (seconds)
 --       knows: the newest layout of cronq's keys that the process knows
+--       group: it runs on hosts of that group alone, or absent
 --       locks: names of locks of which it needs one, whichever is free; [] for none
 -- Returns JSON
 --       [begun, now, lock | false, fencing token as text | false, [id…]]   also for one sent again whose reply was lost
 --         the ids: some earlier runs of that name that have vanished and have no outcome yet
 --       [busy, ms for which the locks will be held at least (-1: no limit), lock, run | "", host | "", pid | ""]
 --         all of *locks* are another's; named is who has the first: nothing was written
+--       [elsewhere]   this host is not in the group   [no_group]   there is none of that name: nothing was written
 --       [layout, what Redis holds]   a newer cronq has changed the keys: nothing was written
 --       [broken, key, type that it should have]   nothing was written
 --
 -- One step, because a lock without its row would be held by nobody whom people can find, and a row without its lock
 -- would be of a run that must not be at work.
 --@ event
+--@ groups
 --@ lock_keys
 --@ take_lock
 --@ trim
@@ -32,6 +35,11 @@ end
 local layout = redis.pcall('GET', item.prefix .. ':schema')
 if type(layout) == 'string' and (tonumber(layout) or math.huge) > item.knows then
     return cjson.encode({'layout', layout})
+end
+
+if item.group then  -- before all else: a host outside leaves no trace
+    local is_in = is_in_group(item.prefix, item.group, item.host)
+    if not is_in then return cjson.encode({is_in == nil and 'no_group' or 'elsewhere'}) end
 end
 
 local time = call('TIME')

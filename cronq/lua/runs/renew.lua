@@ -2,15 +2,17 @@
 --
 -- KEYS  none (all are built from the runs: one Redis, no Cluster)
 -- ARGV  1 JSON {prefix, now, stamp, lease, events, lock_ttl_ms, fence_life,
---               runs: [{run, job, queue, attempt, execution, lock, slow}…]}
+--               runs: [{run, job, queue, attempt, execution, lock, slow, group, host}…]}
 --       stamp: now as RQ writes times   lease: life of RQ's records (seconds)
 --       lock: name of the lock that the run holds under its execution, or absent
+--       group: it may be at work only while *host* is in that group; absent: anywhere
 --       slow: it takes longer than its job's warn_after. It is told of once in an attempt, however often this is sent.
 -- Returns [[word, or false; what is wrong, in words, or false; what locks/renew says of the lock, or false without one;
 --         what is wrong there, or false; who has taken that lock from the run by force, or false]…], in their order.
 --         What stands in one run keeps no other from being renewed, nor its lock. The words:
 --       ""          it goes on. So does a run without a row: Redis came back empty, and nobody else can be working on
 --                   it; and one that a beat called lost while its guardian was cut off: its outcome will replace that
+--       left        its host is no longer in its group, or the group is gone
 --       stop <by>   a person asked for its end
 --       settled     it is no longer this attempt's
 --       forgotten   it is queued in this attempt: Redis came back without its last second, it is to be started again
@@ -20,6 +22,7 @@
 --
 -- One step, because a renewal after the run was settled would bring a dead run back into `running`, and one of a lock
 -- could lengthen another's; and for all of them, because a round trip for each would make those of a busy process late.
+--@ groups
 --@ lock_keys
 --@ protected
 --@ renew_lock
@@ -42,6 +45,7 @@ for i, each in ipairs(item.runs) do
     each.prefix, each.now, each.stamp, each.lease = item.prefix, item.now, item.stamp, item.lease
     each.events, each.seen = item.events, seen
     local word, why = protected(renew_run, each)
+    if word == '' and each.group and not is_in_group(item.prefix, each.group, each.host) then word = 'left' end
     answer[1], answer[2] = word or false, why or false
     renewed[i] = answer
 end
