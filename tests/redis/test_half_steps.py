@@ -21,6 +21,7 @@ from cronq.jobs.spec import JobSpec, make_spec
 from cronq.runs.claim import TickClaim
 from cronq.runs.due import Decision
 from cronq.runs.exchange import Taken
+from cronq.runs.guarded import Guarded, GuardedStart
 from cronq.runs.retry import Retry
 from cronq.runs.run import Ending, Run, Settlement, Start
 from cronq.timetext import utc
@@ -31,6 +32,8 @@ Store = Callable[..., JobSpec]
 #: 2026-01-05 07:00:00 UTC, a Monday.
 T = 1767596400
 RUN = "a-m00000001"
+GUARDED = Guarded(RUN, "a", "x1", "box.1.exec", "box", 1, "ann", ("a",))
+IN_A_GROUP = replace(GUARDED, group="all")
 QUEUE, POPPED = "rq:queue:default", "rq:queue:default:intermediate"
 #: Keys of the run, its job and its queue that a step may touch when they are there, and that may not be.
 MORE_KEYS = [
@@ -67,6 +70,15 @@ class Stage:
         self.popped()
         assert self.start("e1") == "started"
         self.run = self.app.runs.get(RUN)
+
+    def grouped(self) -> None:
+        self.defined()
+        self.app.set_group("all", ["web"])
+        self.app.set_group("web", ["box"])
+
+    def guarded(self) -> None:
+        self.defined()
+        assert isinstance(self.app.guarded.begin(GUARDED), GuardedStart)
 
     def failed(self) -> None:
         """A tick that ran and failed."""
@@ -207,6 +219,10 @@ STEPS: dict[str, tuple[Callable[[Stage], None], Callable[[Stage], Any]]] = {
     "unpop": (Stage.popped, Stage.unpop),
     "retry": (Stage.retrying, Stage.queue_retry),
     "reschedule": (Stage.delayed, lambda s: s.reschedule() is None),
+    "begin": (Stage.defined, lambda s: isinstance(s.app.guarded.begin(GUARDED), GuardedStart)),
+    "begin in a group": (Stage.grouped, lambda s: isinstance(s.app.guarded.begin(IN_A_GROUP), GuardedStart)),
+    "release a lock": (Stage.guarded, lambda s: s.app.release_lock("a") == RUN),
+    "set groups": (Stage.grouped, lambda s: s.app.set_group("all", ["box", "other"])),
 }
 #: What is no step that was stopped: without its row a waiter is none, and without its RQ job nobody has requeued a run.
 DECIDED = {
