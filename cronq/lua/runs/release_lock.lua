@@ -8,6 +8,7 @@
 --
 -- One step, because the lock that is taken away must be that of the holder who is recorded beside it.
 --@ give_back_lock
+--@ protected
 --@ types
 --@ wake_waiter
 
@@ -24,5 +25,5 @@ call('HSET', KEYS[2], 'released_by', item.by, 'released_at', time[1] .. '.' .. s
     'released_run', run, 'released_note', item.note)
 call('XADD', KEYS[3], 'MAXLEN', '~', item.events, '*', 'type', 'lock_released', 'lock', item.lock, 'run', run,
     'by', item.by)
-give_back_lock(item, item.lock, wake_waiter)
+protected(give_back_lock, item, item.lock, wake_waiter)  -- a damaged list of who waits keeps nobody from freeing it
 return {'released', run}
