@@ -30,7 +30,7 @@ class Event(StrEnum):
     #: settle, settle_and_take, mark_success, trigger
     PARKED = "parked"
     #: it is on its queue after it waited: runs/wake_waiter, settle, settle_and_take, undo_start, give_back_lock,
-    #: stop_queued, take_turns, mark_success, open_gates
+    #: stop_queued, take_turns, mark_success, open_gates, release_lock
     WOKEN = "woken"
     #: its worker vanished, and it is on its queue again as its next attempt: runs/rerun
     RERUN = "rerun"
@@ -71,8 +71,10 @@ class Event(StrEnum):
     #: it is gone: jobs/remove
     JOB_REMOVED = "job_removed"
 
-    # A group of hosts: hosts/set_groups
+    # A group of hosts
+    #: it is new, or has other hosts: hosts/set_groups
     GROUP_SET = "group_set"
+    #: it is gone: hosts/set_groups
     GROUP_REMOVED = "group_removed"
 
     # A lock

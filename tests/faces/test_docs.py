@@ -309,7 +309,7 @@ def test_ci_finds_the_test_command_and_it_ends_with_the_tests() -> None:
     command = command_after("test command")
 
     assert len(command.splitlines()) == 1
-    assert command.endswith("&& .venv/bin/pytest -n 2")
+    assert command.endswith("&& .venv/bin/pytest -n 3")
     assert ".venv/bin/pip install -q -e '.[dev,test]'" in command
     assert "sed -n '/^<!-- test command -->$/,/^```$/p' README.md" in (ROOT / ".ci" / "run").read_text()
     subprocess.run(["bash", "-n", "-c", command], check=True)

@@ -349,8 +349,7 @@ def test_a_signal_ends_the_command_and_all_it_has_started(
 ) -> None:
     process = box.start("exec", "--name", "n", "--", "sh", "-c", words)
     begun(box, process, "go")
-    below = descendants(process.pid)
-    assert len(below) >= 3
+    below = until(lambda: found if len(found := descendants(process.pid)) >= 3 else None)
 
     process.signal(number)
 

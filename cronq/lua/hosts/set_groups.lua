@@ -8,16 +8,13 @@
 -- written.
 --
 -- One step, because a job that is moved from one group to another must not be in both, or in none, in between.
+--@ event
 --@ types
 
 local item, call = cjson.decode(ARGV[1]), redis.call
 local wrong = wrong_type({KEYS[1], 'hash', KEYS[2], 'stream'})
 if wrong then return redis.error_reply('WRONGTYPE ' .. wrong) end
 local changed = {}
-local function note(name, word)
-    changed[#changed + 1] = name
-    call('XADD', KEYS[2], 'MAXLEN', '~', item.events, '*', 'type', word, 'group', name, 'by', item.by)
-end
 local gone = item.gone
 if item.all then
     for _, name in ipairs(call('HKEYS', KEYS[1])) do
@@ -25,12 +22,16 @@ if item.all then
     end
 end
 for _, name in ipairs(gone) do
-    if call('HDEL', KEYS[1], name) == 1 then note(name, 'group_removed') end
+    if call('HDEL', KEYS[1], name) == 1 then
+        changed[#changed + 1] = name
+        event(KEYS[2], item.events, 'group_removed', name, nil, item.by, 'group')
+    end
 end
 for name, members in pairs(item.groups) do
     if call('HGET', KEYS[1], name) ~= members then
         call('HSET', KEYS[1], name, members)
-        note(name, 'group_set')
+        changed[#changed + 1] = name
+        event(KEYS[2], item.events, 'group_set', name, nil, item.by, 'group')
     end
 end
 return changed

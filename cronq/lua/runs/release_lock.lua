@@ -7,6 +7,7 @@
 -- Who waits for it is woken as by any release. The holder finds it gone with its next renewal, and stops.
 --
 -- One step, because the lock that is taken away must be that of the holder who is recorded beside it.
+--@ event
 --@ give_back_lock
 --@ protected
 --@ types
@@ -23,7 +24,6 @@ local run = known[1] == item.execution and known[2] or ''
 local time = call('TIME')
 call('HSET', KEYS[2], 'released_by', item.by, 'released_at', time[1] .. '.' .. string.format('%06d', time[2]),
     'released_run', run, 'released_note', item.note)
-call('XADD', KEYS[3], 'MAXLEN', '~', item.events, '*', 'type', 'lock_released', 'lock', item.lock, 'run', run,
-    'by', item.by)
+event(KEYS[3], item.events, 'lock_released', item.lock, run ~= '' and run or nil, item.by, 'lock')
 protected(give_back_lock, item, item.lock, wake_waiter)  -- a damaged list of who waits keeps nobody from freeing it
 return {'released', run}
