@@ -55,7 +55,7 @@ def main() -> int:
         if shutil.which("flock"):
             ways["flock"] = ["flock", "-n", f"{place}/lock", "true"]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-        environment |= {"CRONQ_REDIS_URL": url, "CRONQ_HOST_ID": "box", "XDG_RUNTIME_DIR": place}
+        environment |= {"CRONQ_REDIS_URL": url, "CRONQ_HOST_ID": "box"}
         entrants = [Entrant(way) for way in ways]
         machine = Machine(PACKAGES)
         for each in turns(arguments.rounds, entrants, "calls"):

@@ -15,7 +15,7 @@ from cronq.db import scripts
 from cronq.db.decode import text, whole
 from cronq.db.keys import Keys
 from cronq.db.layout import SCHEMA, check_layout
-from cronq.errors import ConfigError, KeyBroken, UnknownGroup
+from cronq.errors import ConfigError, KeyBroken, RedisUnavailable, UnknownGroup
 from cronq.jobs.options import DEFAULTS
 from cronq.locks.lock import FENCE_LIFE_S
 from cronq.locks.renewal import LockTiming
@@ -126,7 +126,8 @@ class GuardedRuns:
     def begin(self, guarded: Guarded) -> GuardedStart | Busy | Elsewhere:
         """Begin that run if one of its locks is free: in the ledger it is at work then. One round trip.
 
-        It may be asked again when the answer was lost. Raises RedisError, UnknownGroup, KeyBroken, RedisUnfit.
+        It may be asked again when the answer was lost. Raises RedisError, UnknownGroup, KeyBroken, RedisUnfit, and
+        RedisUnavailable if it is over already.
         """
         name, keys = guarded.name, self._keys
         touched = [
@@ -154,6 +155,9 @@ class GuardedRuns:
             raise UnknownGroup(f"there is no group {guarded.group!r}; see `cronq group list`")
         if word == "elsewhere":
             return Elsewhere(guarded.group or "", guarded.host)
+        if word == "over":
+            words = "began while Redis did not answer, and counts as lost by now; nothing was executed"
+            raise RedisUnavailable(f"{guarded.run_id}: it {words}")
         if word == "layout":
             check_layout(rest[0])
         if word == "busy":

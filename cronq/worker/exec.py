@@ -197,7 +197,6 @@ class GuardedCommand:
             parts.runs, parts.watchdog, parts.desk, self.settler, parts.clock.now_s, host=parts.host,
             pid=self.guarded.pid, timing=parts.timing, lock_ttl_s=parts.lock_ttl_s, min_hold_s=self.order.min_hold_s,
         )  # fmt: skip
-        parts.watchdog.start()
         try:
             guardian.carry_on(begun, self.stop, worker=self.guarded.worker, group=self.order.group)
         finally:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from cronq.clock import Stop, boot_s, rest, wall_s
-from cronq.config import environment
 from cronq.errors import ConfigError
 from cronq.runs.exchange import End, Offer, Renewed, Renewing
 from cronq.runs.guarded import Busy, Guarded, GuardedStart
@@ -19,12 +17,17 @@ from cronq.runs.store import SETTLED
 from cronq.worker.desk import Receipt
 
 _LOOK_S = 0.05
+#: Where this user may make a directory: the first that there is. Nothing is deleted from the first for its age.
+_ROOMS = (Path("/run/lock"), Path("/tmp"))
 
 
 def lock_directory() -> Path:
-    """The directory of this user's lock files, made when there is none. Raises ConfigError for one of somebody else."""
-    uid, runtime = os.getuid(), environment().get("XDG_RUNTIME_DIR", "")
-    place = Path(runtime) / "cronq" if os.path.isabs(runtime) else Path(tempfile.gettempdir()) / f"cronq-{uid}"
+    """The directory of this user's lock files, made when there is none. Raises ConfigError for one of somebody else.
+
+    It hangs on no variable: cron, systemd and a shell set TMPDIR and the like differently, and have to find one file.
+    """
+    uid = os.getuid()
+    place = next((room for room in _ROOMS if os.access(room, os.W_OK | os.X_OK)), _ROOMS[-1]) / f"cronq-{uid}"
     place.mkdir(mode=0o700, exist_ok=True)
     found = place.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != uid or found.st_mode & 0o022:
@@ -57,14 +60,19 @@ class LocalGuards:
 
     def _take(self, name: str) -> bool:
         path = self._directory / f"{name.replace('/', ':')}.lock"
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
-        self._held = fd
-        return True
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+                    self._held = fd
+                    return True
+            except FileNotFoundError:  # deleted between the two looks
+                pass
+            except BlockingIOError:
+                os.close(fd)
+                return False
+            os.close(fd)  # somebody has deleted that file: another would find a new one free
 
     def wait_for_release(self, locks: Sequence[str], most_s: float) -> None:
         """Wait a moment: a file wakes nobody."""

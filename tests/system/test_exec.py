@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cronq.runs.run import Run
+from cronq.worker.local_guard import lock_directory
 from tests.conftest import RedisServer
 from tests.system.processes import CronqProcess, until
 from tests.system.worker_processes import Installation, descendants, installation, is_alive
@@ -266,16 +268,18 @@ def test_a_busy_host_stands_back(box: Installation) -> None:
 
 
 def test_a_lock_on_one_host_needs_no_redis(box: Installation) -> None:
-    away = {"CRONQ_REDIS_URL": "redis://127.0.0.1:1", "XDG_RUNTIME_DIR": str(box.directory)}
-    words = ("exec", "--local-lock", "--name", "n", "--busy-exit-code", "3")
+    away, name = {"CRONQ_REDIS_URL": "redis://127.0.0.1:1"}, f"test-{secrets.token_hex(8)}"
+    words = ("exec", "--local-lock", "--name", name, "--busy-exit-code", "3")
     holder = box.start(*words, "--", "sh", "-c", "touch go; sleep 30", **away)
     begun(box, holder, "go")
 
-    assert box.run(*words, "--", "true", **away).exit_code() == 3
+    otherwise = {"XDG_RUNTIME_DIR": str(box.directory), "TMPDIR": str(box.directory)}  # as in another session
+    assert box.run(*words, "--", "true", **away, **otherwise).exit_code() == 3
     below = descendants(holder.pid)
     holder.kill9()
     until(lambda: not any(map(is_alive, below)), within_s=2, what="the processes of one that was killed")
     assert box.run(*words, "--wait", "5s", "--", "sh", "-c", "exit 7", **away).exit_code() == 7
+    (lock_directory() / f"{name}.lock").unlink()
 
 
 # On which host

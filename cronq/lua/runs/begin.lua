@@ -15,6 +15,7 @@
 --       [busy, ms for which the locks will be held at least (-1: no limit), lock, run | "", host | "", pid | ""]
 --         all of *locks* are another's; named is who has the first: nothing was written
 --       [elsewhere]   this host is not in the group   [no_group]   there is none of that name: nothing was written
+--       [over]   it has begun and ended already, and this call comes late: nothing was written
 --       [layout, what Redis holds]   a newer cronq has changed the keys: nothing was written
 --       [broken, key, type that it should have]   nothing was written
 --
@@ -42,14 +43,22 @@ if item.group then  -- before all else: a host outside leaves no trace
     if not is_in then return cjson.encode({is_in == nil and 'no_group' or 'elsewhere'}) end
 end
 
+local begun, taken, token, busy = call('HMGET', KEYS[1], 'execution', 'state'), nil, nil, nil
+if begun[2] and begun[2] ~= 'running' then return cjson.encode({'over'}) end
+
 local time = call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
-local begun, taken, token, busy = call('HMGET', KEYS[1], 'execution'), nil, nil, nil
+-- One that it has already, because the answer was lost, goes before one that has become free meanwhile: it needs one.
+local locks = {}
 for _, name in ipairs(item.locks) do
     local lock, fence = lock_keys(item.prefix, name)
     for key, kind in pairs({[lock] = 'string', [fence] = 'hash'}) do
         if not fits(key, kind) then return cjson.encode({'broken', key, kind}) end
     end
+    table.insert(locks, call('GET', lock) == item.execution and 1 or #locks + 1, name)
+end
+for _, name in ipairs(locks) do
+    local lock, fence = lock_keys(item.prefix, name)
     local _, owner, last, whose = look_at_lock(lock, fence)
     if not owner or owner == item.execution then
         local holder = {id = item.execution, host = item.host, pid = item.pid, run = item.run, life = item.fence_life}
